@@ -1,0 +1,6 @@
+"""The ``bellwire-broker`` command."""
+
+
+def main() -> int:
+    """Not there yet."""
+    return 2

@@ -1,0 +1,104 @@
+"""The three cells of the protocol, as values (docs/protocol.md, Cells).
+
+A cell is what its one writer says of itself at this moment: frozen, comparable, without identity.
+``codec`` turns them into bytes and back. Bodies stay encoded: only the application looks inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+#: Bytes of an epoch: random for each login of a peer, kept across its reconnects.
+EPOCH_BYTES = 8
+GROUP_BYTES = 16
+
+
+class InviteState(IntEnum):
+    """What the caller says of a call; ``ACCEPTED`` and ``ENDED`` are final."""
+
+    RINGING = 0
+    ACCEPTED = 1
+    ENDED = 2
+
+
+class AnswerState(IntEnum):
+    """What the callee says of a call; ``REFUSED``, ``FAILED`` and ``SEEN`` are final."""
+
+    RECEIVED = 0
+    ACCEPTED = 1
+    REFUSED = 2
+    FAILED = 3
+    SEEN = 4
+
+    @property
+    def final(self) -> bool:
+        """Whether the callee says nothing else about the call after this."""
+        return self >= AnswerState.REFUSED
+
+
+class EndedReason(IntEnum):
+    """Why the caller ended a call."""
+
+    CANCELED = 1
+    ANSWERED_ELSEWHERE = 2
+    EXPIRED = 3
+    PEER_OFFLINE = 4
+    NO_RESPONSE = 5
+    CALLER_RESTARTED = 6
+
+
+class AnswerReason(IntEnum):
+    """Why the callee refused (1 to 3) or failed (4 to 6)."""
+
+    DECLINED = 1
+    BUSY = 2
+    DO_NOT_DISTURB = 3
+    ACCEPT_FAILURE = 4
+    CALLEE_EXPIRED = 5
+    CALLER_LOST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """The caller's register. ``ttl`` in milliseconds, only while ringing; ``time`` is advisory.
+
+    ``reason`` is a number of :class:`EndedReason`, or one of a later version.
+    """
+
+    state: InviteState
+    epoch: bytes
+    seq: int
+    ttl: int | None = None
+    content: bytes | None = None
+    channel: str | None = None
+    reason: int | None = None
+    group: bytes | None = None
+    time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The callee's register. ``ask`` is true when the invite came retained: is it still so?
+
+    ``reason`` is a number of :class:`AnswerReason`, or one of a later version.
+    """
+
+    state: AnswerState
+    epoch: bytes
+    seq: int
+    response: bytes | None = None
+    reason: int | None = None
+    ask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether a peer is logged in, and under which epoch."""
+
+    online: bool
+    epoch: bytes
+    time: int | None = None
+
+
+Cell = Invite | Answer | Presence

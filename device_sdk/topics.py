@@ -1,0 +1,170 @@
+"""The only place where a topic is built or taken apart (docs/protocol.md, Topics).
+
+``{realm}/v1/{peer}/presence``, ``{realm}/v1/{callee}/invite/{caller}/{call_id}`` and
+``{realm}/v1/{caller}/answer/{callee}/{call_id}``. Topics carry peer ids in escaped form; everything
+else in the library has them plain.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from .errors import InvalidArgument
+
+VERSION_LEVEL = "v1"
+DEFAULT_REALM = "sig"
+#: A peer id's length in characters, and of its escaped form in bytes: two of the longest make a
+#: topic of less than 512 bytes, which every broker takes.
+MAX_PEER_ID = 64
+MAX_ESCAPED = 192
+CALL_ID_BYTES = 16
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+_REALM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_CALL_ID = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]\Z")
+
+Kind = Literal["invite", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceTopic:
+    """Whether ``peer`` is logged in; written by it and its will."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallTopic:
+    """One cell of a call: ``owner``'s inbox, written by ``writer``.
+
+    For an invite the owner is the callee and the writer the caller; for an answer the reverse.
+    """
+
+    kind: Kind
+    owner: str
+    writer: str
+    call_id: str
+
+
+Topic = PresenceTopic | CallTopic
+
+
+def check_peer_id(value: object, argument: str = "peer_id") -> str:
+    """Give ``value`` back if it is a peer id, else raise :class:`InvalidArgument`.
+
+    A peer id is 1 to 64 characters without control characters, at most 192 bytes once escaped.
+    """
+    if not isinstance(value, str):
+        raise InvalidArgument(argument, f"a peer id is a string, not {type(value).__name__}")
+    if not 1 <= len(value) <= MAX_PEER_ID:
+        raise InvalidArgument(argument, f"a peer id has 1 to {MAX_PEER_ID} characters, not {len(value)}")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+        raise InvalidArgument(argument, f"a peer id has no control characters: {value!r}")
+    if len(_escape(value)) > MAX_ESCAPED:
+        raise InvalidArgument(
+            argument, f"{value!r} is over {MAX_ESCAPED} bytes once escaped for a topic; shorten it"
+        )
+    return value
+
+
+def check_realm(value: object) -> str:
+    """Give ``value`` back if it is a realm: 1 to 64 of ``A-Z a-z 0-9 _ -``, one topic level."""
+    if not isinstance(value, str) or not _REALM.match(value):
+        raise InvalidArgument("realm", f"1 to 64 of A-Z, a-z, 0-9, '_' and '-', not {value!r}")
+    return value
+
+
+def call_id_from_bytes(random: bytes) -> str:
+    """The call id made of 16 random bytes: base64url without padding, 22 characters."""
+    if len(random) != CALL_ID_BYTES:
+        raise InvalidArgument("random", f"a call id is made of {CALL_ID_BYTES} bytes")
+    return base64.urlsafe_b64encode(random).rstrip(b"=").decode("ascii")
+
+
+def is_call_id(value: str) -> bool:
+    """Whether ``value`` is the one spelling of some 16 bytes."""
+    return _CALL_ID.match(value) is not None
+
+
+def _escape(peer: str) -> str:
+    if _PLAIN.match(peer):
+        return peer
+    return _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), peer)
+
+
+@lru_cache(maxsize=1024)
+def escape(peer: str) -> str:
+    """A peer id as topic level, client id and user name: ``kitchen.1`` is ``kitchen%2E1``."""
+    return _escape(check_peer_id(peer))
+
+
+@lru_cache(maxsize=1024)
+def unescape(level: str) -> str | None:
+    """The peer id that ``level`` spells, or None if it is not the one spelling of any."""
+    if _PLAIN.match(level) and len(level) <= MAX_PEER_ID:
+        return level
+    try:
+        peer = _ESCAPE.sub(
+            lambda m: binascii.unhexlify(m[1]), level.encode("ascii")
+        ).decode("utf-8")
+        return peer if escape(peer) == level else None
+    except (UnicodeError, InvalidArgument):
+        return None
+
+
+def presence(realm: str, peer: str) -> str:
+    """The topic of ``peer``'s presence."""
+    return f"{realm}/{VERSION_LEVEL}/{escape(peer)}/presence"
+
+
+def cell(realm: str, kind: Kind, owner: str, writer: str, call_id: str) -> str:
+    """The topic of one cell: in ``owner``'s inbox, written by ``writer``."""
+    return f"{realm}/{VERSION_LEVEL}/{escape(owner)}/{kind}/{escape(writer)}/{call_id}"
+
+
+def inbox(realm: str, peer: str) -> tuple[str, str]:
+    """The filters of all that others write to ``peer``: invites, then answers."""
+    base = f"{realm}/{VERSION_LEVEL}/{escape(peer)}"
+    return f"{base}/invite/+/+", f"{base}/answer/+/+"
+
+
+def outbox(realm: str, peer: str) -> tuple[str, str]:
+    """The filters of all that ``peer`` writes to others: invites, then answers."""
+    writer = escape(peer)
+    base = f"{realm}/{VERSION_LEVEL}/+"
+    return f"{base}/invite/{writer}/+", f"{base}/answer/{writer}/+"
+
+
+def everything(realm: str) -> str:
+    """The filter of the whole realm, for those who may watch it (``bellwire trace``)."""
+    return f"{realm}/{VERSION_LEVEL}/#"
+
+
+def parse(realm: str, topic: str) -> Topic | None:
+    """Take a topic apart; None if it is not one of this realm's."""
+    levels = topic.split("/")
+    if len(levels) < 4 or levels[0] != realm or levels[1] != VERSION_LEVEL:
+        return None
+    owner = unescape(levels[2])
+    if owner is None:
+        return None
+    if len(levels) == 4:
+        return PresenceTopic(owner) if levels[3] == "presence" else None
+    if len(levels) != 6:
+        return None
+    kind, writer, call_id = levels[3], unescape(levels[4]), levels[5]
+    if writer is None or not is_call_id(call_id):
+        return None
+    if kind == "invite":
+        return CallTopic("invite", owner, writer, call_id)
+    if kind == "answer":
+        return CallTopic("answer", owner, writer, call_id)
+    return None
