@@ -65,7 +65,9 @@ def check_peer_id(value: object, argument: str = "peer_id") -> str:
     if not isinstance(value, str):
         raise InvalidArgument(argument, f"a peer id is a string, not {type(value).__name__}")
     if not 1 <= len(value) <= MAX_PEER_ID:
-        raise InvalidArgument(argument, f"a peer id has 1 to {MAX_PEER_ID} characters, not {len(value)}")
+        raise InvalidArgument(
+            argument, f"a peer id has 1 to {MAX_PEER_ID} characters, not {len(value)}"
+        )
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
         raise InvalidArgument(argument, f"a peer id has no control characters: {value!r}")
     if len(_escape(value)) > MAX_ESCAPED:
@@ -112,9 +114,9 @@ def unescape(level: str) -> str | None:
     if _PLAIN.match(level) and len(level) <= MAX_PEER_ID:
         return level
     try:
-        peer = _ESCAPE.sub(
-            lambda m: binascii.unhexlify(m[1]), level.encode("ascii")
-        ).decode("utf-8")
+        peer = _ESCAPE.sub(lambda m: binascii.unhexlify(m[1]), level.encode("ascii")).decode(
+            "utf-8"
+        )
         return peer if escape(peer) == level else None
     except (UnicodeError, InvalidArgument):
         return None
