@@ -1,0 +1,224 @@
+"""What a panel decides: pure. Calls, buttons and time in; effects out.
+
+Every method takes ``now``, seconds of any monotonic clock, and returns what is to be done, in
+order. Whether it is quiet hours is told by the caller (:meth:`Panel.call`): wall time is not this
+module's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from . import lights
+from .debounce import Contact, Debouncer
+from .doorbell import Note
+
+
+class WhenQuiet(StrEnum):
+    """What happens to a call in quiet hours."""
+
+    #: Refused with *do not disturb*: the caller learns it at once.
+    REFUSE = "refuse"
+    #: Shown by the light only.
+    SILENT = "silent"
+
+
+class CallEnd(StrEnum):
+    """How a call ended for this panel."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    #: It rang, or would have rung, and nobody here or elsewhere answered.
+    MISSED = "missed"
+    #: Another panel took it.
+    ANSWERED_ELSEWHERE = "answered elsewhere"
+    FAILED = "failed"
+
+
+class PanelButton(StrEnum):
+    """The panel's two buttons."""
+
+    ANSWER = "answer"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonTiming:
+    """How one of the buttons is debounced, in seconds."""
+
+    bounce_time: float = 0.03
+    stuck_after: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Accept that call."""
+
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Refuse that call; ``quiet`` with the reason *do not disturb*."""
+
+    call: str
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Begin or end the ringing sound."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellEnd:
+    """Run the command for this end of a call."""
+
+    call: str
+    caller: str
+    end: CallEnd
+
+
+Effect = Answer | Refuse | Sound | TellEnd | Note
+
+
+@dataclass(slots=True)
+class _Call:
+    caller: str
+    silent: bool
+    answering: bool = False
+
+
+class Panel:
+    """Calls that ring, two buttons, a ringer, a missed-call light. Not thread-safe.
+
+    The outputs are read from :attr:`ringer`, :attr:`light` and :attr:`missed` after each call.
+    """
+
+    def __init__(
+        self,
+        buttons: dict[PanelButton, ButtonTiming],
+        *,
+        when_quiet: WhenQuiet = WhenQuiet.REFUSE,
+        ring_pattern: lights.Pattern = lights.RING,
+    ) -> None:
+        self._contacts = {
+            button: Debouncer(bounce_time=timing.bounce_time, stuck_after=timing.stuck_after)
+            for button, timing in buttons.items()
+        }
+        self._timing = dict(buttons)
+        self._when_quiet = when_quiet
+        self._ring_pattern = ring_pattern
+        self._calls: dict[str, _Call] = {}
+        self._sounding = False
+        self.light = lights.Player(lights.OFFLINE)
+        self.ringer = lights.Player()
+        #: Missed calls since somebody pressed a button here.
+        self.missed = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When :meth:`tick` is due, or None."""
+        due = [contact.deadline for contact in self._contacts.values()]
+        due += [self.light.deadline, self.ringer.deadline]
+        return min((at for at in due if at is not None), default=None)
+
+    def start(self, held: frozenset[PanelButton], now: float) -> list[Effect]:
+        """Begin; ``held`` are the buttons that are closed already (they answer nothing)."""
+        for button in held:
+            timing = self._timing[button]
+            contact = Debouncer(
+                bounce_time=timing.bounce_time, stuck_after=timing.stuck_after, active=True
+            )
+            contact.start(now)
+            self._contacts[button] = contact
+        self.light.tick(now)
+        return [
+            Note(f"button {button} is closed at the start: it counts once it was open", True)
+            for button in sorted(held)
+        ]
+
+    def edge(self, button: PanelButton, active: bool, now: float) -> list[Effect]:
+        """The raw contact of ``button`` is now ``active``."""
+        effects = self._contact(button, self._contacts[button].edge(active, now), now)
+        return effects + self.tick(now)
+
+    def link(self, online: bool, now: float) -> list[Effect]:
+        """The link to the broker came or went. Calls go on: their ends are told by the SDK."""
+        self.light.rest(lights.OFF if online else lights.OFFLINE, now)
+        return self.tick(now)
+
+    def call(self, call: str, caller: str, now: float, *, quiet: bool) -> list[Effect]:
+        """A call came in."""
+        if quiet and self._when_quiet is WhenQuiet.REFUSE:
+            self.missed += 1
+            note = Note(f"call of {caller} refused: quiet hours")
+            return [Refuse(call, quiet=True), note, *self.tick(now)]
+        self._calls[call] = _Call(caller, silent=quiet)
+        return [*self._reflect(now), *self.tick(now)]
+
+    def ended(self, call: str, end: CallEnd, now: float) -> list[Effect]:
+        """That call is over."""
+        known = self._calls.pop(call, None)
+        if known is None:
+            return []
+        if end is CallEnd.MISSED:
+            self.missed += 1
+        return [*self._reflect(now), TellEnd(call, known.caller, end), *self.tick(now)]
+
+    def missed_call(self, call: str, caller: str, now: float) -> list[Effect]:
+        """A call was made and ended while this panel was away."""
+        self.missed += 1
+        return [TellEnd(call, caller, CallEnd.MISSED), *self.tick(now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has come to ``now``."""
+        effects: list[Effect] = []
+        for button, contact in self._contacts.items():
+            effects += self._contact(button, contact.tick(now), now)
+        self.light.tick(now)
+        self.ringer.tick(now)
+        return effects
+
+    def _contact(self, button: PanelButton, changes: list[Contact], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for change in changes:
+            if change is Contact.PRESSED:
+                effects += self._pressed(button, now)
+            elif change is Contact.STUCK:
+                seconds = self._timing[button].stuck_after
+                text = f"button {button} has been held for {seconds:g} s: stuck, or a short circuit"
+                effects.append(Note(text, warning=True))
+        return effects
+
+    def _pressed(self, button: PanelButton, now: float) -> list[Effect]:
+        # The oldest call that nobody has answered yet; pressed with none, it is "I have seen it".
+        ringing = next((key for key, call in self._calls.items() if not call.answering), None)
+        if ringing is None:
+            if self._calls:
+                return []
+            self.missed = 0
+            return []
+        self._calls[ringing].answering = True
+        effect = Answer(ringing) if button is PanelButton.ANSWER else Refuse(ringing)
+        return [effect, *self._reflect(now)]
+
+    def _reflect(self, now: float) -> list[Effect]:
+        """Make light and ringer show what is underway."""
+        waiting = [call for call in self._calls.values() if not call.answering]
+        sounding = any(not call.silent for call in waiting)
+        if waiting:
+            self.light.show(lights.RINGING, now)
+        else:
+            self.light.clear(now)
+        if sounding == self._sounding:
+            return []
+        self._sounding = sounding
+        if sounding:
+            self.ringer.show(self._ring_pattern, now)
+        else:
+            self.ringer.clear(now)
+        return [Sound(sounding)]

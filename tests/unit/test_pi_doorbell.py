@@ -1,0 +1,257 @@
+"""The doorbell's decisions, with time as an argument."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_sdk.pi import lights
+from device_sdk.pi.doorbell import (
+    ButtonRules,
+    Doorbell,
+    Effect,
+    Note,
+    Outcome,
+    StartRing,
+    StopRing,
+    Tell,
+    WhileRinging,
+)
+
+
+class Bench:
+    """A doorbell with one button, a clock that is moved by hand and what came out."""
+
+    def __init__(self, *, online: bool = True, **rules: object) -> None:
+        self.bell = Doorbell((ButtonRules("door", **rules),))  # type: ignore[arg-type] # **kwargs
+        self.now = 1000.0
+        self.out: list[Effect] = []
+        self.out += self.bell.start(frozenset(), self.now)
+        if online:
+            self.out += self.bell.link(True, self.now)
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.bell.deadline is not None and self.bell.deadline <= until:
+            assert self.bell.deadline >= self.now - 1e-6, "a deadline that stays in the past"
+            self.now = max(self.now, self.bell.deadline)
+            self.out += self.bell.tick(self.now)
+        self.now = until
+
+    def press(self, hold: float = 0.2) -> None:
+        self.out += self.bell.edge("door", True, self.now)
+        self.run(hold)
+        self.out += self.bell.edge("door", False, self.now)
+        self.run(0.1)
+
+    def acknowledge(self, ring: int) -> None:
+        self.out += self.bell.acknowledged(ring, self.now)
+
+    def end(self, ring: int, outcome: Outcome, **more: object) -> None:
+        self.out += self.bell.ended(ring, outcome, self.now, **more)  # type: ignore[arg-type] # **kwargs
+
+    def effects(self) -> list[Effect]:
+        return [effect for effect in self.out if not isinstance(effect, Note)]
+
+    def notes(self) -> list[str]:
+        return [effect.text for effect in self.out if isinstance(effect, Note)]
+
+
+def test_a_press_rings_once_and_shows_it():
+    bench = Bench()
+    bench.press()
+    assert bench.effects() == [StartRing(1, "door", 60.0)]
+    bench.acknowledge(1)
+    bench.run(5)
+    assert bench.bell.chimes == 0
+    bench.end(1, Outcome.ACCEPTED, peer="kitchen", response="coming")
+    assert bench.effects()[1:] == [Tell("door", Outcome.ACCEPTED, "kitchen", "coming")]
+    assert bench.bell.light.level
+    bench.run(10)
+    assert not bench.bell.light.level
+    assert bench.bell.deadline is None, "an idle doorbell has nothing to wake up for"
+
+
+def test_no_acknowledgement_in_time_sounds_the_chime_once():
+    bench = Bench()
+    bench.press()
+    bench.run(1.2)
+    assert bench.bell.chimes == 0
+    bench.run(0.2)
+    assert (bench.bell.chimes, bench.bell.chime.level) == (1, True)
+    bench.run(20)
+    assert (bench.bell.chimes, bench.bell.chime.level) == (1, False)
+    bench.acknowledge(1)
+    bench.run(20)
+    assert bench.bell.chimes == 1
+
+
+def test_without_a_broker_the_chime_sounds_at_once_and_nothing_rings():
+    bench = Bench(online=False)
+    bench.press()
+    assert bench.bell.chimes == 1
+    assert bench.effects() == [Tell("door", Outcome.OFFLINE)]
+
+
+def test_losing_the_broker_before_the_acknowledgement_sounds_the_chime():
+    bench = Bench()
+    bench.press()
+    bench.out += bench.bell.link(False, bench.now)
+    assert bench.bell.chimes == 1
+    bench.run(10)
+    assert bench.bell.chimes == 1
+
+
+def test_a_ring_that_ends_unheard_sounds_the_chime():
+    bench = Bench()
+    bench.press()
+    bench.end(1, Outcome.NOBODY)
+    assert bench.bell.chimes == 1
+
+
+def test_a_second_press_does_not_ring_twice():
+    bench = Bench()
+    bench.press()
+    bench.acknowledge(1)
+    bench.run(2)
+    bench.press()
+    assert bench.effects() == [StartRing(1, "door", 60.0)]
+    assert bench.bell.chimes == 0
+
+
+def test_a_second_press_that_no_panel_hears_is_heard_here():
+    bench = Bench()
+    bench.press()
+    bench.run(3)
+    bench.press()
+    assert bench.bell.chimes == 2
+    bench.acknowledge(1)
+    bench.out += bench.bell.link(False, bench.now)
+    bench.press()
+    assert bench.bell.chimes == 3
+
+
+def test_extend_rings_on_up_to_the_limit():
+    bench = Bench(while_ringing=WhileRinging.EXTEND, ring_time=60, ring_limit=100)
+    bench.press()
+    assert bench.effects() == [StartRing(1, "door", 100)]
+    bench.acknowledge(1)
+    bench.run(50)
+    bench.press()
+    bench.run(45)
+    assert StopRing(1) not in bench.out
+    bench.run(10)
+    assert bench.effects()[1:] == [StopRing(1), Tell("door", Outcome.NOBODY)]
+
+
+def test_extend_without_a_second_press_ends_after_the_ring_time():
+    bench = Bench(while_ringing=WhileRinging.EXTEND, ring_time=20)
+    bench.press()
+    bench.run(20.5)
+    assert StopRing(1) in bench.out
+
+
+def test_re_ring_cancels_and_rings_anew():
+    bench = Bench(while_ringing=WhileRinging.RE_RING)
+    bench.press()
+    bench.acknowledge(1)
+    bench.run(2)
+    bench.press()
+    assert bench.effects() == [
+        StartRing(1, "door", 60.0),
+        StopRing(1),
+        Tell("door", Outcome.CANCELED),
+        StartRing(2, "door", 60.0),
+    ]
+    bench.end(1, Outcome.CANCELED)
+    assert bench.effects()[4:] == [], "the canceled ring's end is no news"
+    assert bench.bell.light.level or bench.bell.light.deadline, "the new ring still shows"
+
+
+def test_pressing_on_and_on_does_not_put_off_the_chime():
+    bench = Bench(while_ringing=WhileRinging.RE_RING)
+    for _ in range(6):
+        bench.press(hold=0.2)
+        bench.run(0.2)
+    assert bench.bell.chimes >= 1
+
+
+def test_a_ring_whose_end_is_never_told_is_given_up():
+    bench = Bench(ring_time=10)
+    bench.press()
+    bench.acknowledge(1)
+    bench.run(16)
+    assert bench.effects()[1:] == [StopRing(1), Tell("door", Outcome.NOBODY)]
+    bench.press()
+    assert bench.effects()[-1] == StartRing(2, "door", 10)
+
+
+def test_a_stuck_button_is_noticed_rings_once_and_recovers():
+    bench = Bench(stuck_after=30)
+    bench.out += bench.bell.edge("door", True, bench.now)
+    bench.run(31)
+    bench.end(1, Outcome.REFUSED)
+    bench.run(100)
+    assert [e for e in bench.out if isinstance(e, StartRing)] == [StartRing(1, "door", 60.0)]
+    assert any("held for 30 s" in note for note in bench.notes())
+    assert bench.bell.light.deadline is not None, "the light shows that it is stuck"
+    bench.out += bench.bell.edge("door", False, bench.now)
+    bench.run(1)
+    assert "button door is open again" in bench.notes()
+    bench.press()
+    assert bench.effects()[-1] == StartRing(2, "door", 60.0)
+
+
+def test_a_button_closed_at_the_start_does_not_ring():
+    bench = Bench()
+    bench.bell = Doorbell((ButtonRules("door"),))
+    bench.out = bench.bell.start(frozenset({"door"}), bench.now)
+    bench.out += bench.bell.link(True, bench.now)
+    bench.run(100)
+    assert bench.effects() == []
+    assert any("closed at the start" in note for note in bench.notes())
+
+
+def test_two_buttons_ring_side_by_side():
+    bell = Doorbell((ButtonRules("door"), ButtonRules("gate")))
+    bell.start(frozenset(), 0.0)
+    bell.link(True, 0.0)
+    bell.edge("door", True, 1.0)
+    bell.edge("gate", True, 1.0)
+    rings = [effect for effect in bell.tick(1.1) if isinstance(effect, StartRing)]
+    assert [ring.button for ring in rings] == ["door", "gate"]
+    bell.acknowledged(1, 1.2)
+    bell.acknowledged(2, 1.2)
+    assert bell.ended(1, Outcome.REFUSED, 2.0) == [Tell("door", Outcome.REFUSED)]
+    bell.tick(2.1)
+    assert bell.light.deadline is not None, "one still rings"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "pattern"),
+    [
+        (Outcome.ACCEPTED, lights.ACCEPTED),
+        (Outcome.REFUSED, lights.REFUSED),
+        (Outcome.NOBODY, lights.NOBODY),
+    ],
+)
+def test_each_outcome_has_its_own_light(outcome, pattern):
+    bench = Bench()
+    bench.press()
+    bench.acknowledge(1)
+    bench.end(1, outcome)
+    strokes, level = 0, False
+    until = bench.now + 10
+    while bench.bell.light.deadline is not None and bench.now < until:
+        strokes += bench.bell.light.level and not level
+        level = bench.bell.light.level
+        bench.now = bench.bell.light.deadline
+        bench.out += bench.bell.tick(bench.now)
+    assert strokes == pattern.repeat
+
+
+def test_offline_is_shown():
+    bench = Bench(online=False)
+    bench.run(10)
+    assert bench.bell.light.deadline is not None
+    bench.out += bench.bell.link(True, bench.now)
+    assert (bench.bell.light.level, bench.bell.light.deadline) == (False, None)
