@@ -52,6 +52,7 @@ class On(Enum):
     LOGOUT = auto()
     # a policy of this peer says, before anything rings
     TURN_AWAY = auto()
+    OVERLOAD = auto()
     # time says
     RING_EXPIRED = auto()
     ACCEPT_TIMEOUT = auto()
@@ -95,6 +96,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.OVERLOAD: (Phase.OVER, (Do.SAY,)),
     },
     Phase.PROBING: {
         On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND, Do.TELL_RECEIVED)),
@@ -154,7 +156,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING_RETAINED: _SAY_AGAIN,
         On.ACCEPTED: _SAY_AGAIN,
         On.ENDED: _SAY_AGAIN,
-        On.CLEARED: (Phase.REMEMBERED, _IGNORED),
+        # Said once without being kept, perhaps: then the answer still stands there.
+        On.CLEARED: (Phase.REMEMBERED, (Do.CLEAR,)),
         On.FORGET: (Phase.GONE, _IGNORED),
         On.LOGOUT: (Phase.REMEMBERED, _IGNORED),
     },
@@ -258,6 +261,12 @@ class CalleeCall:
         """Peer and call id: what a call is known by."""
         return self.caller, self.call_id
 
+    @property
+    def due(self) -> float | None:
+        """The earliest of its deadlines."""
+        times = (self.ring_at, self.accept_at, self.resend_at, self.keep_at)
+        return min((t for t in times if t is not None), default=None)
+
     def cell(self, epoch: bytes, *, ask: bool = False) -> Answer:
         """What the answer cell says."""
         return Answer(
@@ -320,7 +329,7 @@ def step(
         return replace(
             quiet, answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
         ), todo
-    if on is On.TURN_AWAY:
+    if on in (On.TURN_AWAY, On.OVERLOAD):
         return replace(
             quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
             state=RemoteInvitationState.REFUSED, reason=REFUSALS[refusal],

@@ -185,7 +185,8 @@ class CallerCall:
     """One call as its caller knows it: a value; the engine holds the current one.
 
     Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
-    marks a call of an earlier life of this peer: the app knows nothing of it.
+    marks a call of an earlier life of this peer: the app knows nothing of it. ``cancel_pending``:
+    the app is told of its cancel once the broker has it.
     """
 
     call_id: str
@@ -201,6 +202,8 @@ class CallerCall:
     response: bytes | None = None
     seq: int = 0
     former: bool = False
+    cancel_pending: bool = False
+    sent_at: float = 0.0
     ring_at: float | None = None
     ack_at: float | None = None
     resend_at: float | None = None
@@ -211,6 +214,12 @@ class CallerCall:
     def key(self) -> tuple[str, str]:
         """Peer and call id: what a call is known by."""
         return self.callee, self.call_id
+
+    @property
+    def due(self) -> float | None:
+        """The earliest of its deadlines."""
+        times = (self.ring_at, self.ack_at, self.resend_at, self.keep_at)
+        return min((t for t in times if t is not None), default=None)
 
     def cell(self, epoch: bytes, now: float) -> Invite:
         """What the invite cell says at ``now``."""
@@ -274,6 +283,7 @@ def step(
         error=error,
         reason=reason,
         response=response,
+        cancel_pending=Do.TELL_CANCELED in todo,
         ring_at=None,
         ack_at=None,
         resend_at=None,
@@ -292,6 +302,17 @@ def failure(number: int | None) -> EndReason:
     """What a failure's reason means; one of a later version is an *accept failure*."""
     word = ANSWER_REASONS.get(number or 0, EndReason.ACCEPT_FAILURE)
     return word if (number or 0) >= AnswerReason.ACCEPT_FAILURE else EndReason.ACCEPT_FAILURE
+
+
+def logged_out(call: CallerCall) -> CallerCall:
+    """The record of a call that is given up because this login is no longer one."""
+    return replace(
+        call,
+        phase=Phase.GONE,
+        state=LocalInvitationState.FAILURE,
+        error=LocalInvitationError.NOT_LOGGEDIN,
+        reason=EndReason.LOGGED_OUT,
+    )
 
 
 def found(call_id: str, callee: str, cell: Invite) -> CallerCall:

@@ -1,0 +1,332 @@
+"""All calls that come in to one peer: invites, commands and time in; cells and events out.
+
+The transitions are ``callee``'s table; here stands what surrounds it: deadlines, asking, saying
+again, the caps against floods, and what is remembered of calls that are over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from . import callee
+from .callee import CalleeCall, Do, On, Phase
+from .cells import Answer, AnswerReason, Invite, Presence
+from .context import Context, Key
+from .effects import Accept, Refuse
+from .errors import InvitationApiCallError
+from .events import Name, RemoteEvent
+from .settings import MAX_KEPT, MAX_REMEMBERED
+from .states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
+
+CLEAR_ANSWER = "clear answer"
+
+#: Decides before anything rings: None to ring, or why not. Called with the call's record and the
+#: number of invitations that are open here.
+Screen = Callable[[CalleeCall, int], AnswerReason | None]
+
+_TELLS = {
+    Do.TELL_RECEIVED: Name.REMOTE_RECEIVED,
+    Do.TELL_ACCEPTED: Name.REMOTE_ACCEPTED,
+    Do.TELL_REFUSED: Name.REMOTE_REFUSED,
+    Do.TELL_CANCELED: Name.REMOTE_CANCELED,
+    Do.TELL_FAILURE: Name.REMOTE_FAILURE,
+}
+_SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
+_RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
+
+
+class CalleeSide:
+    """The callee's half of the engine."""
+
+    def __init__(self, context: Context, screen: Screen | None = None) -> None:
+        self._context = context
+        self._screen = screen
+        self.calls: dict[Key, CalleeCall] = {}
+        #: Over and cleared, the oldest first; ``keep_at`` is when a call is forgotten.
+        self.remembered: dict[Key, CalleeCall] = {}
+        self._due: dict[Key, float] = {}
+        self._from: Counter[str] = Counter()
+
+    def clone(self, context: Context) -> CalleeSide:
+        """An independent copy around a cloned context."""
+        other = CalleeSide(context, self._screen)
+        other.calls, other.remembered = dict(self.calls), dict(self.remembered)
+        other._due, other._from = dict(self._due), self._from.copy()
+        return other
+
+    # --- the app ---------------------------------------------------------------------------
+
+    def accept(self, command: Accept, now: float) -> None:
+        """Accept what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        call = self._ringing((command.caller, command.call_id), command.call_id, "accept")
+        self._step(call, On.ACCEPT, now, response=command.response)
+
+    def refuse(self, command: Refuse, now: float) -> None:
+        """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        call = self._ringing((command.caller, command.call_id), command.call_id, "refuse")
+        self._step(call, On.REFUSE, now, response=command.response, refusal=command.reason)
+
+    def log_out(self, now: float) -> None:
+        """What rings here rings on at the next login; what was accepted has nobody to it."""
+        for call in list(self.calls.values()):
+            self._step(call, On.LOGOUT, now)
+
+    def abort(self) -> None:
+        """A newer login owns these cells now: tell the app, say nothing."""
+        for call in self.calls.values():
+            if call.phase in callee.OPEN:
+                gone = replace(call, phase=Phase.RINGING)
+                self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
+        self.calls.clear()
+        self.remembered.clear()
+        self._due.clear()
+
+    # --- the wire --------------------------------------------------------------------------
+
+    def invited(self, key: Key, invite: Invite | None, now: float, *, retained: bool) -> None:
+        """Take in a caller's cell; None is the cleared one."""
+        on = callee.heard(invite, retained=retained)
+        call = self.calls.get(key) or self.remembered.get(key)
+        if call is None:
+            if invite is None:
+                return
+            call = CalleeCall(call_id=key[1], caller=key[0])
+        if on in _RINGS and call.phase in (Phase.NEW, Phase.PROBING):
+            refusal = self._turn_away(call, invite)
+            if refusal is not None:
+                on, told = refusal
+                self._step(call, on, now, invite=invite, refusal=told)
+                return
+        self._step(call, on, now, invite=invite)
+
+    def found(self, key: Key, cell: Answer, now: float) -> None:
+        """Take over an answer cell that a former life of this peer left."""
+        if key in self.calls or len(self.calls) >= MAX_KEPT:
+            return
+        settings = self._context.settings
+        call = callee.found(key[1], key[0], cell)
+        call = replace(call, keep_at=now + settings.missed_keep)
+        if call.phase is Phase.PROBING:
+            # The invite itself, if there still is one, comes with the inbox; ask if it does not.
+            at = now + settings.ask_first
+            self._keep(replace(call, resend_at=at, resend_delay=settings.ask_first))
+            self._entered(call.caller)
+        else:
+            self._keep(self._say(call, now))
+
+    def acked(self, key: Key, now: float) -> None:
+        """The broker has a clear."""
+        call = self.calls.get(key)
+        if call is not None and call.phase is Phase.CLEARING:
+            self._step(call, On.CLEAR_ACKED, now)
+
+    def caller_seen(self, caller: str, presence: Presence | None, now: float, *,
+                    retained: bool, changed: bool) -> None:  # fmt: skip
+        """Take in the presence of a caller."""
+        if presence is None:
+            return
+        settings = self._context.settings
+        for call in list(self.calls.values()):
+            if call.caller != caller or call.phase not in callee.WATCHING:
+                continue
+            same = presence.epoch == call.epoch
+            if call.phase is Phase.PROBING:
+                if presence.online and changed and not retained:
+                    self._keep(self._say(call, now, ask=True))
+            elif presence.online and not same and not retained:
+                self._step(call, On.CALLER_REPLACED, now)
+            elif call.phase is Phase.RINGING and presence.online != same:
+                # Gone, or, read from the broker's store, perhaps another: not long, then.
+                at = min(call.ring_at or now, now + settings.caller_lost_grace)
+                doubted = replace(call, ring_at=at)
+                self._keep(self._say(doubted, now, ask=True) if presence.online else doubted)
+
+    # --- the link and time -----------------------------------------------------------------
+
+    def resync(self, now: float) -> None:
+        """Say every live cell once more."""
+        for call in list(self.calls.values()):
+            if call.phase is Phase.CLEARING:
+                self._context.say_answer(call.key, None, CLEAR_ANSWER)
+            else:
+                self._keep(self._say(call, now, ask=call.phase is Phase.PROBING))
+
+    def disconnected(self) -> None:
+        """Nothing is said until the next resync."""
+        for call in list(self.calls.values()):
+            if call.resend_at is not None:
+                self._keep(replace(call, resend_at=None))
+
+    def deadline(self) -> float | None:
+        """When :meth:`fire` has something to do."""
+        due = min(self._due.values(), default=None)
+        oldest = next(iter(self.remembered.values()), None)
+        if oldest is None or oldest.keep_at is None:
+            return due
+        return oldest.keep_at if due is None else min(due, oldest.keep_at)
+
+    def fire(self, now: float) -> None:
+        """Do what is due, the earliest call first."""
+        while self._due:
+            key = min(self._due, key=self._due.__getitem__)
+            if self._due[key] > now:
+                break
+            self._fire(self.calls[key], now)
+        while self.remembered:
+            call = next(iter(self.remembered.values()))
+            if call.keep_at is None or call.keep_at > now:
+                break
+            self._step(call, On.FORGET, now)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _ringing(self, key: Key, call_id: str, verb: str) -> CalleeCall:
+        call = self.calls.get(key)
+        if call is not None and call.phase is Phase.RINGING:
+            return call
+        if call is not None and call.phase is Phase.ACCEPTING:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_ACCEPT,
+                f"cannot {verb} it: it was accepted here, and the caller is about to decide",
+                call_id=call_id,
+                state=call.state,
+            )
+        raise InvitationApiCallError(
+            InvitationApiCallErrorCode.ALREADY_END,
+            f"nothing to {verb}: the call has ended",
+            call_id=call_id,
+            state=call.state if call else None,
+        )
+
+    def _turn_away(self, call: CalleeCall, invite: Invite | None) -> tuple[On, AnswerReason] | None:
+        settings = self._context.settings
+        if call.phase is Phase.NEW and (
+            self._from[call.caller] >= settings.max_calls_per_caller
+            or self._from.total() >= settings.max_calls
+        ):
+            self._context.stats.counters["turned_away"] += 1
+            return On.OVERLOAD, AnswerReason.BUSY
+        if self._screen is None or invite is None:
+            return None
+        told = self._screen(
+            replace(call, content=invite.content, channel=invite.channel, time=invite.time),
+            sum(c.phase in callee.OPEN for c in self.calls.values()),
+        )
+        return None if told is None else (On.TURN_AWAY, told)
+
+    def _fire(self, call: CalleeCall, now: float) -> None:
+        if call.ring_at is not None and call.ring_at <= now:
+            self._step(call, On.RING_EXPIRED, now)
+        elif call.accept_at is not None and call.accept_at <= now:
+            self._step(call, On.ACCEPT_TIMEOUT, now)
+        elif call.keep_at is not None and call.keep_at <= now:
+            self._step(call, On.KEEP_EXPIRED, now)
+        else:
+            self._context.stats.counters["resends"] += 1
+            self._step(call, On.RESEND, now)
+
+    def _step(
+        self,
+        call: CalleeCall,
+        on: On,
+        now: float,
+        *,
+        invite: Invite | None = None,
+        refusal: AnswerReason = AnswerReason.DECLINED,
+        response: bytes | None = None,
+    ) -> None:
+        settings = self._context.settings
+        before = call.phase
+        call, todo = callee.step(call, on, invite, refusal, response)
+        if call.phase is not before:
+            if call.phase is Phase.ACCEPTING:
+                call = replace(call, accept_at=now + settings.accept_timeout)
+            elif call.phase in (Phase.OVER, Phase.PROBING):
+                call = replace(call, keep_at=now + settings.missed_keep)
+            elif call.phase is Phase.REMEMBERED:
+                call = replace(call, keep_at=now + settings.remember)
+        for do in todo:
+            if do is Do.SAY or do is Do.ASK:
+                call = self._say(call, now, ask=do is Do.ASK, again=on is On.RESEND)
+            elif do is Do.EXTEND and invite is not None:
+                ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
+                call = replace(call, ring_at=ring_at)
+            elif do is Do.CLEAR and self._context.up:
+                awaited = CLEAR_ANSWER if call.phase is Phase.CLEARING else None
+                self._context.say_answer(call.key, None, awaited)
+        unkept = before in (Phase.NEW, Phase.REMEMBERED) and call.phase is Phase.OVER
+        if unkept and len(self.calls) >= MAX_KEPT:  # said once; said again when asked
+            at = now + settings.remember
+            call = replace(call, phase=Phase.REMEMBERED, resend_at=None, keep_at=at)
+        self._keep(call)
+        self._watch(call.caller, before, call.phase, now)
+        for do in todo:
+            self._tell(do, call)
+
+    def _watch(self, caller: str, before: Phase, after: Phase, now: float) -> None:
+        if before not in callee.WATCHING and after in callee.WATCHING:
+            self._entered(caller)
+        elif before in callee.WATCHING and after not in callee.WATCHING:
+            self._from[caller] -= 1
+            if self._from[caller] <= 0:
+                del self._from[caller]
+            self._context.watches.leave(caller, now)
+
+    def _entered(self, caller: str) -> None:
+        self._from[caller] += 1
+        self._context.watch(caller)
+
+    def _say(
+        self, call: CalleeCall, now: float, *, ask: bool = False, again: bool = False
+    ) -> CalleeCall:
+        """Publish the cell and arm the next time; while the link is down the resync will."""
+        context, settings = self._context, self._context.settings
+        if not context.up:
+            return replace(call, resend_at=None)
+        delay, at = call.resend_delay, None
+        if call.phase in _SAYS_AGAIN:
+            first = settings.resend_first if call.phase is Phase.OVER else settings.ask_first
+            delay = min(delay * 2, settings.resend_max) if again else first
+            at = now + delay
+        call = replace(call, seq=call.seq + 1, resend_at=at, resend_delay=delay)
+        context.say_answer(call.key, call.cell(context.epoch, ask=ask))
+        return call
+
+    def _keep(self, call: CalleeCall) -> None:
+        key = call.key
+        if call.phase is Phase.REMEMBERED:
+            self.remembered[key] = call
+            if len(self.remembered) > MAX_REMEMBERED:
+                del self.remembered[next(iter(self.remembered))]
+        else:
+            self.remembered.pop(key, None)
+        if call.phase in (Phase.REMEMBERED, Phase.GONE):
+            self.calls.pop(key, None)
+            self._due.pop(key, None)
+            return
+        self.calls[key] = call
+        due = call.due
+        if due is None:
+            self._due.pop(key, None)
+        else:
+            self._due[key] = due
+
+    def _tell(self, do: Do, call: CalleeCall) -> None:
+        if do is Do.TELL_MISSED:
+            if call.reason is not EndReason.ANSWERED_ELSEWHERE:
+                self._context.stats.counters["missed"] += 1
+                self._context.tell(RemoteEvent(Name.MISSED_CALL, call))
+            return
+        if do is Do.TELL_ENDED:
+            canceled = call.state is RemoteInvitationState.CANCELED
+            do = Do.TELL_CANCELED if canceled else Do.TELL_FAILURE
+        name = _TELLS.get(do)
+        if name is None:
+            return
+        if name is Name.REMOTE_RECEIVED:
+            self._context.stats.counters["rang"] += 1
+        else:
+            self._context.stats.remote_ends[str(call.reason)] += 1
+        self._context.tell(RemoteEvent(name, call))

@@ -1,0 +1,300 @@
+"""All calls that one peer makes: commands, answers and time in; cells and events out.
+
+The transitions are ``caller``'s table; here stands what surrounds it: which timer is armed, when a
+cell is said again, when a call is forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import caller
+from .caller import CallerCall, Do, On, Phase
+from .cells import Answer, Invite, InviteState
+from .context import Context, Key
+from .effects import Cancel, Send
+from .errors import InvitationApiCallError
+from .events import LocalEvent, Name, PeerLost
+from .settings import MAX_KEPT
+from .states import EndReason, InvitationApiCallErrorCode
+
+CLEAR_INVITE, CANCEL_INVITE = "clear invite", "cancel"
+
+_TELLS = {
+    Do.TELL_RECEIVED: Name.LOCAL_RECEIVED_BY_PEER,
+    Do.TELL_ACCEPTED: Name.LOCAL_ACCEPTED,
+    Do.TELL_REFUSED: Name.LOCAL_REFUSED,
+    Do.TELL_FAILURE: Name.LOCAL_FAILURE,
+}
+_SAYS_AGAIN = frozenset({Phase.SENT, *caller.DECIDED})
+
+
+class CallerSide:
+    """The caller's half of the engine."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.calls: dict[Key, CallerCall] = {}
+        self._due: dict[Key, float] = {}
+
+    def clone(self, context: Context) -> CallerSide:
+        """An independent copy around a cloned context."""
+        other = CallerSide(context)
+        other.calls, other._due = dict(self.calls), dict(self._due)
+        return other
+
+    # --- the app ---------------------------------------------------------------------------
+
+    def send(self, command: Send, now: float) -> None:
+        """Ring ``callee``; raises ALREADY_SENT if that call is underway."""
+        key = (command.callee, command.call_id)
+        if key in self.calls:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_SENT,
+                "it was sent before; make a new invitation for a new call",
+                call_id=command.call_id,
+                state=self.calls[key].state,
+            )
+        settings = self._context.settings
+        ring_timeout = command.ring_timeout or settings.ring_timeout
+        call = CallerCall(
+            call_id=command.call_id,
+            callee=command.callee,
+            content=command.content,
+            channel=command.channel,
+            group=command.group,
+            time=command.wall,
+            sent_at=now,
+            ring_at=now + ring_timeout,
+            ack_at=now + settings.ack_timeout,
+        )
+        self._context.stats.counters["sent"] += 1
+        self._keep(self._say(call, now))
+        self._context.watch(command.callee)
+
+    def cancel(self, command: Cancel, now: float) -> None:
+        """Cancel a call; raises ALREADY_END once it is decided or over."""
+        call = self.calls.get((command.callee, command.call_id))
+        if call is None or call.former or On.CANCEL not in caller.TABLE[call.phase]:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_END,
+                "nothing to cancel: the call has ended",
+                call_id=command.call_id,
+                state=call.state if call else None,
+            )
+        self._step(call, On.CANCEL, now)
+
+    def log_out(self, now: float) -> None:
+        """End what is undecided as canceled."""
+        for call in list(self.calls.values()):
+            if call.phase in caller.UNDECIDED:
+                self._step(call, On.LOGOUT, now)
+
+    def abort(self) -> None:
+        """A newer login owns these cells now: tell the app that its calls failed, say nothing."""
+        for call in self.calls.values():
+            if call.phase in caller.UNDECIDED and not call.former:
+                self._tell(Do.TELL_FAILURE, caller.logged_out(call))
+        self.calls.clear()
+        self._due.clear()
+
+    # --- the wire --------------------------------------------------------------------------
+
+    def answered(self, key: Key, answer: Answer, now: float) -> bool:
+        """Take in a callee's answer; False if the table has no place for it there."""
+        call = self.calls.get(key)
+        if call is None:
+            self._unknown(key, answer, now)
+            return True
+        on = caller.ANSWERS[answer.state]
+        if on not in caller.TABLE[call.phase]:
+            return False
+        said = Do.SAY in caller.TABLE[call.phase][on][1]
+        call = self._step(call, on, now, answer)
+        if answer.ask and not said and call.phase is not Phase.CLEARING:
+            self._keep(self._say(call, now))
+        return True
+
+    def found(self, key: Key, cell: Invite, now: float) -> None:
+        """Take over an invite cell that a former life of this peer left."""
+        if key not in self.calls:
+            self._adopt(caller.found(key[1], key[0], cell), now)
+
+    def acked(self, purpose: str, key: Key, now: float) -> None:
+        """The broker has a clear, or the decision to cancel."""
+        call = self.calls.get(key)
+        if call is None:
+            return
+        if purpose == CANCEL_INVITE:
+            self._tell_canceled(call)
+        elif call.phase is Phase.CLEARING:
+            self._step(call, On.CLEAR_ACKED, now)
+
+    # --- the link and time -----------------------------------------------------------------
+
+    def resync(self, now: float) -> None:
+        """Say every live cell once more."""
+        for call in list(self.calls.values()):
+            if call.phase is Phase.CLEARING:
+                self._context.say_invite(call.key, None, CLEAR_INVITE)
+            else:
+                self._keep(self._say(call, now))
+
+    def disconnected(self, unacked: list[tuple[str, Key]]) -> None:
+        """Nothing is said until the next resync; who waits for the broker's word waits no more."""
+        for purpose, key in unacked:
+            if purpose == CANCEL_INVITE and key in self.calls:
+                self._tell_canceled(self.calls[key])
+        for call in list(self.calls.values()):
+            if call.resend_at is not None:
+                self._keep(replace(call, resend_at=None))
+
+    def callee_back(self, callee: str, now: float) -> None:
+        """A callee that was away is online: say what it has not shown to know."""
+        for call in list(self.calls.values()):
+            if call.callee == callee and call.phase in _SAYS_AGAIN:
+                self._keep(self._say(call, now))
+
+    def callee_away(self, callee: str) -> None:
+        """Nobody reads: what is decided waits in the broker until the callee is back."""
+        for call in list(self.calls.values()):
+            if call.callee == callee and call.phase in caller.DECIDED:
+                self._keep(replace(call, resend_at=None))
+
+    def deadline(self) -> float | None:
+        """When :meth:`fire` has something to do."""
+        return min(self._due.values(), default=None)
+
+    def fire(self, now: float) -> None:
+        """Do what is due, the earliest call first."""
+        while self._due:
+            key = min(self._due, key=self._due.__getitem__)
+            if self._due[key] > now:
+                return
+            self._fire(self.calls[key], now)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _fire(self, call: CallerCall, now: float) -> None:
+        if call.ring_at is not None and call.ring_at <= now:
+            self._step(call, On.RING_TIMEOUT, now)
+        elif call.ack_at is not None and call.ack_at <= now:
+            # Without a link of my own I know nothing of the peer.
+            away = self._context.inbox and self._context.watches.of(call.callee).away
+            self._step(call, On.PEER_OFFLINE if away else On.NO_RESPONSE, now)
+        elif call.keep_at is not None and call.keep_at <= now:
+            self._step(call, On.KEEP_EXPIRED, now)
+        else:
+            self._context.stats.counters["resends"] += 1
+            self._step(call, On.RESEND, now)
+
+    def _step(
+        self, call: CallerCall, on: On, now: float, answer: Answer | None = None
+    ) -> CallerCall:
+        before = call.phase
+        call, todo = caller.step(call, on, answer)
+        if call.phase in caller.DECIDED and before is not call.phase:
+            call = replace(call, keep_at=now + self._context.settings.missed_keep)
+        for do in todo:
+            if do is Do.SAY:
+                call = self._say(call, now, again=on is On.RESEND)
+            elif do is Do.CLEAR and self._context.up:
+                self._context.say_invite(call.key, None, CLEAR_INVITE)
+        self._keep(call)
+        if call.phase is Phase.CLEARING and before is not Phase.CLEARING:
+            self._context.watches.leave(call.callee, now)
+            call = self._tell_canceled(call)  # the callee saw the end, so the broker had it
+        if before is Phase.SENT and answer is not None and not call.former:
+            self._context.stats.round_trip(now - call.sent_at)
+        for do in todo:
+            if do is Do.END_OTHER_LEGS:
+                self._end_other_legs(call, now)
+            elif do is Do.TELL_CANCELED and not self._context.up:
+                self._tell_canceled(call)
+            elif do is Do.TELL_PEER_LOST and answer is not None and not call.former:
+                self._context.tell(PeerLost(call, caller.failure(answer.reason)))
+            else:
+                self._tell(do, call)
+        return call
+
+    def _say(self, call: CallerCall, now: float, *, again: bool = False) -> CallerCall:
+        """Publish the cell and arm the next time; while the link is down the resync will."""
+        context, settings = self._context, self._context.settings
+        if not context.up:
+            return replace(call, resend_at=None)
+        delay, at = call.resend_delay, None
+        if call.phase in _SAYS_AGAIN and not (
+            call.phase in caller.DECIDED and context.watches.of(call.callee).away
+        ):
+            delay = min(delay * 2, settings.resend_max) if again else settings.resend_first
+            at = now + delay
+        call = replace(call, seq=call.seq + 1, resend_at=at, resend_delay=delay)
+        canceling = call.phase is Phase.ENDED and call.cancel_pending
+        context.say_invite(
+            call.key, call.cell(context.epoch, now), CANCEL_INVITE if canceling else None
+        )
+        return call
+
+    def _keep(self, call: CallerCall) -> None:
+        if call.phase is Phase.GONE:
+            self.calls.pop(call.key, None)
+            self._due.pop(call.key, None)
+            return
+        self.calls[call.key] = call
+        due = call.due
+        if due is None:
+            self._due.pop(call.key, None)
+        else:
+            self._due[call.key] = due
+
+    def _adopt(self, call: CallerCall, now: float) -> None:
+        """Keep a call that this life did not make; over the bound it is only said once."""
+        call = replace(call, keep_at=now + self._context.settings.missed_keep)
+        if len(self.calls) >= MAX_KEPT:
+            if self._context.up:
+                self._context.say_invite(call.key, call.cell(self._context.epoch, now))
+            return
+        self._keep(self._say(call, now))
+        self._context.watch(call.callee)
+
+    def _unknown(self, key: Key, answer: Answer, now: float) -> None:
+        """An answer to a call I know nothing of: clear it if it is over, end it if it is not."""
+        gone = Invite(state=InviteState.RINGING, epoch=b"", seq=0)
+        call = caller.found(key[1], key[0], gone)
+        if not answer.state.final:
+            self._adopt(call, now)
+        elif len(self.calls) < MAX_KEPT:
+            self._keep(replace(call, phase=Phase.CLEARING))
+            self._context.say_invite(key, None, CLEAR_INVITE)
+        else:
+            self._context.say_invite(key, None)
+
+    def _end_other_legs(self, winner: CallerCall, now: float) -> None:
+        if winner.group is None:
+            return
+        for call in list(self.calls.values()):
+            if (
+                call.group == winner.group
+                and call.phase in caller.UNDECIDED
+                and call.key != winner.key
+            ):
+                self._step(call, On.ANSWERED_ELSEWHERE, now)
+
+    def _tell_canceled(self, call: CallerCall) -> CallerCall:
+        if call.cancel_pending:
+            call = replace(call, cancel_pending=False)
+            self._keep(call)
+            self._ended(call)
+            self._context.tell(LocalEvent(Name.LOCAL_CANCELED, call))
+        return call
+
+    def _tell(self, do: Do, call: CallerCall) -> None:
+        name = _TELLS.get(do)
+        if name is None or call.former:
+            return
+        if do is not Do.TELL_RECEIVED:
+            self._ended(call)
+        self._context.tell(LocalEvent(name, call))
+
+    def _ended(self, call: CallerCall) -> None:
+        self._context.stats.local_ends[str(call.reason or EndReason.CANCELED)] += 1

@@ -1,0 +1,77 @@
+"""What both sides of an engine share: who I am, whether the link is up, and what is to be done."""
+
+from __future__ import annotations
+
+from . import codec, topics
+from .cells import Answer, Invite, Presence
+from .effects import Effect, Publish, Subscribe, Tell
+from .events import Event
+from .presence import Watches
+from .settings import Settings
+from .stats import Stats
+
+Key = tuple[str, str]
+
+
+class Context:
+    """One peer in one life (epoch): its link, its effects so far, its acknowledgements awaited."""
+
+    def __init__(self, peer_id: str, epoch: bytes, realm: str, settings: Settings) -> None:
+        self.me = peer_id
+        self.epoch = epoch
+        self.realm = realm
+        self.settings = settings
+        self.up = False  # publishes make sense
+        self.inbox = False  # and the inbox is, or is being, subscribed
+        self.out: list[Effect] = []
+        self.stats = Stats()
+        self.watches = Watches(settings.presence_linger)
+        #: What is done once the broker has acknowledged a publish: side, purpose, call.
+        self.awaited: dict[int, tuple[str, Key]] = {}
+        self._token = 0
+
+    def clone(self) -> Context:
+        """An independent copy; statistics are not carried over."""
+        other = Context(self.me, self.epoch, self.realm, self.settings)
+        other.up, other.inbox = self.up, self.inbox
+        other.out = list(self.out)
+        other.watches = self.watches.clone()
+        other.awaited, other._token = dict(self.awaited), self._token
+        return other
+
+    def tell(self, event: Event) -> None:
+        """Tell the app."""
+        self.out.append(Tell(event))
+
+    def say_invite(self, key: Key, cell: Invite | None, purpose: str | None = None) -> None:
+        """Publish my invite cell for a call, None to clear it; await the ack for a purpose."""
+        self._say("invite", key, b"" if cell is None else codec.encode(cell), purpose)
+
+    def say_answer(self, key: Key, cell: Answer | None, purpose: str | None = None) -> None:
+        """Publish my answer cell for a call, None to clear it; await the ack for a purpose."""
+        self._say("answer", key, b"" if cell is None else codec.encode(cell), purpose)
+
+    def say_presence(self, *, online: bool, wall: int | None, purpose: str | None = None) -> None:
+        """Publish my presence."""
+        payload = codec.encode(Presence(online, self.epoch, wall))
+        token = self._await(purpose, ("", "")) if purpose else None
+        self.out.append(Publish(topics.presence(self.realm, self.me), payload, token))
+
+    def watch(self, peer: str) -> None:
+        """A call with ``peer`` begins: be told of its presence."""
+        if self.watches.enter(peer) and self.inbox:
+            self.out.append(Subscribe((topics.presence(self.realm, peer),)))
+
+    def forget_awaited(self) -> dict[int, tuple[str, Key]]:
+        """No acknowledgement will come any more; what was awaited."""
+        awaited, self.awaited = self.awaited, {}
+        return awaited
+
+    def _say(self, kind: topics.Kind, key: Key, payload: bytes, purpose: str | None) -> None:
+        topic = topics.cell(self.realm, kind, key[0], self.me, key[1])
+        self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
+
+    def _await(self, purpose: str, key: Key) -> int:
+        self._token += 1
+        self.awaited[self._token] = (purpose, key)
+        return self._token

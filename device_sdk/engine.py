@@ -1,0 +1,376 @@
+"""All calls of one peer, without a socket, thread, clock or randomness (docs/protocol.md).
+
+One engine is one login: its epoch. Feed it what happened and when (:meth:`Engine.handle`), do what
+it says (:meth:`Engine.effects`), come back at its :meth:`Engine.deadline`. The order is always the
+same: feed, perform, re-arm. Nothing here is thread-safe: one owner feeds it.
+
+The connection has two shapes. The first of an epoch subscribes the outbox, to find what a former
+life of this peer left, and publishes presence; when its echo comes back, everything older has
+come, and the inbox is subscribed. Each later one subscribes all at once. Either way every live
+cell is then said once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from . import codec, topics
+from .callee_side import CLEAR_ANSWER, CalleeSide, Screen
+from .caller_side import CallerSide
+from .cells import EPOCH_BYTES, Presence
+from .context import Context
+from .effects import (
+    Aborted,
+    Accept,
+    Cancel,
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Dropped,
+    Effect,
+    Finished,
+    Input,
+    Logout,
+    MessageReceived,
+    PublishAcked,
+    Ready,
+    Refuse,
+    Send,
+    Subscribe,
+    Subscribed,
+    SubscriptionDenied,
+    Unsubscribe,
+    Unwatch,
+    Watch,
+)
+from .errors import DecodeError, InvalidArgument
+from .events import PresenceChanged
+from .presence import OwnPresence, Verdict
+from .settings import Settings
+from .stats import Stats
+
+UNKNOWN_TOPIC = "unknown topic"
+NOT_WATCHED = "not watched"
+OUT_OF_PLACE = "out of place"
+_LOG_EVERY = 60.0
+_GOODBYE = "goodbye"
+
+
+class Engine:
+    """The protocol core of one peer, for one login."""
+
+    def __init__(
+        self,
+        peer_id: str,
+        epoch: bytes,
+        *,
+        realm: str = topics.DEFAULT_REALM,
+        settings: Settings | None = None,
+        screen: Screen | None = None,
+    ) -> None:
+        if len(epoch) != EPOCH_BYTES:
+            raise InvalidArgument("epoch", f"{EPOCH_BYTES} random bytes are wanted")
+        topics.check_peer_id(peer_id)
+        topics.check_realm(realm)
+        self._context = Context(peer_id, epoch, realm, settings or Settings())
+        self.caller = CallerSide(self._context)
+        self.callee = CalleeSide(self._context, screen)
+        self._own = OwnPresence(epoch)
+        self._settled = False
+        self._settle_at: float | None = None
+        self._wall: int | None = None
+        self._leaving = False
+        self._closed = False
+        self._logged_at: dict[str, float] = {}
+
+    # --- what everybody may ask ------------------------------------------------------------
+
+    @property
+    def peer_id(self) -> str:
+        """Who this is."""
+        return self._context.me
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted since login."""
+        return self._context.stats
+
+    @property
+    def closed(self) -> bool:
+        """Whether this login is over: logged out, or replaced by a newer one."""
+        return self._closed
+
+    def will(self) -> tuple[str, bytes]:
+        """Topic and payload of the will: presence offline, to be retained, QoS 1."""
+        topic = topics.presence(self._context.realm, self._context.me)
+        return topic, codec.encode(Presence(False, self._context.epoch))
+
+    def deadline(self) -> float | None:
+        """When to come back at the latest, with :class:`DeadlineReached`; None for never."""
+        if self._closed:
+            return None
+        times = (
+            self.caller.deadline(),
+            self.callee.deadline(),
+            self._context.watches.deadline(),
+            self._settle_at,
+        )
+        return min((t for t in times if t is not None), default=None)
+
+    def handle(self, what: Input, now: float) -> None:
+        """Take one thing in, after everything that was due by ``now``.
+
+        Raises :class:`InvitationApiCallError` for a command that is not legal, with nothing
+        changed by it; what was due has then been done all the same. Nothing from the wire raises.
+        """
+        if self._closed:
+            return
+        self._fire(now)
+        self._HANDLERS[type(what)](self, what, now)
+
+    def effects(self) -> list[Effect]:
+        """What is to be done since the last time, in this order."""
+        out = self._context.out
+        self._context.out = []
+        return out
+
+    def clone(self) -> Engine:
+        """An independent copy, statistics aside: for exploring what could happen next."""
+        other = object.__new__(Engine)
+        other._context = context = self._context.clone()
+        other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
+        other._own = self._own.clone()
+        other._settled, other._settle_at = self._settled, self._settle_at
+        other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
+        other._logged_at = dict(self._logged_at)
+        return other
+
+    # --- the link --------------------------------------------------------------------------
+
+    def _connected(self, what: Connected, now: float) -> None:
+        context = self._context
+        context.up = True
+        context.stats.counters["connects"] += 1
+        self._wall = what.wall
+        own = topics.presence(context.realm, context.me)
+        if self._settled:
+            self._subscribe_inbox((own,))
+        else:
+            context.out.append(Subscribe((own, *topics.outbox(context.realm, context.me))))
+            self._settle_at = now + context.settings.settle
+        context.say_presence(online=True, wall=what.wall)
+        if self._settled:
+            self._resync(now)
+
+    def _settle(self, now: float) -> None:
+        """What a former life left has come: from now on others may talk to me."""
+        context = self._context
+        self._settled, self._settle_at = True, None
+        context.out.append(Unsubscribe(topics.outbox(context.realm, context.me)))
+        self._subscribe_inbox(())
+        self._resync(now)
+
+    def _subscribe_inbox(self, first: tuple[str, ...]) -> None:
+        context = self._context
+        context.inbox = True
+        watched = (topics.presence(context.realm, peer) for peer in context.watches.known)
+        context.out.append(Subscribe((*first, *topics.inbox(context.realm, context.me), *watched)))
+
+    def _resync(self, now: float) -> None:
+        self.caller.resync(now)
+        self.callee.resync(now)
+
+    def _subscribed(self, what: Subscribed, now: float) -> None:  # noqa: ARG002 - one signature
+        context = self._context
+        needed = {
+            topics.presence(context.realm, context.me),
+            *topics.inbox(context.realm, context.me),
+            *topics.outbox(context.realm, context.me),
+        }
+        for topic_filter in what.refused:
+            if topic_filter in needed:
+                context.out.append(SubscriptionDenied(topic_filter))
+                return
+            context.stats.drops["presence refused"] += 1
+        for topic_filter in what.granted:
+            topic = topics.parse(context.realm, topic_filter)
+            if isinstance(topic, topics.PresenceTopic):
+                context.watches.confirmed(topic.peer)
+        if topics.inbox(context.realm, context.me)[0] in what.granted:
+            context.out.append(Ready())
+
+    def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002
+        context = self._context
+        context.up = context.inbox = False
+        self._settle_at = None
+        context.watches.disconnected()
+        self.caller.disconnected(list(context.forget_awaited().values()))
+        self.callee.disconnected()
+        if self._leaving:
+            self._finish()
+
+    # --- messages --------------------------------------------------------------------------
+
+    def _message(self, what: MessageReceived, now: float) -> None:
+        topic = topics.parse(self._context.realm, what.topic)
+        try:
+            if topic is None:
+                raise DecodeError(UNKNOWN_TOPIC, "no topic of this protocol")
+            if isinstance(topic, topics.PresenceTopic):
+                presence = codec.decode_presence(what.payload) if what.payload else None
+                if topic.peer == self._context.me:
+                    self._own_presence(presence, what.retained, now)
+                else:
+                    self._peer_presence(topic.peer, presence, what.retained, now)
+            elif topic.owner == self._context.me != topic.writer:
+                self._from_peer(topic, what, now)
+            elif topic.writer == self._context.me != topic.owner:
+                self._from_myself(topic, what, now)
+            else:
+                raise DecodeError(UNKNOWN_TOPIC, "a cell that is neither to nor from me")
+        except DecodeError as error:
+            self._drop(error.cause, what.topic, str(error), now)
+
+    def _from_peer(self, topic: topics.CallTopic, what: MessageReceived, now: float) -> None:
+        key = (topic.writer, topic.call_id)
+        if topic.kind == "invite":
+            invite = codec.decode_invite(what.payload) if what.payload else None
+            self.callee.invited(key, invite, now, retained=what.retained)
+        elif what.payload:
+            answer = codec.decode_answer(what.payload)
+            if not self.caller.answered(key, answer, now):
+                raise DecodeError(OUT_OF_PLACE, f"{answer.state.name} where it cannot be")
+
+    def _from_myself(self, topic: topics.CallTopic, what: MessageReceived, now: float) -> None:
+        if not what.payload or self._settled:
+            return
+        key = (topic.owner, topic.call_id)
+        if topic.kind == "invite":
+            invite = codec.decode_invite(what.payload)
+            if invite.epoch != self._context.epoch:
+                self.caller.found(key, invite, now)
+        else:
+            answer = codec.decode_answer(what.payload)
+            if answer.epoch != self._context.epoch:
+                self.callee.found(key, answer, now)
+
+    def _own_presence(self, presence: Presence | None, retained: bool, now: float) -> None:
+        verdict = self._own.read(presence, retained=retained, settled=self._settled)
+        if verdict is Verdict.ECHO and self._settle_at is not None:
+            self._settle(now)
+        elif verdict is Verdict.SAY_AGAIN and not self._leaving:
+            self._context.say_presence(online=True, wall=self._wall)
+        elif verdict is Verdict.ABORT:
+            self.caller.abort()
+            self.callee.abort()
+            self._closed = True
+            self._context.out.append(Aborted())
+
+    def _peer_presence(
+        self, peer: str, presence: Presence | None, retained: bool, now: float
+    ) -> None:
+        watches = self._context.watches
+        before = watches.heard(peer, presence)
+        if before is None:
+            raise DecodeError(NOT_WATCHED, f"presence of {peer!r}")
+        known = watches.of(peer)
+        changed = (before.online, before.epoch) != (known.online, known.epoch)
+        if changed and peer in watches.by_app:
+            self._context.tell(PresenceChanged(peer, known.online))
+        if known.online:
+            if changed and before.online is not None:
+                self.caller.callee_back(peer, now)
+        else:
+            self.caller.callee_away(peer)
+        self.callee.caller_seen(peer, presence, now, retained=retained, changed=changed)
+
+    def _drop(self, cause: str, topic: str, problem: str, now: float) -> None:
+        self.stats.drops[cause] += 1
+        if now - self._logged_at.get(cause, -_LOG_EVERY) >= _LOG_EVERY:
+            self._logged_at[cause] = now
+            self._context.out.append(Dropped(cause, topic, problem))
+
+    def _acked(self, what: PublishAcked, now: float) -> None:
+        purpose, key = self._context.awaited.pop(what.token, ("", ("", "")))
+        if purpose == CLEAR_ANSWER:
+            self.callee.acked(key, now)
+        elif purpose:
+            self.caller.acked(purpose, key, now)
+        if self._leaving and not self._context.awaited:
+            self._finish()
+
+    # --- commands --------------------------------------------------------------------------
+
+    def _send(self, what: Send, now: float) -> None:
+        if what.callee == self._context.me:
+            raise InvalidArgument("callee_id", f"{what.callee!r} cannot call itself")
+        self.caller.send(what, now)
+
+    def _cancel(self, what: Cancel, now: float) -> None:
+        self.caller.cancel(what, now)
+
+    def _accept(self, what: Accept, now: float) -> None:
+        self.callee.accept(what, now)
+
+    def _refuse(self, what: Refuse, now: float) -> None:
+        self.callee.refuse(what, now)
+
+    def _watch(self, what: Watch, now: float) -> None:  # noqa: ARG002
+        context = self._context
+        if context.watches.watch(what.peer):
+            if context.inbox:
+                context.out.append(Subscribe((topics.presence(context.realm, what.peer),)))
+        elif context.watches.of(what.peer).current:
+            context.tell(PresenceChanged(what.peer, context.watches.of(what.peer).online))
+
+    def _unwatch(self, what: Unwatch, now: float) -> None:
+        self._context.watches.unwatch(what.peer, now)
+
+    def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002
+        self.caller.log_out(now)
+        self.callee.log_out(now)
+        self._leaving = True
+        if self._context.up:
+            self._context.say_presence(online=False, wall=None, purpose=_GOODBYE)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._closed = True
+        self._context.out.append(Finished())
+
+    # --- time ------------------------------------------------------------------------------
+
+    def _due(self, what: DeadlineReached, now: float) -> None:
+        """Everything due has been done by :meth:`handle`."""
+
+    def _fire(self, now: float) -> None:
+        deadline = self.deadline()
+        if deadline is None or deadline > now:
+            return
+        if self._settle_at is not None and self._settle_at <= now:
+            self._settle(now)
+        self.caller.fire(now)
+        self.callee.fire(now)
+        context = self._context
+        gone = context.watches.expire(now)
+        if gone and context.inbox:
+            filters = tuple(topics.presence(context.realm, peer) for peer in gone)
+            context.out.append(Unsubscribe(filters))
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Engine, Any, float], None]]] = {
+        Connected: _connected,
+        Disconnected: _disconnected,
+        Subscribed: _subscribed,
+        MessageReceived: _message,
+        PublishAcked: _acked,
+        DeadlineReached: _due,
+        Send: _send,
+        Cancel: _cancel,
+        Accept: _accept,
+        Refuse: _refuse,
+        Watch: _watch,
+        Unwatch: _unwatch,
+        Logout: _logout,
+    }

@@ -1,0 +1,165 @@
+"""Presence: that of others, as far as it is known; and what one's own says about newer logins.
+
+Nothing here talks: the engine subscribes, publishes and decides calls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from .cells import Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a peer: ``online`` None is nothing; ``current``: the broker would tell."""
+
+    online: bool | None = None
+    epoch: bytes = b""
+    current: bool = False
+
+    @property
+    def away(self) -> bool:
+        """Whether presence says offline, or the broker has none: both as of now."""
+        return self.current and not self.online
+
+
+class Watches:
+    """Whose presence is subscribed: peers in a call with this one, and those the app watches.
+
+    After the last call with it a peer stays for a while, so that calling it again costs nothing.
+    """
+
+    def __init__(self, linger: float, most: int = 256) -> None:
+        self.known: dict[str, Known] = {}
+        self.by_app: set[str] = set()
+        self._linger = linger
+        self._most = most
+        self._calls: Counter[str] = Counter()
+        self._idle: dict[str, float] = {}
+
+    def clone(self) -> Watches:
+        """An independent copy."""
+        other = Watches(self._linger, self._most)
+        other.known, other.by_app = dict(self.known), set(self.by_app)
+        other._calls, other._idle = self._calls.copy(), dict(self._idle)
+        return other
+
+    def of(self, peer: str) -> Known:
+        """What is known of ``peer``."""
+        return self.known.get(peer, Known())
+
+    def enter(self, peer: str) -> bool:
+        """A call with ``peer`` begins; True if its presence is to be subscribed now."""
+        self._calls[peer] += 1
+        self._idle.pop(peer, None)
+        return self._add(peer)
+
+    def leave(self, peer: str, now: float) -> None:
+        """A call with ``peer`` is over."""
+        self._calls[peer] -= 1
+        if self._calls[peer] <= 0:
+            del self._calls[peer]
+            self._idle_from(peer, now)
+
+    def watch(self, peer: str) -> bool:
+        """Let the app watch ``peer``; True if its presence is to be subscribed now."""
+        self.by_app.add(peer)
+        self._idle.pop(peer, None)
+        return self._add(peer)
+
+    def unwatch(self, peer: str, now: float) -> None:
+        """Let the app no longer watch ``peer``."""
+        self.by_app.discard(peer)
+        if peer in self.known and not self._calls[peer]:
+            self._idle_from(peer, now)
+
+    def expire(self, now: float) -> list[str]:
+        """Forget the peers that were idle for long, and the oldest of too many; returns them."""
+        over = len(self._idle) - self._most
+        gone = [p for i, (p, at) in enumerate(self._idle.items()) if at <= now or i < over]
+        for peer in gone:
+            del self._idle[peer]
+            del self.known[peer]
+        return gone
+
+    def deadline(self) -> float | None:
+        """When :meth:`expire` has something to do."""
+        return min(self._idle.values(), default=None)
+
+    def confirmed(self, peer: str) -> None:
+        """The broker took the subscription: from here it would have told."""
+        if peer in self.known:
+            self.known[peer] = replace(self.known[peer], current=True)
+
+    def heard(self, peer: str, presence: Presence | None) -> Known | None:
+        """Take in a presence; what was known before, or None if the peer is not watched."""
+        before = self.known.get(peer)
+        if before is not None:
+            online, epoch = (presence.online, presence.epoch) if presence else (None, b"")
+            self.known[peer] = Known(online, epoch, current=True)
+        return before
+
+    def disconnected(self) -> None:
+        """What is known may be old from here."""
+        self.known = {p: replace(k, current=False) for p, k in self.known.items()}
+
+    def _add(self, peer: str) -> bool:
+        if peer in self.known:
+            return False
+        self.known[peer] = Known()
+        return True
+
+    def _idle_from(self, peer: str, now: float) -> None:
+        if peer not in self.by_app:
+            self._idle[peer] = now + self._linger
+
+
+class Verdict(Enum):
+    """What a reading of one's own presence calls for."""
+
+    NOTHING = auto()
+    ECHO = auto()  # what I published has come back
+    SAY_AGAIN = auto()
+    ABORT = auto()
+
+
+class OwnPresence:
+    """Tells a newer login of this peer id from what an older one left behind.
+
+    Whatever epoch is read until the first connection has settled is a former one. Later an unknown
+    epoch that is online is a newer login. One that is offline may be a late will, or that of a
+    newer login whose connection mine just took over: only when it comes back, on another
+    connection, is it alive (docs/protocol.md, Connecting).
+    """
+
+    def __init__(self, epoch: bytes) -> None:
+        self._epoch = epoch
+        self.former: frozenset[bytes] = frozenset()
+        self.suspects: frozenset[bytes] = frozenset()
+
+    def clone(self) -> OwnPresence:
+        """An independent copy."""
+        other = OwnPresence(self._epoch)
+        other.former, other.suspects = self.former, self.suspects
+        return other
+
+    def read(self, presence: Presence | None, *, retained: bool, settled: bool) -> Verdict:
+        """What to do about this reading."""
+        if presence is not None and presence.epoch == self._epoch:
+            if presence.online:
+                return Verdict.NOTHING if retained else Verdict.ECHO
+            return Verdict.SAY_AGAIN
+        if presence is None:
+            return Verdict.SAY_AGAIN
+        if not settled:
+            self.former |= {presence.epoch}
+            return Verdict.NOTHING if retained else Verdict.SAY_AGAIN
+        if presence.epoch in self.former:
+            return Verdict.SAY_AGAIN
+        if presence.online or (retained and presence.epoch in self.suspects):
+            return Verdict.ABORT
+        self.suspects |= {presence.epoch}
+        return Verdict.SAY_AGAIN

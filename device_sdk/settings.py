@@ -1,0 +1,57 @@
+"""The engine's numbers, with the protocol's defaults; all times in seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from .codec import MAX_TTL
+from .errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Timers and caps of one peer; raises :class:`InvalidArgument` naming the one that is off."""
+
+    #: From send without an answer to *expired*.
+    ring_timeout: float = 60.0
+    #: From send without any word of the callee to *peer offline* or *no response*.
+    ack_timeout: float = 30.0
+    #: From accept without the caller's decision to *accept failure*.
+    accept_timeout: float = 5.0
+    #: What is left of ringing once the caller's presence went offline.
+    caller_lost_grace: float = 10.0
+    #: How much longer than the invite's ttl a callee rings: the caller is to decide first.
+    ring_slack: float = 2.0
+    #: How long a decided call waits for a callee that is away: its missed call.
+    missed_keep: float = 24 * 3600.0
+    #: How long an ended call is remembered, so that a late copy cannot ring.
+    remember: float = 600.0
+    #: A cell is said again after this, doubled each time up to ``resend_max``.
+    resend_first: float = 2.0
+    resend_max: float = 30.0
+    #: The same for what a callee asks or accepts: somebody waits for it.
+    ask_first: float = 1.0
+    #: How long the presence of a peer stays subscribed after the last call with it.
+    presence_linger: float = 600.0
+    #: How long at most the first connection waits to see what a former life left.
+    settle: float = 2.0
+    #: Invitations underway at this callee from one caller, and in all; over it: busy.
+    max_calls_per_caller: int = 8
+    max_calls: int = 64
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InvalidArgument(field.name, f"a number is wanted, not {value!r}")
+            if not math.isfinite(value) or value <= 0:
+                raise InvalidArgument(field.name, f"must be above 0 and finite, not {value!r}")
+        if self.ring_timeout * 1000 > MAX_TTL:
+            raise InvalidArgument("ring_timeout", f"at most a day, not {self.ring_timeout!r} s")
+
+
+#: Calls kept for resending after their end, at most, each side; more are said once and remembered.
+MAX_KEPT = 256
+#: Ended calls remembered at most; the oldest go first.
+MAX_REMEMBERED = 4096

@@ -1,0 +1,333 @@
+"""For your tests and ours: a broker in memory, a clock by hand, engines joined without a network.
+
+::
+
+    net = Network()
+    door, kitchen = net.peer("front-door"), net.peer("kitchen")
+    net.run()
+    call = door.send("kitchen")
+    net.run()
+    assert kitchen.told("remote_invitation_received")
+
+Everything happens when :meth:`Network.run` or :meth:`Network.advance` says so, in the calling
+thread, in an order that is always the same. :class:`MemoryBroker` alone also serves real clients:
+``SignalingClient("kitchen", broker=MemoryBroker())``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import codec, topics
+from .callee_side import Screen
+from .cells import AnswerReason
+from .effects import (
+    Aborted,
+    Accept,
+    Cancel,
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Dropped,
+    Finished,
+    Input,
+    Logout,
+    MessageReceived,
+    Publish,
+    PublishAcked,
+    Ready,
+    Refuse,
+    Send,
+    Subscribe,
+    Subscribed,
+    SubscriptionDenied,
+    Tell,
+    Unsubscribe,
+    Watch,
+)
+from .engine import Engine
+from .events import Event
+from .settings import Settings
+
+
+class ManualClock:
+    """A clock that stands until it is moved; call it for the time, in seconds."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:  # noqa: D102 - the class says it
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` pass."""
+        self.now += seconds
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether an MQTT topic filter matches a topic (MQTT 3.1.1, section 4.7)."""
+    wanted, levels = topic_filter.split("/"), topic.split("/")
+    for i, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if i >= len(levels) or level not in ("+", levels[i]):
+            return False
+    return len(wanted) == len(levels)
+
+
+@dataclass
+class MemorySession:
+    """One connection to a :class:`MemoryBroker`; ``deliver`` is called with each message."""
+
+    client_id: str
+    deliver: Callable[[str, bytes, bool], None]
+    closed: Callable[[], None]
+    will: tuple[str, bytes] | None = None
+    filters: list[str] = field(default_factory=list)
+
+
+class MemoryBroker:
+    """What the protocol needs of MQTT: retained messages, filters, wills, take-over by client id.
+
+    Not thread-safe. ``retained`` may be read, and emptied to play a broker that lost its store.
+    """
+
+    def __init__(self) -> None:
+        self.retained: dict[str, bytes] = {}
+        self.sessions: dict[str, MemorySession] = {}
+
+    def connect(self, session: MemorySession) -> None:
+        """Take a connection; an older one of the same client id is closed, with its will."""
+        older = self.sessions.get(session.client_id)
+        if older is not None:
+            self.drop(older)
+            older.closed()
+        self.sessions[session.client_id] = session
+
+    def disconnect(self, session: MemorySession) -> None:
+        """The client closed the connection in due form: no will."""
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+
+    def drop(self, session: MemorySession) -> None:
+        """The connection broke: the will is published."""
+        if self.sessions.get(session.client_id) is session:
+            del self.sessions[session.client_id]
+            if session.will is not None:
+                self.publish(*session.will)
+
+    def subscribe(self, session: MemorySession, filters: Iterable[str]) -> None:
+        """Subscribe, and deliver what is retained there."""
+        new = tuple(filters)
+        session.filters += [f for f in new if f not in session.filters]
+        for topic, payload in list(self.retained.items()):
+            if any(matches(f, topic) for f in new):
+                session.deliver(topic, payload, True)
+
+    def unsubscribe(self, session: MemorySession, filters: Iterable[str]) -> None:
+        """Unsubscribe."""
+        session.filters = [f for f in session.filters if f not in set(filters)]
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Retain (or clear) and deliver to whoever subscribed."""
+        if payload:
+            self.retained[topic] = payload
+        else:
+            self.retained.pop(topic, None)
+        for session in list(self.sessions.values()):
+            if any(matches(f, topic) for f in session.filters):
+                session.deliver(topic, payload, False)
+
+
+class SimulatedPeer:
+    """One engine on a :class:`Network`, with what it told and what it wants done."""
+
+    def __init__(
+        self, network: Network, name: str, settings: Settings | None, screen: Screen | None
+    ) -> None:
+        self.network = network
+        self.name = name
+        self.events: list[Event] = []
+        self.notes: list[Ready | SubscriptionDenied | Aborted | Finished | Dropped] = []
+        self._settings = settings
+        self._screen = screen
+        self._session: MemorySession | None = None
+        self.inbox: deque[Input] = deque()
+        self.engine = self._new_engine()
+
+    def _new_engine(self) -> Engine:
+        return Engine(
+            self.name,
+            self.network.random.randbytes(8),
+            realm=self.network.realm,
+            settings=self._settings,
+            screen=self._screen,
+        )
+
+    # --- the link --------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection."""
+        return self._session is not None
+
+    def connect(self) -> None:
+        """Connect to the broker, as a transport would."""
+        if self._session is None and not self.engine.closed:
+            self.inbox.clear()
+            self._session = MemorySession(
+                topics.escape(self.name),
+                lambda t, p, r: self.inbox.append(MessageReceived(t, p, r)),
+                self._kicked,
+                self.engine.will(),
+            )
+            self.network.broker.connect(self._session)
+            self.feed(Connected(wall=None))
+
+    def disconnect(self, *, clean: bool = False) -> None:
+        """Lose the connection; ``clean``: in due form, without the will."""
+        session, self._session = self._session, None
+        if session is not None:
+            close = self.network.broker.disconnect if clean else self.network.broker.drop
+            close(session)
+            self.inbox.clear()
+            self.feed(Disconnected())
+
+    def restart(self) -> None:
+        """Kill the process and start it again: a new epoch that knows nothing."""
+        session, self._session = self._session, None
+        if session is not None:
+            self.network.broker.drop(session)
+        self.inbox.clear()
+        self.events.clear()
+        self.notes.clear()
+        self.engine = self._new_engine()
+        self.connect()
+
+    def _kicked(self) -> None:
+        self._session = None
+        self.inbox.clear()
+        self.feed(Disconnected())
+
+    # --- the app ---------------------------------------------------------------------------
+
+    def send(self, callee: str, content: Any = None, **more: Any) -> str:
+        """Invite ``callee``; gives the call id."""
+        call_id = topics.call_id_from_bytes(self.network.random.randbytes(16))
+        body = None if content is None else codec.encode_body(content)
+        self.feed(Send(call_id, callee, body, **more))
+        return call_id
+
+    def cancel(self, callee: str, call_id: str) -> None:
+        """Cancel a call."""
+        self.feed(Cancel(callee, call_id))
+
+    def accept(self, caller: str, call_id: str, response: Any = None) -> None:
+        """Accept what rings."""
+        body = None if response is None else codec.encode_body(response)
+        self.feed(Accept(caller, call_id, body))
+
+    def refuse(
+        self, caller: str, call_id: str, reason: AnswerReason = AnswerReason.DECLINED
+    ) -> None:
+        """Refuse what rings."""
+        self.feed(Refuse(caller, call_id, None, reason))
+
+    def watch(self, peer: str) -> None:
+        """Be told of a peer's presence."""
+        self.feed(Watch(peer))
+
+    def logout(self) -> None:
+        """Log out."""
+        self.feed(Logout())
+
+    def told(self, name: str) -> list[Event]:
+        """The events of that name so far, oldest first."""
+        return [event for event in self.events if event.name == name]
+
+    # --- feed, perform, re-arm -------------------------------------------------------------
+
+    def feed(self, what: Input) -> None:
+        """Let the engine handle one input and do what it says."""
+        try:
+            self.engine.handle(what, self.network.clock())
+        finally:
+            self.perform()
+
+    def perform(self) -> None:
+        """Do what the engine says."""
+        broker = self.network.broker
+        for effect in self.engine.effects():
+            session = self._session
+            match effect:
+                case Tell(event):
+                    self.events.append(event)
+                case Publish(topic, payload, token) if session is not None:
+                    broker.publish(topic, payload)
+                    if token is not None:
+                        self.inbox.append(PublishAcked(token))
+                case Subscribe(filters) if session is not None:
+                    broker.subscribe(session, filters)
+                    self.inbox.append(Subscribed(granted=filters))
+                case Unsubscribe(filters) if session is not None:
+                    broker.unsubscribe(session, filters)
+                case Aborted() | Finished():
+                    self.notes.append(effect)
+                    self.disconnect(clean=True)
+                case Ready() | SubscriptionDenied() | Dropped():
+                    self.notes.append(effect)
+                case _:
+                    pass
+
+
+class Network:
+    """Engines around one broker and one clock, everything in the order it was caused."""
+
+    def __init__(self, *, seed: int = 0, realm: str = topics.DEFAULT_REALM) -> None:
+        self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self.clock = ManualClock()
+        self.broker = MemoryBroker()
+        self.realm = realm
+        self.peers: dict[str, SimulatedPeer] = {}
+
+    def peer(
+        self,
+        name: str,
+        *,
+        settings: Settings | None = None,
+        screen: Screen | None = None,
+        connect: bool = True,
+    ) -> SimulatedPeer:
+        """Add a peer, connected unless told otherwise."""
+        peer = self.peers[name] = SimulatedPeer(self, name, settings, screen)
+        if connect:
+            peer.connect()
+        return peer
+
+    def run(self) -> None:
+        """Deliver messages until none is underway."""
+        while True:
+            busy = [peer for peer in self.peers.values() if peer.inbox]
+            if not busy:
+                return
+            for peer in busy:
+                if peer.inbox:
+                    peer.feed(peer.inbox.popleft())
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, every deadline at its time and every message at once."""
+        end = self.clock.now + seconds
+        self.run()
+        while True:
+            due = [(d, p) for p in self.peers.values() if (d := p.engine.deadline()) is not None]
+            if not due or min(d for d, _ in due) > end:
+                break
+            at, peer = min(due, key=lambda pair: pair[0])
+            self.clock.now = max(self.clock.now, at)
+            peer.feed(DeadlineReached())
+            self.run()
+        self.clock.now = end
