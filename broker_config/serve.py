@@ -8,9 +8,10 @@ import ipaddress
 import logging
 import signal
 
-from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig
 from amqtt.errors import BrokerError
+
+from .broker import SignalingBroker
 
 
 class Refused(Exception):
@@ -32,7 +33,7 @@ def anonymous_config(host: str, port: int) -> BrokerConfig:
     literal = f"[{host}]" if ":" in host else host
     return BrokerConfig(
         listeners={"default": ListenerConfig(bind=f"{literal}:{port}")},
-        plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        plugins={"broker_config.auth.AnyonePlugin": {}},
     )
 
 
@@ -48,7 +49,7 @@ async def serve_anonymous(host: str, port: int) -> None:
             "use --host 127.0.0.1"
         )
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    broker = Broker(anonymous_config(host, port))
+    broker = SignalingBroker(anonymous_config(host, port))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,9 +58,7 @@ async def serve_anonymous(host: str, port: int) -> None:
         await broker.start()
     except BrokerError as error:
         raise Refused(f"cannot listen on {host}:{port}: {error}") from error
-    instance = broker._servers["default"].instance
-    address = next(iter(instance.sockets)).getsockname()
-    print(f"listening on {host}:{address[1]}", flush=True)  # noqa: T201 - the promised line
+    print(f"listening on {host}:{broker.bound()['default'][1]}", flush=True)  # noqa: T201 - the promised line
     await stop.wait()
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(broker.shutdown(), 5)

@@ -1,0 +1,73 @@
+"""Who may publish and subscribe what: pure rules over topics (docs/protocol.md, Topics).
+
+The writer's peer id is a level of every topic it may write, so a rule over that one level makes
+its identity unforgeable. Deny by default: what no rule names is not allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from device_sdk.topics import PresenceTopic, escape, everything, parse
+
+#: Whether the first peer may call the second.
+MayCall = Callable[[str, str], bool]
+
+
+def contains(pattern: str, topic_filter: str) -> bool:
+    """Whether every topic that ``topic_filter`` matches is matched by ``pattern`` too.
+
+    ``a/+`` contains ``a/b`` and ``a/+`` but not ``a/#``; ``a/#`` contains ``a``, ``a/+`` and
+    itself [MQTT-4.7.1-2].
+    """
+    allowed, asked = pattern.split("/"), topic_filter.split("/")
+    for index, level in enumerate(allowed):
+        if level == "#":
+            # A leading wildcard matches no '$' topic; a filter that names one is not within it.
+            return not (index == 0 and asked[0].startswith("$"))
+        if index >= len(asked):
+            return False
+        wanted = asked[index]
+        if wanted == "#":
+            return False
+        if level == "+":
+            if index == 0 and wanted.startswith("$"):
+                return False
+        elif level != wanted:
+            return False
+    return len(asked) == len(allowed)
+
+
+def readable(realm: str, peer: str) -> tuple[str, ...]:
+    """The filters within which ``peer`` may subscribe."""
+    own = escape(peer)
+    return (
+        f"{realm}/v1/{own}/#",
+        f"{realm}/v1/+/presence",
+        f"{realm}/v1/+/invite/{own}/+",
+        f"{realm}/v1/+/answer/{own}/+",
+    )
+
+
+def may_subscribe(realm: str, peer: str, topic_filter: str, *, watches: bool = False) -> bool:
+    """Whether ``peer`` may subscribe to ``topic_filter``; one that ``watches`` reads the realm."""
+    if watches and contains(everything(realm), topic_filter):
+        return True
+    return any(contains(pattern, topic_filter) for pattern in readable(realm, peer))
+
+
+def may_publish(realm: str, peer: str, topic: str, may_call: MayCall) -> bool:
+    """Whether ``peer`` may publish to ``topic``: its presence, and its cells of allowed calls.
+
+    An answer is allowed where the call it answers is.
+    """
+    parsed = parse(realm, topic)
+    if parsed is None:
+        return False
+    if isinstance(parsed, PresenceTopic):
+        return parsed.peer == peer
+    if parsed.writer != peer:
+        return False
+    if parsed.kind == "invite":
+        return may_call(peer, parsed.owner)
+    return may_call(parsed.owner, peer)

@@ -1,0 +1,211 @@
+"""amqtt plugins: who a client is, and what it may do. Thin; the rules are in acl and registry."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from amqtt.contexts import Action, BaseContext
+from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
+from amqtt.session import Session
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from device_sdk.topics import unescape
+
+from .acl import contains, may_publish, may_subscribe, readable
+from .limits import Allowance
+from .registry import HASHER, Device, load
+
+logger = logging.getLogger(__name__)
+
+CREDENTIAL = "bellwire.credential"
+#: In a certificate, this before the escaped peer id names the device.
+CERTIFICATE_NAME = "urn:bellwire:peer:"
+
+
+class AnyonePlugin(BaseAuthPlugin, BaseTopicPlugin):
+    """Anybody may do anything: for a broker that only its own machine reaches."""
+
+    filters_contain_topics = True
+
+    async def authenticate(self, *, session: Session) -> bool:
+        """Let everybody in, as nobody in particular."""
+        session.is_anonymous = True
+        return True
+
+    async def topic_filtering(
+        self,
+        *,
+        session: Session | None = None,  # noqa: ARG002 - amqtt's signature
+        topic: str | None = None,  # noqa: ARG002 - amqtt's signature
+        action: Action | None = None,  # noqa: ARG002 - amqtt's signature
+    ) -> bool:
+        """Allow everything."""
+        return True
+
+
+class Verifier:
+    """Checks secrets against argon2 hashes in threads, and remembers which were right.
+
+    Remembered is an HMAC of hash and secret under a key of this process, not the secret: what is
+    in memory opens nothing, and a changed hash makes it worthless.
+    """
+
+    def __init__(self, workers: int = 2, remembered_failures: int = 10_000) -> None:
+        self._key = secrets.token_bytes(32)
+        self._right: dict[str, bytes] = {}
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="argon2")
+        self._failures: dict[str, Allowance] = {}
+        self._remembered = remembered_failures
+        #: For names that don't exist: saying no takes as long as for a wrong secret.
+        self._nobody = HASHER.hash(secrets.token_hex(20))
+
+    def _mac(self, hashed: str, secret: bytes) -> bytes:
+        return hmac.new(self._key, hashed.encode() + b"\0" + secret, hashlib.sha256).digest()
+
+    async def right(self, name: str, hashed: str | None, secret: str, address: str) -> bool:
+        """Whether ``secret`` is the one of ``hashed``; an address that fails a lot is slowed."""
+        data = secret.encode("utf-8", "surrogateescape")
+        mac = self._mac(hashed, data) if hashed else b""
+        if hashed and hmac.compare_digest(self._right.get(name, b""), mac):
+            return True
+        loop = asyncio.get_running_loop()
+        pause = self._pause(address, loop.time())
+        if pause:
+            await asyncio.sleep(pause)
+        fits = await loop.run_in_executor(self._pool, self._check, hashed or self._nobody, data)
+        if fits and hashed:
+            self._right[name] = mac
+            self._failures.pop(address, None)
+            return True
+        self._count_failure(address, loop.time())
+        return False
+
+    @staticmethod
+    def _check(hashed: str, data: bytes) -> bool:
+        try:
+            return HASHER.verify(hashed, data)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def _pause(self, address: str, now: float) -> float:
+        allowance = self._failures.get(address)
+        return 0.0 if allowance is None else min(allowance.owed(now), 30.0)
+
+    def _count_failure(self, address: str, now: float) -> None:
+        if address not in self._failures and len(self._failures) >= self._remembered:
+            del self._failures[next(iter(self._failures))]
+        allowance = self._failures.setdefault(address, Allowance(0.5, 10, now))
+        allowance.take(now)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class RegistryPlugin(BaseAuthPlugin, BaseTopicPlugin):
+    """Devices of the registry, by secret or by certificate, within the rules of ``acl``."""
+
+    #: What is subscribed was proven to hold only readable topics: no check at each delivery.
+    filters_contain_topics = True
+
+    @dataclass
+    class Config:
+        """Where the registry is, and the realm of its devices."""
+
+        registry: str = "devices.json"
+        realm: str = "sig"
+
+    def __init__(self, context: BaseContext) -> None:
+        super().__init__(context)
+        self._path = Path(self.config.registry)
+        self._realm: str = self.config.realm
+        self.registry = load(self._path)
+        self.verifier = Verifier()
+
+    def reload(self) -> None:
+        """Read the registry again; raises RegistryError and keeps the old one."""
+        self.registry = load(self._path)
+
+    async def close(self) -> None:
+        """Amqtt's end of a plugin."""
+        self.verifier.close()
+
+    def _device(self, session: Session) -> Device | None:
+        name = unescape(session.username) if session.username else None
+        return self.registry.devices.get(name) if name else None
+
+    async def authenticate(self, *, session: Session) -> bool:
+        """Whether the client shows a device's secret or its certificate."""
+        session.is_anonymous = False
+        shown = _certificate(session)
+        if shown is not None:
+            name, fingerprint = shown
+            if session.username is None:
+                session.username = name
+            device = self._device(session)
+            if session.username != name or device is None or device.certificate is None:
+                return False
+            if not hmac.compare_digest(device.certificate, fingerprint):
+                return False
+            session.attributes[CREDENTIAL] = fingerprint
+            return True
+        if session.username is None or session.password is None:
+            return False
+        device = self._device(session)
+        hashed = device.secret if device is not None else None
+        address = str(session.remote_address)
+        if not await self.verifier.right(session.username, hashed, session.password, address):
+            return False
+        # The registry may have changed while the secret was checked.
+        session.attributes[CREDENTIAL] = hashed
+        return self.valid(session)
+
+    def valid(self, session: Session) -> bool:
+        """Whether the device is still registered, and with what it showed when it connected."""
+        device = self._device(session)
+        if device is None:
+            return False
+        shown = session.attributes.get(CREDENTIAL)
+        return shown is None or shown in (device.secret, device.certificate)
+
+    async def topic_filtering(
+        self,
+        *,
+        session: Session | None = None,
+        topic: str | None = None,
+        action: Action | None = None,
+    ) -> bool:
+        """Whether the rules allow it."""
+        device = self._device(session) if session is not None else None
+        if device is None or topic is None:
+            return False
+        if action is Action.PUBLISH:
+            return may_publish(self._realm, device.name, topic, self.registry.may_call)
+        if action is Action.SUBSCRIBE:
+            return may_subscribe(self._realm, device.name, topic, watches=device.watches)
+        return device.watches or any(
+            contains(pattern, topic) for pattern in readable(self._realm, device.name)
+        )
+
+
+def _certificate(session: Session) -> tuple[str, str] | None:
+    """The escaped peer id and fingerprint of the client certificate, if one was shown."""
+    if session.ssl_object is None:
+        return None
+    binary = session.ssl_object.getpeercert(binary_form=True)
+    content = session.ssl_object.getpeercert()
+    if not binary or not content:
+        return None
+    name = ""
+    for entry in content.get("subjectAltName", ()):
+        kind, value = entry[0], str(entry[1])
+        if kind == "URI" and value.startswith(CERTIFICATE_NAME):
+            name = value.removeprefix(CERTIFICATE_NAME)
+    return name, hashlib.sha256(binary).hexdigest()

@@ -1,0 +1,434 @@
+"""``SignalingBroker``: amqtt's broker with its faults mended (docs/broker.md, docs/upstream/).
+
+What replaces a method of amqtt has that method's name; tests/contract/ names every private thing
+of amqtt that is relied on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import Counter
+from typing import Any
+
+import websockets
+import websockets.asyncio.server
+from amqtt.adapters import ReaderAdapter, WriterAdapter
+from amqtt.broker import Server
+from amqtt.contexts import Action, ListenerConfig, ListenerType
+from amqtt.errors import BrokerError, MQTTError
+from amqtt.events import BrokerEvents
+from amqtt.mqtt.connack import (
+    CONNECTION_ACCEPTED,
+    IDENTIFIER_REJECTED,
+    NOT_AUTHORIZED,
+    SERVER_UNAVAILABLE,
+    ConnackPacket,
+)
+from amqtt.mqtt.disconnect import DisconnectPacket
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.session import Session
+
+from .adapters import (
+    LINGER,
+    Reader,
+    SignalingStreamReader,
+    SignalingStreamWriter,
+    SignalingWebSocketsReader,
+    SignalingWebSocketsWriter,
+    Writer,
+)
+from .handler import Ended, SignalingHandler
+from .keeping import KeepingBroker
+from .session import SignalingSession
+
+logger = logging.getLogger(__name__)
+
+#: Connections that the kernel completes before they are accepted: all devices after a power cut.
+_BACKLOG = 2048
+
+
+class SignalingBroker(KeepingBroker):
+    """An MQTT 3.1.1 broker that may be trusted with a door.
+
+    Takes amqtt's configuration and plugins; ``limits`` bounds everything, ``store`` makes it
+    durable. Nobody may do anything that no plugin allows.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tasks: dict[SignalingHandler, asyncio.Task[Any]] = {}
+        self._addresses: Counter[str] = Counter()
+        self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
+        self._making: ListenerConfig | None = None
+
+    # --- listeners ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load what was kept, then serve; raises BrokerError and leaves nothing open otherwise."""
+        try:
+            await super().start()
+        except BrokerError:
+            for server in self._servers.values():
+                server.instance.close()
+            if self.store is not None:
+                await self.store.close()
+            raise
+
+    async def _start_listeners(self) -> None:
+        self._load()
+        await super()._start_listeners()
+
+    @staticmethod
+    def _create_ssl_context(listener: ListenerConfig) -> ssl.SSLContext:
+        """TLS 1.2 or newer; client certificates of our own CA only, if any is shown."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
+            if listener.cafile:
+                # amqtt starts from the system's trust: any public CA could then make a device.
+                context.load_verify_locations(str(listener.cafile))
+                context.verify_mode = ssl.CERT_OPTIONAL
+        except (OSError, ssl.SSLError) as error:
+            raise BrokerError(
+                f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}"
+            ) from error
+        return context
+
+    async def _create_server_instance(
+        self,
+        listener_name: str,
+        listener_type: ListenerType,
+        address: str | None,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+    ) -> asyncio.Server | websockets.asyncio.server.Server:
+        """Listen, with room for a storm of connects and no patience for slow handshakes."""
+        if ssl_context is not None:
+            self._contexts.append((self.listeners_config[listener_name], ssl_context))
+        host = address.strip("[]") if address else address
+        tls: dict[str, Any] = {}
+        if ssl_context is not None:
+            tls = {
+                "ssl": ssl_context,
+                "ssl_handshake_timeout": self.limits.connect_timeout,
+                "ssl_shutdown_timeout": LINGER,
+            }
+        if listener_type == ListenerType.TCP:
+
+            async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await self.stream_connected(reader, writer, listener_name)
+
+            return await asyncio.start_server(connected, host, port, backlog=_BACKLOG, **tls)
+
+        async def ws_connected(websocket: websockets.asyncio.server.ServerConnection) -> None:
+            await self.ws_connected(websocket, listener_name)
+
+        return await websockets.serve(
+            ws_connected,
+            host,
+            port,
+            subprotocols=[websockets.Subprotocol("mqtt")],  # [MQTT-6.0.0-3]
+            compression=None,
+            max_size=self.limits.packet_bytes + 8,
+            open_timeout=self.limits.connect_timeout,
+            ping_interval=None,  # MQTT's own keep-alive is the one that counts
+            backlog=_BACKLOG,
+            **tls,
+        )
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again: new connections get them, old ones stay."""
+        for listener, context in self._contexts:
+            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
+
+    def bound(self) -> dict[str, tuple[str, int]]:
+        """Where each listener listens: its name to host and port."""
+        found: dict[str, tuple[str, int]] = {}
+        for name, server in self._servers.items():
+            for socket in server.instance.sockets or ():
+                found.setdefault(name, socket.getsockname()[:2])
+        return found
+
+    # --- a connection ---------------------------------------------------------------------------
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        """A TCP connection."""
+        await self._client_connected(
+            listener_name, SignalingStreamReader(reader), SignalingStreamWriter(writer)
+        )
+
+    async def ws_connected(
+        self, websocket: websockets.asyncio.server.ServerConnection, listener_name: str
+    ) -> None:
+        """A WebSocket connection."""
+        await self._client_connected(
+            listener_name,
+            SignalingWebSocketsReader(websocket),
+            SignalingWebSocketsWriter(websocket),
+        )
+
+    async def _client_connected(
+        self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter
+    ) -> None:
+        """Serve one connection from its first byte to its end; what fails in it stays in it."""
+        if not isinstance(reader, Reader) or not isinstance(writer, Writer):
+            raise BrokerError("external listeners are not served")
+        peer = writer.get_peer_info()
+        address = peer[0] if peer else "an unknown address"
+        limits, stats = self.limits, self.stats
+        if len(self._tasks) >= limits.connections:
+            stats.refused["too many connections"] += 1
+            writer.end(abort=True)
+            return
+        if 0 < limits.connections_per_address <= self._addresses[address]:
+            stats.refused["too many connections from one address"] += 1
+            writer.end(abort=True)
+            return
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in a task
+        handler = SignalingHandler(self)
+        handler.address = address
+        handler.writer = writer
+        self._tasks[handler] = task
+        self._addresses[address] += 1
+        stats.connections += 1
+        try:
+            await self._serve(handler, reader, writer, listener_name)
+        except Ended:
+            stats.refused["nothing said"] += 1
+        except TimeoutError:
+            logger.info("no CONNECT from %s within %s s", handler, limits.connect_timeout)
+            stats.refused["no CONNECT in time"] += 1
+        except MQTTError as violation:
+            logger.warning("%s broke MQTT: %s", handler, violation)
+            stats.cut["protocol"] += 1
+        except asyncio.CancelledError:
+            # Cancelled by shutdown() alone, which waits for this task: it ends here.
+            handler.end("", abort=True)
+        except Exception:  # whatever it is, it is this client's alone
+            logger.exception("serving %s failed; its connection is closed", handler)
+            stats.cut["error"] += 1
+        finally:
+            handler.end("")
+            del self._tasks[handler]
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+    async def _serve(
+        self, handler: SignalingHandler, reader: Reader, writer: Writer, listener_name: str
+    ) -> None:
+        async with asyncio.timeout(self.limits.connect_timeout):
+            session = await handler.read_connect(reader, writer)
+        await self._handle_client_session(
+            reader, writer, session, handler, self._servers[listener_name], listener_name
+        )
+
+    async def _handle_client_session(
+        self,
+        reader: ReaderAdapter,
+        writer: WriterAdapter,
+        client_session: Session,
+        handler: BrokerProtocolHandler,
+        server: Server,  # noqa: ARG002 - amqtt's signature
+        listener_name: str,
+    ) -> None:
+        """Authenticate before anything is touched, then take the session and serve it."""
+        if not isinstance(client_session, SignalingSession) or not isinstance(
+            handler, SignalingHandler
+        ):
+            raise BrokerError("not a session of this broker")
+        code = CONNECTION_ACCEPTED
+        if not await self._authenticate(client_session, self.listeners_config[listener_name]):
+            code = NOT_AUTHORIZED
+            self.stats.refused["not authenticated"] += 1
+            logger.warning("%s as %r is not who it says", handler, client_session.username)
+        else:
+            code = await self._admit(handler, client_session)
+        client_session.password = None  # no longer needed, and nobody's to read
+        if handler.over():
+            return
+        if code != CONNECTION_ACCEPTED:
+            # [MQTT-3.2.2-4] [MQTT-3.2.2-5]
+            handler.send(ConnackPacket.build(0, code).to_bytes())
+            handler.end("")
+            return
+        client_id = client_session.client_id or ""
+        while (old := self._sessions.get(client_id)) is not None:
+            old_handler = old[1]
+            if not isinstance(old_handler, SignalingHandler) or old_handler.session is None:
+                break
+            # [MQTT-3.1.4-2]; its will is published, as its end is not a clean one.
+            logger.info("%r connects again from %s: taken over", client_id, handler.address)
+            self.stats.takeovers += 1
+            old_handler.end("taken over", abort=True)
+            await self._ended(old_handler, None)
+        if handler.over():
+            return
+        session = await self._take_session(client_session)
+        handler.attach(session, reader, writer)
+        self._sessions[client_id] = (session, handler)
+        session.transitions.connect()
+        await handler.mqtt_connack_authorize(True)
+        try:
+            await self.fire(
+                BrokerEvents.CLIENT_CONNECTED, client_id=client_id, client_session=session
+            )
+            await handler.start()
+            await self._publish_session_retained_messages(session)
+            await self._client_message_loop(session, handler)
+        finally:
+            handler.end("")
+            await self._ended(handler, handler.disconnect)
+
+    async def _admit(self, handler: SignalingHandler, session: SignalingSession) -> int:
+        """The CONNACK code for somebody who is who he says."""
+        user = session.owner
+        if user is not None and session.attributes.get("bellwire.generated_id"):
+            session.client_id = f"{user}.{(session.client_id or '').rpartition('/')[2]}"
+        client_id = session.client_id or ""
+        if not client_id or len(client_id) > self.limits.topic_bytes:
+            self.stats.refused["client id"] += 1
+            return IDENTIFIER_REJECTED  # [MQTT-3.1.3-8] [MQTT-3.1.3-9]
+        # '.' is in no escaped peer id: 'kitchen.tool' can be nobody's but kitchen's.
+        if user is not None and client_id != user and not client_id.startswith(f"{user}."):
+            logger.warning("%s is %r and asks for the client id %r", handler, user, client_id)
+            self.stats.refused["client id of another"] += 1
+            return IDENTIFIER_REJECTED
+        old = self._sessions.get(client_id)
+        if old is not None and isinstance(old[0], SignalingSession) and old[0].owner != user:
+            logger.warning("%s asks for the session %r of another user", handler, client_id)
+            self.stats.refused["client id of another"] += 1
+            return IDENTIFIER_REJECTED
+        if session.will_flag:
+            topic = session.will_topic or ""
+            if self._unfit_topic(topic) or not await self._topic_filtering(
+                session, topic, Action.PUBLISH
+            ):
+                logger.warning("%s may not leave a will on %r", handler, topic)
+                self.stats.denied["will"] += 1
+                return NOT_AUTHORIZED
+        if not session.clean_session and not self._room_for(client_id):
+            self.stats.refused["too many persistent sessions"] += 1
+            return SERVER_UNAVAILABLE
+        return CONNECTION_ACCEPTED
+
+    async def _authenticate(self, session: Session, _: ListenerConfig) -> bool:
+        """Whether every plugin with an opinion says yes, and at least one has an opinion."""
+        known = False
+        for plugin in self.plugins_manager._auth_plugins:
+            try:
+                verdict = await plugin.authenticate(session=session)
+            except Exception:  # a plugin that fails must never let anybody in
+                logger.exception(
+                    "%s failed on %r: refused", type(plugin).__name__, session.username
+                )
+                return False
+            if verdict is not None:
+                if not verdict:
+                    return False
+                known = True
+        return known
+
+    async def _client_message_loop(
+        self,
+        client_session: Session,  # noqa: ARG002 - amqtt's signature
+        handler: BrokerProtocolHandler,
+    ) -> None:
+        """Handle what the client sends, in this one task, until the connection ends."""
+        await handler._reader_loop()
+
+    async def _ended(self, handler: SignalingHandler, goodbye: DisconnectPacket | None) -> None:
+        session = handler.session
+        if session is None:
+            return  # somebody took over and has done this
+        waiter: asyncio.Future[Any] = self.loop.create_future()
+        waiter.set_result(goodbye)
+        await self._handle_disconnect(session, handler, waiter)
+
+    async def _handle_disconnect(
+        self,
+        client_session: Session,
+        handler: BrokerProtocolHandler,
+        disconnect_waiter: asyncio.Future[Any],
+    ) -> None:
+        """Part session and connection; publish the will unless the end was clean [MQTT-3.1.2-8]."""
+        if not isinstance(client_session, SignalingSession):
+            return
+        handler.detach()
+        client_session.handler = None
+        client_session.transitions.disconnect()
+        client_id = client_session.client_id or ""
+        if client_session.clean_session:
+            await self._delete_session(client_id)
+        elif client_session.stored and self.store is not None:
+            self.store.session(client_session)
+        if client_session.will_flag:
+            await self._settle_will(client_session, disconnect_waiter.result() is None)
+        await self.fire(
+            BrokerEvents.CLIENT_DISCONNECTED, client_id=client_id, client_session=client_session
+        )
+
+    async def recheck(self) -> None:
+        """After a change of rules: cut who is no longer known, drop what is no longer allowed."""
+        plugins = [
+            plugin for plugin in self.plugins_manager._auth_plugins if hasattr(plugin, "valid")
+        ]
+        for client_id, (session, handler) in list(self._sessions.items()):
+            if not isinstance(session, SignalingSession):
+                continue
+            if not all(plugin.valid(session) for plugin in plugins):
+                logger.warning("%r is no longer registered as it was: cut off", client_id)
+                if isinstance(handler, SignalingHandler) and handler.session is session:
+                    handler.end("no longer registered", abort=True)
+                    await self._ended(handler, None)
+                await self._delete_session(client_id)
+                continue
+            for topic_filter in list(session.filters):
+                if not await self._topic_filtering(session, topic_filter, Action.SUBSCRIBE):
+                    logger.warning("%r may no longer subscribe to %r", client_id, topic_filter)
+                    self._del_subscription(topic_filter, session)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    async def shutdown(self) -> None:
+        """Stop: no new connections, the present ones closed, everything noted written."""
+        if self.transitions.state != "started":
+            return
+        await self.fire(BrokerEvents.PRE_SHUTDOWN)
+        self.transitions.shutdown()
+        self.stopping = True
+        for server in self._servers.values():
+            server.instance.close()
+        for handler in list(self._tasks):
+            handler.end("shutdown")
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks.values()), timeout=LINGER)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        for server in self._servers.values():
+            await server.instance.wait_closed()
+        self._servers.clear()
+        await self._shutdown_broadcast_loop()
+        if self._session_monitor_task is not None:
+            self._session_monitor_task.cancel()
+            await asyncio.gather(self._session_monitor_task, return_exceptions=True)
+        if self.store is not None:
+            await self.store.close()
+        await self.plugins_manager.wait_fired_events()
+        if BrokerEvents.POST_SHUTDOWN in self.listened:
+            await self.plugins_manager.fire_event(BrokerEvents.POST_SHUTDOWN, wait=True)
+        await self.plugins_manager.close()
+        self.transitions.stopping_success()
+
+    @property
+    def connection_count(self) -> int:
+        """Connections at this moment, those without a CONNECT included."""
+        return len(self._tasks)

@@ -1,0 +1,221 @@
+"""The part of the broker that remembers: sessions between connections, wills, old cells."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from amqtt.session import Session
+
+from device_sdk.topics import CallTopic, parse
+
+from .handler import SignalingHandler
+from .routing import Retained, RoutingBroker
+from .session import Outgoing, SignalingSession
+from .store import CLOCK_IS_SET
+from .wire import encode_topic
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks for sessions and call cells past their time.
+_ROUND = 60.0
+#: Seconds after a restart in which a client may come back before its will is published.
+WILL_GRACE = 15.0
+
+
+class KeepingBroker(RoutingBroker):
+    """What outlives a connection, and for how long."""
+
+    #: Call cells of this realm are cleared when older than ``cell_keep`` seconds.
+    realm = "sig"
+    cell_keep = 86400.0
+    will_grace = WILL_GRACE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stopping = False
+        self._orphans: dict[str, SignalingSession] = {}
+        self._grace: asyncio.TimerHandle | None = None
+        self._publishing: set[asyncio.Task[None]] = set()
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    def _room_for(self, client_id: str) -> bool:
+        if client_id in self._sessions and not self._sessions[client_id][0].clean_session:
+            return True
+        kept = sum(not session.clean_session for session, _ in self._sessions.values())
+        return kept < self.limits.persistent_sessions
+
+    async def _take_session(self, asked: SignalingSession) -> SignalingSession:
+        """The session to serve: the kept one with its new will, or ``asked`` itself."""
+        client_id = asked.client_id or ""
+        self._orphans.pop(client_id, None)
+        old = self._sessions.get(client_id)
+        session = asked
+        if old is not None:
+            kept = old[0]
+            if asked.clean_session or kept.clean_session or not isinstance(kept, SignalingSession):
+                await self._delete_session(client_id)  # [MQTT-3.1.2-6]
+            else:
+                # [MQTT-3.1.2-4]; everything that CONNECT says anew, the will's retain flag included
+                for name in (
+                    "will_flag", "will_retain", "will_qos", "will_topic", "will_message",
+                    "username", "keep_alive", "is_anonymous", "ssl_object", "attributes",
+                ):  # fmt: skip
+                    setattr(kept, name, getattr(asked, name))
+                kept.parent = 1
+                session = kept
+        if self.store is not None:
+            if not session.clean_session and not session.stored:
+                session.stored = True
+                self.store.session(session)
+            if session.will_flag:
+                self.store.will(session)
+            if session.owner is not None:
+                self.store.seen(session.owner)
+        return session
+
+    async def _delete_session(self, client_id: str) -> None:
+        """Forget a session with its subscriptions and messages."""
+        session = self._sessions.pop(client_id, (None, None))[0]
+        if session is None:
+            return
+        await self._del_all_subscriptions(session)
+        session.clear_queues()
+        if isinstance(session, SignalingSession) and session.stored and self.store is not None:
+            self.store.drop(client_id)
+            session.stored = False
+
+    async def _publish_session_retained_messages(self, session: Session) -> None:
+        """Send what waited for this session while it had no connection."""
+        if isinstance(session, SignalingSession) and session.handler is not None:
+            session.handler.fill_window()
+
+    # --- wills ----------------------------------------------------------------------------------
+
+    async def _settle_will(self, session: SignalingSession, publish: bool) -> None:
+        session.will_flag = False
+        if publish and self.stopping:
+            return  # stored, it is published after the restart if the client does not come back
+        if publish:
+            self.stats.wills += 1
+            topic, data = session.will_topic, session.will_message
+            if session.will_retain:
+                await self.retain_message(None, topic, data, session.will_qos)
+            await self._broadcast_message(None, topic, data, session.will_qos)
+        if self.store is not None:
+            self.store.no_will(session.client_id or "")
+
+    def _bury(self) -> None:
+        """Publish the wills of those who were connected before the restart and did not return."""
+        orphans, self._orphans = list(self._orphans.values()), {}
+        if orphans:
+            task = self.loop.create_task(self._publish_wills(orphans))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def _publish_wills(self, orphans: list[SignalingSession]) -> None:
+        for session in orphans:
+            await self._settle_will(session, not self.stopping)
+
+    # --- from the store -------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Take up what the store kept."""
+        if self.store is None:
+            return
+        loaded = self.store.open()
+        now, wall = self.clock(), time.time()
+        for topic, data, qos, at in loaded.retained:
+            # What was written under an unset clock, or is read under one, counts as new.
+            age = max(0.0, wall - at) if min(at, wall) > CLOCK_IS_SET else 0.0
+            self._order += 1
+            kept = Retained(topic, data, qos, self._order, now - age)
+            self._retained_messages[topic] = kept
+            self._retained_tree.set(topic, kept)
+        for client_id, owner in loaded.sessions:
+            session = self._offline(client_id, owner)
+            session.stored = True
+            self._sessions[client_id] = (session, SignalingHandler(self))
+        for client_id, topic_filter, qos in loaded.subscriptions:
+            session = self._kept(client_id)
+            session.filters[topic_filter] = qos
+            self._index.add(topic_filter, session, qos)
+        for row, client_id, topic, data, qos, retain, packet_id, received in loaded.queue:
+            message = Outgoing(topic, encode_topic(topic), qos, data, bool(retain))
+            message.row = row
+            session = self._kept(client_id)
+            if packet_id is None:
+                session.pending.append(message)
+                continue
+            message.packet_id, message.sent, message.received = packet_id, True, bool(received)
+            session.inflight_out[packet_id] = message
+        for client_id, packet_id in loaded.incoming:
+            session = self._kept(client_id)
+            session.inflight_in[packet_id] = None  # type: ignore[assignment] # only its key counts
+        for client_id, topic, data, qos, retain in loaded.wills:
+            orphan = self._offline(client_id, None)
+            orphan.will_flag = True
+            orphan.will_topic, orphan.will_message = topic, data
+            orphan.will_qos, orphan.will_retain = qos, bool(retain)
+            self._orphans[client_id] = orphan
+        self.store.start(self.loop)
+        if self._orphans:
+            self._grace = self.loop.call_later(self.will_grace, self._bury)
+
+    def _kept(self, client_id: str) -> SignalingSession:
+        session = self._sessions[client_id][0]
+        assert isinstance(session, SignalingSession)  # noqa: S101 - _load() has put it there
+        return session
+
+    @staticmethod
+    def _offline(client_id: str, owner: str | None) -> SignalingSession:
+        session = SignalingSession()
+        session.client_id = client_id
+        session.clean_session = False
+        session.username = owner
+        session.is_anonymous = owner is None
+        session.transitions.disconnect()
+        return session
+
+    # --- housekeeping ---------------------------------------------------------------------------
+
+    async def _session_monitor(self) -> None:
+        """Once a minute, not at every client's expense each second as in amqtt."""
+        while True:
+            try:
+                await self._expire_sessions()
+                await self.clear_old_cells()
+            except Exception:  # the next round may do better; without one, memory would grow
+                logger.exception("housekeeping failed")
+            await asyncio.sleep(_ROUND)
+
+    async def _expire_sessions(self) -> None:
+        expiry = self.limits.session_expiry
+        if not expiry:
+            return
+        now = time.time()
+        for client_id, (session, _) in list(self._sessions.items()):
+            gone = session.last_disconnect_time
+            # A clock that was set in between (no NTP yet at boot) makes no session old.
+            if gone is not None and gone > CLOCK_IS_SET and gone < now - expiry:
+                logger.info("session %r was not used for %.0f s: forgotten", client_id, expiry)
+                await self._delete_session(client_id)
+
+    async def clear_old_cells(self) -> int:
+        """Clear call cells older than ``cell_keep``; gives how many. Subscribers are told."""
+        before = self.clock() - self.cell_keep
+        old = [
+            topic
+            for topic, kept in self._retained_messages.items()
+            if isinstance(kept, Retained)
+            and kept.at < before
+            and isinstance(parse(self.realm, topic), CallTopic)
+        ]
+        for topic in old:
+            await self.retain_message(None, topic, b"")
+            await self._broadcast_message(None, topic, b"", 1)
+        self.stats.janitor_cleared += len(old)
+        return len(old)
