@@ -51,6 +51,8 @@ WRONG_TYPE: Final = "wrong type"
 _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(2, 8)
 _FLOATS = (25, 26, 27)
 _FALSE_TRUE_NULL = (20, 21, 22)
+#: Stands in the spans for a key like true or 1.0, which Python's dictionaries take for the uint 1.
+_ALIAS: Final = -1
 #: The least value that needs a head argument of so many bytes.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 
@@ -117,6 +119,8 @@ def _scan(data: bytes) -> dict[int, tuple[int, int]]:
                         raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
                     keys.add(key)
                     frame[1] = start
+                    if major == _SIMPLE and len(stack) == 1:
+                        spans[_ALIAS] = (start, pos)
                 else:
                     if len(stack) == 1 and data[frame[1]] < 24:  # a uint key of one byte
                         spans[data[frame[1]]] = (frame[1] + 1, pos)
@@ -292,6 +296,8 @@ def _fields(data: bytes) -> tuple[dict[Any, Any], dict[int, tuple[int, int]]]:
         fields = cbor2.loads(data)
     except (cbor2.CBORDecodeError, ValueError) as error:  # text that is not UTF-8
         raise DecodeError(MALFORMED, f"not CBOR: {error}") from None
+    if spans.pop(_ALIAS, None):  # an unknown key must not stand in for a known one
+        fields = {key: cbor2.loads(data[start:end]) for key, (start, end) in spans.items()}
     version = _need(fields, VERSION_KEY)
     if version != VERSION:
         raise DecodeError(UNKNOWN_VERSION, f"version {version}; this end speaks {VERSION}")

@@ -20,3 +20,6 @@ command -v "$python" >/dev/null 2>&1 || {
 # Dependency groups need pip 25.1; Debian 12 ships 23.
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[broker,pi]' --group dev
+# Where cbor2 6 has no wheel (32-bit Arm) a device runs the pure-Python 5.9.0: the codec's tests run on it too.
+[ -d "$venv/cbor2-5/cbor2" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --target "$venv/cbor2-5" --platform any --implementation py --abi none --only-binary=:all: --no-deps 'cbor2==5.9.0'
