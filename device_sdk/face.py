@@ -1,0 +1,477 @@
+"""What the threaded and the asyncio face have in common: everything but waiting.
+
+A :class:`Face` checks arguments, owns the session, keeps the invitations and turns the core's
+events into the application's. A subclass says how its one owner is woken, how an event reaches the
+application, and what guards the session (a lock, or nothing).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from . import codec, topics
+from .callee_side import Screen
+from .cells import EPOCH_BYTES, AnswerReason
+from .effects import Accept, Cancel, Dropped, Input, Logout, Refuse, Send, Tell, Unwatch, Watch
+from .engine import Engine
+from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
+from .events import (
+    ENDS,
+    ConnectionStateChanged,
+    LocalEvent,
+    Name,
+    PeerLost,
+    PresenceChanged,
+    RemoteEvent,
+)
+from .events import Event as CoreEvent
+from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .session import Session, SessionEffect
+from .settings import Settings
+from .states import (
+    ConnectionState,
+    EndReason,
+    InvitationApiCallErrorCode,
+    LocalInvitationError,
+    LocalInvitationState,
+)
+from .transport import BrokerUrl, Link, LinkFactory, LinkInput, Tls, Will
+
+log = logging.getLogger("bellwire")
+
+L = TypeVar("L", bound=LocalInvitationBase)
+R = TypeVar("R", bound=RemoteInvitationBase)
+
+
+class Face(Generic[L, R]):
+    """The common part of a signaling client; see the faces for the arguments."""
+
+    def __init__(
+        self,
+        peer_id: str,
+        broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        tls: Tls | None = None,
+        realm: str = topics.DEFAULT_REALM,
+        keepalive: int = 15,
+        screen: Screen | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        **settings: float,
+    ) -> None:
+        self.peer_id = topics.check_peer_id(peer_id)
+        self.realm = topics.check_realm(realm)
+        if isinstance(keepalive, bool) or not isinstance(keepalive, int):
+            raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
+        if not 1 <= keepalive <= 65535:
+            raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
+        unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+        if unknown:
+            raise InvalidArgument(unknown[0], "no such setting")
+        self.settings = Settings(**settings)  # type: ignore[arg-type]  # checked in Settings itself
+        self._make_link: LinkFactory = (
+            broker
+            if callable(broker)
+            else _paho(self.peer_id, broker, username, password, tls, keepalive)
+        )
+        self._clock, self._wall = clock, wall
+        self._screen = screen
+        self._session: Session | None = None
+        self._todo: deque[SessionEffect] = deque()
+        self._open: dict[tuple[bool, str, str], L | R] = {}
+        self._ended: WeakValueDictionary[tuple[bool, str, str], L | R] = WeakValueDictionary()
+
+    # --- for the faces to fill in ------------------------------------------------------------
+
+    _local: type[L]
+    _remote: type[R]
+
+    def _guard(self) -> AbstractContextManager[Any]:
+        """What keeps others out of the session."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """Let the owner perform what is to be done."""
+        raise NotImplementedError
+
+    def _deliver(self, event: Event) -> None:
+        """Pass an event on to the application; must not run its code."""
+        raise NotImplementedError
+
+    def _told_end(self, invitation: L | R) -> None:
+        """Wake who waits for this invitation's end."""
+        raise NotImplementedError
+
+    # --- what a face does with a session -----------------------------------------------------
+
+    def _new_session(self, *, keep_trying: bool) -> Session:
+        engine = Engine(
+            self.peer_id,
+            secrets.token_bytes(EPOCH_BYTES),
+            realm=self.realm,
+            settings=self.settings,
+            screen=self._screen,
+        )
+        return Session(engine, random=random.random, keep_trying=keep_trying)
+
+    def _new_link(self, session: Session) -> Link:
+        return self._make_link(Will(*session.engine.will()))
+
+    def _feed(self, session: Session, what: Input | LinkInput) -> None:
+        """Feed the session and sort its effects; hold the guard. Raises for illegal commands."""
+        try:
+            session.handle(what, self._clock(), int(self._wall()))
+        finally:
+            self._sort(session)
+
+    def _sort(self, session: Session) -> None:
+        for effect in session.effects():
+            if isinstance(effect, Tell):
+                self._told(effect.event)
+            elif isinstance(effect, Dropped):
+                log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
+            else:
+                self._todo.append(effect)
+
+    def _command(self, what: Input) -> None:
+        with self._guard():
+            session = self._session
+            if session is None or session.closed:
+                raise self._closed_error()
+            self._feed(session, what)
+            self._refresh(session, what)
+        self._wake()
+
+    def _refresh(self, session: Session, what: Input) -> None:
+        """Let an invitation show at once what the app has just decided."""
+        if isinstance(what, Cancel):
+            made = session.engine.caller.calls.get((what.callee, what.call_id))
+            invitation = self._open.get((True, what.callee, what.call_id))
+            if made is not None and isinstance(invitation, LocalInvitationBase):
+                invitation._follow(made)
+        elif isinstance(what, Accept):
+            came = session.engine.callee.calls.get((what.caller, what.call_id))
+            invitation = self._open.get((False, what.caller, what.call_id))
+            if came is not None and isinstance(invitation, RemoteInvitationBase):
+                invitation._response = _decoded(what.response)
+                invitation._follow(came)
+
+    def _closed_error(self) -> ClientClosed:
+        if self._session is None:
+            return ClientClosed(f"{self.peer_id} is not logged in: call login() first")
+        if self._session.state is ConnectionState.ABORTED:
+            return ClientClosed(f"a newer login of {self.peer_id} took over; this client is done")
+        return ClientClosed(f"{self.peer_id} is logged out; make a new client to log in again")
+
+    # --- the application's calls -------------------------------------------------------------
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """How the client stands with its broker."""
+        return ConnectionState.DISCONNECTED if self._session is None else self._session.state
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What was counted since login: calls by end, drops by cause, resends, connects."""
+        with self._guard():
+            return {} if self._session is None else self._session.engine.stats.snapshot()
+
+    def create(self, callee_id: str, group: bytes | None = None) -> L:
+        """Make an invitation, IDLE."""
+        callee = topics.check_peer_id(callee_id, "callee_id")
+        if callee == self.peer_id:
+            raise InvalidArgument("callee_id", f"{callee!r} cannot call itself")
+        call_id = topics.call_id_from_bytes(secrets.token_bytes(topics.CALL_ID_BYTES))
+        return self._local(callee, call_id, group)
+
+    def send(self, invitation: L, ring_timeout: float | None = None) -> None:
+        """Send an invitation that is IDLE."""
+        if invitation.state is not LocalInvitationState.IDLE:
+            over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
+            code = (
+                InvitationApiCallErrorCode.ALREADY_END
+                if over
+                else InvitationApiCallErrorCode.ALREADY_SENT
+            )
+            raise InvitationApiCallError(
+                code,
+                "an invitation is sent once; create a new one for a new call",
+                call_id=invitation.call_id,
+                state=invitation.state,
+            )
+        if ring_timeout is not None:
+            Settings(ring_timeout=ring_timeout)  # the same bounds
+        body = _body(invitation.content, "content", invitation)
+        command = Send(
+            invitation.call_id,
+            invitation.callee_id,
+            body,
+            invitation.channel_id,
+            invitation.group,
+            ring_timeout,
+            wall=int(self._wall()),
+        )
+        with self._guard():
+            session = self._session
+            if session is not None and session.closed:
+                raise self._closed_error()
+            if session is None or not session.logged_in:
+                self._not_logged_in(invitation)
+                return
+            invitation._state = LocalInvitationState.SENT_TO_REMOTE
+            self._open[True, invitation.callee_id, invitation.call_id] = invitation
+            self._feed(session, command)
+        self._wake()
+
+    def cancel(self, invitation: L) -> None:
+        """Cancel an invitation that is underway."""
+        if invitation.state is LocalInvitationState.IDLE:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.NOT_STARTED,
+                "it was not sent yet",
+                call_id=invitation.call_id,
+                state=invitation.state,
+            )
+        with self._ended_if_closed(invitation):
+            self._command(Cancel(invitation.callee_id, invitation.call_id))
+
+    def accept(self, invitation: R, response: Any = None) -> None:
+        """Accept an invitation that rings."""
+        body = self._answer(invitation, response)
+        with self._ended_if_closed(invitation):
+            self._command(Accept(invitation.caller_id, invitation.call_id, body))
+
+    def refuse(
+        self, invitation: R, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
+    ) -> None:
+        """Refuse an invitation that rings."""
+        if reason not in (
+            AnswerReason.DECLINED,
+            AnswerReason.BUSY,
+            AnswerReason.DO_NOT_DISTURB,
+        ):
+            raise InvalidArgument("reason", "declined, busy or do not disturb")
+        body = self._answer(invitation, response)
+        with self._ended_if_closed(invitation):
+            self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))
+
+    def find(self, call_id: str) -> L | R | None:
+        """The invitation of that call id, underway or still held by somebody; else None."""
+        with self._guard():
+            for known in (self._open, self._ended):
+                for key, invitation in list(known.items()):
+                    if key[2] == call_id:
+                        return invitation
+        return None
+
+    def watch(self, peer: str) -> None:
+        """Be told of ``peer``'s presence as it changes (``on_presence_changed``)."""
+        self._command(Watch(topics.check_peer_id(peer, "peer")))
+
+    def unwatch(self, peer: str) -> None:
+        """No longer be told."""
+        self._command(Unwatch(topics.check_peer_id(peer, "peer")))
+
+    def _log_out(self) -> None:
+        self._command(Logout())
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _ended_if_closed(self, invitation: L | R) -> _EndedIfClosed:
+        return _EndedIfClosed(invitation)
+
+    def _answer(self, invitation: R, response: Any) -> bytes | None:
+        value = invitation.response if response is None else response
+        return _body(value, "response", invitation)
+
+    def _not_logged_in(self, invitation: L) -> None:
+        invitation._fail(LocalInvitationError.NOT_LOGGEDIN, EndReason.NOT_LOGGED_IN)
+        invitation._ended = True
+        self._deliver(
+            Event(
+                Name.LOCAL_FAILURE,
+                (invitation, LocalInvitationError.NOT_LOGGEDIN),
+                invitation,
+                peer=invitation.callee_id,
+                call_id=invitation.call_id,
+                state=invitation.state,
+                reason=invitation.reason,
+                error=invitation.error,
+            )
+        )
+        self._told_end(invitation)
+
+    def _told(self, event: CoreEvent) -> None:
+        if isinstance(event, LocalEvent | PeerLost):
+            self._told_local(event)
+        elif isinstance(event, RemoteEvent):
+            self._told_remote(event)
+        elif isinstance(event, PresenceChanged):
+            self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
+                                content=event.online))  # fmt: skip
+        elif isinstance(event, ConnectionStateChanged):
+            log.info("%s: %s (%s) %s", self.peer_id, event.state.name, event.change, event.detail)
+            self._deliver(Event(event.name, (event.state, event.change), state=event.state,
+                                reason=event.change, detail=event.detail))  # fmt: skip
+
+    def _told_local(self, event: LocalEvent | PeerLost) -> None:
+        record = event.call
+        key = (True, record.callee, record.call_id)
+        invitation = self._open.get(key) or self._ended.get(key)
+        if invitation is None or not isinstance(invitation, LocalInvitationBase):
+            if not isinstance(event, PeerLost):
+                return
+            # The app let go of it, but is told all the same: a door may stand open.
+            invitation = self._local(record.callee, record.call_id, record.group)
+        invitation._follow(record)
+        args: tuple[Any, ...] = (invitation,)
+        reason = record.reason
+        if event.name in (Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED):
+            args = (invitation, invitation.response)
+        elif event.name is Name.LOCAL_FAILURE:
+            args = (invitation, record.error)
+        elif isinstance(event, PeerLost):
+            args, reason = (invitation, event.reason), event.reason
+        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, event.name, reason)
+        self._deliver(
+            Event(
+                event.name,
+                args,
+                invitation,
+                peer=record.callee,
+                call_id=record.call_id,
+                state=record.state,
+                reason=reason,
+                error=record.error,
+                response=invitation.response,
+                content=invitation.content,
+            )
+        )
+        self._end(key, event.name, invitation)
+
+    def _told_remote(self, event: RemoteEvent) -> None:
+        record = event.call
+        log.info("call %s from %s: %s (%s)", record.call_id, record.caller, event.name,
+                 record.reason)  # fmt: skip
+        content = _decoded(record.content)
+        if event.name is Name.MISSED_CALL:
+            missed = MissedCall(record.caller, record.call_id, record.reason, record.time,
+                                content, record.channel)  # fmt: skip
+            self._deliver(Event(event.name, (missed,), missed=missed, peer=record.caller,
+                                call_id=record.call_id, state=record.state,
+                                reason=record.reason, content=content))  # fmt: skip
+            return
+        key = (False, record.caller, record.call_id)
+        invitation = self._open.get(key)
+        if invitation is None:
+            invitation = self._open[key] = self._remote(record)
+        invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
+        args: tuple[Any, ...] = (invitation,)
+        if event.name is Name.REMOTE_FAILURE:
+            args = (invitation, record.error)
+        self._deliver(
+            Event(
+                event.name,
+                args,
+                invitation,
+                peer=record.caller,
+                call_id=record.call_id,
+                state=record.state,
+                reason=record.reason,
+                error=record.error,
+                response=invitation.response,
+                content=content,
+            )
+        )
+        self._end(key, event.name, invitation)
+
+    def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
+        if name in ENDS:
+            invitation._ended = True
+            self._open.pop(key, None)
+            self._ended[key] = invitation
+            self._told_end(invitation)
+
+
+class _EndedIfClosed:
+    """Says ALREADY_END of an ended invitation, rather than that its client is closed."""
+
+    def __init__(self, invitation: LocalInvitationBase | RemoteInvitationBase) -> None:
+        self._invitation = invitation
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        if isinstance(error, ClientClosed) and self._invitation.ended:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_END,
+                "the call has ended",
+                call_id=self._invitation.call_id,
+                state=self._invitation.state,
+            ) from None
+
+
+def _body(
+    value: Any, what: str, invitation: LocalInvitationBase | RemoteInvitationBase
+) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return codec.encode_body(value)
+    except ValueError as error:
+        raise InvitationApiCallError(
+            InvitationApiCallErrorCode.INVALID_ARGUMENT,
+            f"{what}: {error}",
+            call_id=invitation.call_id,
+            state=invitation.state,
+        ) from None
+
+
+def _decoded(body: bytes | None) -> Any:
+    return None if body is None else codec.decode_body(body)
+
+
+def _paho(
+    peer_id: str,
+    broker: str,
+    username: str | None,
+    password: str | None,
+    tls: Tls | None,
+    keepalive: int,
+) -> LinkFactory:
+    url = BrokerUrl.parse(broker)
+    for name, value in (("username", username), ("password", password)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidArgument(name, f"a string, not {type(value).__name__}")
+    if tls is not None and not url.tls:
+        raise InvalidArgument("tls", f"{url} is not encrypted: say mqtts:// or wss://")
+    client_id = topics.escape(peer_id)
+    if username is None and password is not None:
+        username = client_id
+    context = (tls or Tls()).make_context() if url.tls else None
+
+    def make(will: Will) -> Link:
+        from .paho_transport import PahoLink
+
+        return PahoLink(
+            url,
+            client_id,
+            will,
+            keepalive=keepalive,
+            username=username,
+            password=password,
+            context=context,
+        )
+
+    return make

@@ -1,0 +1,232 @@
+"""MQTT by paho-mqtt, the only module that imports it.
+
+A :class:`PahoLink` wraps one paho client for one connection. paho would send again, after a
+reconnect, what an older connection left unacknowledged, even with a clean session: an old cell over
+a newer one. So nothing is ever reconnected; the next connection is a new client. paho's own thread
+is not used either: the owner calls ``loop_read`` and its kin, so a publish is on the wire when
+:meth:`PahoLink.publish` returns. paho's callbacks only note what happened, and so cannot raise.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections import deque
+from typing import Any
+
+from paho.mqtt.client import Client, WebsocketConnectionError
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+
+from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
+from .errors import BrokerRefused, BrokerUnreachable, LoginError
+from .transport import BrokerUrl, LinkFailed, LinkInput, Will
+
+CONNECT_TIMEOUT = 5.0
+
+#: MQTT 5 reason codes, into which paho turns the return codes of CONNACK (MQTT 3.1.1, 3.2.2.3).
+_RETURN_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
+_REFUSALS = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it does not take this client id",
+    3: "it is not available now",
+    4: "bad user name or password",
+    5: "not authorised",
+}
+
+
+class PahoLink:
+    """One MQTT 3.1.1 connection; see :class:`~device_sdk.transport.Link`."""
+
+    def __init__(
+        self,
+        url: BrokerUrl,
+        client_id: str,
+        will: Will,
+        *,
+        keepalive: int,
+        username: str | None = None,
+        password: str | None = None,
+        context: ssl.SSLContext | None = None,
+        nodelay: bool = True,
+    ) -> None:
+        self._url = url
+        self._keepalive = keepalive
+        self._happened: deque[LinkInput] = deque()
+        self._tokens: dict[int, int] = {}
+        self._filters: dict[int, tuple[str, ...]] = {}
+        self._greeted = False
+        self._ended = False
+        self._sock: Any = None
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=True,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            transport="websockets" if url.websocket else "tcp",
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT
+        client.max_inflight_messages_set(0)
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if username is not None:
+            client.username_pw_set(username, password)
+        if url.tls:
+            client.tls_set_context(context or ssl.create_default_context())
+        if url.websocket:
+            client.ws_set_options(path=url.path)
+        if nodelay:
+            client.on_socket_open = _set_nodelay
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        self._client = client
+
+    def open(self) -> None:
+        """Resolve, connect and send CONNECT; raises :class:`BrokerUnreachable` with its cause."""
+        try:
+            self._client.connect(self._url.host, self._url.port, self._keepalive)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise explain(error, self._url) from error
+        self._sock = self._client.socket()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, or -1 once it is closed."""
+        sock = self._client.socket()
+        return -1 if sock is None else sock.fileno()
+
+    def wants_write(self) -> bool:
+        """Whether the socket did not take all."""
+        return self._client.want_write()
+
+    def read(self) -> None:
+        """Take in all that has come; TLS and WebSockets may hold more than the socket shows."""
+        client = self._client
+        client.loop_read()
+        while not self._ended and hasattr(self._sock, "pending") and self._sock.pending() > 0:
+            client.loop_read()
+
+    def write(self) -> None:
+        """Write on."""
+        self._client.loop_write()
+
+    def tick(self) -> None:
+        """Ping when idle; a peer that answers no ping for a keep-alive is gone."""
+        self._client.loop_misc()
+
+    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
+        """Publish, retained, QoS 1."""
+        info = self._client.publish(topic, payload, qos=1, retain=True)
+        if token is not None and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._tokens[info.mid] = token
+
+    def subscribe(self, filters: tuple[str, ...]) -> None:
+        """Subscribe, QoS 1, in one packet."""
+        _, mid = self._client.subscribe([(f, 1) for f in filters])
+        if mid is not None:
+            self._filters[mid] = filters
+
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        """Unsubscribe."""
+        self._client.unsubscribe(list(filters))
+
+    def close(self, *, clean: bool) -> None:
+        """End the connection; what happens on it from here is nobody's."""
+        self._ended = True
+        if clean and self._client.is_connected():
+            self._client.disconnect()
+        sock = self._client.socket()
+        if sock is not None:
+            # paho has no call that closes without ceremony; without its socket it is inert.
+            self._client._sock_close()
+        self._happened.clear()
+
+    def drain(self) -> list[LinkInput]:
+        """What has happened since the last time, in order."""
+        happened = list(self._happened)
+        self._happened.clear()
+        return happened
+
+    # --- paho's callbacks: they note, and do nothing else ------------------------------------
+
+    def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+        if not reason.is_failure:
+            self._greeted = True
+            self._happened.append(Connected())
+            return
+        code = _RETURN_CODES.get(reason.value, reason.value)
+        why = _REFUSALS.get(code, str(reason))
+        self._ended = True
+        self._happened.append(LinkFailed(BrokerRefused(code, f"{self._url} refused: {why}")))
+
+    def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, _reason: Any, _p: Any) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._greeted:
+            self._happened.append(Disconnected())
+            return
+        problem = (
+            f"{self._url} closed the connection without a word: is that its MQTT port, and does it"
+            " want TLS, or a client certificate?"
+        )
+        self._happened.append(LinkFailed(BrokerUnreachable("connection lost", problem)))
+
+    def _on_message(self, _c: Any, _u: Any, message: Any) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # a topic that is no UTF-8 is none of ours
+            topic = ""
+        self._happened.append(MessageReceived(topic, message.payload, bool(message.retain)))
+
+    def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: Any, _p: Any) -> None:
+        filters = self._filters.pop(mid, ())
+        pairs = list(zip(filters, reasons, strict=False))
+        refused = tuple(f for f, reason in pairs if reason.is_failure)
+        granted = tuple(f for f, reason in pairs if not reason.is_failure)
+        self._happened.append(Subscribed(granted, refused))
+
+    def _on_publish(self, _c: Any, _u: Any, mid: int, _reason: Any, _p: Any) -> None:
+        token = self._tokens.pop(mid, None)
+        if token is not None:
+            self._happened.append(PublishAcked(token))
+
+
+def explain(error: Exception, url: BrokerUrl) -> LoginError:
+    """Say of a failed connect which step it was and what to look at."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = error.verify_message or str(error)
+        hint = f"the broker's certificate is not trusted: {text}"
+        if error.verify_code in (9, 10):  # not yet valid, expired: OpenSSL's X509_V_ERR numbers
+            hint += "; is this machine's clock right (compare `date`)?"
+        elif error.verify_code in (18, 19, 20, 21):
+            hint += "; is ca_file the authority that signed it?"
+        return BrokerUnreachable("certificate", f"{url}: {hint}")
+    if isinstance(error, ssl.SSLError):
+        problem = f"{url}: no TLS on that port, or not one this end speaks ({error.reason})"
+        return BrokerUnreachable("tls", problem)
+    if isinstance(error, socket.gaierror):
+        problem = f"{url}: the name {url.host!r} is not known here ({error.strerror})"
+        return BrokerUnreachable("unknown host", problem)
+    if isinstance(error, TimeoutError):
+        problem = f"{url}: no answer within {CONNECT_TIMEOUT:.0f} s"
+        return BrokerUnreachable("timeout", problem)
+    if isinstance(error, WebsocketConnectionError):
+        problem = f"{url}: no WebSocket there ({error})"
+        return BrokerUnreachable("connection lost", problem)
+    if isinstance(error, ConnectionRefusedError):
+        problem = f"{url}: connection refused: nothing listens on that port"
+        return BrokerUnreachable("connection refused", problem)
+    if isinstance(error, ConnectionError):
+        problem = f"{url}: the connection broke while it was made ({error})"
+        return BrokerUnreachable("connection lost", problem)
+    return BrokerUnreachable("no route", f"{url}: {error}")
+
+
+def _set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
+    # Nagle's algorithm against delayed acknowledgement costs each QoS 1 message 40 ms. The option
+    # belongs to the connection, so a second descriptor reaches it beneath TLS and WebSocket.
+    with socket.socket(fileno=os.dup(sock.fileno())) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,235 @@
+"""One login over as many connections as it takes: when to connect, when to give up; sans-IO.
+
+Around the engine stands what depends on the link but not on the protocol: the connection states,
+reconnecting with jitter, what makes a login fail. Inputs are those of the engine and of the link;
+out come the engine's effects and a few of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .effects import (
+    Aborted,
+    Connected,
+    Disconnected,
+    Effect,
+    Finished,
+    Input,
+    MessageReceived,
+    PublishAcked,
+    Ready,
+    Subscribed,
+    SubscriptionDenied,
+    Tell,
+)
+from .engine import Engine
+from .errors import BrokerRefused, BrokerUnreachable, LoginError, LoginTimeout, SubscriptionRefused
+from .events import ConnectionStateChanged
+from .states import ConnectionChange, ConnectionState
+from .transport import LinkFailed, LinkInput
+
+RETRY_FIRST = 0.1
+RETRY_MAX = 5.0
+#: From the start of a connection to its CONNACK, and from there to the inbox's SUBACK.
+GREETING_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLink:
+    """Make a new link and open it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Close the link; ``clean``: with DISCONNECT."""
+
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoginEnded:
+    """The login came to an end: ``error`` None is success, else why not."""
+
+    error: LoginError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Nothing more will come: the owner may stop."""
+
+
+SessionEffect = Effect | OpenLink | CloseLink | LoginEnded | Closed
+
+_LINK_INPUTS = (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed)
+
+
+class Session:
+    """The life of one login; the same three moves as the engine: feed, perform, re-arm."""
+
+    def __init__(
+        self, engine: Engine, *, random: Callable[[], float], keep_trying: bool = False
+    ) -> None:
+        self.engine = engine
+        self.state = ConnectionState.DISCONNECTED
+        self._random = random
+        self._keep_trying = keep_trying
+        self._retry_delay = RETRY_FIRST
+        self._retry_at: float | None = None
+        self._greeting_at: float | None = None
+        self._login_at: float | None = None
+        self._linked = False  # a link is open, or being opened
+        self._logging_in = False
+        self._over = False
+        self._change = ConnectionChange.LOGOUT
+        self._last_error: LoginError | None = None
+        self._out: list[SessionEffect] = []
+
+    @property
+    def closed(self) -> bool:
+        """Whether this login is over."""
+        return self._over or self.engine.closed
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether the login succeeded and is not over, link or no link."""
+        return not self.closed and self.state in (
+            ConnectionState.CONNECTED,
+            ConnectionState.RECONNECTING,
+        )
+
+    def start(self, timeout: float, now: float) -> None:
+        """Log in within ``timeout`` seconds: :class:`LoginEnded` tells how it went."""
+        self._logging_in = True
+        self._login_at = now + timeout
+        self._become(ConnectionState.CONNECTING, ConnectionChange.LOGIN)
+        self._open(now)
+
+    def handle(self, what: Input | LinkInput, now: float, wall: int | None = None) -> None:
+        """Take one thing in; raises as :meth:`Engine.handle` does."""
+        if isinstance(what, _LINK_INPUTS) and not self._linked:
+            return  # a link that was given up still had a word
+        self._fire(now)
+        if isinstance(what, LinkFailed):
+            self._lost(what.error, now)
+        elif isinstance(what, Disconnected):
+            self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
+        elif isinstance(what, Connected):
+            self.engine.handle(Connected(wall), now)
+        else:
+            try:
+                self.engine.handle(what, now)
+            finally:
+                self._take(now)
+            return
+        self._take(now)
+
+    def give_up(self, now: float) -> None:
+        """Stop waiting for the broker to acknowledge a logout."""
+        if not self.engine.closed:
+            self.engine.handle(Disconnected(), now)
+            self._take(now)
+
+    def effects(self) -> list[SessionEffect]:
+        """What is to be done since the last time, in this order."""
+        out, self._out = self._out, []
+        return out
+
+    def deadline(self) -> float | None:
+        """When to come back at the latest with ``DeadlineReached``; None for never."""
+        if self._over:
+            return None
+        times = (self.engine.deadline(), self._retry_at, self._greeting_at, self._login_at)
+        return min((t for t in times if t is not None), default=None)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _fire(self, now: float) -> None:
+        if self._login_at is not None and self._login_at <= now:
+            self._fail_login(
+                self._last_error
+                or LoginTimeout("the broker took the connection but did not finish the login")
+            )
+        elif self._greeting_at is not None and self._greeting_at <= now:
+            problem = "the broker did not answer the greeting in time"
+            self._lost(BrokerUnreachable("timeout", problem), now)
+        elif self._retry_at is not None and self._retry_at <= now:
+            self._open(now)
+
+    def _open(self, now: float) -> None:
+        self._linked = True
+        self._retry_at = None
+        self._greeting_at = now + GREETING_TIMEOUT
+        self._out.append(OpenLink())
+
+    def _lost(self, error: LoginError, now: float) -> None:
+        """The link is gone, or never came: log in fails, or try again after a while."""
+        if self._linked:
+            self._out.append(CloseLink(clean=False))
+        self._linked, self._greeting_at = False, None
+        self._last_error = error
+        self.engine.handle(Disconnected(), now)
+        self._take(now)
+        if self.closed:
+            return
+        if self._logging_in and not self._keep_trying:
+            self._fail_login(error)
+            return
+        said_no = isinstance(error, BrokerRefused | SubscriptionRefused)
+        self._become(
+            ConnectionState.CONNECTING if self._logging_in else ConnectionState.RECONNECTING,
+            ConnectionChange.REFUSED if said_no else ConnectionChange.INTERRUPTED,
+            str(error),
+        )
+        self._retry_at = now + self._retry_delay * (0.5 + self._random() / 2)
+        self._retry_delay = min(self._retry_delay * 2, RETRY_MAX)
+
+    def _fail_login(self, error: LoginError) -> None:
+        self._logging_in = False
+        if self._linked:
+            self._linked = False
+            self._out.append(CloseLink(clean=True))
+        self._become(ConnectionState.DISCONNECTED, ConnectionChange.REFUSED, str(error))
+        self._out.append(LoginEnded(error))
+        self._close()
+
+    def _take(self, now: float) -> None:
+        """Pass the engine's effects on, acting on those that concern the connection."""
+        for effect in self.engine.effects():
+            if isinstance(effect, Ready):
+                self._greeting_at = self._login_at = None
+                self._retry_delay = RETRY_FIRST
+                self._become(ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS)
+                if self._logging_in:
+                    self._logging_in = False
+                    self._out.append(LoginEnded(None))
+            elif isinstance(effect, SubscriptionDenied):
+                problem = f"the broker refused the subscription {effect.topic_filter!r}"
+                self._lost(SubscriptionRefused(effect.topic_filter, problem), now)
+            elif isinstance(effect, Aborted):
+                self._linked = False
+                self._out.append(CloseLink(clean=True))
+                self._become(ConnectionState.ABORTED, ConnectionChange.REMOTE_LOGIN)
+                if self._logging_in:
+                    error = LoginError("a newer login of this peer id took over")
+                    self._out.append(LoginEnded(error))
+                self._close()
+            elif isinstance(effect, Finished):
+                if self._linked:
+                    self._linked = False
+                    self._out.append(CloseLink(clean=True))
+                self._become(ConnectionState.DISCONNECTED, ConnectionChange.LOGOUT)
+                self._close()
+            else:
+                self._out.append(effect)
+
+    def _close(self) -> None:
+        self._over = True
+        self._login_at = self._retry_at = self._greeting_at = None
+        self._out.append(Closed())
+
+    def _become(self, state: ConnectionState, change: ConnectionChange, detail: str = "") -> None:
+        if state is not self.state or change is not self._change:
+            self.state, self._change = state, change
+            self._out.append(Tell(ConnectionStateChanged(state, change, detail)))

@@ -1,0 +1,167 @@
+"""The port: what a face needs of MQTT, and where a broker is.
+
+A :class:`Link` is one connection, from CONNECT to its end, and never used again: nothing of an old
+connection can reach a new one. Whoever owns a link calls all of it from one thread, except
+:meth:`Link.open`, which blocks and so is called where blocking is welcome.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
+from .errors import InvalidArgument, LoginError
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFailed:
+    """The connection was refused or never came about; ``error`` says which, for a person."""
+
+    error: LoginError
+
+
+LinkInput = Connected | Disconnected | Subscribed | MessageReceived | PublishAcked | LinkFailed
+
+
+class Link(Protocol):
+    """One MQTT connection: clean session, QoS 1, with a will."""
+
+    def open(self) -> None:
+        """Resolve, connect, greet; blocks up to the connect time-out; raises ``LoginError``."""
+
+    def fileno(self) -> int:
+        """The descriptor to wait on; -1 once it is gone."""
+
+    def wants_write(self) -> bool:
+        """Whether there is more to write than the socket took."""
+
+    def read(self) -> None:
+        """Take in what has come."""
+
+    def write(self) -> None:
+        """Write on."""
+
+    def tick(self) -> None:
+        """Look after the keep-alive; call this every few seconds."""
+
+    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
+        """Publish, retained, QoS 1; the acknowledgement comes back with ``token``."""
+
+    def subscribe(self, filters: tuple[str, ...]) -> None:
+        """Subscribe, QoS 1, in one packet."""
+
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        """Unsubscribe."""
+
+    def close(self, *, clean: bool) -> None:
+        """End the connection; ``clean``: with DISCONNECT, so that the will is not published."""
+
+    def drain(self) -> list[LinkInput]:
+        """What has happened since the last time, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, QoS 1, when the connection breaks."""
+
+    topic: str
+    payload: bytes
+
+
+#: Makes a fresh link; called for every connection.
+LinkFactory = Callable[[Will], Link]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What to trust, and who I am: PEM files; ``ca_file`` None for the system's authorities.
+
+    ``context`` replaces all of it where the files do not do.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    context: ssl.SSLContext | None = None
+
+    def make_context(self) -> ssl.SSLContext:
+        """The SSL context; raises :class:`InvalidArgument` naming the file that does not do."""
+        if self.context is not None:
+            return self.context
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidArgument("tls.ca_file", f"{self.ca_file}: {error}") from None
+        if self.cert_file is not None:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            except (OSError, ssl.SSLError) as error:
+                files = f"{self.cert_file}, {self.key_file or 'no key file'}"
+                raise InvalidArgument("tls.cert_file", f"{files}: {error}") from None
+        elif self.key_file is not None:
+            raise InvalidArgument("tls.key_file", "a key without a certificate (cert_file)")
+        return context
+
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """Where the broker is: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = "/mqtt"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme in ("mqtts", "wss")
+
+    @property
+    def websocket(self) -> bool:
+        """Whether MQTT runs inside a WebSocket."""
+        return self.scheme in ("ws", "wss")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}" + (self.path if self.websocket else "")
+
+    @classmethod
+    def parse(cls, url: object) -> BrokerUrl:
+        """Take ``mqtt://host[:port]`` apart; raises :class:`InvalidArgument` saying what is off."""
+        if not isinstance(url, str):
+            raise InvalidArgument("broker", f"a URL is a string, not {type(url).__name__}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise InvalidArgument("broker", f"{error}: give it as mqtt://HOST:PORT") from None
+        if parts.scheme not in _PORTS:
+            raise InvalidArgument(
+                "broker", f"starts with mqtt://, mqtts://, ws:// or wss://, not {_shown(url)!r}"
+            )
+        if parts.username is not None or parts.password is not None:
+            raise InvalidArgument(
+                "broker", "no user or password in the URL: pass them as username and password"
+            )
+        if not parts.hostname:
+            raise InvalidArgument("broker", f"no host in {url!r}")
+        websocket = parts.scheme in ("ws", "wss")
+        if (parts.path not in ("", "/") and not websocket) or parts.query or parts.fragment:
+            raise InvalidArgument("broker", f"nothing is wanted after the port in {url!r}")
+        if port == 0:
+            raise InvalidArgument("broker", "port 0 is no port to connect to")
+        path = parts.path if parts.path not in ("", "/") else "/mqtt"
+        return cls(parts.scheme, unquote(parts.hostname), port or _PORTS[parts.scheme], path)
+
+
+def _shown(url: str) -> str:
+    """``url`` for an error message, without what may be a secret in it."""
+    return url.rpartition("@")[2] if "@" in url else url
