@@ -1,0 +1,131 @@
+"""Brokers for tests: ours in a thread of the test's process, stock amqtt in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from amqtt.contexts import BrokerConfig, ListenerConfig
+from broker_config.broker import SignalingBroker
+from broker_config.limits import Limits
+from broker_config.registry import HASHER, Device, Registry, save
+from broker_config.store import Store
+
+from .raw import Raw
+
+T = TypeVar("T")
+ANYONE = {"broker_config.auth.AnyonePlugin": {}}
+SECRET = "correct horse"
+HASHED = HASHER.hash(SECRET)
+
+
+class Running:
+    """A broker that serves while the ``with`` block runs; ``broker`` lives in ``loop``'s thread."""
+
+    patient = False
+
+    def __init__(
+        self,
+        *,
+        plugins: dict[str, Any] | None = None,
+        limits: Limits | None = None,
+        store: Path | None = None,
+        listeners: dict[str, ListenerConfig] | None = None,
+        **attributes: Any,
+    ) -> None:
+        self._config = BrokerConfig(
+            listeners=listeners or {"default": ListenerConfig(bind="127.0.0.1:0")},
+            plugins=plugins or ANYONE,
+        )
+        self._limits = limits
+        self._path = store
+        self._attributes = attributes
+        self.broker: SignalingBroker
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="broker")
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    async def _start(self) -> None:
+        store = Store(self._path) if self._path is not None else None
+        self.broker = SignalingBroker(self._config, limits=self._limits, store=store)
+        for name, value in self._attributes.items():
+            setattr(self.broker, name, value)
+        await self.broker.start()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run ``coroutine`` in the broker's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self.call(self._start())
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        try:
+            self.call(self.broker.shutdown())
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    @property
+    def port(self) -> int:
+        return self.broker.bound()["default"][1]
+
+    def raw(self) -> Raw:
+        """A connection without a CONNECT."""
+        return Raw(self.port, patient=self.patient)
+
+    def client(self, client_id: str, **options: Any) -> Raw:
+        """A connected client; fails when it is refused."""
+        client = self.raw()
+        code = client.connect(client_id, **options)
+        if code:
+            client.close()
+            raise AssertionError(f"{client_id!r} was refused with {code}")
+        return client
+
+
+class Stock:
+    """A stock amqtt that runs elsewhere: nothing but its port."""
+
+    patient = True
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    raw = Running.raw
+    client = Running.client
+
+
+def house(folder: Path) -> dict[str, Any]:
+    """A registry of a small house, and the plugins that serve it. All have the same secret."""
+    path = folder / "devices.json"
+    devices = (
+        Device("front-door", HASHED, may_call=("kitchen", "@panels")),
+        Device("kitchen", HASHED),
+        Device("bedroom", HASHED, group="panels"),
+        Device("kitchen.1", HASHED),
+        Device("neighbour", HASHED, may_call=("neighbours-*",)),
+        Device("watcher", HASHED, watches=True),
+    )
+    save(path, Registry({device.name: device for device in devices}))
+    return {"broker_config.auth.RegistryPlugin": {"registry": str(path), "realm": "sig"}}

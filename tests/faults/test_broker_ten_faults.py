@@ -1,0 +1,264 @@
+"""The ten faults of amqtt 0.12.1 (docs/upstream/): each red on stock amqtt, green here.
+
+Every test takes ``broker`` and runs twice: on stock amqtt, where it must fail, and on ours.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.bench.broker_servers import process_of
+from tests.bench.broker_wire import connect, subscribe
+from tests.broker_support.raw import Raw, Will, topics
+from tests.broker_support.running import Running, Stock, house
+
+Any_ = Running | Stock
+ON_STOCK = pytest.param(
+    "stock", marks=pytest.mark.xfail(strict=True, reason="a fault of amqtt 0.12.1", raises=(
+        AssertionError, TimeoutError, ConnectionError))
+)  # fmt: skip
+both = pytest.mark.parametrize("broker", [ON_STOCK, "ours"], indirect=True)
+both_closed = pytest.mark.parametrize("closed", [ON_STOCK, "ours"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def stock_open() -> Iterator[int]:
+    with process_of("amqtt") as (port, _):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def stock_closed() -> Iterator[int]:
+    with process_of("amqtt closed") as (port, _):
+        yield port
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> Iterator[Any_]:
+    """A broker that lets anybody in."""
+    if request.param == "stock":
+        yield Stock(request.getfixturevalue("stock_open"))
+    else:
+        with Running() as ours:
+            yield ours
+
+
+@pytest.fixture
+def closed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any_]:
+    """A broker that is told to let in only whom it knows, within an ACL."""
+    if request.param == "stock":
+        yield Stock(request.getfixturevalue("stock_closed"))
+    else:
+        with Running(plugins=house(tmp_path)) as ours:
+            yield ours
+
+
+@pytest.fixture
+def named(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any_]:
+    """A broker that is told not to let in anonymous clients, and no more."""
+    if request.param == "stock":
+        with process_of("amqtt named") as (port, _):
+            yield Stock(port)
+    else:
+        with Running(plugins=house(tmp_path)) as ours:
+            yield ours
+
+
+@pytest.fixture
+def clients() -> Iterator[Callable[[Raw], Raw]]:
+    """Closes at the end what it is given."""
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+Keep = Callable[[Raw], Raw]
+
+
+@both
+def test_fault_1_a_newcomer_gets_nothing_it_did_not_subscribe_to(broker: Any_, clients: Keep) -> None:
+    """[MQTT-3.3.1-6]: retained messages are sent on a matching subscription, and then only."""
+    victim = clients(broker.client("f1-victim"))
+    victim.subscribe("f1/victim/#")
+    clients(broker.client("f1-caller")).publish("f1/victim/invite", b"secret", retain=True)
+    newcomer = clients(broker.client("f1-newcomer"))
+    assert topics(newcomer.gather()) == []
+
+
+@both_closed
+def test_fault_2_a_refused_client_touches_nothing(closed: Any_, clients: Keep) -> None:
+    """[MQTT-3.1.4-2], chapter 5.4.1: CONNECT is acted on after it was authenticated."""
+    kitchen = clients(
+        closed.client("kitchen", user="kitchen", password="correct horse", clean=False)
+    )
+    kitchen.subscribe("sig/v1/kitchen/invite/+/+")
+    intruder = clients(closed.raw())
+    assert intruder.connect("kitchen", user="kitchen", password="wrong") == 5
+    door = clients(closed.client("front-door", user="front-door", password="correct horse"))
+    door.publish("sig/v1/kitchen/invite/front-door/AAAAAAAAAAAAAAAAAAAAAA", b"ring")
+    assert kitchen.message(2).data == b"ring"
+
+
+@both_closed
+def test_fault_2_a_client_id_belongs_to_its_user(closed: Any_, clients: Keep) -> None:
+    """A valid password of one's own opens nobody else's session."""
+    clients(closed.client("kitchen", user="kitchen", password="correct horse"))
+    intruder = clients(closed.raw())
+    assert intruder.connect("kitchen", user="front-door", password="correct horse") in (2, 5)
+
+
+@both
+def test_fault_3_an_unacknowledged_message_is_sent_again_after_reconnect(
+    broker: Any_, clients: Keep
+) -> None:
+    """[MQTT-4.4.0-1]: with DUP and the same packet id, to a session that is not clean."""
+    panel = clients(broker.client("f3-panel", clean=False))
+    panel.subscribe("f3/ring")
+    clients(broker.client("f3-door")).publish("f3/ring", b"ding")
+    first = panel.message(ack=False)
+    panel.close()
+    panel = clients(broker.client("f3-panel", clean=False))
+    again = panel.message(2)
+    assert (again.data, again.dup, again.packet_id) == (b"ding", True, first.packet_id)
+
+
+@both
+def test_fault_4_a_storm_of_connects_breaks_no_connection(broker: Any_, clients: Keep) -> None:
+    """[MQTT-3.8.4-1]: 200 clients that connect and subscribe together are all answered."""
+    door = clients(broker.client("f4-door"))
+    for number in range(10):
+        door.publish(f"f4/kept/{number}", b"x", retain=True)
+    clients(broker.client("f4-first")).subscribe("f4/kept/+")
+    for storm in range(5):
+        crowd = [clients(broker.raw()) for _ in range(200)]
+        for number, client in enumerate(crowd):
+            own = [f"f4/own/{storm}/{number}/{each}" for each in range(6)]
+            client.send(connect(f"f4-{storm}-{number}") + subscribe("f4/kept/+", *own))
+        for client in crowd:
+            assert client.expect(0x90)[2:] == bytes([1] * 7)
+            client.close()
+
+
+@pytest.mark.parametrize("name", [ON_STOCK, "ours"])
+def test_fault_5_the_work_for_a_message_does_not_grow_with_idle_clients(name: str) -> None:
+    few, many = _count(name, "publish", 10), _count(name, "publish", 400)
+    assert many <= few * 1.2, f"{few} calls with 10 idle clients, {many} with 400"
+
+
+def test_fault_6_binary_messages_outlive_the_broker(tmp_path: Path) -> None:
+    """A retained and a queued message of bytes that are no text, and an unsubscription."""
+    data = b"\xa5\xff\x00\xfe"
+    for life in range(2):
+        with Running(store=tmp_path / "kept.sqlite3") as broker, ExitStack() as stack:
+            panel = stack.enter_context(broker.client("panel", clean=False))
+            if life:
+                assert panel.session_present
+                assert [message.data for message in panel.gather()] == [data]
+                other = stack.enter_context(broker.client("other"))
+                other.subscribe("f6/kept")
+                assert other.message().data == data
+                other.publish("f6/no-more", data)
+                assert panel.gather() == []
+            else:
+                panel.subscribe("f6/+", "f6/no-more")
+                panel.unsubscribe("f6/no-more")
+                panel.unsubscribe("f6/+")
+                panel.subscribe("f6/queued")
+                panel.disconnect()
+                door = stack.enter_context(broker.client("door"))
+                door.publish("f6/kept", data, retain=True)
+                door.publish("f6/queued", data)
+
+
+@pytest.mark.parametrize("named", [ON_STOCK, "ours"], indirect=True)
+def test_fault_7_a_user_name_alone_opens_nothing(named: Any_, clients: Keep) -> None:
+    """allow_anonymous=False of amqtt's AnonymousAuthPlugin lets any user name in."""
+    assert clients(named.raw()).connect("nobody", user="nobody") in (4, 5)
+
+
+@both_closed
+def test_fault_7_a_filter_wider_than_the_acl_is_refused(closed: Any_, clients: Keep) -> None:
+    """[MQTT-3.8.4-5]: what ends in + in the ACL does not grant what ends in #."""
+    kitchen = clients(closed.client("kitchen", user="kitchen", password="correct horse"))
+    assert kitchen.subscribe("sig/v1/+/#") == [0x80]
+
+
+@both_closed
+def test_fault_7_publishing_without_permission_ends_the_connection(
+    closed: Any_, clients: Keep
+) -> None:
+    """[MQTT-3.3.5-2]: an absent publish ACL must not mean that everything is allowed."""
+    kitchen = clients(closed.client("kitchen", user="kitchen", password="correct horse"))
+    kitchen.publish("sig/v1/front-door/presence", b"forged", wait=False)
+    assert kitchen.closed(1)
+
+
+@both
+def test_fault_8_a_resumed_session_has_its_new_will(broker: Any_, clients: Keep) -> None:
+    """[MQTT-3.1.2-17]: the retain flag of the will is the one of this CONNECT."""
+    first = clients(broker.client("f8-panel", clean=False, will=Will("f8/will", b"x", retain=False)))
+    first.disconnect()
+    again = clients(broker.client("f8-panel", clean=False, will=Will("f8/will", b"y", retain=True)))
+    watcher = clients(broker.client("f8-watcher"))
+    watcher.subscribe("f8/will")
+    again.close()
+    assert watcher.message().data == b"y"
+    late = clients(broker.client("f8-late"))
+    late.subscribe("f8/will")
+    assert late.message(1).data == b"y"
+
+
+@both
+def test_fault_8_a_message_keeps_its_lower_qos(broker: Any_, clients: Keep) -> None:
+    """[MQTT-3.8.4-6]: delivery at the minimum of the message's and the subscription's QoS."""
+    panel = clients(broker.client("f8-qos"))
+    panel.subscribe("f8/qos", qos=1)
+    clients(broker.client("f8-qos-door")).publish("f8/qos", b"0", qos=0)
+    assert panel.message().qos == 0
+
+
+@both
+def test_fault_9_a_silent_client_is_cut_off(broker: Any_, clients: Keep) -> None:
+    """[MQTT-3.1.2-24]: nothing within 1.5 times the keep-alive; its will is published."""
+    watcher = clients(broker.client("f9-watcher"))
+    watcher.subscribe("f9/gone")
+    clients(broker.client("f9-silent", keep_alive=1, will=Will("f9/gone", b"gone")))
+    assert watcher.message(2.5).data == b"gone"
+
+
+@both
+def test_fault_9_a_session_without_connection_is_queued_for(broker: Any_, clients: Keep) -> None:
+    """[MQTT-3.1.2-5]: QoS 1 messages of an absent persistent session reach it later, in order."""
+    panel = clients(broker.client("f9-panel", clean=False))
+    panel.subscribe("f9/ring")
+    panel.disconnect()
+    door = clients(broker.client("f9-door"))
+    for number in range(3):
+        door.publish("f9/ring", b"%d" % number)
+    panel = clients(broker.client("f9-panel", clean=False))
+    assert panel.session_present
+    assert [panel.message(1).data for _ in range(3)] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("name", [ON_STOCK, "ours"])
+def test_fault_10_nothing_is_formatted_for_a_log_that_is_off(name: str) -> None:
+    assert _count(name, "formatted", 20) == 0
+
+
+def _count(name: str, what: str, clients: int) -> int:
+    """Calls made by a broker for one message or one SUBSCRIBE; in a process of its own."""
+    module = "tests.broker_support.counting"
+    done = subprocess.run(
+        [sys.executable, "-m", module, name, what, str(clients)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
