@@ -1,1 +1,66 @@
-"""Call signalling over MQTT for things with buttons: the part that goes on the device."""
+"""Call signalling over MQTT for things with buttons: the part that goes on the device.
+
+The threaded face is here, its asyncio twin in :mod:`device_sdk.aio`; the protocol core below them
+needs neither (:mod:`device_sdk.engine`), and :mod:`device_sdk.testing` joins engines in memory.
+"""
+
+from .cells import AnswerReason
+from .client import CallManager, LocalInvitation, RemoteInvitation, SignalingClient
+from .errors import (
+    BellwireError,
+    BrokerRefused,
+    BrokerUnreachable,
+    ClientClosed,
+    DecodeError,
+    InvalidArgument,
+    InvitationApiCallError,
+    LoginError,
+    LoginTimeout,
+    SubscriptionRefused,
+)
+from .invitations import Event, MissedCall, Outcome
+from .listener import CallEventListener
+from .settings import Settings
+from .states import (
+    ConnectionChange,
+    ConnectionState,
+    EndReason,
+    InvitationApiCallErrorCode,
+    LocalInvitationError,
+    LocalInvitationState,
+    RemoteInvitationError,
+    RemoteInvitationState,
+)
+from .transport import Tls
+
+__all__ = [
+    "AnswerReason",
+    "BellwireError",
+    "BrokerRefused",
+    "BrokerUnreachable",
+    "CallEventListener",
+    "CallManager",
+    "ClientClosed",
+    "ConnectionChange",
+    "ConnectionState",
+    "DecodeError",
+    "EndReason",
+    "Event",
+    "InvalidArgument",
+    "InvitationApiCallError",
+    "InvitationApiCallErrorCode",
+    "LocalInvitation",
+    "LocalInvitationError",
+    "LocalInvitationState",
+    "LoginError",
+    "LoginTimeout",
+    "MissedCall",
+    "Outcome",
+    "RemoteInvitation",
+    "RemoteInvitationError",
+    "RemoteInvitationState",
+    "Settings",
+    "SignalingClient",
+    "SubscriptionRefused",
+    "Tls",
+]

@@ -23,31 +23,20 @@ from .callee_side import Screen
 from .cells import AnswerReason
 from .effects import DeadlineReached, Publish, Subscribe, Unsubscribe
 from .errors import ClientClosed, LoginError
-from .face import Face
+from .face import LOGOUT_TIMEOUT, TICK, Face
 from .invitations import (
     Event,
     LocalInvitationBase,
-    MissedCall,
     Outcome,
     RemoteInvitationBase,
     outcome_of,
 )
+from .listener import CallEventListener
 from .session import Closed, CloseLink, LoginEnded, OpenLink, Session
-from .states import (
-    ConnectionChange,
-    ConnectionState,
-    EndReason,
-    LocalInvitationError,
-    RemoteInvitationError,
-)
 from .topics import DEFAULT_REALM
 from .transport import Link, LinkFactory, LinkFailed, Tls
 
 log = logging.getLogger("bellwire")
-
-#: How often a link looks after its keep-alive, in seconds.
-TICK = 2.0
-LOGOUT_TIMEOUT = 2.0
 
 
 class LocalInvitation(LocalInvitationBase):
@@ -72,60 +61,6 @@ class RemoteInvitation(RemoteInvitationBase):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
         return self._over.wait(timeout)
-
-
-class CallEventListener:
-    """Override what you want to hear; every method is called on this listener's own thread.
-
-    A method may block and may call anything of the client; what it raises is logged. ``error`` is
-    one of the enums of ``states``, ``reason`` an :class:`EndReason`.
-    """
-
-    def on_local_invitation_received_by_peer(self, invitation: LocalInvitation) -> None:
-        """The callee rings."""
-
-    def on_local_invitation_accepted(self, invitation: LocalInvitation, response: Any) -> None:
-        """The callee accepted, and this end has decided so."""
-
-    def on_local_invitation_refused(self, invitation: LocalInvitation, response: Any) -> None:
-        """The callee refused; ``invitation.reason``: declined, busy or do not disturb."""
-
-    def on_local_invitation_canceled(self, invitation: LocalInvitation) -> None:
-        """It is canceled, and the broker has it."""
-
-    def on_local_invitation_failure(
-        self, invitation: LocalInvitation, error: LocalInvitationError
-    ) -> None:
-        """It failed; ``invitation.reason`` says more."""
-
-    def on_local_invitation_peer_lost(self, invitation: LocalInvitation, reason: EndReason) -> None:
-        """A call that was accepted has nobody at its other end after all."""
-
-    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
-        """Somebody calls: ring."""
-
-    def on_remote_invitation_accepted(self, invitation: RemoteInvitation) -> None:
-        """The caller has decided: the call is accepted here."""
-
-    def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
-        """It is refused here."""
-
-    def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
-        """The caller gave up, or somebody answered elsewhere: stop ringing."""
-
-    def on_remote_invitation_failure(
-        self, invitation: RemoteInvitation, error: RemoteInvitationError
-    ) -> None:
-        """It failed: stop ringing; ``invitation.reason`` says more."""
-
-    def on_missed_call(self, missed: MissedCall) -> None:
-        """Somebody called, and it never rang here."""
-
-    def on_presence_changed(self, peer: str, online: bool | None) -> None:
-        """A watched peer came (True), went (False), or is unknown to the broker (None)."""
-
-    def on_connection_state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
-        """How the client stands with its broker changed."""
 
 
 class _ListenerThread:

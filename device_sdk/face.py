@@ -47,6 +47,11 @@ from .transport import BrokerUrl, Link, LinkFactory, LinkInput, Tls, Will
 
 log = logging.getLogger("bellwire")
 
+#: How often a face lets its link look after the keep-alive, in seconds.
+TICK = 2.0
+#: How long a logout waits for the broker to acknowledge the goodbye.
+LOGOUT_TIMEOUT = 2.0
+
 L = TypeVar("L", bound=LocalInvitationBase)
 R = TypeVar("R", bound=RemoteInvitationBase)
 
@@ -88,8 +93,8 @@ class Face(Generic[L, R]):
         self._screen = screen
         self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
-        self._open: dict[tuple[bool, str, str], L | R] = {}
-        self._ended: WeakValueDictionary[tuple[bool, str, str], L | R] = WeakValueDictionary()
+        self._underway: dict[tuple[bool, str, str], L | R] = {}
+        self._over: WeakValueDictionary[tuple[bool, str, str], L | R] = WeakValueDictionary()
 
     # --- for the faces to fill in ------------------------------------------------------------
 
@@ -156,12 +161,12 @@ class Face(Generic[L, R]):
         """Let an invitation show at once what the app has just decided."""
         if isinstance(what, Cancel):
             made = session.engine.caller.calls.get((what.callee, what.call_id))
-            invitation = self._open.get((True, what.callee, what.call_id))
+            invitation = self._underway.get((True, what.callee, what.call_id))
             if made is not None and isinstance(invitation, LocalInvitationBase):
                 invitation._follow(made)
         elif isinstance(what, Accept):
             came = session.engine.callee.calls.get((what.caller, what.call_id))
-            invitation = self._open.get((False, what.caller, what.call_id))
+            invitation = self._underway.get((False, what.caller, what.call_id))
             if came is not None and isinstance(invitation, RemoteInvitationBase):
                 invitation._response = _decoded(what.response)
                 invitation._follow(came)
@@ -229,7 +234,7 @@ class Face(Generic[L, R]):
                 self._not_logged_in(invitation)
                 return
             invitation._state = LocalInvitationState.SENT_TO_REMOTE
-            self._open[True, invitation.callee_id, invitation.call_id] = invitation
+            self._underway[True, invitation.callee_id, invitation.call_id] = invitation
             self._feed(session, command)
         self._wake()
 
@@ -268,7 +273,7 @@ class Face(Generic[L, R]):
     def find(self, call_id: str) -> L | R | None:
         """The invitation of that call id, underway or still held by somebody; else None."""
         with self._guard():
-            for known in (self._open, self._ended):
+            for known in (self._underway, self._over):
                 for key, invitation in list(known.items()):
                     if key[2] == call_id:
                         return invitation
@@ -327,7 +332,7 @@ class Face(Generic[L, R]):
     def _told_local(self, event: LocalEvent | PeerLost) -> None:
         record = event.call
         key = (True, record.callee, record.call_id)
-        invitation = self._open.get(key) or self._ended.get(key)
+        invitation = self._underway.get(key) or self._over.get(key)
         if invitation is None or not isinstance(invitation, LocalInvitationBase):
             if not isinstance(event, PeerLost):
                 return
@@ -372,9 +377,9 @@ class Face(Generic[L, R]):
                                 reason=record.reason, content=content))  # fmt: skip
             return
         key = (False, record.caller, record.call_id)
-        invitation = self._open.get(key)
+        invitation = self._underway.get(key)
         if invitation is None:
-            invitation = self._open[key] = self._remote(record)
+            invitation = self._underway[key] = self._remote(record)
         invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
         args: tuple[Any, ...] = (invitation,)
         if event.name is Name.REMOTE_FAILURE:
@@ -398,8 +403,8 @@ class Face(Generic[L, R]):
     def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
         if name in ENDS:
             invitation._ended = True
-            self._open.pop(key, None)
-            self._ended[key] = invitation
+            self._underway.pop(key, None)
+            self._over[key] = invitation
             self._told_end(invitation)
 
 

@@ -1,0 +1,493 @@
+"""The asyncio face: the same names, awaited; everything happens on the event loop.
+
+No threads but those of the loop's executor, and only while a connection is being made. A task that
+is cancelled while it awaits a call cancels the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from .callee_side import Screen
+from .cells import AnswerReason
+from .effects import DeadlineReached, Publish, Subscribe, Unsubscribe
+from .errors import ClientClosed, LoginError
+from .face import LOGOUT_TIMEOUT, TICK, Face
+from .invitations import (
+    Event,
+    LocalInvitationBase,
+    Outcome,
+    RemoteInvitationBase,
+    outcome_of,
+)
+from .listener import CallEventListener
+from .session import Closed, CloseLink, LoginEnded, OpenLink
+from .topics import DEFAULT_REALM
+from .transport import Link, LinkFactory, LinkFailed, Tls
+
+log = logging.getLogger("bellwire")
+
+__all__ = ["CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
+
+
+class LocalInvitation(LocalInvitationBase):
+    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
+
+    _client: SignalingClient
+
+    def __init__(self, callee_id: str, call_id: str, group: bytes | None = None) -> None:
+        super().__init__(callee_id, call_id, group)
+        self._over = asyncio.Event()
+
+    async def wait(self) -> Outcome:
+        """Wait for its end."""
+        await self._over.wait()
+        return outcome_of(self)
+
+    async def cancel(self) -> None:
+        """Cancel it; raises NOT_STARTED or ALREADY_END."""
+        self._client.cancel(self)
+
+
+class RemoteInvitation(RemoteInvitationBase):
+    """The callee's end of a call; comes with the event ``remote_invitation_received``."""
+
+    _client: SignalingClient
+
+    def __init__(self, record: Any) -> None:
+        super().__init__(record)
+        self._over = asyncio.Event()
+
+    async def wait(self) -> Self:
+        """Wait for its end: ``state`` and ``reason`` say which."""
+        await self._over.wait()
+        return self
+
+    async def accept(self, response: Any = None) -> None:
+        """Accept it; the caller decides: :meth:`wait` for it. Raises ALREADY_…."""
+        self._client.accept(self, response)
+
+    async def refuse(
+        self, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
+    ) -> None:
+        """Refuse it; raises ALREADY_ACCEPT or ALREADY_END."""
+        self._client.refuse(self, response, reason)
+
+
+class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
+    """One peer, logged in to one broker, on one event loop.
+
+    ``async with SignalingClient("kitchen") as client:`` logs in and out. The arguments are those
+    of :class:`device_sdk.SignalingClient`.
+    """
+
+    _local = LocalInvitation
+    _remote = RemoteInvitation
+
+    def __init__(
+        self,
+        peer_id: str,
+        broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        tls: Tls | None = None,
+        realm: str = DEFAULT_REALM,
+        keepalive: int = 15,
+        screen: Screen | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        **settings: float,
+    ) -> None:
+        super().__init__(
+            peer_id,
+            broker,
+            username=username,
+            password=password,
+            tls=tls,
+            realm=realm,
+            keepalive=keepalive,
+            screen=screen,
+            clock=clock,
+            wall=wall,
+            **settings,
+        )
+        self._listeners: list[_ListenerTask] = []
+        self._queues: list[asyncio.Queue[Event | None]] = []
+        self._link: Link | None = None
+        self._reading = -1  # the descriptor that the loop waits on
+        self._writing = False
+        self._opening: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._login: asyncio.Future[None] | None = None
+        self._closed = asyncio.Event()
+        self._performing = False
+        self.call_manager = CallManager(self)
+
+    # --- logging in and out ------------------------------------------------------------------
+
+    async def login(self, timeout: float = 10, *, keep_trying: bool = False) -> None:
+        """Log in; returns once this peer can be called; raises a :class:`LoginError`."""
+        if self._session is not None:
+            if self._session.closed:
+                raise self._closed_error()
+            raise ClientClosed(f"{self.peer_id} is logged in already")
+        session = self._session = self._new_session(keep_trying=keep_trying)
+        self._login = asyncio.get_running_loop().create_future()
+        for listener in self._listeners:
+            listener.start()
+        session.start(timeout, self._clock())
+        self._sort(session)
+        self._perform()
+        try:
+            await self._login
+        except LoginError:
+            self._session = None  # a failed login may be tried again
+            raise
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
+
+    async def logout(self) -> None:
+        """Log out: calls made here are canceled, presence goes offline; waits at most 2 s for it.
+
+        Does nothing when not logged in. Afterwards the client is done: make a new one.
+        """
+        with contextlib.suppress(ClientClosed):
+            self._log_out()
+        if self._session is not None and not self._closed.is_set():
+            try:
+                async with asyncio.timeout(LOGOUT_TIMEOUT):
+                    await self._closed.wait()
+            except TimeoutError:
+                self._give_up()
+        for queue in self._queues:
+            queue.put_nowait(None)
+        tasks = [one.task for one in self._listeners if one.task is not None]
+        for listener in self._listeners:
+            listener.queue.put_nowait(None)
+        self._listeners = []
+        others = [task for task in tasks if task is not asyncio.current_task()]
+        if others:
+            await asyncio.wait(others, timeout=LOGOUT_TIMEOUT)
+
+    async def __aenter__(self) -> Self:
+        if self._session is None:
+            await self.login()
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.logout()
+
+    # --- calling and hearing -----------------------------------------------------------------
+
+    async def call(
+        self,
+        callee_id: str,
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Outcome:
+        """Call and wait for the end; ``timeout`` seconds of ringing, None for ``ring_timeout``.
+
+        The outcome is true if the call was accepted. Cancelling this task cancels the call.
+        """
+        invitation = self.create(callee_id)
+        invitation.content, invitation.channel_id = content, channel_id
+        self.send(invitation, timeout)
+        try:
+            return await invitation.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                self.cancel(invitation)
+            raise
+
+    def events(self) -> AsyncIterator[Event]:
+        """Everything that happens from this call on, until logout; any number of iterators.
+
+        Events wait for their reader, however slow: none is dropped.
+        """
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._queues.append(queue)
+        return self._events(queue)
+
+    async def _events(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._queues.remove(queue)
+
+    def create(self, callee_id: str, group: bytes | None = None) -> LocalInvitation:
+        """Make an invitation, IDLE."""
+        invitation = super().create(callee_id, group)
+        invitation._client = self
+        return invitation
+
+    # --- what Face wants ---------------------------------------------------------------------
+
+    def _guard(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def _wake(self) -> None:
+        self._perform()
+
+    def _deliver(self, event: Event) -> None:
+        if isinstance(event.invitation, LocalInvitation | RemoteInvitation):
+            event.invitation._client = self
+        for listener in self._listeners:
+            listener.queue.put_nowait(event)
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
+        invitation._over.set()
+
+    # --- feed, perform, re-arm ---------------------------------------------------------------
+
+    def _give_up(self) -> None:
+        if self._session is not None:
+            self._session.give_up(self._clock())
+            self._sort(self._session)
+            self._perform()
+
+    def _readable(self) -> None:
+        if self._link is not None:
+            self._link.read()
+            self._pump()
+
+    def _writable(self) -> None:
+        if self._link is not None:
+            self._link.write()
+            self._pump()
+
+    def _tick(self) -> None:
+        self._ticker = None
+        if self._link is not None:
+            self._link.tick()
+            self._pump()
+
+    def _due(self) -> None:
+        self._timer = self._timer_at = None
+        if self._session is not None:
+            self._feed(self._session, DeadlineReached())
+            self._perform()
+
+    def _pump(self) -> None:
+        """Feed what has happened on the link, until nothing more does."""
+        while self._link is not None and self._session is not None:
+            happened = self._link.drain()
+            if not happened:
+                break
+            for what in happened:
+                self._feed(self._session, what)
+            self._perform()
+        self._rearm()
+
+    def _perform(self) -> None:
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._todo:
+                self._do(self._todo.popleft())
+        finally:
+            self._performing = False
+        self._rearm()
+
+    def _do(self, effect: object) -> None:
+        link = self._link
+        if isinstance(effect, Publish):
+            if link is not None:
+                link.publish(effect.topic, effect.payload, effect.token)
+        elif isinstance(effect, Subscribe):
+            if link is not None:
+                link.subscribe(effect.filters)
+        elif isinstance(effect, Unsubscribe):
+            if link is not None:
+                link.unsubscribe(effect.filters)
+        elif isinstance(effect, OpenLink):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        elif isinstance(effect, CloseLink):
+            self._close(clean=effect.clean)
+        elif isinstance(effect, LoginEnded):
+            if self._login is not None and not self._login.done():
+                if effect.error is None:
+                    self._login.set_result(None)
+                else:
+                    self._login.set_exception(effect.error)
+        elif isinstance(effect, Closed):
+            self._closed.set()
+
+    async def _open(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        link = self._new_link(session)
+        opening = asyncio.create_task(asyncio.to_thread(link.open))
+        try:
+            await asyncio.shield(opening)
+        except LoginError as error:
+            self._opening = None
+            self._feed(session, LinkFailed(error))
+            self._perform()
+        except asyncio.CancelledError:
+            # Connecting blocks in its thread to its own time-out; what comes of it is closed.
+            opening.add_done_callback(lambda done: _discard(done, link))
+            raise
+        else:
+            self._opening = None
+            self._link = link
+            self._pump()
+
+    def _close(self, *, clean: bool) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        link, self._link = self._link, None
+        self._rearm()
+        if link is not None:
+            link.close(clean=clean)
+
+    def _rearm(self) -> None:
+        """Let the loop wait for what the link and the session wait for."""
+        loop = asyncio.get_running_loop()
+        link = self._link
+        fd = -1 if link is None else link.fileno()
+        if fd != self._reading:
+            if self._reading >= 0:
+                loop.remove_reader(self._reading)
+                loop.remove_writer(self._reading)
+                self._writing = False
+            if fd >= 0:
+                loop.add_reader(fd, self._readable)
+            self._reading = fd
+        if link is not None and fd >= 0 and link.wants_write() != self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                loop.add_writer(fd, self._writable)
+            else:
+                loop.remove_writer(fd)
+        if link is None and self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        elif link is not None and (fd < 0 or self._ticker is None):
+            if self._ticker is not None:
+                self._ticker.cancel()
+            # A link that broke while something was written has a last word to say.
+            self._ticker = loop.call_later(0 if fd < 0 else TICK, self._tick)
+        self._rearm_timer(loop)
+
+    def _rearm_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        at = None if self._session is None else self._session.deadline()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at is not None:
+            self._timer = loop.call_later(max(0.0, at - self._clock()), self._due)
+
+
+class CallManager:
+    """Makes, sends, cancels, accepts and refuses invitations, with Agora's names."""
+
+    def __init__(self, client: SignalingClient) -> None:
+        self._client = client
+
+    def create_local_invitation(self, callee_id: str) -> LocalInvitation:
+        """Make an invitation, IDLE: set ``content`` and ``channel_id``, then send it."""
+        return self._client.create(callee_id)
+
+    async def send_local_invitation(
+        self, invitation: LocalInvitation, ring_timeout: float | None = None
+    ) -> None:
+        """Send an IDLE invitation; raises ALREADY_SENT, ALREADY_END or INVALID_ARGUMENT.
+
+        Before login it fails with NOT_LOGGEDIN, told as an event. ``ring_timeout`` in seconds
+        replaces the client's for this call.
+        """
+        self._client.send(invitation, ring_timeout)
+
+    async def cancel_local_invitation(self, invitation: LocalInvitation) -> None:
+        """Cancel what is underway; raises NOT_STARTED or ALREADY_END."""
+        self._client.cancel(invitation)
+
+    async def accept_remote_invitation(
+        self, invitation: RemoteInvitation, response: Any = None
+    ) -> None:
+        """Accept what rings; the caller decides: wait for the event. Raises ALREADY_…."""
+        self._client.accept(invitation, response)
+
+    async def refuse_remote_invitation(
+        self,
+        invitation: RemoteInvitation,
+        response: Any = None,
+        reason: AnswerReason = AnswerReason.DECLINED,
+    ) -> None:
+        """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        self._client.refuse(invitation, response, reason)
+
+    def get(self, call_id: str) -> LocalInvitation | RemoteInvitation | None:
+        """The invitation of that call id, underway or still held by the app; else None."""
+        return self._client.find(call_id)
+
+    def add_event_listener(self, listener: CallEventListener) -> None:
+        """Let ``listener`` hear everything from now on, in a task of its own."""
+        known = self._client._listeners
+        if all(one.listener is not listener for one in known):
+            known.append(_ListenerTask(listener))
+
+    def remove_event_listener(self, listener: CallEventListener) -> None:
+        """Let ``listener`` hear nothing new; what it is hearing it hears to the end."""
+        known = self._client._listeners
+        for one in [one for one in known if one.listener is listener]:
+            one.queue.put_nowait(None)
+            known.remove(one)
+
+
+class _ListenerTask:
+    """Calls one listener's methods, one after the other, in a task of its own."""
+
+    def __init__(self, listener: CallEventListener) -> None:
+        self.listener = listener
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start the task, if there is a loop to run it."""
+        if self.task is None:
+            with contextlib.suppress(RuntimeError):  # no loop yet: login starts it
+                self.task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while (event := await self.queue.get()) is not None:
+            try:
+                result = getattr(self.listener, f"on_{event.name}")(*event.args)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                log.exception("call %s: listener %r raised in on_%s", event.call_id or "-",
+                              self.listener, event.name)  # fmt: skip
+
+
+def _discard(opening: asyncio.Task[None], link: Link) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        link.close(clean=False)
