@@ -251,6 +251,7 @@ class CallerSide:
         """Keep a call that this life did not make; over the bound it is only said once."""
         call = replace(call, keep_at=now + self._context.settings.missed_keep)
         if len(self.calls) >= MAX_KEPT:
+            call = replace(call, seq=call.seq + 1)
             if self._context.up:
                 self._context.say_invite(call.key, call.cell(self._context.epoch, now))
             return

@@ -279,7 +279,8 @@ class Engine:
         if changed and peer in watches.by_app:
             self._context.tell(PresenceChanged(peer, known.online))
         if known.online:
-            if changed and before.online is not None:
+            # A retained reading where nothing was known answers my subscription: no coming back.
+            if changed and not (retained and before.online is None):
                 self.caller.callee_back(peer, now)
         else:
             self.caller.callee_away(peer)

@@ -1,0 +1,520 @@
+"""The caller's half of the engine: its timers, its resending, what it does for each answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_sdk.cells import AnswerReason, AnswerState, Invite, InviteState, Presence
+from device_sdk.effects import Cancel, Logout, Publish, Send
+from device_sdk.errors import InvalidArgument, InvitationApiCallError
+from device_sdk.events import LocalEvent, PeerLost
+from device_sdk.settings import MAX_KEPT, Settings
+from device_sdk.states import EndReason, InvitationApiCallErrorCode, LocalInvitationError
+from device_sdk.topics import call_id_from_bytes
+from tests.lone import CALL, MINE, OTHER, PEER, THEIRS, Lone, answer
+
+RECEIVED, ACCEPTED = answer(AnswerState.RECEIVED), answer(AnswerState.ACCEPTED, response=b"\x61x")
+SEEN = answer(AnswerState.SEEN)
+REFUSED = answer(AnswerState.REFUSED, reason=AnswerReason.BUSY)
+FAILED = answer(AnswerState.FAILED, reason=AnswerReason.ACCEPT_FAILURE)
+
+
+def calling(*heard: object, **settings: float) -> Lone:
+    """A peer that has sent one call and heard these answers."""
+    lone = Lone(settings=Settings(**settings)).connect() if settings else Lone().connect()
+    lone.feed(Send(CALL, PEER, content=b"\x01", channel="c", wall=7))
+    for cell in heard:
+        lone.hear(cell)  # type: ignore[arg-type] # cells
+    return lone
+
+
+def last(lone: Lone) -> LocalEvent:
+    """The last event, which is about a call made here."""
+    event = lone.events[-1]
+    assert isinstance(event, LocalEvent)
+    return event
+
+
+# --- 1 and 2: send, received ---------------------------------------------------------------
+
+
+def test_send_publishes_ringing_with_the_whole_ring_timeout() -> None:
+    """Rule 1: 60 s of ttl, seq 1, and what the app gave."""
+    lone = calling()
+    assert lone.published == [
+        (
+            f"sig/v1/peer/invite/me/{CALL}",
+            Invite(InviteState.RINGING, MINE, 1, 60_000, b"\x01", "c", time=7),
+        )
+    ]
+    assert lone.events == []
+
+
+def test_a_calls_own_ring_timeout_replaces_the_setting() -> None:
+    """It is in the ttl, and ends the call."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER, ring_timeout=3))
+    assert lone.said == [Invite(InviteState.RINGING, MINE, 1, 3000)]
+    lone.until(1003)
+    assert lone.told == ["local_invitation_failure"]
+
+
+@pytest.mark.parametrize(
+    ("first", "names"),
+    [
+        (RECEIVED, []), (ACCEPTED, ["local_invitation_accepted"]),
+        (REFUSED, ["local_invitation_refused"]), (FAILED, ["local_invitation_failure"]),
+    ],
+)  # fmt: skip
+def test_any_first_answer_is_also_the_receipt(first: object, names: list[str]) -> None:
+    """Rule 2: received_by_peer once, before whatever else that answer means."""
+    lone = calling(first, RECEIVED)
+    assert lone.told == ["local_invitation_received_by_peer", *names]
+
+
+# --- 3: the caller decides, once -----------------------------------------------------------
+
+
+def test_an_accepted_answer_is_decided_accepted() -> None:
+    """The cell says accepted, the app gets the response."""
+    lone = calling(RECEIVED, ACCEPTED)
+    assert lone.said == [Invite(InviteState.ACCEPTED, MINE, 2)]
+    assert last(lone).call.response == b"\x61x"
+
+
+@pytest.mark.parametrize("final", [REFUSED, FAILED])
+def test_a_refusal_needs_no_word_of_mine(final: object) -> None:
+    """Rules 3 and 5: the invite is cleared at once."""
+    lone = calling(RECEIVED, final)
+    assert lone.published == [(f"sig/v1/peer/invite/me/{CALL}", None)]
+
+
+def test_cancel_is_told_once_the_broker_has_it() -> None:
+    """AGORA's order: CANCELED at once for the record, Canceled to the app with the broker's ack."""
+    lone = calling(RECEIVED)
+    lone.feed(Cancel(PEER, CALL))
+    assert lone.said == [Invite(InviteState.ENDED, MINE, 2, None, b"\x01", "c", reason=1, time=7)]
+    assert lone.new == []
+    lone.ack()
+    assert lone.told[-1] == "local_invitation_canceled"
+    lone.ack()
+    assert lone.told.count("local_invitation_canceled") == 1
+
+
+def test_cancel_without_a_link_is_told_at_once() -> None:
+    """Nobody can acknowledge; the resync says it."""
+    lone = calling(RECEIVED)
+    lone.drop()
+    lone.feed(Cancel(PEER, CALL))
+    assert (lone.said, lone.new) == ([], ["local_invitation_canceled"])
+    lone.connect()
+    assert any(isinstance(c, Invite) and c.state is InviteState.ENDED for c in lone.said)
+
+
+def test_cancel_whose_ack_the_link_took_along_is_told_when_it_breaks() -> None:
+    """Nobody waits for an acknowledgement that cannot come; told once."""
+    lone = calling(RECEIVED)
+    lone.feed(Cancel(PEER, CALL))
+    lone.drop()
+    assert lone.new == ["local_invitation_canceled"]
+    lone.connect()
+    lone.ack()
+    assert lone.told.count("local_invitation_canceled") == 1
+
+
+def test_cancel_that_the_callee_answers_first_is_told_with_that() -> None:
+    """The callee has seen the end, so the broker had it."""
+    lone = calling(RECEIVED)
+    lone.feed(Cancel(PEER, CALL))
+    lone.hear(SEEN)
+    assert lone.new == ["local_invitation_canceled"]
+
+
+def test_the_ring_timeout_expires_the_call() -> None:
+    """60 s after the send, answered *received* or not: ended expired."""
+    lone = calling(RECEIVED)
+    assert lone.until(1059.9) == []
+    said = lone.until(1060)
+    assert [(at, c.state, c.reason) for at, c in said if isinstance(c, Invite)] == [
+        (1060, InviteState.ENDED, 3)
+    ]
+    assert last(lone).call.error is LocalInvitationError.INVITATION_EXPIRE
+
+
+@pytest.mark.parametrize(
+    ("presence", "error", "reason"),
+    [
+        (Presence(True, THEIRS), LocalInvitationError.PEER_NO_RESPONSE, EndReason.NO_RESPONSE),
+        (Presence(False, THEIRS), LocalInvitationError.PEER_OFFLINE, EndReason.PEER_OFFLINE),
+        (None, LocalInvitationError.PEER_OFFLINE, EndReason.PEER_OFFLINE),
+    ],
+)
+def test_the_ack_timeout_asks_presence(
+    presence: Presence | None, error: LocalInvitationError, reason: EndReason
+) -> None:
+    """30 s without any answer: peer offline if presence is offline or absent, else no response."""
+    lone = calling()
+    lone.confirm()
+    if presence is not None:
+        lone.hear_presence(presence, retained=True)
+    lone.until(1029.9)
+    assert lone.told == []
+    lone.until(1030)
+    assert (last(lone).call.error, last(lone).call.reason) == (error, reason)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_without_a_link_of_my_own_it_is_no_response(seen: bool) -> None:
+    """What was known of the peer may be old: never *offline* while the own link is down."""
+    lone = calling()
+    if seen:
+        lone.confirm()
+        lone.hear_presence(Presence(False, THEIRS))
+    lone.drop()
+    lone.until(1030)
+    assert last(lone).call.reason is EndReason.NO_RESPONSE
+
+
+def test_a_subscription_not_yet_confirmed_proves_nothing() -> None:
+    """No presence read and none promised: no response."""
+    lone = calling()
+    lone.until(1030)
+    assert last(lone).call.reason is EndReason.NO_RESPONSE
+
+
+def test_the_receipt_stops_the_ack_timeout() -> None:
+    """After *received* only the ring timeout runs."""
+    lone = calling(RECEIVED)
+    lone.until(1059)
+    assert lone.told == ["local_invitation_received_by_peer"]
+
+
+def test_the_first_decision_stands() -> None:
+    """Accept crossing cancel: canceled, and the callee is told so, not accepted."""
+    lone = calling(RECEIVED)
+    lone.feed(Cancel(PEER, CALL))
+    lone.hear(ACCEPTED)
+    assert lone.said == []
+    lone.ack()
+    assert lone.told[1:] == ["local_invitation_canceled"]
+    with pytest.raises(InvitationApiCallError) as caught:
+        lone.feed(Cancel(PEER, CALL))
+    assert caught.value.code is InvitationApiCallErrorCode.ALREADY_END
+
+
+def test_one_winner_in_a_ring_group() -> None:
+    """The first accepted decides; all other legs of that group end *answered elsewhere*."""
+    lone = Lone().connect()
+    group, third = b"g" * 16, call_id_from_bytes(b"3" * 16)
+    lone.feed(Send(CALL, PEER, group=group))
+    lone.feed(Send(OTHER, "other", group=group))
+    lone.feed(Send(third, "other", group=b"h" * 16))
+    lone.hear(ACCEPTED)
+    lone.ack()
+    says = {t: (c.state, c.reason) for t, c in lone.published if isinstance(c, Invite)}
+    assert says == {}  # all was said with the answer
+    assert lone.told == [
+        "local_invitation_received_by_peer",
+        "local_invitation_accepted",
+        "local_invitation_canceled",
+    ]
+    assert last(lone).call.reason is EndReason.ANSWERED_ELSEWHERE
+    assert last(lone).call.call_id == OTHER
+    lone.hear(ACCEPTED, peer="other", call=OTHER)
+    assert "local_invitation_accepted" not in lone.new
+    lone.hear(ACCEPTED, peer="other", call=third)
+    assert "local_invitation_accepted" in lone.new
+
+
+# --- 4: saying again -----------------------------------------------------------------------
+
+
+def test_ringing_is_said_again_until_received() -> None:
+    """After 2, 4, 8, 16 s, then the ack timeout; each with its own seq and less ttl."""
+    said = calling().until(1029)
+    assert [at - 1000 for at, _ in said] == [2, 6, 14]
+    assert [(c.seq, c.ttl) for _, c in said if isinstance(c, Invite)] == [
+        (2, 58_000), (3, 54_000), (4, 46_000),
+    ]  # fmt: skip
+    assert calling(RECEIVED).until(1059) == []
+
+
+def test_resending_stops_doubling_at_30_s() -> None:
+    """After 2, 4, 8, 16, 30, 30, … seconds."""
+    lone = calling(RECEIVED, ACCEPTED)
+    said = lone.until(1000 + 2 + 4 + 8 + 16 + 30 + 30)
+    assert [at - 1000 for at, _ in said] == [2, 6, 14, 30, 60, 90]
+
+
+@pytest.mark.parametrize("final", [REFUSED, FAILED, SEEN])
+def test_a_decision_is_said_until_a_final_answer(final: object) -> None:
+    """Rules 4 and 5: then the invite is cleared and nothing is said any more."""
+    lone = calling(RECEIVED, ACCEPTED)
+    lone.until(1002)
+    lone.hear(final)  # type: ignore[arg-type] # a cell
+    assert (f"sig/v1/peer/invite/me/{CALL}", None) in lone.published
+    lone.ack()
+    assert lone.until(1500) == []
+    assert lone.engine.caller.calls == {}
+
+
+def test_a_decision_waits_for_a_callee_that_is_away() -> None:
+    """Not on a timer while presence says offline; at once when it comes online."""
+    lone = calling(RECEIVED)
+    lone.confirm()
+    lone.hear_presence(Presence(False, THEIRS))
+    lone.feed(Cancel(PEER, CALL))
+    assert len(lone.said) == 1
+    assert lone.until(1600) == []
+    lone.hear_presence(Presence(True, b"newepoch"))
+    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    assert [at - 1600 for at, _ in lone.until(1607)] == [2, 6]
+
+
+def test_a_callee_that_goes_away_stops_the_timer_of_a_decision() -> None:
+    """Presence offline after the decision: it waits in the broker."""
+    lone = calling(RECEIVED, ACCEPTED)
+    lone.hear_presence(Presence(False, THEIRS))
+    assert lone.until(1600) == []
+
+
+def test_a_callee_that_was_never_there_is_told_when_it_first_comes() -> None:
+    """Absent counts as away: its first live *online* has everything said again."""
+    lone = calling()
+    lone.confirm()
+    lone.feed(Cancel(PEER, CALL))
+    assert lone.until(1500) == []
+    lone.hear_presence(Presence(True, THEIRS))
+    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+
+
+def test_the_first_reading_of_a_peer_that_is_there_repeats_nothing() -> None:
+    """The retained presence that answers the subscription is no coming back."""
+    lone = calling()
+    lone.confirm()
+    lone.hear_presence(Presence(True, THEIRS), retained=True)
+    assert lone.said == []
+
+
+def test_ringing_goes_on_being_said_while_the_callee_is_away() -> None:
+    """Presence may be wrong; and a callee that comes back is told at once."""
+    lone = calling()
+    lone.confirm()
+    lone.hear_presence(Presence(False, THEIRS), retained=True)
+    assert [at - 1000 for at, _ in lone.until(1007)] == [2, 6]
+    lone.hear_presence(Presence(True, b"newepoch"))
+    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.RINGING]
+
+
+def test_a_decision_is_kept_for_a_day_from_when_it_was_made() -> None:
+    """missed_keep, then the cell is cleared though nobody saw it."""
+    lone = calling(missed_keep=100)
+    lone.hear(RECEIVED)
+    lone.hear_presence(Presence(False, THEIRS))
+    lone.until(1050)
+    lone.feed(Cancel(PEER, CALL))
+    assert lone.until(1149) == []
+    assert lone.until(1150) == [(1150, None)]
+    assert Settings().missed_keep == 24 * 3600
+
+
+# --- 5: after the decision -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("final", [FAILED, REFUSED])
+def test_a_peer_lost_after_accept_is_told(final: object) -> None:
+    """Rule 5: accepted here, failed there; told once, with the callee's reason."""
+    lone = calling(RECEIVED, ACCEPTED, final, final)
+    lost = [e for e in lone.events if isinstance(e, PeerLost)]
+    assert [e.reason for e in lost] == [EndReason.ACCEPT_FAILURE]
+    assert lost[0].call.reason is EndReason.ACCEPTED
+
+
+def test_a_clear_is_repeated_until_the_broker_has_it() -> None:
+    """It is part of the resync; after the ack the call is forgotten."""
+    lone = calling(RECEIVED, REFUSED)
+    lone.drop()
+    lone.connect()
+    assert (f"sig/v1/peer/invite/me/{CALL}", None) in lone.published
+    lone.ack()
+    lone.drop()
+    lone.connect()
+    assert all(CALL not in topic for topic, _ in lone.published)
+
+
+# --- 6: answers for unknown calls, ask ------------------------------------------------------
+
+
+@pytest.mark.parametrize("final", [REFUSED, FAILED, SEEN])
+def test_a_final_answer_to_an_unknown_call_clears_its_invite(final: object) -> None:
+    """Once each time, awaited, and told to nobody."""
+    lone = Lone().connect()
+    lone.hear(final)  # type: ignore[arg-type] # a cell
+    assert lone.published == [(f"sig/v1/peer/invite/me/{CALL}", None)]
+    lone.ack()
+    assert (lone.engine.caller.calls, lone.events) == ({}, [])
+
+
+@pytest.mark.parametrize("open_", [RECEIVED, ACCEPTED, answer(AnswerState.RECEIVED, ask=True)])
+def test_an_open_answer_to_an_unknown_call_ends_it(open_: object) -> None:
+    """Ended, caller restarted, said again until the callee has seen it; told to nobody."""
+    lone = Lone().connect()
+    lone.hear(open_)  # type: ignore[arg-type] # a cell
+    assert lone.said == [Invite(InviteState.ENDED, MINE, 1, reason=6)]
+    assert [at - 1000 for at, _ in lone.until(1006)] == [2, 6]
+    lone.hear(SEEN)
+    assert (lone.said, lone.events) == ([None], [])
+
+
+def test_ask_is_answered_at_once() -> None:
+    """Whatever the cell says now, exactly once each time; not a timer."""
+    ask = answer(AnswerState.RECEIVED, ask=True)
+    lone = calling(RECEIVED)
+    lone.now += 10
+    lone.hear(ask)
+    assert [(c.state, c.ttl) for c in lone.said if isinstance(c, Invite)] == [
+        (InviteState.RINGING, 50_000)
+    ]
+    assert lone.until(1059) == []
+    lone.feed(Cancel(PEER, CALL))
+    lone.hear(ask)
+    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+
+
+def test_ask_with_accept_says_accepted_only_once() -> None:
+    """The decision is the answer to the question."""
+    lone = calling(RECEIVED)
+    lone.hear(answer(AnswerState.ACCEPTED, ask=True))
+    assert len(lone.said) == 1
+
+
+def test_ask_after_clearing_says_nothing() -> None:
+    """What is over is over."""
+    lone = calling(RECEIVED, REFUSED)
+    lone.hear(answer(AnswerState.RECEIVED, ask=True))
+    assert lone.said == []
+
+
+@pytest.mark.parametrize("heard", [(), (RECEIVED,)])
+def test_seen_of_what_still_rings_is_dropped(heard: tuple[object, ...]) -> None:
+    """A callee cannot have seen an end that there is not: counted, no state changes."""
+    lone = calling(*heard)
+    before = dict(lone.engine.caller.calls)
+    lone.hear(SEEN)
+    assert lone.engine.stats.drops == {"out of place": 1}
+    assert lone.engine.caller.calls == before
+
+
+# --- 7: a former life ----------------------------------------------------------------------
+
+
+def test_cells_of_a_former_life_are_ended_or_kept() -> None:
+    """Ringing becomes caller restarted; a final one keeps its word; seq goes on."""
+    lone = Lone().connect(settled=False)
+    lone.hear_own(Invite(InviteState.RINGING, b"former00", 5, 9000))
+    assert lone.said == [Invite(InviteState.ENDED, MINE, 6, reason=6)]
+    lone.hear_own(Invite(InviteState.ACCEPTED, b"former00", 2), call=OTHER)
+    assert lone.said == [Invite(InviteState.ACCEPTED, MINE, 3)]
+    lone.hear(SEEN)
+    lone.hear(SEEN, call=OTHER)
+    lone.ack()
+    assert (lone.engine.caller.calls, lone.events) == ({}, [])
+
+
+def test_the_calls_of_a_former_life_cannot_be_canceled() -> None:
+    """This app did not make them."""
+    lone = Lone().connect(settled=False)
+    lone.hear_own(Invite(InviteState.RINGING, b"former00", 5, 9000))
+    with pytest.raises(InvitationApiCallError):
+        lone.feed(Cancel(PEER, CALL))
+
+
+def test_cells_of_a_former_life_are_kept_for_a_day_from_when_they_were_found() -> None:
+    """No wall clock: missed_keep runs from the login."""
+    lone = Lone(settings=Settings(missed_keep=50)).connect(settled=False)
+    lone.confirm()
+    lone.hear_own(Invite(InviteState.ENDED, b"former00", 5, reason=1))
+    said = lone.until(1050)
+    assert said[-1] == (1050, None)
+
+
+def test_own_cells_of_this_life_are_no_find() -> None:
+    """The echo of what I write while the outbox is subscribed changes nothing."""
+    lone = Lone().connect(settled=False)
+    lone.feed(Send(CALL, PEER))
+    cell = lone.said[0]
+    assert isinstance(cell, Invite)
+    lone.hear_own(cell)
+    assert (lone.said, list(lone.engine.caller.calls)) == ([], [(PEER, CALL)])
+
+
+# --- the app's illegal calls, floods, logging out -------------------------------------------
+
+
+def test_sending_a_call_twice_is_already_sent() -> None:
+    """Nothing changes, nothing is published."""
+    lone = calling()
+    with pytest.raises(InvitationApiCallError) as caught:
+        lone.feed(Send(CALL, PEER))
+    assert (caught.value.code, caught.value.call_id) == (5, CALL)
+    assert lone.effects == []
+
+
+def test_calling_oneself_is_refused() -> None:
+    """Naming the argument."""
+    with pytest.raises(InvalidArgument, match="callee_id"):
+        Lone().connect().feed(Send(CALL, "me"))
+
+
+def test_canceling_what_is_unknown_is_already_end() -> None:
+    """Or over, which is the same here."""
+    with pytest.raises(InvitationApiCallError) as caught:
+        Lone().connect().feed(Cancel(PEER, CALL))
+    assert caught.value.code is InvitationApiCallErrorCode.ALREADY_END
+
+
+def test_logging_out_cancels_what_is_undecided() -> None:
+    """Both phases; what is decided stays as it is."""
+    lone = calling(RECEIVED)
+    lone.feed(Send(OTHER, "other"))
+    lone.feed(Logout())
+    ends = [c for c in lone.said if isinstance(c, Invite)]
+    assert [(c.state, c.reason) for c in ends] == [(InviteState.ENDED, 1)] * 2
+    lone.ack()
+    assert lone.told[1:] == ["local_invitation_canceled"] * 2
+
+
+def test_a_newer_login_fails_my_calls_without_a_word() -> None:
+    """NOT_LOGGEDIN for the undecided ones; the cells are the newer login's now."""
+    lone = calling(RECEIVED)
+    lone.hear_presence(Presence(True, b"newlogin"), "me")
+    assert [e for e in lone.effects if isinstance(e, Publish)] == []
+    assert last(lone).call.error is LocalInvitationError.NOT_LOGGEDIN
+
+
+def test_a_flood_of_answers_to_unknown_calls_is_answered_but_not_kept() -> None:
+    """Over 256 kept calls each is said once, with no timer and no memory."""
+    lone = Lone().connect()
+    for i in range(MAX_KEPT + 20):
+        lone.hear(RECEIVED, call=call_id_from_bytes(i.to_bytes(16, "big")))
+        assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    assert len(lone.engine.caller.calls) == MAX_KEPT
+    lone.hear(SEEN, call=call_id_from_bytes(b"z" * 16))
+    assert lone.said == [None]
+    assert len(lone.engine.caller.calls) == MAX_KEPT
+
+
+def test_every_publish_of_a_cell_counts() -> None:
+    """Seq goes up by one each time, also for a call that is not kept."""
+    lone = Lone().connect()
+    for i in range(MAX_KEPT + 1):
+        lone.hear(RECEIVED, call=call_id_from_bytes(i.to_bytes(16, "big")))
+    assert [c.seq for c in lone.said if isinstance(c, Invite)] == [1]
+
+
+def test_the_round_trip_is_counted() -> None:
+    """From the send to the callee's first word, into the bucket that it fits."""
+    lone = calling()
+    lone.now += 0.015
+    lone.hear(RECEIVED)
+    assert lone.engine.stats.snapshot()["round_trip_ms"]["20"] == 1
