@@ -3,7 +3,7 @@
 ::
 
     settings -> doorbell_settings panel_settings   one TOML file in, frozen dataclasses out
-    debounce lights schedule doorbell panel        pure: time in, effects out, no thread, no pin
+    debounce lights doorbell panel                 pure: time in, effects out, no thread, no pin
     pins gpiod_pins keyboard                       where edges come from and levels go
     link                                           the signalling client, as the services need it
     actions notify loop                            commands and web hooks, systemd, the one loop

@@ -9,7 +9,7 @@ import pytest
 
 from device_sdk.pi import lights
 from device_sdk.pi.debounce import Contact, Debouncer
-from device_sdk.pi.schedule import is_quiet, parse_window
+from device_sdk.schedule import is_quiet, parse_window
 
 
 def play(contact: Debouncer, edges: list[tuple[float, bool]], until: float) -> list[Contact]:

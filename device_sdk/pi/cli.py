@@ -1,0 +1,122 @@
+"""The subcommands of ``bellwire`` for a Pi: doorbell, panel, doctor, provision, wheels.
+
+:func:`add_commands` registers them; each handler imports what it needs, so that ``bellwire call``
+stays as light as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import BellwireError
+
+#: Where a provisioned card keeps its settings.
+CARD = Path("/boot/firmware/bellwire")
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this package's commands; each sets ``run``, a function from arguments to exit code."""
+    for name, what in (
+        ("doorbell", "be a doorbell: buttons that ring panels"),
+        ("panel", "be a panel: ring, answer, refuse"),
+    ):
+        parser = subparsers.add_parser(name, help=what, description=what.capitalize())
+        parser.add_argument(
+            "--settings",
+            type=Path,
+            default=CARD / f"{name}.toml",
+            metavar="FILE",
+            help=f"the TOML file (default: {CARD / name}.toml)",
+        )
+        parser.add_argument(
+            "--keyboard", action="store_true", help="keys in place of pins: try it on a laptop"
+        )
+        parser.add_argument("--check", action="store_true", help="read the settings, then exit")
+        parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
+    from . import doctor_cli, provision_cli
+
+    doctor_cli.add(subparsers)
+    provision_cli.add(subparsers)
+
+
+def _run_doorbell(args: argparse.Namespace) -> int:
+    from .doorbell_settings import read_doorbell
+    from .service import Exit
+
+    def serve() -> int:
+        settings = read_doorbell(args.settings)
+        if args.check:
+            print(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
+            return Exit.OK
+        from .doorbell_service import DoorbellService
+
+        return _serve(args, settings, DoorbellService)
+
+    return _explained(serve)
+
+
+def _run_panel(args: argparse.Namespace) -> int:
+    from .panel_settings import read_panel
+    from .service import Exit
+
+    def serve() -> int:
+        settings = read_panel(args.settings)
+        if args.check:
+            print(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
+            return Exit.OK
+        from .panel_service import PanelService
+
+        if args.keyboard and not settings.buttons:
+            from .panel import PanelButton
+            from .settings import InputPin
+
+            settings.buttons.update({b: InputPin(n) for n, b in enumerate(PanelButton)})
+        return _serve(args, settings, PanelService)
+
+    return _explained(serve)
+
+
+def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
+    from .keyboard import KeyboardPins
+    from .loop import Loop
+    from .notify import Notifier
+    from .pins import Pins, open_pins
+    from .service import say, stop_on_signals
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("bellwire.pi").setLevel(logging.INFO)
+    notifier = Notifier()
+    loop = Loop(notifier)
+    keys = KeyboardPins(loop.stop) if args.keyboard else None
+    pins: Pins = keys or open_pins(settings.gpio)
+    service = service_class(settings, pins, loop, notifier)
+    restore = stop_on_signals(loop)
+    try:
+        if keys is not None:
+            say(keys.help())
+            keys.start()
+        return int(service.run())
+    finally:
+        restore()
+        notifier.close()
+
+
+def _explained(serve: Callable[[], int]) -> int:
+    """``serve()``; what the owner can mend is told in one line, exit code 2."""
+    from .pins import PinError
+    from .service import Exit
+    from .toml_reader import SettingsError
+
+    try:
+        return int(serve())
+    except (SettingsError, PinError) as error:
+        print(f"bellwire: {error}", file=sys.stderr)
+        return Exit.SETTINGS
+    except BellwireError as error:
+        print(f"bellwire: {error}", file=sys.stderr)
+        return Exit.SETTINGS if isinstance(error, ValueError) else Exit.FAILED

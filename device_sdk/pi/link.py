@@ -1,0 +1,130 @@
+"""The signalling client as the services need it: it logs in until it succeeds, and tells the loop.
+
+Everything is told by way of ``post``, so that it happens on the loop's thread; the client's own
+threads only hand over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from ..client import SignalingClient
+from ..errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
+from ..listener import CallEventListener
+from ..states import ConnectionChange, ConnectionState
+from ..transport import Tls
+from .settings import Account
+
+log = logging.getLogger("bellwire.pi")
+
+Post = Callable[[Callable[[], None]], None]
+
+#: One attempt to log in, in seconds; within it the client tries again by itself.
+LOGIN_TIMEOUT = 15.0
+#: After a refusal, which mends itself only when somebody mends the broker.
+REFUSED_PAUSE = 30.0
+
+
+class LinkEvents(Protocol):
+    """What a link tells, on the loop's thread."""
+
+    def on_link(self, online: bool) -> None:
+        """Logged in and connected, or not any more."""
+        ...
+
+    def on_trouble(self, problem: str) -> None:
+        """Logging in failed; it goes on trying."""
+        ...
+
+    def on_superseded(self) -> None:
+        """Another login of the same peer has taken over: this one is done."""
+        ...
+
+    def on_lost(self) -> None:
+        """The client gave up for good (refused after it was logged in): start afresh."""
+        ...
+
+
+def make_client(account: Account) -> SignalingClient:
+    """A client for ``account``; raises :class:`BellwireError` naming what is wrong with it."""
+    tls = None
+    if account.ca_file is not None:
+        tls = Tls(ca_file=str(account.ca_file))
+    return SignalingClient(
+        account.peer,
+        broker=account.broker,
+        username=account.username,
+        password=account.password(),
+        tls=tls,
+        realm=account.realm,
+        keepalive=account.keepalive,
+        ack_timeout=account.ack_timeout,
+    )
+
+
+class Link:
+    """Keeps one client logged in. Start it on any thread; :meth:`stop` logs out."""
+
+    def __init__(
+        self,
+        account: Account,
+        listener: CallEventListener,
+        events: LinkEvents,
+        post: Post,
+        make: Callable[..., SignalingClient] = make_client,
+    ) -> None:
+        self._events = events
+        self._post = post
+        self.client = make(account)
+        self._stopping = threading.Event()
+        self.client.call_manager.add_event_listener(_Connection(self))
+        self.client.call_manager.add_event_listener(listener)
+        self._thread = threading.Thread(target=self._log_in, name="bellwire-login", daemon=True)
+
+    def start(self) -> None:
+        """Begin to log in."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Log out: calls made here are canceled, presence goes offline. Waits for it, bounded."""
+        self._stopping.set()
+        self.client.logout()
+        self._thread.join(LOGIN_TIMEOUT)
+
+    def _log_in(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.client.login(LOGIN_TIMEOUT, keep_trying=True)
+            except LoginError as error:
+                self._trouble(error)
+                refused = isinstance(error, BrokerRefused | SubscriptionRefused)
+                self._stopping.wait(REFUSED_PAUSE if refused else 1.0)
+            except BellwireError:
+                return  # logged out meanwhile
+            else:
+                return
+
+    def _trouble(self, error: LoginError) -> None:
+        if not self._stopping.is_set():
+            problem = str(error)
+            self._post(lambda: self._events.on_trouble(problem))
+
+    def state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
+        """Called on a listener's thread."""
+        if state is ConnectionState.ABORTED:
+            superseded = change is ConnectionChange.REMOTE_LOGIN
+            self._post(self._events.on_superseded if superseded else self._events.on_lost)
+            return
+        online = state is ConnectionState.CONNECTED
+        self._post(lambda: self._events.on_link(online))
+
+
+class _Connection(CallEventListener):
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def on_connection_state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
+        self._link.state_changed(state, change)

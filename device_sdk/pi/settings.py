@@ -1,0 +1,190 @@
+"""What a doorbell and a panel have in common in their TOML files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ..topics import DEFAULT_REALM, check_peer_id
+from .toml_reader import SettingsError, Table
+
+_SECRET_LIMIT = 4096
+
+
+class Pull(StrEnum):
+    """The resistor that gives an open contact its level."""
+
+    UP = "up"
+    DOWN = "down"
+    NONE = "none"
+
+
+class Level(StrEnum):
+    """The level at which a line counts as on."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
+class Factory(StrEnum):
+    """What drives the pins."""
+
+    AUTO = "auto"
+    LGPIO = "lgpio"
+    GPIOD = "gpiod"
+    MOCK = "mock"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who logs in where. ``password`` never shows in a ``repr``."""
+
+    peer: str
+    broker: str
+    realm: str = DEFAULT_REALM
+    username: str | None = None
+    secret_file: Path | None = None
+    ca_file: Path | None = None
+    keepalive: int = 15
+    ack_timeout: float = 30.0
+
+    def password(self) -> str | None:
+        """The secret's text, read now; :class:`SettingsError` says what is wrong with the file."""
+        if self.secret_file is None:
+            return None
+        try:
+            with self.secret_file.open(encoding="utf-8") as file:
+                text = file.read(_SECRET_LIMIT + 1)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(
+                f"{self.secret_file}: the secret cannot be read: {reason}"
+            ) from None
+        secret = text.strip("\r\n")
+        if not secret or len(text) > _SECRET_LIMIT:
+            problem = "is empty" if not secret else f"is longer than {_SECRET_LIMIT} characters"
+            raise SettingsError(f"{self.secret_file}: the secret {problem}")
+        return secret
+
+
+@dataclass(frozen=True, slots=True)
+class Gpio:
+    """Which chip the pins are on; ``chip`` None: the board's own."""
+
+    factory: Factory = Factory.AUTO
+    chip: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputPin:
+    """A contact on ``pin``: BCM number on a Raspberry Pi, line number of the chip elsewhere."""
+
+    pin: int
+    pull: Pull = Pull.UP
+    active: Level = Level.LOW
+    bounce_time: float = 0.03
+    stuck_after: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPin:
+    """A light or a bell on ``pin``."""
+
+    pin: int
+    active: Level = Level.HIGH
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is done outside: a command (no shell) and a web hook (POST, JSON)."""
+
+    command: tuple[str, ...] = ()
+    webhook: str | None = None
+    timeout: float = 20.0
+
+
+def read_account(root: Table, path: Path) -> Account:
+    """The table ``[account]``; file names in it are relative to the settings file."""
+    table = root.table("account")
+    peer = table.made("peer", table.text("peer"), check_peer_id)
+    broker = table.made("broker", table.text("broker"), check_broker)
+    realm = table.text("realm", DEFAULT_REALM, at_most=64)
+    username = table.text("username", None)
+    account = Account(
+        peer=peer,
+        broker=broker,
+        realm=realm,
+        username=username,
+        secret_file=_beside(path, table.text("secret_file", None)),
+        ca_file=_beside(path, table.text("ca_file", None)),
+        keepalive=table.whole("keepalive", 15, low=5, high=3600),
+        ack_timeout=table.seconds("ack_timeout", 30.0, low=1, high=600),
+    )
+    table.done()
+    return account
+
+
+def check_broker(url: str) -> str:
+    """``url`` if it is one of a broker, else ``ValueError``."""
+    if not re.fullmatch(r"(mqtts?|wss?)://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:\d{1,5})?(/\S*)?", url):
+        raise ValueError(f'expected a broker such as "mqtts://broker.local:8883", not "{url}"')
+    return url
+
+
+def read_gpio(root: Table) -> Gpio:
+    """The table ``[gpio]``."""
+    table = root.table("gpio")
+    gpio = Gpio(
+        factory=table.choice("factory", Factory, Factory.AUTO),
+        chip=table.whole("chip", None, low=0, high=99),
+    )
+    table.done()
+    return gpio
+
+
+def read_input(table: Table) -> InputPin:
+    """The pin's part of a button's table. An unset ``active`` follows ``pull``."""
+    pull = table.choice("pull", Pull, Pull.UP)
+    if pull is Pull.NONE and "active" not in table:
+        raise table.error("active", 'missing; without a pull say "low" or "high"')
+    return InputPin(
+        pin=table.whole("pin", low=0, high=999),
+        pull=pull,
+        active=table.choice("active", Level, Level.HIGH if pull is Pull.DOWN else Level.LOW),
+        bounce_time=table.seconds("bounce_time", 0.03, low=0, high=1),
+        stuck_after=table.seconds("stuck_after", 30.0, low=1, high=3600),
+    )
+
+
+def read_output(table: Table) -> OutputPin | None:
+    """The pin's part of an output's table; None when it has no pin."""
+    active = table.choice("active", Level, Level.HIGH)
+    pin = table.whole("pin", None, low=0, high=999)
+    return None if pin is None else OutputPin(pin, active)
+
+
+def read_action(table: Table) -> Action:
+    """``command``, ``webhook`` and ``timeout`` of a table."""
+    webhook = table.text("webhook", None)
+    if webhook is not None and not re.fullmatch(r"https?://\S+", webhook):
+        raise table.error("webhook", f'expected "http://…" or "https://…", not "{webhook}"')
+    return Action(
+        command=table.texts("command", ()),
+        webhook=webhook,
+        timeout=table.seconds("timeout", 20.0, low=1, high=600),
+    )
+
+
+def check_pins(path: Path, uses: list[tuple[str, int]]) -> None:
+    """Refuse two uses of one pin, naming both."""
+    seen: dict[int, str] = {}
+    for use, pin in uses:
+        if pin in seen:
+            raise SettingsError(f"{path}: pin {pin} is used twice: by {seen[pin]} and by {use}")
+        seen[pin] = use
+
+
+def _beside(path: Path, name: str | None) -> Path | None:
+    return None if name is None else path.parent / name
