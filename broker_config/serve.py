@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import fcntl
 import logging
+import os
 import signal
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from amqtt.contexts import BrokerConfig, ListenerConfig
-from amqtt.errors import BrokerError
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.errors import BrokerError, PluginError
 
+from .auth import RegistryPlugin
 from .broker import SignalingBroker
+from .house import LOCK
+from .notify import keep_alive, notify, reloading
+from .registry import RegistryError
+from .seeing import Window, start_logging
+from .settings import Settings, is_loopback, split_address
+from .store import Store, StoreError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks at the registry, for changes that nobody signalled.
+_LOOK = 1.0
 
 
 class Refused(Exception):
     """The broker was not started; the text says why and how to go on."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is an address that only this machine reaches."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def anonymous_config(host: str, port: int) -> BrokerConfig:
@@ -37,6 +44,53 @@ def anonymous_config(host: str, port: int) -> BrokerConfig:
     )
 
 
+def house_config(settings: Settings) -> BrokerConfig:
+    """Amqtt's configuration for a broker that serves a directory."""
+    tls: dict[str, Any] = {
+        "ssl": True,
+        "cafile": settings.path(settings.tls.ca),
+        "certfile": settings.path(settings.tls.certificate),
+        "keyfile": settings.path(settings.tls.key),
+    }
+    # amqtt insists on a listener of this name, from which the others would inherit.
+    listeners = {"default": ListenerConfig(bind=None)}
+    listen = settings.listen
+    for name, address, kind, options in (
+        ("mqtts", listen.mqtts, ListenerType.TCP, tls),
+        ("wss", listen.wss, ListenerType.WS, tls),
+        ("mqtt", listen.mqtt, ListenerType.TCP, dict[str, Any]()),
+    ):
+        if address:
+            host, port = split_address(address)
+            # In brackets it is never equal to amqtt's default, which would be inherited as None.
+            bind = f"[{host}]:{port}" if host else f":{port}"
+            listeners[name] = ListenerConfig(type=kind, bind=bind, **options)
+    plugin: dict[str, Any] = {"broker_config.auth.AnyonePlugin": {}}
+    if not settings.anonymous:
+        plugin = {
+            "broker_config.auth.RegistryPlugin": {
+                "registry": str(settings.registry),
+                "realm": settings.realm,
+            }
+        }
+    return BrokerConfig(listeners=listeners, plugins=plugin)
+
+
+def _say(broker: SignalingBroker, *, named: bool) -> None:
+    for name, (host, port) in broker.bound().items():
+        shown = f"[{host}]" if ":" in host else host
+        line = f"listening on {shown}:{port}" + (f" ({name})" if named else "")
+        print(line, flush=True)  # noqa: T201 - the promised line
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
 async def serve_anonymous(host: str, port: int) -> None:
     """Serve plain MQTT to anybody on this machine until SIGTERM or SIGINT.
 
@@ -45,20 +99,150 @@ async def serve_anonymous(host: str, port: int) -> None:
     """
     if not is_loopback(host):
         raise Refused(
-            f"without set-up anybody may connect, so it serves this machine only, not {host}; "
-            "use --host 127.0.0.1"
+            f"without set-up anybody may connect, so it serves this machine only, not {host}. "
+            "Either --host 127.0.0.1, or set up a broker with passwords and TLS: "
+            "bellwire-broker init DIR, device add, run DIR"
         )
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
+    start_logging("plain", "warning")
     broker = SignalingBroker(anonymous_config(host, port))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     try:
         await broker.start()
     except BrokerError as error:
         raise Refused(f"cannot listen on {host}:{port}: {error}") from error
-    print(f"listening on {host}:{broker.bound()['default'][1]}", flush=True)  # noqa: T201 - the promised line
+    _say(broker, named=False)
+    notify("READY=1")
+    watchdog = asyncio.create_task(keep_alive())
     await stop.wait()
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(broker.shutdown(), 5)
+    notify("STOPPING=1")
+    watchdog.cancel()
+    await broker.shutdown()
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, with our process id in it, while the broker serves."""
+    path = directory / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"another broker (process {lock.read()}) serves {directory}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+class House:
+    """A broker that serves a directory, with what belongs around it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        store = None
+        if settings.storage.file:
+            path = settings.path(settings.storage.file)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            full = settings.storage.synchronous == "full"
+            store = Store(path, synchronous="full" if full else "normal")
+        self.broker = SignalingBroker(house_config(settings), limits=settings.limits, store=store)
+        self.broker.realm = settings.realm
+        self.broker.cell_keep = settings.storage.cell_hours * 3600
+        self._window: Window | None = None
+        self._stamp = self._registry_stamp()
+        self._reloading = asyncio.Lock()
+
+    def _registry_stamp(self) -> tuple[int, int]:
+        try:
+            found = self.settings.registry.stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_mtime_ns, found.st_ino)
+
+    async def start(self) -> None:
+        """Serve; raises Refused."""
+        try:
+            await self.broker.start()
+        except BrokerError as error:
+            raise Refused(str(error)) from error
+        if self.settings.metrics.listen:
+            host, port = split_address(self.settings.metrics.listen)
+            try:
+                self._window = Window(self.broker, host or "0.0.0.0", port)  # noqa: S104 - as set
+            except OSError as error:
+                await self.broker.shutdown()
+                raise Refused(
+                    f"cannot listen on {self.settings.metrics.listen} for metrics: "
+                    f"{error.strerror}; see metrics.listen in broker.toml"
+                ) from error
+
+    @property
+    def window_port(self) -> int | None:
+        """The port of /metrics, if it is served."""
+        return self._window.port if self._window is not None else None
+
+    async def reload(self) -> None:
+        """Read registry and certificates again; what cannot be read stays as it was."""
+        async with self._reloading:
+            notify(reloading())
+            self._stamp = self._registry_stamp()
+            try:
+                for plugin in self.broker.plugins_manager.plugins:
+                    if isinstance(plugin, RegistryPlugin):
+                        plugin.reload()
+                await self.broker.recheck()
+                self.broker.reload_certificates()
+                logger.info("registry and certificates read again")
+            except (RegistryError, OSError, ssl.SSLError) as error:
+                logger.error("nothing was reloaded in full: %s", error)
+            notify("READY=1")
+
+    async def watch(self) -> None:
+        """Reload when the registry has changed and nobody could signal it."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            if self._registry_stamp() != self._stamp:
+                await self.reload()
+
+    async def stop(self) -> None:
+        """Stop serving."""
+        if self._window is not None:
+            await asyncio.to_thread(self._window.close)
+        await self.broker.shutdown()
+
+
+async def serve_house(settings: Settings) -> None:
+    """Serve a directory that ``init`` made until SIGTERM or SIGINT; SIGHUP reloads.
+
+    Prints a line ``listening on HOST:PORT (NAME)`` for each listener. Raises :class:`Refused`.
+    """
+    start_logging(settings.log.format, settings.log.level)
+    with _only_one(settings.directory):
+        try:
+            house = House(settings)
+        except (PluginError, ValueError, OSError) as error:
+            raise Refused(str(error.__cause__ or error)) from error
+        stop = _stop_signal()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def background(coroutine: asyncio.Task[None]) -> None:
+            tasks.add(coroutine)
+            coroutine.add_done_callback(tasks.discard)
+
+        loop = asyncio.get_running_loop()
+        try:
+            await house.start()
+        except StoreError as error:
+            raise Refused(str(error)) from error
+        loop.add_signal_handler(signal.SIGHUP, lambda: background(loop.create_task(house.reload())))
+        background(loop.create_task(house.watch()))
+        background(loop.create_task(keep_alive()))
+        _say(house.broker, named=True)
+        notify("READY=1")
+        await stop.wait()
+        notify("STOPPING=1")
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await house.stop()

@@ -1,0 +1,243 @@
+"""``broker.toml``: read, checked, with safe defaults. A mistake is named with its line and key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from device_sdk.topics import check_realm
+
+from .limits import Limits
+
+FILE = "broker.toml"
+REGISTRY = "devices.json"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text names file, line and key, and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Addresses as ``host:port``; an empty one is not served, an empty host is every address."""
+
+    mqtts: str = ":8883"
+    wss: str = ""
+    mqtt: str = "127.0.0.1:1883"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files, relative to the broker's directory."""
+
+    ca: str = "tls/ca.crt"
+    certificate: str = "tls/server.crt"
+    key: str = "tls/server.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where retained messages and sessions are kept; an empty file keeps them in memory only."""
+
+    file: str = "data/broker.sqlite3"
+    synchronous: str = "normal"
+    cell_hours: float = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where /metrics, /healthz and /status are served; empty for nowhere."""
+
+    listen: str = "127.0.0.1:9883"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """How it speaks."""
+
+    format: str = "plain"
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a broker that serves a directory."""
+
+    directory: Path
+    realm: str = "sig"
+    anonymous: bool = False
+    listen: Listen = field(default_factory=Listen)
+    tls: Tls = field(default_factory=Tls)
+    storage: Storage = field(default_factory=Storage)
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+    log: Log = field(default_factory=Log)
+
+    def path(self, name: str) -> Path:
+        """A file named in the settings."""
+        return self.directory / name
+
+    @property
+    def registry(self) -> Path:
+        """The file of the devices."""
+        return self.directory / REGISTRY
+
+
+#: In a house of devices, one that runs wild is slowed; a benchmark turns this off.
+HOUSE_LIMITS = replace(Limits(), publishes_per_second=200.0, publish_burst=1000)
+_CHOICES = {
+    "storage.synchronous": ("normal", "full"),
+    "log.format": ("plain", "json"),
+    "log.level": ("debug", "info", "warning", "error"),
+}
+
+
+_ADDRESSES = (("listen", "mqtts"), ("listen", "wss"), ("listen", "mqtt"), ("metrics", "listen"))
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """``host:port`` taken apart; raises ValueError. The host is empty for every address."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"an address is HOST:PORT, not {value!r}")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is an address that only this machine reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class _Checker:
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self._lines = text.splitlines()
+
+    def line(self, table: str, key: str) -> int:
+        """The line on which ``key`` of ``table`` stands, as far as it can be told."""
+        current = ""
+        for number, line in enumerate(self._lines, 1):
+            header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
+            if header:
+                current = header[1].replace('"', "")
+                if current == (f"{table}.{key}".strip(".")):
+                    return number
+                continue
+            named = key if current == table else "" if current else table
+            if named and re.match(rf"\s*\"?{re.escape(named)}\"?\s*[=.]", line):
+                return number
+        return 1
+
+    def wrong(self, table: str, key: str, problem: str) -> SettingsError:
+        name = f"{table}.{key}".strip(".")
+        return SettingsError(f"{self.path}:{self.line(table, key)}: {name}: {problem}")
+
+    def value(self, table: str, key: str, value: Any, default: Any) -> Any:
+        """``value`` if it is of its default's type and within its bounds."""
+        if isinstance(default, bool) or isinstance(value, bool):
+            if not (isinstance(default, bool) and isinstance(value, bool)):
+                kind = "true or false" if isinstance(default, bool) else "no boolean"
+                raise self.wrong(table, key, f"must be {kind}, not {value!r}")
+        elif isinstance(default, float) and isinstance(value, int):
+            value = float(value)
+        elif type(value) is not type(default):
+            names = {str: "a string", int: "a whole number", float: "a number"}
+            raise self.wrong(table, key, f"must be {names[type(default)]}, not {value!r}")
+        if isinstance(value, int | float) and value < 0:
+            raise self.wrong(table, key, "must not be negative")
+        choices = _CHOICES.get(f"{table}.{key}")
+        if choices and value not in choices:
+            raise self.wrong(table, key, f"must be one of {', '.join(choices)}, not {value!r}")
+        return value
+
+    def table(self, name: str, content: Any, default: Any) -> Any:
+        """A dataclass like ``default`` with what ``content`` says."""
+        if not isinstance(content, dict):
+            raise self.wrong("", name, "must be a table")
+        known = {each.name: getattr(default, each.name) for each in fields(default)}
+        for key in content:
+            if key not in known:
+                near = ", ".join(sorted(known))
+                raise self.wrong(name, key, f"there is no such setting; there are: {near}")
+        return replace(
+            default,
+            **{key: self.value(name, key, value, known[key]) for key, value in content.items()},
+        )
+
+
+def load(directory: Path) -> Settings:
+    """Read ``broker.toml`` of ``directory``; raises :class:`SettingsError`."""
+    path = directory / FILE
+    try:
+        text = path.read_text("utf-8")
+        content = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"there is no {path}; `bellwire-broker init {directory}` makes one"
+        ) from error
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        raise SettingsError(f"{path}:{line[1] if line else 1}: {error}") from error
+    checker = _Checker(path, text)
+    settings = Settings(directory, limits=HOUSE_LIMITS)
+    tables = {"listen", "tls", "storage", "limits", "metrics", "log"}
+    changes: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in tables:
+            changes[key] = checker.table(key, value, getattr(settings, key))
+        elif key in ("realm", "anonymous"):
+            changes[key] = checker.value("", key, value, getattr(settings, key))
+        else:
+            raise checker.wrong("", key, "there is no such setting")
+    settings = replace(settings, **changes)
+    _check(settings, checker)
+    return settings
+
+
+def _check(settings: Settings, checker: _Checker) -> None:
+    try:
+        check_realm(settings.realm)
+    except ValueError as error:
+        raise checker.wrong("", "realm", str(error)) from error
+    for table, key in (
+        ("listen", "mqtts"),
+        ("listen", "wss"),
+        ("listen", "mqtt"),
+        ("metrics", "listen"),
+    ):
+        value = getattr(getattr(settings, table), key)
+        if not value:
+            continue
+        try:
+            host, _ = split_address(value)
+        except ValueError as error:
+            raise checker.wrong(table, key, str(error)) from error
+        if is_loopback(host):
+            continue
+        if settings.anonymous and table == "listen":
+            raise checker.wrong(
+                table, key,
+                f"with anonymous access on, {value!r} would let everybody in who reaches it; set "
+                "anonymous = false and register devices, or listen on 127.0.0.1",
+            )  # fmt: skip
+        if key == "mqtt":
+            raise checker.wrong(
+                table, key,
+                f"{value!r} would carry passwords in the clear; plain MQTT is for 127.0.0.1, "
+                "others connect to mqtts",
+            )  # fmt: skip
+    if not any((settings.listen.mqtts, settings.listen.wss, settings.listen.mqtt)):
+        raise checker.wrong("listen", "", "nothing is listened on")
