@@ -236,6 +236,8 @@ class Engine:
         key = (topic.writer, topic.call_id)
         if topic.kind == "invite":
             invite = codec.decode_invite(what.payload) if what.payload else None
+            if self._leaving and key not in self.callee.calls:
+                return  # it waits in the broker for my next login
             self.callee.invited(key, invite, now, retained=what.retained)
         elif what.payload:
             answer = codec.decode_answer(what.payload)
@@ -243,7 +245,8 @@ class Engine:
                 raise DecodeError(OUT_OF_PLACE, f"{answer.state.name} where it cannot be")
 
     def _from_myself(self, topic: topics.CallTopic, what: MessageReceived, now: float) -> None:
-        if not what.payload or self._settled:
+        # Once settled only what was found comes late; whatever is not from the store is an echo.
+        if not what.payload or (self._settled and not what.retained):
             return
         key = (topic.owner, topic.call_id)
         if topic.kind == "invite":
