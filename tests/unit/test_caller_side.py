@@ -518,3 +518,16 @@ def test_the_round_trip_is_counted() -> None:
     lone.now += 0.015
     lone.hear(RECEIVED)
     assert lone.engine.stats.snapshot()["round_trip_ms"]["20"] == 1
+
+
+def test_what_was_cleared_stays_over_whatever_a_late_copy_says() -> None:
+    """For ten minutes an open answer to it gets the clear again, never another end."""
+    lone = calling(RECEIVED, REFUSED)
+    lone.ack()
+    lone.until(1599)
+    lone.hear(RECEIVED)
+    assert lone.said == [None]
+    lone.ack()
+    lone.until(2300)
+    lone.hear(RECEIVED)
+    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]

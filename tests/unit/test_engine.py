@@ -1,0 +1,412 @@
+"""The engine as a whole: connecting, newer logins, bad input, watching, logging out, cloning."""
+
+from __future__ import annotations
+
+import cbor2
+import pytest
+
+from device_sdk import codec, topics
+from device_sdk.cells import AnswerState, Invite, InviteState, Presence
+from device_sdk.effects import (
+    Aborted,
+    Accept,
+    Cancel,
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Dropped,
+    Finished,
+    Logout,
+    MessageReceived,
+    Publish,
+    PublishAcked,
+    Ready,
+    Refuse,
+    Send,
+    Subscribe,
+    Subscribed,
+    SubscriptionDenied,
+    Unsubscribe,
+    Unwatch,
+    Watch,
+)
+from device_sdk.engine import Engine
+from device_sdk.errors import InvalidArgument
+from device_sdk.events import PresenceChanged
+from device_sdk.settings import Settings
+from tests.lone import CALL, ME, MINE, OTHER, PEER, THEIRS, Lone, answer, ended, ringing
+
+OWN, OUTBOX, INBOX = topics.presence("sig", ME), topics.outbox("sig", ME), topics.inbox("sig", ME)
+ONLINE = codec.encode(Presence(True, MINE))
+PEERS = topics.presence("sig", PEER)
+
+
+# --- connecting ----------------------------------------------------------------------------
+
+
+def test_the_first_connection_looks_for_a_former_life_first() -> None:
+    """Own presence and outbox, presence online; nothing of the inbox yet."""
+    lone = Lone()
+    lone.feed(Connected(wall=7))
+    assert lone.effects == [
+        Subscribe((OWN, *OUTBOX)),
+        Publish(OWN, codec.encode(Presence(True, MINE, 7))),
+    ]
+
+
+def test_the_echo_of_my_presence_opens_the_inbox() -> None:
+    """Everything older has come: the outbox goes, the inbox comes."""
+    lone = Lone()
+    lone.feed(Connected())
+    lone.hear_presence(Presence(True, MINE), ME, retained=True)
+    assert lone.effects == []
+    lone.hear_presence(Presence(True, MINE), ME)
+    assert lone.effects == [Unsubscribe(OUTBOX), Subscribe(INBOX)]
+    lone.hear_presence(Presence(True, MINE), ME)
+    assert lone.effects == []
+
+
+def test_without_an_echo_the_inbox_opens_after_two_seconds() -> None:
+    """A broker that does not echo is no reason to be deaf."""
+    lone = Lone()
+    lone.feed(Connected())
+    assert lone.engine.deadline() == 1002
+    lone.until(1002)
+    assert lone.effects == [Unsubscribe(OUTBOX), Subscribe(INBOX)]
+
+
+def test_a_first_connection_that_breaks_starts_over() -> None:
+    """It had not settled: the next one looks for a former life again."""
+    lone = Lone()
+    lone.feed(Connected())
+    lone.drop()
+    assert lone.engine.deadline() is None
+    lone.feed(Connected())
+    assert lone.effects[0] == Subscribe((OWN, *OUTBOX))
+
+
+def test_a_reconnect_does_all_at_once() -> None:
+    """Own presence, inbox and the watched peers in one packet; presence; resync."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    lone.hear(ringing(), call=OTHER)
+    lone.drop()
+    lone.feed(Connected())
+    assert lone.effects[:2] == [Subscribe((OWN, *INBOX, PEERS)), Publish(OWN, ONLINE)]
+    assert [type(c).__name__ for c in lone.said] == ["Presence", "Invite", "Answer"]
+
+
+def test_ready_when_the_inbox_is_granted() -> None:
+    """Not before."""
+    lone = Lone().connect()
+    assert lone.feed(Subscribed((OWN, *OUTBOX))) == []
+    assert lone.feed(Subscribed(INBOX)) == [Ready()]
+
+
+@pytest.mark.parametrize("refused", [OWN, *OUTBOX, *INBOX])
+def test_a_refused_filter_that_is_needed_is_named(refused: str) -> None:
+    """The login fails with it."""
+    assert Lone().connect().feed(Subscribed((), (refused,))) == [SubscriptionDenied(refused)]
+
+
+def test_a_refused_presence_of_a_peer_is_only_counted() -> None:
+    """Calls work without it."""
+    lone = Lone().connect()
+    assert lone.feed(Subscribed((), (PEERS,))) == []
+    assert lone.engine.stats.drops == {"presence refused": 1}
+
+
+def test_while_disconnected_nothing_is_published() -> None:
+    """Commands change the state; the resync says it."""
+    lone = Lone()
+    lone.feed(Send(CALL, PEER))
+    lone.until(1010)
+    assert lone.effects == []
+    lone.now = 1010
+    lone.connect()
+    ringings = [c for c in lone.said if isinstance(c, Invite)]
+    assert [(c.state, c.ttl) for c in ringings] == [(InviteState.RINGING, 50_000)]
+
+
+def test_the_will() -> None:
+    """Presence offline with this epoch."""
+    topic, payload = Lone().engine.will()
+    assert (topic, codec.decode_presence(payload)) == (OWN, Presence(False, MINE))
+
+
+@pytest.mark.parametrize(
+    ("peer", "epoch", "realm", "argument"),
+    [("", MINE, "sig", "peer_id"), ("a\n", MINE, "sig", "peer_id"), ("a", b"short", "sig", "epoch"),
+     ("a", MINE, "a/b", "realm")],
+)  # fmt: skip
+def test_an_engine_refuses_what_cannot_be(
+    peer: str, epoch: bytes, realm: str, argument: str
+) -> None:
+    """Before anything else, naming the argument."""
+    with pytest.raises(InvalidArgument) as caught:
+        Engine(peer, epoch, realm=realm)
+    assert caught.value.argument == argument
+
+
+def test_who_it_is() -> None:
+    """The peer id, plain."""
+    assert Lone("kitchen.1").engine.peer_id == "kitchen.1"
+
+
+# --- newer logins --------------------------------------------------------------------------
+
+
+def test_a_newer_login_aborts_this_one() -> None:
+    """Online with an unknown epoch: nothing is published, and nothing handled any more."""
+    lone = Lone().connect()
+    lone.hear_presence(Presence(True, b"newlogin"), ME)
+    assert lone.effects == [Aborted()]
+    assert lone.engine.closed
+    assert lone.engine.deadline() is None
+    assert lone.feed(Send(CALL, PEER)) == []
+
+
+def test_a_late_will_of_a_former_life_is_overwritten() -> None:
+    """Presence says online again, with this epoch."""
+    lone = Lone()
+    lone.feed(Connected())
+    lone.hear_presence(Presence(True, b"former00"), ME, retained=True)
+    lone.hear_presence(Presence(True, MINE), ME)
+    lone.hear_presence(Presence(False, b"former00"), ME)
+    assert lone.effects == [Publish(OWN, ONLINE)]
+
+
+def test_two_logins_do_not_kick_each_other_for_ever() -> None:
+    """The will of whom my reconnect took over is answered once; coming back it is the newer one."""
+    lone = Lone().connect()
+    lone.drop()
+    lone.connect()
+    lone.hear_presence(Presence(False, b"newlogin"), ME)
+    assert lone.effects == [Publish(OWN, ONLINE)]
+    lone.drop()
+    lone.feed(Connected())
+    lone.hear_presence(Presence(False, b"newlogin"), ME, retained=True)
+    assert lone.effects == [Aborted()]
+
+
+# --- bad input -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "cause"),
+    [
+        ("sig/v1/me/ring/peer/" + CALL, b"\xa0", "unknown topic"),
+        ("sig/v2/me/presence", ONLINE, "unknown topic"),
+        ("sig/v1/peer%2e/presence", ONLINE, "unknown topic"),
+        (f"sig/v1/me/invite/peer/{CALL[:-1]}B", b"", "unknown topic"),
+        (f"sig/v1/other/invite/peer/{CALL}", b"", "unknown topic"),
+        (f"sig/v1/me/invite/me/{CALL}", b"", "unknown topic"),
+        (f"sig/v1/me/invite/peer/{CALL}", b"\xff", "malformed"),
+        (f"sig/v1/me/invite/peer/{CALL}", b"\xa0", "missing key"),
+        (f"sig/v1/me/invite/peer/{CALL}", b"\xa1\x00\x02", "unknown version"),
+        (f"sig/v1/me/invite/peer/{CALL}", bytes(20_481), "oversized"),
+        (f"sig/v1/me/invite/peer/{CALL}", b"\x81" * 40, "too deep"),
+        (f"sig/v1/me/invite/peer/{CALL}", b"\xc0\x00", "tagged"),
+        (f"sig/v1/me/answer/peer/{CALL}", b"\x80", "wrong type"),
+        (PEERS, b"\xff", "malformed"),
+        (OWN, b"\xff", "malformed"),
+        ("sig/v1/stranger/presence", ONLINE, "not watched"),
+        (f"sig/v1/me/answer/peer/{CALL}", codec.encode(answer(AnswerState.SEEN)), "out of place"),
+    ],
+)  # fmt: skip
+def test_what_is_dropped_changes_nothing(topic: str, payload: bytes, cause: str) -> None:
+    """Dropped, counted by cause, one note for the log; no cell, no event, no state."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    calls = dict(lone.engine.caller.calls)
+    lone.feed(MessageReceived(topic, payload))
+    assert [type(e) for e in lone.effects] == [Dropped]
+    assert lone.engine.stats.drops == {cause: 1}
+    assert (lone.engine.caller.calls, lone.engine.callee.calls) == (calls, {})
+
+
+def test_a_cause_is_logged_at_most_once_a_minute() -> None:
+    """Each cause for itself; all are counted."""
+    lone = Lone().connect()
+    noted: list[float] = []
+    for second in range(121):
+        lone.now = 1000.0 + second
+        for payload in (b"\xff", b"\xc0\x00"):
+            lone.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
+            noted += [lone.now for e in lone.effects if isinstance(e, Dropped)]
+    assert noted == [1000, 1000, 1060, 1060, 1120, 1120]
+    assert lone.engine.stats.drops == {"malformed": 121, "tagged": 121}
+
+
+def test_a_duplicate_invite_rings_once() -> None:
+    """QoS 1 may deliver twice."""
+    lone = Lone().connect()
+    for _ in range(3):
+        lone.hear(ringing())
+    assert lone.told == ["remote_invitation_received"]
+
+
+def test_a_cleared_answer_is_nothing() -> None:
+    """The callee tidies up."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    assert lone.hear(None, kind="answer") == []
+    assert lone.engine.stats.drops == {}
+
+
+def test_unsorted_keys_and_later_fields_ring_all_the_same() -> None:
+    """What a later version adds is ignored."""
+    lone = Lone().connect()
+    payload = cbor2.dumps({99: "new", 4: 60_000, 3: 1, 2: THEIRS, 1: 0, 0: 1})
+    lone.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
+    assert lone.told == ["remote_invitation_received"]
+
+
+def test_what_a_former_life_left_may_come_late() -> None:
+    """After settling too, if it is from the store; what is live there is an echo of this life."""
+    lone = Lone().connect()
+    former = Invite(InviteState.RINGING, b"former00", 5, 9000)
+    topic = topics.cell("sig", "invite", PEER, ME, CALL)
+    lone.feed(MessageReceived(topic, codec.encode(former)))
+    assert (lone.effects, lone.engine.caller.calls) == ([], {})
+    lone.feed(MessageReceived(topic, b"", retained=True))
+    assert lone.effects == []
+    lone.hear_own(former)
+    assert [c.reason for c in lone.said if isinstance(c, Invite)] == [6]
+
+
+# --- commands do not half happen -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [Cancel(PEER, CALL), Accept(PEER, CALL), Refuse(PEER, CALL), Send(CALL, ME)]
+)
+def test_an_illegal_command_raises_after_what_was_due(command: object) -> None:
+    """What was due is done all the same."""
+    lone = Lone().connect()
+    lone.hear(ended(2))
+    lone.now += 2
+    with pytest.raises((InvalidArgument, RuntimeError)):
+        lone.feed(command)  # type: ignore[arg-type] # one of four
+    assert [type(c).__name__ for c in lone.said] == ["Answer"]
+
+
+def test_time_alone_does_nothing_early() -> None:
+    """A deadline reached too soon is no deadline."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    lone.now += 1.9
+    assert lone.feed(DeadlineReached()) == []
+
+
+def test_a_stray_acknowledgement_is_nothing() -> None:
+    """A token nobody waits for."""
+    assert Lone().connect().feed(PublishAcked(99)) == []
+
+
+# --- presence of others --------------------------------------------------------------------
+
+
+def test_a_call_subscribes_the_presence_of_its_peer_and_lets_it_go_later() -> None:
+    """Once; ten minutes after the last call it goes."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    assert Subscribe((PEERS,)) in lone.effects
+    lone.feed(Send(OTHER, PEER))
+    assert Subscribe((PEERS,)) not in lone.effects
+    for call in (CALL, OTHER):
+        lone.hear(answer(AnswerState.REFUSED), call=call)
+    lone.ack()
+    assert lone.engine.deadline() == 1600
+    lone.until(1600)
+    assert lone.effects == [Unsubscribe((PEERS,))]
+
+
+def test_watching_tells_changes_once() -> None:
+    """Coming, going, another login, vanishing; a repetition is no change."""
+    lone = Lone().connect()
+    assert lone.feed(Watch(PEER)) == [Subscribe((PEERS,))]
+    for presence in (
+        Presence(True, THEIRS), Presence(True, THEIRS), Presence(False, THEIRS), None, None,
+        Presence(True, b"newepoch"),
+    ):  # fmt: skip
+        lone.hear_presence(presence)
+    online = [e.online for e in lone.events if isinstance(e, PresenceChanged)]
+    assert online == [True, False, None, True]
+
+
+def test_watching_what_is_known_tells_at_once() -> None:
+    """No need to wait for a change."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    lone.hear_presence(Presence(True, THEIRS))
+    assert lone.told == []
+    lone.feed(Watch(PEER))
+    assert lone.new == ["presence_changed"]
+
+
+def test_unwatching_stops_telling() -> None:
+    """Though it stays subscribed for a while."""
+    lone = Lone().connect()
+    lone.feed(Watch(PEER))
+    lone.feed(Unwatch(PEER))
+    lone.hear_presence(Presence(True, THEIRS))
+    assert lone.told == []
+    lone.until(1600)
+    assert lone.effects == [Unsubscribe((PEERS,))]
+
+
+# --- logging out ---------------------------------------------------------------------------
+
+
+def test_logging_out_says_offline_and_waits_for_the_broker() -> None:
+    """Finished once everything is acknowledged."""
+    lone = Lone().connect()
+    lone.feed(Logout())
+    assert lone.said == [Presence(False, MINE)]
+    assert Finished() not in lone.effects
+    lone.hear_presence(Presence(False, MINE), ME)
+    assert lone.effects == []
+    assert lone.ack() == [Finished()]
+    assert lone.engine.closed
+
+
+def test_logging_out_waits_for_the_cancels_too() -> None:
+    """The callee must learn of it."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    lone.feed(Logout())
+    assert lone.feed(PublishAcked(lone.tokens[0])) != [Finished()]
+    assert lone.feed(PublishAcked(lone.tokens[1]))[-1] == Finished()
+    assert lone.told == ["local_invitation_canceled"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_logging_out_without_a_link_finishes_at_once(before: bool) -> None:
+    """Nothing can be said, or nothing more when the link breaks meanwhile."""
+    lone = Lone().connect()
+    if before:
+        lone.drop()
+        lone.feed(Logout())
+    else:
+        lone.feed(Logout())
+        lone.feed(Disconnected())
+    assert lone.effects[-1] == Finished()
+
+
+# --- cloning -------------------------------------------------------------------------------
+
+
+def test_a_clone_goes_its_own_way() -> None:
+    """Same future, independent of the original."""
+    lone = Lone(settings=Settings()).connect()
+    lone.feed(Send(CALL, PEER))
+    lone.hear(ringing(), call=OTHER)
+    copy = lone.engine.clone()
+    copy.handle(Cancel(PEER, CALL), 1001)
+    copy.handle(Accept(PEER, OTHER), 1001)
+    assert len(copy.effects()) == 2
+    assert lone.engine.effects() == []
+    assert lone.engine.caller.calls[PEER, CALL].phase.name == "SENT"
+    assert lone.engine.callee.calls[PEER, OTHER].phase.name == "RINGING"
+    assert lone.engine.deadline() == 1002

@@ -1,0 +1,38 @@
+"""The numbers and their defaults, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from device_sdk.errors import InvalidArgument
+from device_sdk.settings import MAX_KEPT, MAX_REMEMBERED, Settings
+
+
+def test_the_defaults_are_the_protocols() -> None:
+    """Every number of docs/protocol.md, in seconds."""
+    assert {f.name: getattr(Settings(), f.name) for f in fields(Settings)} == {
+        "ring_timeout": 60, "ack_timeout": 30, "accept_timeout": 5, "caller_lost_grace": 10,
+        "ring_slack": 2, "missed_keep": 86_400, "remember": 600, "resend_first": 2,
+        "resend_max": 30, "ask_first": 1, "presence_linger": 600, "settle": 2,
+        "max_calls_per_caller": 8, "max_calls": 64,
+    }  # fmt: skip
+    assert (MAX_KEPT, MAX_REMEMBERED) == (256, 4096)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Settings)])
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "5", None, True])
+def test_what_is_no_number_above_zero_is_refused_by_name(name: str, bad: Any) -> None:
+    """Before any network use, naming the argument."""
+    with pytest.raises(InvalidArgument, match=rf"^{name}: ") as caught:
+        Settings(**{name: bad})
+    assert caught.value.argument == name
+
+
+def test_ringing_lasts_at_most_a_day() -> None:
+    """Its milliseconds go into ttl, which ends there."""
+    assert Settings(ring_timeout=86_400).ring_timeout == 86_400
+    with pytest.raises(InvalidArgument, match=r"^ring_timeout"):
+        Settings(ring_timeout=86_400.1)
