@@ -5,7 +5,7 @@ needs neither (:mod:`device_sdk.engine`), and :mod:`device_sdk.testing` joins en
 """
 
 from .cells import AnswerReason
-from .client import CallManager, LocalInvitation, RemoteInvitation, SignalingClient
+from .client import CallManager, LocalInvitation, RemoteInvitation, RingGroup, SignalingClient
 from .errors import (
     BellwireError,
     BrokerRefused,
@@ -20,6 +20,8 @@ from .errors import (
 )
 from .invitations import Event, MissedCall, Outcome
 from .listener import CallEventListener
+from .policy import Policy
+from .ring_group import GroupOutcome
 from .settings import Settings
 from .states import (
     ConnectionChange,
@@ -46,6 +48,7 @@ __all__ = [
     "DecodeError",
     "EndReason",
     "Event",
+    "GroupOutcome",
     "InvalidArgument",
     "InvitationApiCallError",
     "InvitationApiCallErrorCode",
@@ -56,9 +59,11 @@ __all__ = [
     "LoginTimeout",
     "MissedCall",
     "Outcome",
+    "Policy",
     "RemoteInvitation",
     "RemoteInvitationError",
     "RemoteInvitationState",
+    "RingGroup",
     "Settings",
     "SignalingClient",
     "SubscriptionRefused",

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +28,8 @@ from .invitations import (
     outcome_of,
 )
 from .listener import CallEventListener
+from .policy import Policy
+from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 from .session import Closed, CloseLink, LoginEnded, OpenLink
 from .topics import DEFAULT_REALM
 from .transport import Link, LinkFactory, LinkFailed, Tls
@@ -81,6 +83,21 @@ class RemoteInvitation(RemoteInvitationBase):
         self._client.refuse(self, response, reason)
 
 
+class RingGroup(RingGroupBase):
+    """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
+
+    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this face's invitations
+
+    def __init__(self, plan: RingPlan, group: bytes) -> None:
+        super().__init__(plan, group)
+        self._end = asyncio.Event()
+
+    async def wait(self) -> GroupOutcome:
+        """Wait for its end."""
+        await self._end.wait()
+        return self.outcome
+
+
 class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     """One peer, logged in to one broker, on one event loop.
 
@@ -90,6 +107,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     _local = LocalInvitation
     _remote = RemoteInvitation
+    _group = RingGroup
 
     def __init__(
         self,
@@ -102,6 +120,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         realm: str = DEFAULT_REALM,
         keepalive: int = 15,
         screen: Screen | None = None,
+        policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         **settings: float,
@@ -115,6 +134,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             realm=realm,
             keepalive=keepalive,
             screen=screen,
+            policy=policy,
             clock=clock,
             wall=wall,
             **settings,
@@ -217,6 +237,26 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
                 self.cancel(invitation)
             raise
 
+    async def ring(
+        self,
+        peers: Iterable[str],
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        strategy: str = "parallel",
+        leg_timeout: float | None = None,
+    ) -> GroupOutcome:
+        """Ring several and wait for the end; cancelling this task cancels all."""
+        group = await self.call_manager.ring(
+            peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
+        )
+        try:
+            return await group.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                self.cancel_group(group)
+            raise
+
     def events(self) -> AsyncIterator[Event]:
         """Everything that happens from this call on, until logout; any number of iterators.
 
@@ -257,6 +297,10 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._over.set()
+
+    def _told_group_end(self, group: RingGroupBase) -> None:
+        if isinstance(group, RingGroup):
+            group._end.set()
 
     # --- feed, perform, re-arm ---------------------------------------------------------------
 
@@ -443,6 +487,30 @@ class CallManager:
     ) -> None:
         """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
         self._client.refuse(invitation, response, reason)
+
+    async def ring(
+        self,
+        peers: Iterable[str],
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        strategy: str = "parallel",
+        leg_timeout: float | None = None,
+    ) -> RingGroup:
+        """Ring several peers for one answer: all at once, or ``"sequential"`` in their order.
+
+        At most one wins; the others see *answered elsewhere*. ``leg_timeout`` seconds each leg
+        rings (in a sequence 20 by default). ``await group.wait()`` for the outcome.
+        """
+        group = self._client.ring_all(
+            peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
+        )
+        assert isinstance(group, RingGroup)  # noqa: S101 - what this face makes
+        return group
+
+    async def cancel_ring(self, group: RingGroup) -> None:
+        """Cancel a whole ring group; raises ALREADY_END."""
+        self._client.cancel_group(group)
 
     def get(self, call_id: str) -> LocalInvitation | RemoteInvitation | None:
         """The invitation of that call id, underway or still held by the app; else None."""

@@ -94,7 +94,7 @@ class CalleeSide:
                 return
             call = CalleeCall(call_id=key[1], caller=key[0])
         if on in _RINGS and call.phase in (Phase.NEW, Phase.PROBING):
-            refusal = self._turn_away(call, invite)
+            refusal = self._turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
                 self._step(call, on, now, invite=invite, refusal=told)
@@ -103,7 +103,7 @@ class CalleeSide:
 
     def found(self, key: Key, cell: Answer, now: float) -> None:
         """Take over an answer cell that a former life of this peer left."""
-        if key in self.calls or len(self.calls) >= MAX_KEPT:
+        if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
             return
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
@@ -200,7 +200,9 @@ class CalleeSide:
             state=call.state if call else None,
         )
 
-    def _turn_away(self, call: CalleeCall, invite: Invite | None) -> tuple[On, AnswerReason] | None:
+    def _turn_away(
+        self, call: CalleeCall, on: On, invite: Invite | None
+    ) -> tuple[On, AnswerReason] | None:
         settings = self._context.settings
         if call.phase is Phase.NEW and (
             self._from[call.caller] >= settings.max_calls_per_caller
@@ -208,8 +210,8 @@ class CalleeSide:
         ):
             self._context.stats.counters["turned_away"] += 1
             return On.OVERLOAD, AnswerReason.BUSY
-        if self._screen is None or invite is None:
-            return None
+        if self._screen is None or invite is None or on is not On.RINGING:
+            return None  # what is in doubt is asked about first
         told = self._screen(
             replace(call, content=invite.content, channel=invite.channel, time=invite.time),
             sum(c.phase in callee.OPEN for c in self.calls.values()),

@@ -15,7 +15,7 @@ from .context import Context, Key
 from .effects import Cancel, Send
 from .errors import InvitationApiCallError
 from .events import LocalEvent, Name, PeerLost
-from .settings import MAX_KEPT
+from .settings import MAX_KEPT, MAX_REMEMBERED
 from .states import EndReason, InvitationApiCallErrorCode
 
 CLEAR_INVITE, CANCEL_INVITE = "clear invite", "cancel"
@@ -35,12 +35,15 @@ class CallerSide:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.calls: dict[Key, CallerCall] = {}
+        #: Over and cleared, the oldest first, with the time until which that is remembered.
+        self.remembered: dict[Key, float] = {}
         self._due: dict[Key, float] = {}
 
     def clone(self, context: Context) -> CallerSide:
         """An independent copy around a cloned context."""
         other = CallerSide(context)
         other.calls, other._due = dict(self.calls), dict(self._due)
+        other.remembered = dict(self.remembered)
         return other
 
     # --- the app ---------------------------------------------------------------------------
@@ -66,7 +69,7 @@ class CallerSide:
             time=command.wall,
             sent_at=now,
             ring_at=now + ring_timeout,
-            ack_at=now + settings.ack_timeout,
+            ack_at=now + (command.ack_timeout or settings.ack_timeout),
         )
         self._context.stats.counters["sent"] += 1
         self._keep(self._say(call, now))
@@ -117,7 +120,7 @@ class CallerSide:
 
     def found(self, key: Key, cell: Invite, now: float) -> None:
         """Take over an invite cell that a former life of this peer left."""
-        if key not in self.calls:
+        if key not in self.calls and key not in self.remembered:
             self._adopt(caller.found(key[1], key[0], cell), now)
 
     def acked(self, purpose: str, key: Key, now: float) -> None:
@@ -129,6 +132,7 @@ class CallerSide:
             self._tell_canceled(call)
         elif call.phase is Phase.CLEARING:
             self._step(call, On.CLEAR_ACKED, now)
+            self._remember(key, now)
 
     # --- the link and time -----------------------------------------------------------------
 
@@ -259,16 +263,27 @@ class CallerSide:
         self._context.watch(call.callee)
 
     def _unknown(self, key: Key, answer: Answer, now: float) -> None:
-        """An answer to a call I know nothing of: clear it if it is over, end it if it is not."""
+        """An answer to a call I know nothing of: clear it if it is over, end it if it is not.
+
+        One that I cleared is over whatever a late copy says: nothing else is ever said of it.
+        """
         gone = Invite(state=InviteState.RINGING, epoch=b"", seq=0)
         call = caller.found(key[1], key[0], gone)
-        if not answer.state.final:
+        if not answer.state.final and self.remembered.get(key, now) <= now:
             self._adopt(call, now)
         elif len(self.calls) < MAX_KEPT:
             self._keep(replace(call, phase=Phase.CLEARING))
             self._context.say_invite(key, None, CLEAR_INVITE)
         else:
             self._context.say_invite(key, None)
+
+    def _remember(self, key: Key, now: float) -> None:
+        self.remembered.pop(key, None)
+        self.remembered[key] = now + self._context.settings.remember
+        while len(self.remembered) > MAX_REMEMBERED or (
+            self.remembered[oldest := next(iter(self.remembered))] <= now
+        ):
+            del self.remembered[oldest]
 
     def _end_other_legs(self, winner: CallerCall, now: float) -> None:
         if winner.group is None:

@@ -14,7 +14,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,8 @@ from .invitations import (
     outcome_of,
 )
 from .listener import CallEventListener
+from .policy import Policy
+from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 from .session import Closed, CloseLink, LoginEnded, OpenLink, Session
 from .topics import DEFAULT_REALM
 from .transport import Link, LinkFactory, LinkFailed, Tls
@@ -61,6 +63,20 @@ class RemoteInvitation(RemoteInvitationBase):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
         return self._over.wait(timeout)
+
+
+class RingGroup(RingGroupBase):
+    """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
+
+    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this face's invitations
+
+    def __init__(self, plan: RingPlan, group: bytes) -> None:
+        super().__init__(plan, group)
+        self._end = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
+        return self._end.wait(timeout)
 
 
 class _ListenerThread:
@@ -98,6 +114,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     _local = LocalInvitation
     _remote = RemoteInvitation
+    _group = RingGroup
 
     def __init__(
         self,
@@ -110,6 +127,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         realm: str = DEFAULT_REALM,
         keepalive: int = 15,
         screen: Screen | None = None,
+        policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         **settings: float,
@@ -123,6 +141,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             realm=realm,
             keepalive=keepalive,
             screen=screen,
+            policy=policy,
             clock=clock,
             wall=wall,
             **settings,
@@ -211,6 +230,27 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             raise
         return outcome_of(invitation)
 
+    def ring(
+        self,
+        peers: Iterable[str],
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        strategy: str = "parallel",
+        leg_timeout: float | None = None,
+    ) -> GroupOutcome:
+        """Ring several and wait for the end, as :meth:`CallManager.ring`; Ctrl-C cancels all."""
+        group = self.call_manager.ring(
+            peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
+        )
+        try:
+            group.wait()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.cancel_group(group)
+            raise
+        return group.outcome
+
     # --- what Face wants ---------------------------------------------------------------------
 
     def _guard(self) -> contextlib.AbstractContextManager[Any]:
@@ -226,6 +266,10 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._over.set()
+
+    def _told_group_end(self, group: RingGroupBase) -> None:
+        if isinstance(group, RingGroup):
+            group._end.set()
 
 
 class CallManager:
@@ -264,6 +308,30 @@ class CallManager:
     ) -> None:
         """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
         self._client.refuse(invitation, response, reason)
+
+    def ring(
+        self,
+        peers: Iterable[str],
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        strategy: str = "parallel",
+        leg_timeout: float | None = None,
+    ) -> RingGroup:
+        """Ring several peers for one answer: all at once, or ``"sequential"`` in their order.
+
+        At most one wins; the others see *answered elsewhere*. ``leg_timeout`` seconds each leg
+        rings (in a sequence 20 by default). ``group.wait()``, then ``group.outcome``.
+        """
+        group = self._client.ring_all(
+            peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
+        )
+        assert isinstance(group, RingGroup)  # noqa: S101 - what this face makes
+        return group
+
+    def cancel_ring(self, group: RingGroup) -> None:
+        """Cancel a whole ring group; raises ALREADY_END."""
+        self._client.cancel_group(group)
 
     def get(self, call_id: str) -> LocalInvitation | RemoteInvitation | None:
         """The invitation of that call id, underway or still held by the app; else None."""

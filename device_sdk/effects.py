@@ -60,7 +60,7 @@ class DeadlineReached:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Invite ``callee``; bodies come encoded; ``ring_timeout`` in seconds, None for the setting."""
+    """Invite ``callee``; bodies come encoded; time-outs in seconds, None for the settings."""
 
     call_id: str
     callee: str
@@ -68,6 +68,7 @@ class Send:
     channel: str | None = None
     group: bytes | None = None
     ring_timeout: float | None = None
+    ack_timeout: float | None = None
     wall: int | None = None
 
 

@@ -30,6 +30,7 @@ class Name(StrEnum):
     REMOTE_REFUSED = "remote_invitation_refused"
     REMOTE_CANCELED = "remote_invitation_canceled"
     REMOTE_FAILURE = "remote_invitation_failure"
+    RING_GROUP_ENDED = "ring_group_ended"
     MISSED_CALL = "missed_call"
     PRESENCE_CHANGED = "presence_changed"
     CONNECTION_STATE_CHANGED = "connection_state_changed"

@@ -7,33 +7,28 @@ application, and what guards the session (a lock, or nothing).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
+from datetime import UTC, datetime
+from typing import Any
 
 from . import codec, topics
+from .callee import CalleeCall
 from .callee_side import Screen
-from .cells import EPOCH_BYTES, AnswerReason
+from .cells import EPOCH_BYTES, GROUP_BYTES, AnswerReason
 from .effects import Accept, Cancel, Dropped, Input, Logout, Refuse, Send, Tell, Unwatch, Watch
 from .engine import Engine
 from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
-from .events import (
-    ENDS,
-    ConnectionStateChanged,
-    LocalEvent,
-    Name,
-    PeerLost,
-    PresenceChanged,
-    RemoteEvent,
-)
-from .events import Event as CoreEvent
-from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .events import Name
+from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, outcome_of
+from .policy import Policy
+from .ring_group import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
 from .session import Session, SessionEffect
 from .settings import Settings
 from .states import (
@@ -43,6 +38,7 @@ from .states import (
     LocalInvitationError,
     LocalInvitationState,
 )
+from .telling import L, R, Telling
 from .transport import BrokerUrl, Link, LinkFactory, LinkInput, Tls, Will
 
 log = logging.getLogger("bellwire")
@@ -52,11 +48,8 @@ TICK = 2.0
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
 
-L = TypeVar("L", bound=LocalInvitationBase)
-R = TypeVar("R", bound=RemoteInvitationBase)
 
-
-class Face(Generic[L, R]):
+class Face(Telling[L, R]):
     """The common part of a signaling client; see the faces for the arguments."""
 
     def __init__(
@@ -70,11 +63,12 @@ class Face(Generic[L, R]):
         realm: str = topics.DEFAULT_REALM,
         keepalive: int = 15,
         screen: Screen | None = None,
+        policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         **settings: float,
     ) -> None:
-        self.peer_id = topics.check_peer_id(peer_id)
+        super().__init__(topics.check_peer_id(peer_id))
         self.realm = topics.check_realm(realm)
         if isinstance(keepalive, bool) or not isinstance(keepalive, int):
             raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
@@ -91,15 +85,15 @@ class Face(Generic[L, R]):
         )
         self._clock, self._wall = clock, wall
         self._screen = screen
+        self._policy = policy or Policy()
+        self._occupied = False
+        self._groups: dict[bytes, RingGroupBase] = {}
         self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
-        self._underway: dict[tuple[bool, str, str], L | R] = {}
-        self._over: WeakValueDictionary[tuple[bool, str, str], L | R] = WeakValueDictionary()
 
     # --- for the faces to fill in ------------------------------------------------------------
 
-    _local: type[L]
-    _remote: type[R]
+    _group: type[RingGroupBase]
 
     def _guard(self) -> AbstractContextManager[Any]:
         """What keeps others out of the session."""
@@ -107,14 +101,6 @@ class Face(Generic[L, R]):
 
     def _wake(self) -> None:
         """Let the owner perform what is to be done."""
-        raise NotImplementedError
-
-    def _deliver(self, event: Event) -> None:
-        """Pass an event on to the application; must not run its code."""
-        raise NotImplementedError
-
-    def _told_end(self, invitation: L | R) -> None:
-        """Wake who waits for this invitation's end."""
         raise NotImplementedError
 
     # --- what a face does with a session -----------------------------------------------------
@@ -125,7 +111,7 @@ class Face(Generic[L, R]):
             secrets.token_bytes(EPOCH_BYTES),
             realm=self.realm,
             settings=self.settings,
-            screen=self._screen,
+            screen=self._screened,
         )
         return Session(engine, random=random.random, keep_trying=keep_trying)
 
@@ -147,6 +133,8 @@ class Face(Generic[L, R]):
                 log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
             else:
                 self._todo.append(effect)
+        while self._legs_ended:
+            self._leg_ended(self._legs_ended.popleft())
 
     def _command(self, what: Input) -> None:
         with self._guard():
@@ -199,8 +187,13 @@ class Face(Generic[L, R]):
         call_id = topics.call_id_from_bytes(secrets.token_bytes(topics.CALL_ID_BYTES))
         return self._local(callee, call_id, group)
 
-    def send(self, invitation: L, ring_timeout: float | None = None) -> None:
-        """Send an invitation that is IDLE."""
+    def send(
+        self,
+        invitation: L,
+        ring_timeout: float | None = None,
+        ack_timeout: float | None = None,
+    ) -> None:
+        """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
         if invitation.state is not LocalInvitationState.IDLE:
             over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
             code = (
@@ -214,8 +207,11 @@ class Face(Generic[L, R]):
                 call_id=invitation.call_id,
                 state=invitation.state,
             )
-        if ring_timeout is not None:
-            Settings(ring_timeout=ring_timeout)  # the same bounds
+        own = self.settings
+        Settings(  # the same bounds
+            ring_timeout=own.ring_timeout if ring_timeout is None else ring_timeout,
+            ack_timeout=own.ack_timeout if ack_timeout is None else ack_timeout,
+        )
         body = _body(invitation.content, "content", invitation)
         command = Send(
             invitation.call_id,
@@ -224,6 +220,7 @@ class Face(Generic[L, R]):
             invitation.channel_id,
             invitation.group,
             ring_timeout,
+            ack_timeout,
             wall=int(self._wall()),
         )
         with self._guard():
@@ -270,6 +267,60 @@ class Face(Generic[L, R]):
         with self._ended_if_closed(invitation):
             self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))
 
+    def ring_all(
+        self,
+        peers: Iterable[str],
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        strategy: str = "parallel",
+        leg_timeout: float | None = None,
+    ) -> RingGroupBase:
+        """Ring several peers for one answer."""
+        plan = RingPlan(peers, strategy)
+        if leg_timeout is None and plan.sequential:
+            leg_timeout = LEG_TIMEOUT
+        for peer in plan.peers:  # all of them must do before any rings
+            leg = self.create(peer)
+            leg.content, leg.channel_id = content, channel_id
+        _body(content, "content", leg)
+        if leg_timeout is not None:
+            Settings(ring_timeout=leg_timeout)
+        group = self._group(plan, secrets.token_bytes(GROUP_BYTES))
+        group._leg = (content, channel_id, leg_timeout)
+        with self._guard():
+            if self._session is not None and self._session.closed:
+                raise self._closed_error()
+            self._groups[group.group] = group
+            self._ring_legs(group, plan.start())
+            while self._legs_ended:
+                self._leg_ended(self._legs_ended.popleft())
+        self._wake()
+        return group
+
+    def cancel_group(self, group: RingGroupBase) -> None:
+        """Cancel a ring group: ring nobody else, cancel what rings."""
+        with self._guard():
+            if group.ended:
+                raise InvitationApiCallError(
+                    InvitationApiCallErrorCode.ALREADY_END, "the ring group has ended"
+                )
+            for peer in group._plan.cancel():
+                with contextlib.suppress(InvitationApiCallError):  # its end is on its way
+                    self.cancel(group.legs[peer])  # type: ignore[arg-type]  # made by create
+
+    def set_policy(self, policy: Policy) -> None:
+        """How invitations are taken from now on; what rings already rings on."""
+        self._policy = policy
+
+    def busy(self) -> None:
+        """Refuse new invitations with *busy* until :meth:`free`."""
+        self._occupied = True
+
+    def free(self) -> None:
+        """Take new invitations again: what was accepted here is over, as only the app can know."""
+        self._occupied = False
+
     def find(self, call_id: str) -> L | R | None:
         """The invitation of that call id, underway or still held by somebody; else None."""
         with self._guard():
@@ -288,9 +339,48 @@ class Face(Generic[L, R]):
         self._command(Unwatch(topics.check_peer_id(peer, "peer")))
 
     def _log_out(self) -> None:
+        with self._guard():
+            for group in self._groups.values():
+                group._plan.cancel()
         self._command(Logout())
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _screened(self, call: CalleeCall, open_calls: int) -> AnswerReason | None:
+        if self._screen is not None and (told := self._screen(call, open_calls)) is not None:
+            return told
+        now = datetime.fromtimestamp(self._wall(), UTC).astimezone()
+        return self._policy.screen(
+            call.caller, open_calls=open_calls, occupied=self._occupied, now=now
+        )
+
+    def _accepted_here(self) -> None:
+        if self._policy.busy_when_ringing:
+            self._occupied = True  # until the app says free(): only it knows when the talk is over
+
+    def _ring_legs(self, group: RingGroupBase, peers: list[str]) -> None:
+        content, channel_id, timeout = group._leg
+        for peer in peers:
+            leg = group.legs[peer] = self.create(peer, group.group)
+            leg.content, leg.channel_id = content, channel_id
+            self.send(leg, timeout, LEG_ACK_TIMEOUT if group._plan.sequential else None)
+
+    def _leg_ended(self, leg: L) -> None:
+        group = self._groups.get(leg.group or b"")
+        if group is None:
+            return
+        try:
+            self._ring_legs(group, group._plan.ended(outcome_of(leg)))
+        except ClientClosed:  # logged out, or replaced: there will be no other leg
+            group._plan.cancel()
+        if group._plan.over and not group.ended:
+            del self._groups[group.group]
+            group._told = True
+            outcome = group.outcome
+            self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group,
+                                peer=outcome.winner or "", reason=outcome.reason,
+                                response=outcome.response))  # fmt: skip
+            self._told_group_end(group)
 
     def _ended_if_closed(self, invitation: L | R) -> _EndedIfClosed:
         return _EndedIfClosed(invitation)
@@ -302,6 +392,8 @@ class Face(Generic[L, R]):
     def _not_logged_in(self, invitation: L) -> None:
         invitation._fail(LocalInvitationError.NOT_LOGGEDIN, EndReason.NOT_LOGGED_IN)
         invitation._ended = True
+        if invitation.group is not None:
+            self._legs_ended.append(invitation)
         self._deliver(
             Event(
                 Name.LOCAL_FAILURE,
@@ -315,97 +407,6 @@ class Face(Generic[L, R]):
             )
         )
         self._told_end(invitation)
-
-    def _told(self, event: CoreEvent) -> None:
-        if isinstance(event, LocalEvent | PeerLost):
-            self._told_local(event)
-        elif isinstance(event, RemoteEvent):
-            self._told_remote(event)
-        elif isinstance(event, PresenceChanged):
-            self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
-                                content=event.online))  # fmt: skip
-        elif isinstance(event, ConnectionStateChanged):
-            log.info("%s: %s (%s) %s", self.peer_id, event.state.name, event.change, event.detail)
-            self._deliver(Event(event.name, (event.state, event.change), state=event.state,
-                                reason=event.change, detail=event.detail))  # fmt: skip
-
-    def _told_local(self, event: LocalEvent | PeerLost) -> None:
-        record = event.call
-        key = (True, record.callee, record.call_id)
-        invitation = self._underway.get(key) or self._over.get(key)
-        if invitation is None or not isinstance(invitation, LocalInvitationBase):
-            if not isinstance(event, PeerLost):
-                return
-            # The app let go of it, but is told all the same: a door may stand open.
-            invitation = self._local(record.callee, record.call_id, record.group)
-        invitation._follow(record)
-        args: tuple[Any, ...] = (invitation,)
-        reason = record.reason
-        if event.name in (Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED):
-            args = (invitation, invitation.response)
-        elif event.name is Name.LOCAL_FAILURE:
-            args = (invitation, record.error)
-        elif isinstance(event, PeerLost):
-            args, reason = (invitation, event.reason), event.reason
-        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, event.name, reason)
-        self._deliver(
-            Event(
-                event.name,
-                args,
-                invitation,
-                peer=record.callee,
-                call_id=record.call_id,
-                state=record.state,
-                reason=reason,
-                error=record.error,
-                response=invitation.response,
-                content=invitation.content,
-            )
-        )
-        self._end(key, event.name, invitation)
-
-    def _told_remote(self, event: RemoteEvent) -> None:
-        record = event.call
-        log.info("call %s from %s: %s (%s)", record.call_id, record.caller, event.name,
-                 record.reason)  # fmt: skip
-        content = _decoded(record.content)
-        if event.name is Name.MISSED_CALL:
-            missed = MissedCall(record.caller, record.call_id, record.reason, record.time,
-                                content, record.channel)  # fmt: skip
-            self._deliver(Event(event.name, (missed,), missed=missed, peer=record.caller,
-                                call_id=record.call_id, state=record.state,
-                                reason=record.reason, content=content))  # fmt: skip
-            return
-        key = (False, record.caller, record.call_id)
-        invitation = self._underway.get(key)
-        if invitation is None:
-            invitation = self._underway[key] = self._remote(record)
-        invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
-        args: tuple[Any, ...] = (invitation,)
-        if event.name is Name.REMOTE_FAILURE:
-            args = (invitation, record.error)
-        self._deliver(
-            Event(
-                event.name,
-                args,
-                invitation,
-                peer=record.caller,
-                call_id=record.call_id,
-                state=record.state,
-                reason=record.reason,
-                error=record.error,
-                response=invitation.response,
-                content=content,
-            )
-        )
-        self._end(key, event.name, invitation)
-
-    def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
-        if name in ENDS:
-            invitation._ended = True
-            self._underway.pop(key, None)
-            self._over[key] = invitation
-            self._told_end(invitation)
 
 
 class _EndedIfClosed:

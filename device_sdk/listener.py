@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .invitations import LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .ring_group import RingGroupBase
 from .states import (
     ConnectionChange,
     ConnectionState,
@@ -43,6 +44,9 @@ class CallEventListener:
         self, invitation: LocalInvitationBase, reason: EndReason
     ) -> None:
         """A call that was accepted has nobody at its other end after all."""
+
+    def on_ring_group_ended(self, group: RingGroupBase) -> None:
+        """A ring group is over: ``group.outcome`` names the winner and each leg's end."""
 
     def on_remote_invitation_received(self, invitation: RemoteInvitationBase) -> None:
         """Somebody calls: ring."""

@@ -1,0 +1,163 @@
+"""Turns what the core tells into what the application holds: invitations and events.
+
+The registry of invitations lives here too: those underway strongly, ended ones as long as the
+application holds them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from . import codec
+from .events import (
+    ENDS,
+    ConnectionStateChanged,
+    LocalEvent,
+    Name,
+    PeerLost,
+    PresenceChanged,
+    RemoteEvent,
+)
+from .events import Event as CoreEvent
+from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .ring_group import RingGroupBase
+
+log = logging.getLogger("bellwire")
+
+L = TypeVar("L", bound=LocalInvitationBase)
+R = TypeVar("R", bound=RemoteInvitationBase)
+
+#: Made here or come in, peer, call id.
+Key = tuple[bool, str, str]
+
+
+class Telling(Generic[L, R]):
+    """The part of a face that follows the core's events."""
+
+    _local: type[L]
+    _remote: type[R]
+
+    def __init__(self, peer_id: str) -> None:
+        self.peer_id = peer_id
+        self._underway: dict[Key, L | R] = {}
+        self._over: WeakValueDictionary[Key, L | R] = WeakValueDictionary()
+        #: Legs of ring groups whose end was told, for the group to go on.
+        self._legs_ended: deque[L] = deque()
+
+    # --- for the faces to fill in ------------------------------------------------------------
+
+    def _deliver(self, event: Event) -> None:
+        """Pass an event on to the application; must not run its code."""
+        raise NotImplementedError
+
+    def _told_end(self, invitation: L | R) -> None:
+        """Wake who waits for this invitation's end."""
+        raise NotImplementedError
+
+    def _told_group_end(self, group: RingGroupBase) -> None:
+        """Wake who waits for this group's end."""
+        raise NotImplementedError
+
+    def _accepted_here(self) -> None:
+        """A call that came in is accepted."""
+        raise NotImplementedError
+
+    # --- following ---------------------------------------------------------------------------
+
+    def _told(self, event: CoreEvent) -> None:
+        if isinstance(event, LocalEvent | PeerLost):
+            self._told_local(event)
+        elif isinstance(event, RemoteEvent):
+            self._told_remote(event)
+        elif isinstance(event, PresenceChanged):
+            self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
+                                content=event.online))  # fmt: skip
+        elif isinstance(event, ConnectionStateChanged):
+            log.info("%s: %s (%s) %s", self.peer_id, event.state.name, event.change, event.detail)
+            self._deliver(Event(event.name, (event.state, event.change), state=event.state,
+                                reason=event.change, detail=event.detail))  # fmt: skip
+
+    def _told_local(self, event: LocalEvent | PeerLost) -> None:
+        record = event.call
+        key = (True, record.callee, record.call_id)
+        invitation = self._underway.get(key) or self._over.get(key)
+        if invitation is None or not isinstance(invitation, LocalInvitationBase):
+            if not isinstance(event, PeerLost):
+                return
+            # The app let go of it, but is told all the same: a door may stand open.
+            invitation = self._local(record.callee, record.call_id, record.group)
+        invitation._follow(record)
+        args: tuple[Any, ...] = (invitation,)
+        reason = record.reason
+        if event.name in (Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED):
+            args = (invitation, invitation.response)
+        elif event.name is Name.LOCAL_FAILURE:
+            args = (invitation, record.error)
+        elif isinstance(event, PeerLost):
+            args, reason = (invitation, event.reason), event.reason
+        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, event.name, reason)
+        self._deliver(
+            Event(
+                event.name,
+                args,
+                invitation,
+                peer=record.callee,
+                call_id=record.call_id,
+                state=record.state,
+                reason=reason,
+                error=record.error,
+                response=invitation.response,
+                content=invitation.content,
+            )
+        )
+        self._end(key, event.name, invitation)
+
+    def _told_remote(self, event: RemoteEvent) -> None:
+        record = event.call
+        log.info("call %s from %s: %s (%s)", record.call_id, record.caller, event.name,
+                 record.reason)  # fmt: skip
+        content = None if record.content is None else codec.decode_body(record.content)
+        if event.name is Name.MISSED_CALL:
+            missed = MissedCall(record.caller, record.call_id, record.reason, record.time,
+                                content, record.channel)  # fmt: skip
+            self._deliver(Event(event.name, (missed,), missed=missed, peer=record.caller,
+                                call_id=record.call_id, state=record.state,
+                                reason=record.reason, content=content))  # fmt: skip
+            return
+        key = (False, record.caller, record.call_id)
+        invitation = self._underway.get(key)
+        if invitation is None:
+            invitation = self._underway[key] = self._remote(record)
+        invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
+        args: tuple[Any, ...] = (invitation,)
+        if event.name is Name.REMOTE_ACCEPTED:
+            self._accepted_here()
+        elif event.name is Name.REMOTE_FAILURE:
+            args = (invitation, record.error)
+        self._deliver(
+            Event(
+                event.name,
+                args,
+                invitation,
+                peer=record.caller,
+                call_id=record.call_id,
+                state=record.state,
+                reason=record.reason,
+                error=record.error,
+                response=invitation.response,
+                content=content,
+            )
+        )
+        self._end(key, event.name, invitation)
+
+    def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
+        if name in ENDS:
+            invitation._ended = True
+            self._underway.pop(key, None)
+            self._over[key] = invitation
+            if invitation.group is not None and key[0]:
+                self._legs_ended.append(invitation)  # type: ignore[arg-type]  # made here: an L
+            self._told_end(invitation)
