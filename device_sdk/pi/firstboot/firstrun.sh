@@ -1,0 +1,54 @@
+#!/bin/sh
+# @MARK@
+# Run once by the first boot of a card, before the network: host name, WiFi, and a unit that
+# installs Bellwire in the boot that follows.
+set -u
+hostname=@HOSTNAME@
+ssid=@SSID@
+password=@PASSWORD@
+country=@COUNTRY@
+boot=/boot/firmware
+custom=/usr/lib/raspberrypi-sys-mods/imager_custom
+
+if [ -x "$custom" ]; then
+    "$custom" set_hostname "$hostname"
+    [ -z "$ssid" ] || "$custom" set_wlan "$ssid" "$password" "$country"
+else
+    former=$(cat /etc/hostname)
+    echo "$hostname" >/etc/hostname
+    sed -i "s/127\.0\.1\.1.*$former/127.0.1.1\t$hostname/" /etc/hosts
+    if [ -n "$ssid" ]; then
+        file=/etc/NetworkManager/system-connections/preconfigured.nmconnection
+        (
+            umask 077
+            printf '[connection]\nid=preconfigured\ntype=wifi\n[wifi]\nmode=infrastructure\nssid=%s\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\n' \
+                "$ssid" "$password" >"$file"
+        )
+        raspi-config nonint do_wifi_country "$country" || true
+    fi
+fi
+
+cat >/etc/systemd/system/bellwire-install.service <<'UNIT'
+[Unit]
+Description=Install Bellwire from the boot partition
+Wants=network-online.target
+After=network-online.target
+RequiresMountsFor=/boot/firmware
+ConditionPathExists=/boot/firmware/bellwire/install.sh
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /boot/firmware/bellwire/install.sh
+ExecStartPost=/bin/systemctl disable bellwire-install.service
+Restart=on-failure
+RestartSec=30
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+systemctl enable bellwire-install.service
+
+rm -f "$boot/firstrun.sh"
+sed -i 's| systemd\.run=[^ ]*||; s| systemd\.run_success_action=[^ ]*||; s| systemd\.unit=kernel-command-line\.target||' \
+    "$boot/cmdline.txt"
+exit 0

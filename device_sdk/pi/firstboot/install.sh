@@ -1,0 +1,88 @@
+#!/bin/sh
+# @MARK@
+# Makes this machine what its card says; run again, it does only what is left to do.
+# What it makes: /opt/bellwire/venv-N (the last two are kept), the link /opt/bellwire/venv to the
+# newest, one systemd unit.
+set -eu
+role=@ROLE@
+online=@ONLINE@
+here=$(dirname "$(readlink -f "$0")")
+home=/opt/bellwire
+unit=bellwire-$role.service
+
+say() { echo "bellwire install: $*"; }
+ended() {
+    code=$?
+    [ "$code" -eq 0 ] || say "failed with code $code; see the lines above"
+}
+trap ended EXIT
+
+extra=pi
+[ "$role" = broker ] && extra=broker
+
+# One environment for each set of wheels: an update is a new one, the way back is the old one.
+number=$(cd "$here" && cat wheels/*.whl install.sh 2>/dev/null | sha256sum | cut -c1-12)
+venv=$home/venv-$number
+if [ ! -e "$venv/.complete" ]; then
+    say "making $venv"
+    rm -rf "$venv"
+    mkdir -p "$home"
+    # The pins' library may come from the system's packages.
+    python3 -m venv --system-site-packages "$venv"
+    if [ -n "$online" ]; then
+        "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
+            --find-links "$here/wheels" "bellwire[$extra]"
+    else
+        "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
+            --no-index --find-links "$here/wheels" "bellwire[$extra]"
+    fi
+    touch "$venv/.complete"
+fi
+if [ "$(readlink "$home/venv" 2>/dev/null)" != "$venv" ]; then
+    former=$(readlink "$home/venv" 2>/dev/null || true)
+    [ -z "$former" ] || ln -sfn "$former" "$home/venv-former"
+    ln -sfn "$venv" "$home/venv.new"
+    mv -T "$home/venv.new" "$home/venv"
+fi
+for old in "$home"/venv-*; do
+    case $old in
+    "$venv" | "$home/venv-former" | "$(readlink "$home/venv-former" 2>/dev/null || true)") ;;
+    *) rm -rf "$old" ;;
+    esac
+done
+
+if [ -s "$here/authorized_keys" ]; then
+    id pi >/dev/null 2>&1 || useradd --create-home --shell /bin/bash --groups sudo pi
+    echo "pi ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/010_bellwire
+    chmod 0440 /etc/sudoers.d/010_bellwire
+    install -d -m 0700 -o pi -g pi /home/pi/.ssh
+    install -m 0600 -o pi -g pi "$here/authorized_keys" /home/pi/.ssh/authorized_keys
+    systemctl enable --now ssh || say "no ssh server on this system"
+fi
+
+if [ "$role" = broker ]; then
+    id bellwire-broker >/dev/null 2>&1 ||
+        useradd --system --home-dir /var/lib/bellwire-broker --shell /usr/sbin/nologin bellwire-broker
+    install -d -m 0700 -o bellwire-broker -g bellwire-broker /var/lib/bellwire-broker
+    if [ ! -e /var/lib/bellwire-broker/broker.toml ]; then
+        name=$(uname -n)
+        setpriv --reuid=bellwire-broker --regid=bellwire-broker --clear-groups \
+            "$home/venv/bin/bellwire-broker" init /var/lib/bellwire-broker \
+            --name "$name" --name "$name.local"
+    fi
+else
+    getent group gpio >/dev/null || groupadd --system gpio
+    getent group audio >/dev/null || groupadd --system audio
+fi
+
+install -m 0644 "$here/$unit" "/etc/systemd/system/$unit"
+if [ -s "$here/ca.pem" ]; then
+    mkdir -p "/etc/systemd/system/$unit.d"
+    printf '[Service]\nLoadCredential=ca.pem:%s/ca.pem\n' "$here" \
+        >"/etc/systemd/system/$unit.d/ca.conf"
+fi
+systemctl daemon-reload
+systemctl enable "$unit"
+# Not waited for: this may run before the network is up, and the service waits for that itself.
+systemctl restart --no-block "$unit"
+say "done: $unit"
