@@ -1,0 +1,56 @@
+"""What the integration tests share: both faces behind one way to drive them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.peers import FACES, AsyncioPeer, Loop, Peer, ThreadedPeer
+from tests.servers import BrokerProcess
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[Loop]:
+    """An event loop in a thread, for the asyncio face."""
+    made = Loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest) -> str:
+    """Each face in turn."""
+    name: str = request.param
+    return name
+
+
+MakePeer = Callable[..., Peer]
+
+
+@pytest.fixture
+def make_peer(broker: BrokerProcess, face: str, loop: Loop) -> Iterator[MakePeer]:
+    """Makes peers of this face at this broker, each test in a realm of its own; logs them out."""
+    realm = f"t{next(_numbers)}"
+    with contextlib.ExitStack() as stack:
+
+        def make(peer_id: str, *, login: bool = True, url: Any = None, **options: Any) -> Peer:
+            options.setdefault("realm", realm)
+            where = broker.url if url is None else url
+            # mosquitto closes the older of two connections of one client id, in any realm.
+            peer: Peer
+            if options.pop("face", face) == "threaded":
+                peer = ThreadedPeer(peer_id, where, **options)
+            else:
+                peer = AsyncioPeer(peer_id, where, loop=loop, **options)
+            stack.callback(peer.logout)
+            if login:
+                peer.login()
+            return peer
+
+        yield make

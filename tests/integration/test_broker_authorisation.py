@@ -1,0 +1,290 @@
+"""Real sockets against a house with a registry: every way to be somebody else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amqtt.contexts import Action, BaseContext
+from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
+from amqtt.session import Session
+
+from broker_config.auth import RegistryPlugin
+from broker_config.registry import changing, new_secret
+from tests.broker_support.raw import Raw, Will
+from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, house
+
+Keep = Callable[[Raw], Raw]
+CALL = "AAAAAAAAAAAAAAAAAAAAAA"
+INBOX = "sig/v1/kitchen/invite/+/+"
+RING = f"sig/v1/kitchen/invite/front-door/{CALL}"
+
+
+@pytest.fixture
+def clients() -> Iterator[Keep]:
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Running]:
+    with Running(plugins=house(tmp_path)) as running:
+        yield running
+
+
+@pytest.fixture
+def kitchen(broker: Running, clients: Keep) -> Raw:
+    """The victim: logged in, with its inbox and a will."""
+    client = clients(
+        broker.client(
+            "kitchen", user="kitchen", password=SECRET,
+            will=Will("sig/v1/kitchen/presence", b"offline", retain=True),
+        )
+    )  # fmt: skip
+    assert client.subscribe(INBOX) == [1]
+    return client
+
+
+def login(broker: Running, clients: Keep, name: str, **options: Any) -> Raw:
+    return clients(broker.client(name, user=name, password=SECRET, **options))
+
+
+def undisturbed(broker: Running, clients: Keep, kitchen: Raw) -> None:
+    """The kitchen is still rung by the front door, and has got nothing else."""
+    door = login(broker, clients, "front-door")
+    door.publish(RING, b"ring")
+    assert [message.data for message in kitchen.gather()] == [b"ring"]
+
+
+def test_publishing_as_another_ends_the_connection(
+    broker: Running, clients: Keep, kitchen: Raw
+) -> None:
+    door = login(broker, clients, "front-door")
+    door.publish(f"sig/v1/kitchen/invite/bedroom/{CALL}", b"forged", wait=False)
+    assert door.closed()
+    undisturbed(broker, clients, kitchen)
+    assert broker.broker.stats.denied["publish"] == 1
+
+
+def test_forged_presence_ends_the_connection(broker: Running, clients: Keep, kitchen: Raw) -> None:
+    door = login(broker, clients, "front-door")
+    door.publish("sig/v1/kitchen/presence", b"offline", retain=True, wait=False)
+    assert door.closed()
+    assert "sig/v1/kitchen/presence" not in broker.broker.retained_messages
+    undisturbed(broker, clients, kitchen)
+
+
+def test_a_will_in_anothers_name_is_not_let_in(
+    broker: Running, clients: Keep, kitchen: Raw
+) -> None:
+    will = Will("sig/v1/kitchen/presence", b"offline", retain=True)
+    client = clients(broker.raw())
+    assert client.connect("front-door", user="front-door", password=SECRET, will=will) == 5
+    undisturbed(broker, clients, kitchen)
+
+
+def test_calling_whom_one_may_not_ends_the_connection(
+    broker: Running, clients: Keep, kitchen: Raw
+) -> None:
+    neighbour = login(broker, clients, "neighbour")
+    neighbour.publish(f"sig/v1/kitchen/invite/neighbour/{CALL}", b"ring", wait=False)
+    assert neighbour.closed()
+    undisturbed(broker, clients, kitchen)
+
+
+def test_a_group_may_be_called(broker: Running, clients: Keep) -> None:
+    bedroom = login(broker, clients, "bedroom")
+    bedroom.subscribe("sig/v1/bedroom/invite/+/+")
+    door = login(broker, clients, "front-door")
+    door.publish(f"sig/v1/bedroom/invite/front-door/{CALL}", b"ring")
+    assert bedroom.message().data == b"ring"
+
+
+@pytest.mark.parametrize("wanted", [INBOX, "sig/v1/kitchen/#", "sig/v1/#", "#", "sig/v1/+/+/+/+"])
+def test_anothers_inbox_cannot_be_subscribed(
+    broker: Running, clients: Keep, kitchen: Raw, wanted: str
+) -> None:
+    neighbour = login(broker, clients, "neighbour")
+    assert neighbour.subscribe(wanted) == [0x80]
+    undisturbed(broker, clients, kitchen)
+    assert neighbour.gather() == []
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "code"),
+    [
+        (None, None, 5),
+        ("kitchen", None, 5),
+        ("kitchen", "wrong", 5),
+        ("kitchen", "", 5),
+        ("front-door", "wrong", 5),
+        ("front-door", SECRET, 2),
+        ("nobody", SECRET, 5),
+        ("kitchen.1", SECRET, 5),
+    ],
+)
+def test_anothers_client_id_is_not_to_be_had(
+    broker: Running, clients: Keep, kitchen: Raw, user: str | None, password: str | None, code: int
+) -> None:
+    """With no password, a wrong one, or a valid one of one's own."""
+    client = clients(broker.raw())
+    assert client.connect("kitchen", user=user, password=password) == code
+    undisturbed(broker, clients, kitchen)
+
+
+def test_a_refused_client_wipes_no_persistent_session(broker: Running, clients: Keep) -> None:
+    kitchen = login(broker, clients, "kitchen", clean=False)
+    kitchen.subscribe(INBOX)
+    kitchen.disconnect()
+    assert clients(broker.raw()).connect("kitchen", user="kitchen", password="wrong") == 5
+    assert clients(broker.raw()).connect("kitchen", user="front-door", password=SECRET) == 2
+    login(broker, clients, "front-door").publish(RING, b"ring")
+    kitchen = login(broker, clients, "kitchen", clean=False)
+    assert kitchen.session_present
+    assert kitchen.message().data == b"ring"
+
+
+def test_a_tool_of_the_device_does_not_take_it_over(
+    broker: Running, clients: Keep, kitchen: Raw
+) -> None:
+    clients(broker.client("kitchen.watch", user="kitchen", password=SECRET))
+    undisturbed(broker, clients, kitchen)
+
+
+def test_an_escaped_name_is_its_own_device(broker: Running, clients: Keep) -> None:
+    client = clients(broker.client("kitchen%2E1", user="kitchen%2E1", password=SECRET))
+    assert client.subscribe("sig/v1/kitchen%2E1/invite/+/+", INBOX) == [1, 0x80]
+
+
+def test_one_that_watches_reads_all_and_writes_nothing_else(broker: Running, clients: Keep) -> None:
+    watcher = login(broker, clients, "watcher")
+    assert watcher.subscribe("sig/v1/#", "#") == [1, 0x80]
+    login(broker, clients, "front-door").publish(RING, b"ring")
+    assert watcher.message().data == b"ring"
+    watcher.publish(RING, b"forged", wait=False)
+    assert watcher.closed()
+
+
+def _reload(broker: Running) -> None:
+    async def reload() -> None:
+        for plugin in broker.broker.plugins_manager.plugins:
+            assert isinstance(plugin, RegistryPlugin)
+            plugin.reload()
+        await broker.broker.recheck()
+
+    broker.call(reload())
+
+
+def test_a_removed_device_is_cut_at_once(
+    broker: Running, clients: Keep, kitchen: Raw, tmp_path: Path
+) -> None:
+    """And only it; its will is published; it does not come back."""
+    door = login(broker, clients, "front-door")
+    door.subscribe("sig/v1/+/presence")
+    with changing(tmp_path / "devices.json") as devices:
+        del devices["kitchen"]
+    _reload(broker)
+    assert kitchen.closed()
+    assert door.message().data == b"offline"
+    assert clients(broker.raw()).connect("kitchen", user="kitchen", password=SECRET) == 5
+    assert door.gather() == []
+
+
+def test_a_new_secret_cuts_who_has_the_old_one(
+    broker: Running, clients: Keep, kitchen: Raw, tmp_path: Path
+) -> None:
+    """The verified secret is remembered, but not beyond its hash."""
+    from dataclasses import replace
+
+    from broker_config.registry import HASHER
+
+    secret = new_secret()
+    with changing(tmp_path / "devices.json") as devices:
+        devices["kitchen"] = replace(devices["kitchen"], secret=HASHER.hash(secret))
+    _reload(broker)
+    assert kitchen.closed()
+    assert clients(broker.raw()).connect("kitchen", user="kitchen", password=SECRET) == 5
+    clients(broker.client("kitchen", user="kitchen", password=secret))
+
+
+def test_narrower_rules_hold_for_those_connected(
+    broker: Running, clients: Keep, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    watcher = login(broker, clients, "watcher")
+    watcher.subscribe("sig/v1/#")
+    door = login(broker, clients, "front-door")
+    with changing(tmp_path / "devices.json") as devices:
+        devices["watcher"] = replace(devices["watcher"], watches=False)
+        devices["front-door"] = replace(devices["front-door"], may_call=())
+    _reload(broker)
+    kitchen = login(broker, clients, "kitchen")
+    kitchen.publish("sig/v1/kitchen/presence", b"online")
+    assert watcher.gather() == []
+    door.publish(RING, b"ring", wait=False)
+    assert door.closed()
+
+
+class RaisingPlugin(BaseAuthPlugin, BaseTopicPlugin):
+    """A plugin with a fault, in either of its questions."""
+
+    def __init__(self, context: BaseContext) -> None:
+        super().__init__(context)
+        self.raises = "topic"
+
+    async def authenticate(self, *, session: Session) -> bool:
+        if session.username == "raise":
+            raise RuntimeError("a fault in a plugin")
+        return True
+
+    async def topic_filtering(
+        self,
+        *,
+        session: Session | None = None,  # noqa: ARG002 - amqtt's signature
+        topic: str | None = None,
+        action: Action | None = None,  # noqa: ARG002 - amqtt's signature
+    ) -> bool:
+        if topic is not None and "raise" in topic:
+            raise RuntimeError("a fault in a plugin")
+        return True
+
+
+def test_a_plugin_that_raises_denies(clients: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    """Loudly: at error level, with the plugin's name."""
+    name = f"{__name__}.RaisingPlugin"
+    with Running(plugins={**ANYONE, name: {}}) as broker:
+        assert clients(broker.raw()).connect("x", user="raise", password="x") == 5
+        client = clients(broker.client("y"))
+        assert client.subscribe("raise/x", "fine/x") == [0x80, 1]
+        client.publish("raise/x", b"x", wait=False)
+        assert client.closed()
+    loud = [record for record in caplog.records if "RaisingPlugin failed" in record.getMessage()]
+    assert len(loud) == 3
+    assert all(record.levelname == "ERROR" and record.exc_info for record in loud)
+
+
+def test_without_a_plugin_that_allows_nothing_is_allowed(clients: Keep) -> None:
+    """Deny by default: an authentication plugin alone opens no topic, none opens no door."""
+    only_auth = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    with Running(plugins=only_auth) as broker:
+        client = clients(broker.client("x"))
+        assert client.subscribe("a") == [0x80]
+        client.publish("a", b"x", wait=False)
+        assert client.closed()
+    with Running(plugins={"amqtt.plugins.logging_amqtt.EventLoggerPlugin": {}}) as broker:
+        assert clients(broker.raw()).connect("x") == 5
+
+
+@pytest.mark.usefixtures("kitchen")
+def test_no_secret_is_logged_or_kept(
+    broker: Running, clients: Keep, caplog: pytest.LogCaptureFixture
+) -> None:
+    clients(broker.raw()).connect("kitchen", user="kitchen", password="a wrong secret")
+    assert SECRET not in caplog.text
+    assert "a wrong secret" not in caplog.text
+    assert HASHED not in caplog.text
+    assert broker.broker._sessions["kitchen"][0].password is None
