@@ -134,12 +134,13 @@ class SignalingHandler(BrokerProtocolHandler):
             data = await reader.read_some()
             if not data:
                 raise Ended
+            if not len(self._packets) and data[0] >> 4 != CONNECT:
+                # Said at once: what follows may be no MQTT at all, and its "length" never come.
+                raise ProtocolViolation("[MQTT-3.1.0-1] the first packet is no CONNECT")
             self._packets.feed(data)
             frames = list(self._packets.frames())
         self._early.extend(frames[1:])
         packet_type, flags, body = frames[0]
-        if packet_type != CONNECT:
-            raise ProtocolViolation("[MQTT-3.1.0-1] the first packet is no CONNECT")
         try:
             connect = decode(packet_type, flags, body)
         except UnsupportedProtocol:

@@ -39,6 +39,7 @@ def _amqtt_closed() -> Any:
     """Stock amqtt as told to let in only known users, within an ACL for subscriptions."""
     from amqtt.broker import Broker
     from amqtt.contexts import BrokerConfig, ListenerConfig
+
     from broker_config.registry import HASHER
 
     hashed = HASHER.hash("correct horse")

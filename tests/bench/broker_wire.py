@@ -29,7 +29,9 @@ def connect(client_id: str, *, user: str = "", password: str = "", keep_alive: i
     return b"\x10" + remaining(len(body)) + body
 
 
-def publish(topic: str, data: bytes, packet_id: int, *, qos: int = 1, retain: bool = False) -> bytes:
+def publish(
+    topic: str, data: bytes, packet_id: int, *, qos: int = 1, retain: bool = False
+) -> bytes:
     body = text(topic) + (packet_id.to_bytes(2, "big") if qos else b"") + data
     return bytes((0x30 | qos << 1 | retain,)) + remaining(len(body)) + body
 

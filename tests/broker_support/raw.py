@@ -202,7 +202,12 @@ class Raw:
             if ack and qos == 1:
                 self.ack(PUBACK, packet_id)
         return Message(
-            body[2 : 2 + length].decode(), body[at:], qos, bool(first & 1), bool(first & 8), packet_id
+            body[2 : 2 + length].decode(),
+            body[at:],
+            qos,
+            bool(first & 1),
+            bool(first & 8),
+            packet_id,
         )
 
     def ack(self, kind: int, packet_id: int) -> None:

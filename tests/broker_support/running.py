@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from amqtt.contexts import BrokerConfig, ListenerConfig
+
 from broker_config.broker import SignalingBroker
 from broker_config.limits import Limits
 from broker_config.registry import HASHER, Device, Registry, save

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.bench.broker_servers import process_of
 from tests.bench.broker_wire import connect, subscribe
 from tests.broker_support.raw import Raw, Will, topics
@@ -80,7 +81,9 @@ Keep = Callable[[Raw], Raw]
 
 
 @both
-def test_fault_1_a_newcomer_gets_nothing_it_did_not_subscribe_to(broker: Any_, clients: Keep) -> None:
+def test_fault_1_a_newcomer_gets_nothing_it_did_not_subscribe_to(
+    broker: Any_, clients: Keep
+) -> None:
     """[MQTT-3.3.1-6]: retained messages are sent on a matching subscription, and then only."""
     victim = clients(broker.client("f1-victim"))
     victim.subscribe("f1/victim/#")
@@ -200,9 +203,12 @@ def test_fault_7_publishing_without_permission_ends_the_connection(
 @both
 def test_fault_8_a_resumed_session_has_its_new_will(broker: Any_, clients: Keep) -> None:
     """[MQTT-3.1.2-17]: the retain flag of the will is the one of this CONNECT."""
-    first = clients(broker.client("f8-panel", clean=False, will=Will("f8/will", b"x", retain=False)))
+    first = clients(
+        broker.client("f8-panel", clean=False, will=Will("f8/will", b"x", retain=False))
+    )
     first.disconnect()
-    again = clients(broker.client("f8-panel", clean=False, will=Will("f8/will", b"y", retain=True)))
+    kept = Will("f8/will", b"y", retain=True)
+    again = clients(broker.client("f8-panel", clean=False, will=kept))
     watcher = clients(broker.client("f8-watcher"))
     watcher.subscribe("f8/will")
     again.close()
@@ -261,4 +267,3 @@ def _count(name: str, what: str, clients: int) -> int:
     )
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
-
