@@ -36,13 +36,16 @@ _REFUSALS = {
 
 
 class PahoLink:
-    """One MQTT 3.1.1 connection; see :class:`~device_sdk.transport.Link`."""
+    """One MQTT 3.1.1 connection; see :class:`~device_sdk.transport.Link`.
+
+    ``will`` None is for those who only read.
+    """
 
     def __init__(
         self,
         url: BrokerUrl,
         client_id: str,
-        will: Will,
+        will: Will | None,
         *,
         keepalive: int,
         username: str | None = None,
@@ -68,7 +71,8 @@ class PahoLink:
         )
         client.connect_timeout = CONNECT_TIMEOUT
         client.max_inflight_messages_set(0)
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
         if username is not None:
             client.username_pw_set(username, password)
         if url.tls:

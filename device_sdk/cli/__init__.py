@@ -1,0 +1,149 @@
+"""The ``bellwire`` command: call, listen, watch, trace, and a Pi's services.
+
+argparse, and nothing imported that the command at hand does not need: it runs on small devices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .errors import CommandError, Exit, Interrupted
+
+#: Commands that live in :mod:`device_sdk.pi`, which is loaded when one of them is used.
+PI_COMMANDS = {
+    "doorbell": "be a doorbell: buttons that ring panels",
+    "panel": "be a panel: ring, answer, refuse",
+    "doctor": "find out what is wrong with this machine's set-up",
+    "provision": "make a Raspberry Pi's card ready",
+    "wheels": "collect what a card needs to be installed offline",
+}
+
+
+_AWAY = "; is the broker running, and is --broker right?"
+_REFUSED = {
+    4: "; check --username and the password",
+    5: "; is this peer registered there, with this user name and password?",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaint is one line, and repeats no value: it may be a secret."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(Exit.USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def _parser(first: str | None) -> _Parser:
+    from . import call, listen, trace, watch
+
+    parser = _Parser(
+        prog="bellwire",
+        description="Call signalling over MQTT: ring a peer, be rung, see who is there.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bellwire {_version()}")
+    commands: Any = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    call.add(commands)
+    listen.add(commands)
+    watch.add(commands)
+    trace.add(commands)
+    if first in PI_COMMANDS:
+        from ..pi.cli import add_commands
+
+        add_commands(commands)
+    else:
+        for name, what in PI_COMMANDS.items():
+            commands.add_parser(name, help=what, add_help=False)
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("bellwire")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "(not installed)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code (:class:`Exit`). Errors are one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    first = next((word for word in words if not word.startswith("-")), None)
+    parser = _parser(first)
+    try:
+        args, unknown = parser.parse_known_args(words)
+    except SystemExit as end:
+        return int(end.code or 0)
+    name = f"bellwire {args.command}"
+    if unknown:
+        flags = " ".join(word.partition("=")[0] for word in unknown if word.startswith("-"))
+        what = f"unknown: {flags}" if flags else f"{len(unknown)} word(s) too many"
+        print(f"{name}: {what}; see `{name} --help`", file=sys.stderr)  # noqa: T201 - a command line prints
+        return Exit.USAGE
+    if args.command in PI_COMMANDS:
+        return int(args.run(args))
+    try:
+        return _run(args)
+    except Interrupted:
+        return int(args.interrupted)
+    except BrokenPipeError:
+        # Who read the output is gone (`| head -1`); what is still buffered has nowhere to go.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return int(args.interrupted)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches the user
+        code, text = _explain(error, verbose=bool(args.verbose))
+        print(f"{name}: {text}", file=sys.stderr)  # noqa: T201 - a command line prints
+        return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    from .options import Options
+
+    logger = logging.getLogger("bellwire")
+    handler: logging.Handler = logging.NullHandler()
+    if args.verbose:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        options = Options(args)
+        if options.warning:
+            print(f"bellwire: warning: {options.warning}", file=sys.stderr)  # noqa: T201 - a command line prints
+        run: Any = args.run
+        return int(run(args, options))
+    finally:
+        logger.removeHandler(handler)
+
+
+def _explain(error: Exception, *, verbose: bool) -> tuple[int, str]:
+    """Exit code and the one line of an error."""
+    from ..errors import BrokerRefused, InvalidArgument, InvitationApiCallError, LoginError
+
+    if isinstance(error, CommandError):
+        return error.code, str(error)
+    if isinstance(error, BrokerRefused):
+        return Exit.BROKER, f"{error}{_REFUSED.get(error.return_code, '')}"
+    if isinstance(error, LoginError):
+        return Exit.BROKER, f"{error}{_AWAY if _is_away(error) else ''}"
+    if isinstance(error, InvalidArgument | InvitationApiCallError):
+        return Exit.USAGE, str(error)
+    if verbose:
+        logging.getLogger("bellwire").exception("the command failed")
+    return Exit.DEFECT, (
+        f"{type(error).__name__}: {error}: this is a defect; --verbose shows where"
+    )
+
+
+def _is_away(error: Exception) -> bool:
+    return getattr(error, "cause", "") in ("connection refused", "no route", "timeout")

@@ -1,0 +1,7 @@
+"""``python -m device_sdk.cli``."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,122 @@
+"""``bellwire call``: ring one peer, or several at once, and say how it ended."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..codec import MAX_CHANNEL, encode_body
+from ..errors import InvalidArgument, InvitationApiCallError
+from ..events import Name
+from ..invitations import Event
+from ..settings import Settings
+from ..states import LocalInvitationError
+from .client import (
+    QueueClient,
+    Signal,
+    check_aborted,
+    logged_in,
+    make_client,
+    next_item,
+)
+from .errors import Exit, UsageError
+from .options import Options, add_options, checked_peer
+from .say import Say, plain
+
+_ENDS = {
+    Name.LOCAL_ACCEPTED: Exit.OK,
+    Name.LOCAL_REFUSED: Exit.REFUSED,
+    Name.LOCAL_CANCELED: Exit.CANCELED,
+}
+_FAILURES = {
+    LocalInvitationError.INVITATION_EXPIRE: Exit.NOT_ANSWERED,
+    LocalInvitationError.NOT_LOGGEDIN: Exit.BROKER,
+}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "call",
+        help="ring a peer and wait for the answer",
+        description="Ring a peer (or several: the first to accept has the call) and wait for the"
+        " answer. Ctrl-C cancels the call.",
+        epilog="exit: 0 accepted, 10 refused, 11 not answered, 12 offline or no response,"
+        " 13 canceled, 14 broker unreachable or refused, 2 wrong usage",
+        allow_abbrev=False,
+    )
+    parser.add_argument("peers", nargs="+", metavar="PEER", help="whom to call")
+    parser.add_argument("--content", metavar="TEXT", help="what the callee is shown")
+    parser.add_argument("--channel", metavar="ID", help="where to talk: the application's affair")
+    parser.add_argument("--timeout", type=float, metavar="S", help="ring for S seconds (60)")
+    add_options(parser)
+    parser.set_defaults(run=run, interrupted=Exit.CANCELED)
+
+
+def run(args: argparse.Namespace, options: Options) -> int:
+    """Call; gives the exit code."""
+    client = make_client(options)
+    peers = [checked_peer(peer, "PEER") for peer in args.peers]
+    _check(args, options, client, peers)
+    say = Say(as_json=args.json)
+    with logged_in(client, options):
+        names = ", ".join(plain(peer) for peer in peers)
+        say.logged_in(plain(options.peer), options.broker, f"calling {names} (Ctrl-C cancels)")
+        return _one(client, say, peers[0], args)
+
+
+def _check(
+    args: argparse.Namespace, options: Options, client: QueueClient, peers: list[str]
+) -> None:
+    """Refuse before anything is sent what the client would refuse later."""
+    if client.peer_id in peers:
+        raise UsageError(f"{client.peer_id!r} cannot call itself: PEER and --as are the same")
+    if len(set(peers)) != len(peers):
+        raise UsageError("the same PEER twice; name each once")
+    if args.timeout is not None:
+        try:
+            Settings(ring_timeout=args.timeout)
+        except InvalidArgument as error:
+            raise options.usage(error, ring_timeout="--timeout") from None
+    if args.channel is not None and len(args.channel.encode()) > MAX_CHANNEL:
+        raise UsageError(f"--channel: at most {MAX_CHANNEL} bytes")
+    if args.content is not None:
+        try:
+            encode_body(args.content)
+        except ValueError as error:
+            raise UsageError(f"--content: {error}") from None
+
+
+def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> int:
+    manager = client.call_manager
+    invitation = manager.create_local_invitation(peer)
+    invitation.content, invitation.channel_id = args.content, args.channel
+    manager.send_local_invitation(invitation, args.timeout)
+    while True:
+        item = next_item(client.inbox)
+        if item is None:
+            continue
+        at, what = item
+        if isinstance(what, Signal):
+            try:
+                manager.cancel_local_invitation(invitation)
+            except InvitationApiCallError:
+                continue  # it ended at that moment: its event is on the way
+            say.line("canceling …", style="dim", at=at)
+        elif isinstance(what, Event):
+            _tell(say, what, at, invitation.call_id)
+            if what.call_id == invitation.call_id and (code := _end(what)) is not None:
+                return code
+
+
+def _tell(say: Say, event: Event, at: float, *mine: str) -> None:
+    # Who only calls answers nobody: what comes in meanwhile rings elsewhere or later.
+    if event.call_id in mine or not event.call_id:
+        say.event(event, at)
+    if not event.call_id:
+        check_aborted(event)
+
+
+def _end(event: Event) -> Exit | None:
+    if event.name is Name.LOCAL_FAILURE:
+        return _FAILURES.get(LocalInvitationError(event.error or 0), Exit.NOT_REACHED)
+    return _ENDS.get(event.name)

@@ -1,0 +1,193 @@
+"""``bellwire listen``: be rung, and accept, refuse, ignore, or ask who sits at the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import sys
+import time
+from typing import Any
+
+from ..cells import AnswerReason
+from ..client import RemoteInvitation
+from ..codec import encode_body
+from ..errors import InvitationApiCallError
+from ..events import ENDS, Name
+from ..invitations import Event
+from ..states import RemoteInvitationState
+from .client import (
+    Line,
+    QueueClient,
+    Signal,
+    check_aborted,
+    logged_in,
+    make_client,
+    next_item,
+    type_lines,
+)
+from .errors import Exit, UsageError
+from .options import Options, add_options
+from .say import Say, plain
+
+REASONS = {
+    "declined": AnswerReason.DECLINED,
+    "busy": AnswerReason.BUSY,
+    "dnd": AnswerReason.DO_NOT_DISTURB,
+}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "listen",
+        help="be rung, and answer",
+        description="Wait for calls. Without a choice of what to do with them it asks, on a"
+        " terminal; elsewhere it lets them ring.",
+        epilog="exit: 0 after --count calls or Ctrl-C, 14 broker unreachable or refused,"
+        " 2 wrong usage",
+        allow_abbrev=False,
+    )
+    choice = parser.add_mutually_exclusive_group()
+    for name, what in (
+        ("accept", "accept every call"),
+        ("refuse", "refuse every call"),
+        ("ignore", "let every call ring"),
+    ):
+        choice.add_argument(f"--{name}", dest="choice", action="store_const", const=name, help=what)
+    parser.add_argument("--reason", choices=REASONS, help="why it is refused (with --refuse)")
+    parser.add_argument("--after", type=float, metavar="S", help="let it ring S seconds first")
+    parser.add_argument("--response", metavar="TEXT", help="what the caller is answered")
+    parser.add_argument("--count", type=int, metavar="N", help="leave after N calls")
+    add_options(parser)
+    parser.set_defaults(run=run, interrupted=Exit.OK)
+
+
+def run(args: argparse.Namespace, options: Options) -> int:
+    """Listen; gives the exit code."""
+    client = make_client(options)
+    _check(args)
+    say = Say(as_json=args.json)
+    choice = args.choice
+    if choice is None:
+        choice = "ask" if sys.stdin is not None and sys.stdin.isatty() else "ignore"
+        if choice == "ignore":
+            note = "calls ring unanswered; say --accept, --refuse or --ignore"
+            sys.stderr.write(f"bellwire listen: no terminal to ask on: {note}\n")
+    with logged_in(client, options):
+        say.logged_in(plain(options.peer), options.broker, "waiting for calls (Ctrl-C ends)")
+        if choice == "ask":
+            type_lines(client.inbox)
+        return _Listening(client, say, choice, args).run()
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.reason is not None and args.choice != "refuse":
+        raise UsageError("--reason goes with --refuse")
+    if args.after is not None and not 0 <= args.after <= 86400:
+        raise UsageError(f"--after: from 0 to 86400 s, not {args.after}")
+    if args.after is not None and args.choice not in ("accept", "refuse"):
+        raise UsageError("--after goes with --accept or --refuse")
+    if args.count is not None and args.count < 1:
+        raise UsageError(f"--count: at least 1, not {args.count}")
+    if args.response is not None:
+        if args.choice == "ignore":
+            raise UsageError("--response goes with an answer, not with --ignore")
+        try:
+            encode_body(args.response)
+        except ValueError as error:
+            raise UsageError(f"--response: {error}") from None
+
+
+class _Listening:
+    """Answers what rings, now or in a while; one thread, one queue."""
+
+    def __init__(
+        self, client: QueueClient, say: Say, choice: str, args: argparse.Namespace
+    ) -> None:
+        self._client = client
+        self._say = say
+        self._choice = choice
+        self._after: float = args.after or 0.0
+        self._response: str | None = args.response
+        self._reason = REASONS[args.reason or "declined"]
+        self._left: int | None = args.count
+        self._due: list[tuple[float, int, Any]] = []
+        self._order = 0
+        self._asked: list[RemoteInvitation] = []
+
+    def run(self) -> int:
+        """Until a signal comes or enough calls have ended."""
+        while True:
+            timeout = self._due[0][0] - time.monotonic() if self._due else None
+            item = next_item(self._client.inbox, timeout)
+            if item is None:
+                _, _, invitation = heapq.heappop(self._due)
+                self._answer(invitation, self._choice)
+                continue
+            at, what = item
+            if isinstance(what, Signal):
+                return Exit.OK
+            if isinstance(what, Line):
+                self._typed(what.text)
+            elif self._told(what, at):
+                return Exit.OK
+
+    def _told(self, event: Event, at: float) -> bool:
+        """Act on an event; whether it was the last to wait for."""
+        self._say.event(event, at)
+        if event.name is Name.REMOTE_RECEIVED:
+            self._rings(event.invitation)
+        elif event.name in ENDS:
+            if event.invitation in self._asked:
+                self._asked.remove(event.invitation)
+                self._ask()
+            if self._left is not None:
+                self._left -= 1
+                return self._left == 0
+        elif not event.call_id:
+            check_aborted(event)
+        return False
+
+    def _rings(self, invitation: RemoteInvitation) -> None:
+        if self._choice == "ask":
+            self._asked.append(invitation)
+            self._ask()
+        elif self._choice != "ignore":
+            if self._after:
+                self._order += 1
+                at = time.monotonic() + self._after
+                heapq.heappush(self._due, (at, self._order, invitation))
+            else:
+                self._answer(invitation, self._choice)
+
+    def _answer(self, invitation: RemoteInvitation, choice: str) -> None:
+        manager = self._client.call_manager
+        try:
+            if choice == "accept":
+                manager.accept_remote_invitation(invitation, self._response)
+            else:
+                manager.refuse_remote_invitation(invitation, self._response, self._reason)
+        except InvitationApiCallError:
+            return  # it ended first; its event tells
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        for invitation in self._asked:
+            if invitation.state is RemoteInvitationState.INVITATION_RECEIVED:
+                question = f"{plain(invitation.caller_id)}: accept or refuse? (a/r) "
+                sys.stderr.write(question)
+                sys.stderr.flush()
+                return
+
+    def _typed(self, text: str | None) -> None:
+        ringing = [
+            invitation for invitation in self._asked
+            if invitation.state is RemoteInvitationState.INVITATION_RECEIVED
+        ]  # fmt: skip
+        if text is None:
+            self._choice = "ignore"  # nobody is left to ask
+        elif ringing and text[:1].lower() in ("a", "r"):
+            self._answer(ringing[0], "accept" if text[:1].lower() == "a" else "refuse")
+        elif ringing:
+            self._ask()

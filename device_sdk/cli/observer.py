@@ -1,0 +1,174 @@
+"""Reads what is on the wire, and writes nothing: no login, no presence, no will."""
+
+from __future__ import annotations
+
+import secrets
+import select
+import time
+from dataclasses import dataclass
+
+from ..effects import Connected, Disconnected, MessageReceived, Subscribed
+from ..errors import LoginError, LoginTimeout, SubscriptionRefused
+from ..paho_transport import PahoLink
+from ..session import RETRY_FIRST, RETRY_MAX
+from ..topics import escape
+from ..transport import BrokerUrl, LinkFailed, Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message, and when it came (``time.monotonic``)."""
+
+    at: float
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The connection came (again), or was lost: then ``problem`` says how."""
+
+    at: float
+    up: bool
+    problem: str = ""
+
+
+class Observer:
+    """Subscriptions to ``filters`` over as many connections as it takes; used by one thread.
+
+    ``client_id`` None is a random one: a peer's own id would end that peer's connection.
+    """
+
+    def __init__(
+        self,
+        url: BrokerUrl,
+        filters: tuple[str, ...],
+        *,
+        client_id: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        tls: Tls | None = None,
+        keepalive: int = 15,
+    ) -> None:
+        self._url, self._filters = url, filters
+        self._client_id = client_id or f"bellwire-observer-{secrets.token_hex(4)}"
+        self._username = username
+        self._password = password
+        self._context = (tls or Tls()).make_context() if url.tls else None
+        self._keepalive = keepalive
+        self._link: PahoLink | None = None
+        self._up = False
+        self._ticked = 0.0
+        self._retry_at = 0.0
+        self._retry_delay = RETRY_FIRST
+
+    def start(self, timeout: float = 10.0) -> list[Seen]:
+        """Connect and subscribe; what came already. Raises :class:`LoginError`."""
+        deadline = time.monotonic() + timeout
+        seen: list[Seen] = []
+        self._open()
+        while not self._up:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.close()
+                raise LoginTimeout(f"{self._url} took the connection but did not subscribe us")
+            seen += [each for each in self._look(left, strict=True) if isinstance(each, Seen)]
+        return seen
+
+    def wait(self, timeout: float) -> list[Seen | Linked]:
+        """What happens within ``timeout`` seconds; returns at the first of it."""
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            if self._link is None and now >= self._retry_at:
+                try:
+                    self._open()
+                except LoginError:
+                    self._later()
+            happened = self._look(min(deadline, now + 1) - now, strict=False)
+            if happened or time.monotonic() >= deadline:
+                return happened
+
+    def close(self) -> None:
+        """Leave."""
+        link, self._link, self._up = self._link, None, False
+        if link is not None:
+            link.close(clean=True)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        link = PahoLink(
+            self._url,
+            self._client_id,
+            None,
+            keepalive=self._keepalive,
+            username=self._username,
+            password=self._password,
+            context=self._context,
+        )
+        link.open()
+        self._link = link
+
+    def _later(self) -> None:
+        self._link, self._up = None, False
+        self._retry_at = time.monotonic() + self._retry_delay
+        self._retry_delay = min(self._retry_delay * 2, RETRY_MAX)
+
+    def _look(self, timeout: float, *, strict: bool) -> list[Seen | Linked]:
+        link = self._link
+        if link is None:
+            left = min(timeout, self._retry_at - time.monotonic())
+            time.sleep(max(0.0, left))
+            return []
+        fd = link.fileno()
+        if fd >= 0:
+            writers = [fd] if link.wants_write() else []
+            readable, writable, _ = select.select([fd], writers, [], max(0.0, min(timeout, 1.0)))
+            if readable:
+                link.read()
+            if writable:
+                link.write()
+        now = time.monotonic()
+        if fd < 0 or now - self._ticked >= 1:
+            self._ticked = now
+            link.tick()
+        return self._take(link, now, strict=strict)
+
+    def _take(self, link: PahoLink, now: float, *, strict: bool) -> list[Seen | Linked]:
+        out: list[Seen | Linked] = []
+        for what in link.drain():
+            error: LoginError | None = None
+            if isinstance(what, Connected):
+                link.subscribe(self._filters)
+            elif isinstance(what, Subscribed):
+                if what.refused:
+                    named = what.refused[0]
+                    error = SubscriptionRefused(
+                        named, f"the broker does not let this client read {named!r}"
+                    )
+                else:
+                    self._up, self._retry_delay = True, RETRY_FIRST
+                    out.append(Linked(now, up=True))
+            elif isinstance(what, MessageReceived):
+                out.append(Seen(now, what.topic, what.payload, what.retained))
+            elif isinstance(what, LinkFailed):
+                error = what.error
+            elif isinstance(what, Disconnected):
+                error = LoginError("the connection broke")
+            if error is not None:
+                link.close(clean=False)
+                was_up = self._up
+                self._later()
+                if strict:
+                    raise error
+                if was_up:
+                    out.append(Linked(now, up=False, problem=str(error)))
+                break
+        return out
+
+
+def observer_id(peer: str | None, username: str | None) -> str | None:
+    """The client id to read under: brokers that know their clients want the user's own."""
+    return username or (None if peer is None else escape(peer))

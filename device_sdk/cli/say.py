@@ -1,0 +1,164 @@
+"""What the commands print: one line for each event, for people or (``--json``) for scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+import time
+from typing import IO, Any
+
+from ..events import Name
+from ..invitations import Event
+from ..states import EndReason, LocalInvitationError, RemoteInvitationError
+
+#: Style by name: SGR numbers of ECMA-48.
+_STYLES = {"good": "32", "bad": "31", "ring": "1;33", "dim": "2", "bold": "1"}
+
+
+def plain(text: str) -> str:
+    """``text`` without anything that a terminal would obey: it may come from a stranger."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown(value: Any, limit: int = 160) -> str:
+    """A content or response for a person: a text as it is, anything else as JSON."""
+    text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
+    text = plain(text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` as JSON has it: bytes as {"base64": …}, other keys and numbers as texts."""
+    if isinstance(value, bytes | bytearray):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    if isinstance(value, dict):
+        return {k if isinstance(k, str) else str(k): jsonable(v) for k, v in value.items()}
+    return value
+
+
+class Say:
+    """Writes to standard output, flushing each line; ``t`` counts from its making."""
+
+    def __init__(
+        self, *, as_json: bool, out: IO[str] | None = None, environ_no_color: bool = False
+    ) -> None:
+        self.as_json = as_json
+        self.start = time.monotonic()
+        self._out = sys.stdout if out is None else out
+        reconfigure = getattr(self._out, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # a terminal without ♪ still gets the rest
+        self.color = not as_json and not environ_no_color and self._out.isatty()
+
+    def style(self, name: str, text: str) -> str:
+        """``text`` in a style, where the terminal has it."""
+        return f"\x1b[{_STYLES[name]}m{text}\x1b[0m" if self.color and name else text
+
+    def raw(self, line: str) -> None:
+        """One line as it is."""
+        self._out.write(line + "\n")
+        self._out.flush()
+
+    def line(self, text: str, *, style: str = "", at: float | None = None) -> None:
+        """A line for people: seconds since the start, then ``text``; nothing with ``--json``."""
+        if not self.as_json:
+            t = (time.monotonic() if at is None else at) - self.start
+            self.raw(f"{self.style('dim', f'{t:9.3f}')}  {self.style(style, text)}")
+
+    def fields(self, name: str, *, at: float | None = None, **more: Any) -> None:
+        """A line for scripts; nothing without ``--json``."""
+        if not self.as_json:
+            return
+        t = (time.monotonic() if at is None else at) - self.start
+        known: dict[str, Any] = {
+            "event": name, "call_id": None, "peer": None, "state": None, "reason": None,
+            "error": None,
+        }  # fmt: skip
+        self.raw(json.dumps({**known, **jsonable(more), "t": round(t, 4)}))
+
+    def logged_in(self, peer: str, broker: str, doing: str) -> None:
+        """The first event of every command."""
+        self.line(f"{peer} at {broker}: {doing}", style="dim")
+        self.fields("logged_in", peer=peer, state="CONNECTED")
+
+    def event(self, event: Event, at: float) -> None:
+        """Whatever the client told."""
+        name = event.name
+        if self.as_json:
+            answered = name.startswith("local_")
+            body = {"response": event.response} if answered else {"content": event.content}
+            self.fields(
+                str(name), at=at, call_id=event.call_id or None, peer=event.peer or None,
+                state=event.state.name if event.state is not None else None, **body,
+                reason=None if event.reason is None else str(event.reason),
+                error=event.error.name if event.error else None,
+            )  # fmt: skip
+        elif (told := human(event)) is not None:
+            self.line(told[1], style=told[0], at=at)
+
+
+def reason_of(event: Event) -> str:
+    """Why it ended, for a person."""
+    return "" if event.reason is None else str(event.reason)
+
+
+_LOCAL_FAILURES = {
+    LocalInvitationError.PEER_OFFLINE: "{peer} is offline",
+    LocalInvitationError.PEER_NO_RESPONSE: "{peer} does not respond ({reason})",
+    LocalInvitationError.INVITATION_EXPIRE: "{peer} did not answer",
+    LocalInvitationError.NOT_LOGGEDIN: "this login is over: another one of mine took its place",
+}
+_REMOTE_FAILURES = {
+    RemoteInvitationError.PEER_OFFLINE: "{peer} is gone ({reason}): the ringing ends",
+    RemoteInvitationError.ACCEPT_FAILURE: "{peer} did not confirm that it was accepted",
+    RemoteInvitationError.INVITATION_EXPIRE: "nobody answered {peer}: the ringing ends",
+}
+
+
+def human(event: Event) -> tuple[str, str] | None:
+    """Style and text of an event; None where a person need not hear of it."""
+    peer, reason = plain(event.peer), reason_of(event)
+    answer = "" if event.response is None else f": {shown(event.response)}"
+    content = "" if event.content is None else f": {shown(event.content)}"
+    match event.name:
+        case Name.LOCAL_RECEIVED_BY_PEER:
+            return "ring", f"♪ {peer} rings"
+        case Name.LOCAL_ACCEPTED:
+            return "good", f"✔ {peer} accepted{answer}"
+        case Name.LOCAL_REFUSED:
+            why = "" if event.reason is EndReason.DECLINED else f" ({reason})"
+            return "bad", f"✘ {peer} refused{why}{answer}"
+        case Name.LOCAL_CANCELED:
+            return "bad", f"✘ canceled; {peer} is told ({reason})"
+        case Name.LOCAL_FAILURE:
+            text = _LOCAL_FAILURES.get(LocalInvitationError(event.error or 0), "failed ({reason})")
+            return "bad", "✘ " + text.format(peer=peer, reason=reason)
+        case Name.REMOTE_FAILURE:
+            text = _REMOTE_FAILURES.get(RemoteInvitationError(event.error or 0), "failed: {reason}")
+            return "bad", "✘ " + text.format(peer=peer, reason=reason)
+        case Name.LOCAL_PEER_LOST:
+            return "bad", f"✘ {peer} accepted, but is lost ({reason})"
+        case Name.REMOTE_RECEIVED:
+            return "ring", f"♪ {peer} rings{content}"
+        case Name.REMOTE_ACCEPTED:
+            return "good", f"✔ accepted {peer}"
+        case Name.REMOTE_REFUSED:
+            return "bad", f"✘ refused {peer} ({reason})"
+        case Name.REMOTE_CANCELED:
+            return "bad", f"✘ {peer} no longer rings ({reason})"
+        case Name.MISSED_CALL:
+            when = ""
+            if event.missed is not None and event.missed.time is not None:
+                when = time.strftime(" at %Y-%m-%d %H:%M", time.localtime(event.missed.time))
+            return "bad", f"✘ missed call from {peer}{when}{content}"
+        case Name.CONNECTION_STATE_CHANGED:
+            state = event.state.name.lower() if event.state is not None else ""
+            return "dim", f"connection {state}: {plain(event.detail) or reason}"
+        case _:
+            return None
