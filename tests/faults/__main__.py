@@ -1,0 +1,100 @@
+"""The fault matrix: ``python -m tests.faults [--only FAULT] [--broker NAME] [--write FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.cells import FAULTS, STATES, Result, run
+from tests.servers import BrokerProcess, BundledBroker, Mosquitto
+
+BROKERS: dict[str, Callable[[Path], BrokerProcess]] = {
+    "bundled": lambda _folder: BundledBroker(),
+    "mosquitto": Mosquitto,
+}
+BEGIN, END = "<!-- fault matrix: written by make faults -->", "<!-- end of the fault matrix -->"
+
+
+def table(results: list[Result]) -> str:
+    """The results as Markdown: a table for each broker, and the bounds."""
+    lines = [BEGIN, ""]
+    by: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        by.setdefault((result.broker, result.fault, result.state), []).append(result)
+    for broker in BROKERS:
+        lines += [
+            f"### {broker}",
+            "",
+            "| fault | " + " | ".join(STATES) + " |",
+            "|---" * (len(STATES) + 1) + "|",
+        ]
+        for name, fault in FAULTS.items():
+            cells = []
+            for state in STATES:
+                found = by.get((broker, name, state), [])
+                passed = sum(not r.problem for r in found)
+                worst = max((r.seconds for r in found), default=0.0)
+                wanted = len(fault.ends)
+                cells.append(f"{passed}/{wanted} · {worst:.1f} s" if found else "")
+            lines.append(f"| {fault.title} | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += ["### Bounds", "", "| fault | bound | because |", "|---|---|---|"]
+    lines += [f"| {f.title} | {f.bound:.0f} s | {f.why} |" for f in FAULTS.values()]
+    return "\n".join([*lines, "", END])
+
+
+def write(path: Path, text: str) -> None:
+    """Put the table between its marks in ``path``."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(before + text + after)
+
+
+def main() -> int:
+    """Run the cells asked for; the exit status is 1 if one of them does not pass."""
+    parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
+    parser.add_argument("--only", action="append", choices=FAULTS, help="this fault, not all")
+    parser.add_argument("--broker", action="append", choices=BROKERS, help="at this broker only")
+    parser.add_argument("--state", action="append", choices=STATES, help="in this state only")
+    parser.add_argument("--repeat", type=int, default=1, help="run all of it so often")
+    parser.add_argument("--write", type=Path, help="put the table into this file")
+    args = parser.parse_args()
+    began = time.monotonic()
+    failed = 0
+    for turn in range(args.repeat):
+        results: list[Result] = []
+        for name in args.broker or BROKERS:
+            for fault in args.only or FAULTS:
+                with (
+                    tempfile.TemporaryDirectory() as folder,
+                    BROKERS[name](Path(folder)) as broker,
+                ):
+                    at = time.monotonic()
+                    found = run(FAULTS[fault], broker, tuple(args.state or STATES))
+                bad = [result for result in found if result.problem]
+                worst = max(result.seconds for result in found)
+                print(
+                    f"{name:10} {fault:15} {len(found) - len(bad)}/{len(found)} passed, the slowest"
+                    f" {worst:.1f} of {FAULTS[fault].bound:.0f} s ({time.monotonic() - at:.1f} s)",
+                    flush=True,
+                )
+                for result in bad:
+                    print(f"--- {result.name}\n{result.problem}", flush=True)
+                failed += len(bad)
+                results += found
+        print(
+            f"run {turn + 1}: {len(results)} cells, {sum(bool(r.problem) for r in results)} failed,"
+            f" {time.monotonic() - began:.0f} s so far",
+            flush=True,
+        )
+        if args.write is not None:
+            write(args.write, table(results))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,618 @@
+"""One cell of the fault matrix: bring a call into a state, do the fault to one end, see what comes.
+
+What has to come is in :func:`expected`; by when, in :attr:`Fault.bound`. Nothing may ring twice in
+one life of a callee, no side may be told two ends, both ends have to agree as docs/protocol.md says
+("Who may end how"), every cell of the call has to be cleared, and the next press has to ring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.broker_support.raw import Raw
+from tests.faults.process import ProcessPeer
+from tests.peers import AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
+from tests.proxy import CONNECT, DOWN, PINGREQ, UP, Proxy
+from tests.servers import BrokerProcess
+
+STATES = (
+    "sent, unseen",
+    "ringing",
+    "accepting",
+    "accepted, unseen",
+    "refused, uncleared",
+    "canceled, unseen",
+    "probing",
+    "logging in",
+    "idle",
+)
+ENDS = ("caller", "callee")
+LOCAL_ENDS = {
+    "local_invitation_accepted": "ACCEPTED",
+    "local_invitation_refused": "REFUSED",
+    "local_invitation_canceled": "CANCELED",
+    "local_invitation_failure": "FAILURE",
+}
+REMOTE_ENDS = {
+    "remote_invitation_accepted": "ACCEPTED",
+    "remote_invitation_refused": "REFUSED",
+    "remote_invitation_canceled": "CANCELED",
+    "remote_invitation_failure": "FAILURE",
+}
+
+#: The timers of a cell: those of the protocol, shortened alike, so that a cell takes seconds.
+SHORT: dict[str, Any] = {
+    "keepalive": 2,
+    "ring_timeout": 30.0,
+    "ack_timeout": 20.0,
+    "accept_timeout": 12.0,
+    "caller_lost_grace": 8.0,
+    "resend_first": 0.5,
+    "resend_max": 2.0,
+    "ask_first": 0.5,
+}
+YEARS = 10 * 365.25 * 86400
+STOPPED = 20.0
+BROKER_STOPPED = 5.0  # longer than 1.5 times the keep-alive
+SETUP = 30.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``bound``: seconds from the fault to what has to come; ``why`` it is what it is."""
+
+    name: str
+    title: str
+    bound: float
+    why: str
+    timers: dict[str, Any] | None = None  # None: SHORT
+    both: bool = False  # hits both ends at once: there is no choosing one
+    process: bool = False  # the end is a process of its own
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return ("both",) if self.both else ENDS
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault("reset", "connection reset", 5, "reconnects from 0.1 s, then resync"),
+        Fault(
+            "half-open",
+            "silent half-open link",
+            9,
+            "two keep-alives of 2 s and a tick until it is noticed, then as a reset",
+        ),
+        Fault(
+            "slow",
+            "300 ms ± 200 ms, 5 % of connections die each second",
+            20,
+            "a login is some ten times 0.5 s on this link, and it may have to begin again",
+            timers={**SHORT, "keepalive": 4},
+        ),
+        Fault(
+            "broker-killed",
+            "broker SIGKILL, restart with an empty store",
+            12,
+            "its start, up to 5 s between two attempts, then resync",
+            both=True,
+        ),
+        Fault(
+            "broker-stopped",
+            "broker SIGSTOP for 5 s, over 1.5 × keep-alive",
+            BROKER_STOPPED + 8,
+            "the stop, up to 5 s between two attempts, then resync",
+            both=True,
+        ),
+        Fault(
+            "killed",
+            "peer SIGKILL and restart",
+            12,
+            "start of a Python process, login, and the deadline of what was asked",
+            process=True,
+        ),
+        Fault(
+            "stopped",
+            "peer SIGSTOP for 20 s, default timers",
+            STOPPED + 10,
+            "the stop, then what has come meanwhile, and up to 8 s to the next resend",
+            timers={},
+            process=True,
+        ),
+        Fault(
+            "lost-up",
+            "broker loses the end's next 2 publishes, acknowledged",
+            6,
+            "said again after 0.5 and 1 s",
+        ),
+        Fault(
+            "lost-down",
+            "broker loses the next 2 publishes to the end",
+            6,
+            "said again after 0.5 and 1 s",
+        ),
+        Fault("duplicates", "every publish two or three times", 3, "nothing to wait for"),
+        Fault("clock-back", "wall clock 10 years back", 3, "nothing to wait for"),
+        Fault("clock-forward", "wall clock 10 years forward", 3, "nothing to wait for"),
+        Fault("blocks", "listener blocks for 10 s", 3, "nothing waits for it"),
+        Fault("raises", "listener raises", 3, "nothing waits for it"),
+    )
+}
+
+
+def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
+    """How the caller and the callee may end; "-" is told no end, a killed end that of both lives.
+
+    "+ lost": the caller was told besides that the peer was lost.
+    """
+    accepted = {"ACCEPTED"}
+    if fault == "killed" and end == "caller":
+        return {
+            # The call ends with its caller; what it decided before stands.
+            "sent, unseen": ({"-"}, {"FAILURE", "MISSED"}),
+            "ringing": ({"-"}, {"FAILURE"}),
+            "accepting": ({"-"}, {"FAILURE"}),
+            "accepted, unseen": (accepted, accepted),
+            "refused, uncleared": ({"-"}, {"REFUSED"}),
+            "canceled, unseen": ({"CANCELED"}, {"CANCELED"}),
+            "probing": ({"-"}, {"MISSED"}),
+        }.get(state, (accepted, accepted))
+    if fault == "killed":
+        lost = {"ACCEPTED + lost"}
+        return {
+            # Whoever accepted is gone; its next life is not in that call.
+            "accepting": (lost, {"-", "FAILURE"}),
+            "accepted, unseen": (lost, {"-", "FAILURE"}),
+            "refused, uncleared": ({"REFUSED"}, {"REFUSED"}),
+            "canceled, unseen": ({"CANCELED"}, {"MISSED"}),
+        }.get(state, (accepted, accepted))
+    if state == "refused, uncleared":
+        return {"REFUSED"}, {"REFUSED"}
+    if state == "canceled, unseen":
+        return {"CANCELED"}, {"CANCELED"}
+    if fault == "stopped" and (
+        state == "accepting" or (state, end) == ("accepted, unseen", ENDS[1])
+    ):
+        # 20 s is more than the 5 s that a callee waits for the decision.
+        return {"ACCEPTED + lost"}, {"FAILURE"}
+    return accepted, accepted
+
+
+@dataclass
+class Result:
+    """What came of a cell: ``seconds`` from the fault to the last thing that had to come."""
+
+    fault: str
+    state: str
+    end: str
+    broker: str
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.broker}: {self.fault} × {self.state} × {self.end}"
+
+
+class World:
+    """What the cells of one fault at one broker share; ``meet`` holds until all are there."""
+
+    def __init__(self, broker: BrokerProcess, realm: str) -> None:
+        self.broker = broker
+        self.realm = realm
+        self.proxies = Loop()
+        self.clients = Loop()
+        self.meet: threading.Barrier | None = None
+
+    def close(self) -> None:
+        self.clients.close()
+        self.proxies.close()
+
+
+class Cell:
+    """One fault in one state at one end; ``run`` gives the result and never raises."""
+
+    def __init__(self, world: World, fault: Fault, state: str, end: str, number: int) -> None:
+        self.world, self.fault, self.state, self.end, self.number = (
+            world, fault, state, end, number,
+        )  # fmt: skip
+        self.result = Result(fault.name, state, end, world.broker.name)
+        self.timers = SHORT if fault.timers is None else fault.timers
+        self.wall_offset = 0.0
+        self.injected_at: float | None = None
+        self.call: Any = None
+        self.release_listener: threading.Event | None = None
+        self.pings = 0
+        self.alive = False  # whether the end under fault was linked before it
+
+    def run(self) -> Result:
+        try:
+            with contextlib.ExitStack() as stack:
+                try:
+                    self._set_up(stack)
+                    self._reach()
+                except BaseException:
+                    if self.world.meet is not None:
+                        with contextlib.suppress(threading.BrokenBarrierError):
+                            self.world.meet.wait(SETUP * 2)  # the others shall not wait for ever
+                    raise
+                self._inject()
+                self._heal()
+                self._go_on()
+                self._check()
+        except BaseException:  # noqa: BLE001 - every problem belongs into the table
+            self.result.problem = traceback.format_exc()
+        return self.result
+
+    # --- the cast ------------------------------------------------------------------------------
+
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
+        world = self.world
+        self.proxy: dict[str, Proxy] = {}
+        self.peer: dict[str, Any] = {}
+        for i, end in enumerate(ENDS):
+            self.proxy[end] = stack.enter_context(
+                Proxy(world.broker.port, world.proxies, seed=self.number * 2 + i)
+            )
+        for i, end in enumerate(ENDS):
+            name = f"{('door', 'kitchen')[i]}-{self.number}"
+            options: dict[str, Any] = {"realm": world.realm, **self.timers}
+            url = self.proxy[end].url
+            peer: Peer
+            if self.fault.process and end == self.end:
+                peer = ProcessPeer(name, url, **options)
+            else:
+                if end == self.end:
+                    options["wall"] = lambda: time.time() + self.wall_offset
+                if (self.number + i) % 2:
+                    peer = ThreadedPeer(name, url, **options)
+                else:
+                    peer = AsyncioPeer(name, url, loop=world.clients, **options)
+            stack.callback(self._log_out, peer)
+            self.peer[end] = peer
+        self.caller, self.callee = self.peer["caller"], self.peer["callee"]
+
+    def _log_out(self, peer: Peer) -> None:
+        if self.release_listener is not None:
+            self.release_listener.set()
+        peer.logout()
+
+    @property
+    def under_fault(self) -> Any:
+        return self.peer["caller" if self.end == "both" else self.end]
+
+    # --- into the state ------------------------------------------------------------------------
+
+    def _log_in(self, *ends: str) -> None:
+        for end in ends:
+            self.peer[end].login(SETUP)
+
+    def _act(self, end: str, action: Callable[[], Any], seen: Callable[[], None]) -> None:
+        """The step into the state, by ``end``; a publish that gets lost is lost from here."""
+        if self.fault.name == "lost-up" and self.end == end:
+            self._inject()
+            action()
+            self.proxy[end].wait(lambda p: bool(p.swallowed), "a lost publish", SETUP)
+        else:
+            action()
+            seen()
+
+    def _held(self, end: str, kind: str, count: int) -> Callable[[], None]:
+        """Waits until the proxy of ``end`` has that many publishes of a kind for it."""
+        return lambda: self.proxy[end].wait(
+            lambda p: p.topics[DOWN, kind] >= count, f"{kind} at the proxy of the {end}", SETUP
+        )
+
+    def _press(self) -> None:
+        self.call = self.caller.press(self.callee.peer_id)
+
+    def _ring(self) -> None:
+        self._press()
+        self.theirs = self._rings(SETUP)
+        self.caller.expect("local_invitation_received_by_peer", self.call.call_id, timeout=SETUP)
+
+    def _rings(self, timeout: float) -> Any:
+        told = self.callee.expect("remote_invitation_received", self.call.call_id, timeout=timeout)
+        return told.invitation
+
+    def _reach(self) -> None:
+        caller, callee = self.proxy["caller"], self.proxy["callee"]
+        match self.state:
+            case "logging in":
+                end = self.end if self.end != "both" else ENDS[self.number % 2]
+                other = ENDS[1 - ENDS.index(end)]
+                self._log_in(other)
+                self.proxy[end].hold(DOWN)
+                self.logging_in = threading.Thread(
+                    target=self._log_in_anyhow, args=(self.peer[end],), daemon=True
+                )
+                if not isinstance(self.peer[end], ProcessPeer):
+                    self.logging_in.start()
+                else:
+                    self.peer[end].tell("login")
+                self.proxy[end].wait(lambda p: p.came[UP, CONNECT] > 0, "CONNECT", SETUP)
+                return
+            case "probing":
+                self._log_in("caller")
+                self._press()
+                caller.wait(lambda p: p.came[DOWN, 4] >= 2, "the broker's PUBACKs", SETUP)
+                caller.hold(DOWN)
+                before = caller.topics[DOWN, "answer"]
+                self._act(
+                    "callee",
+                    lambda: self._log_in("callee"),
+                    self._held("caller", "answer", before + 1),
+                )
+                return
+        self._log_in("caller", "callee")
+        match self.state:
+            case "sent, unseen":
+                callee.hold(DOWN)
+                self._act("caller", self._press, self._held("callee", "invite", 1))
+            case "ringing":
+                self._ring()
+            case "accepting":
+                self._ring()
+                caller.hold(DOWN)
+                before = caller.topics[DOWN, "answer"]
+                self._act(
+                    "callee",
+                    lambda: self.callee.accept(self.theirs),
+                    self._held("caller", "answer", before + 1),
+                )
+            case "accepted, unseen":
+                self._ring()
+                callee.hold(DOWN)
+                before = callee.topics[DOWN, "invite"]
+
+                def accept() -> None:
+                    self.callee.accept(self.theirs)
+                    self.caller.expect(
+                        "local_invitation_accepted", self.call.call_id, timeout=SETUP
+                    )
+
+                self._act("caller", accept, self._held("callee", "invite", before + 1))
+            case "refused, uncleared":
+                self._ring()
+                caller.hold(DOWN)
+                before = caller.topics[DOWN, "answer"]
+
+                def refuse() -> None:
+                    self.callee.refuse(self.theirs)
+                    self.callee.expect(
+                        "remote_invitation_refused", self.call.call_id, timeout=SETUP
+                    )
+
+                self._act("callee", refuse, self._held("caller", "answer", before + 1))
+            case "canceled, unseen":
+                self._ring()
+                callee.hold(DOWN)
+                before = callee.topics[DOWN, "invite"]
+
+                def cancel() -> None:
+                    self.caller.cancel(self.call)
+                    self.caller.expect(
+                        "local_invitation_canceled", self.call.call_id, timeout=SETUP
+                    )
+
+                self._act("caller", cancel, self._held("callee", "invite", before + 1))
+
+    def _log_in_anyhow(self, peer: Peer) -> None:
+        with contextlib.suppress(ConnectionError):
+            peer.login(SETUP, keep_trying=True)
+
+    # --- the fault -----------------------------------------------------------------------------
+
+    def _inject(self) -> None:
+        if self.injected_at is not None:
+            return
+        world, fault = self.world, self.fault.name
+        peer = self.under_fault
+        proxies = [self.proxy[end] for end in ENDS if self.end in (end, "both")]
+        self.alive = self.state != "logging in"
+        self.pings = proxies[0].came[UP, PINGREQ]
+        if world.meet is not None:
+            world.meet.wait(SETUP * 2)  # its action hurts the broker
+        self.injected_at = time.monotonic()
+        for proxy in proxies:
+            match fault:
+                case "reset":
+                    proxy.reset()
+                case "half-open":
+                    proxy.silence()
+                case "slow":
+                    proxy.slow(0.3, 0.2, 0.05)
+                case "lost-up":
+                    proxy.swallow(UP, 2)
+                case "lost-down":
+                    proxy.swallow(DOWN, 2)
+                case "duplicates":
+                    proxy.duplicate()
+        match fault:
+            case "killed":
+                peer.kill()
+            case "stopped":
+                peer.stop()
+            case "clock-back":
+                self.wall_offset = -YEARS
+            case "clock-forward":
+                self.wall_offset = YEARS
+            case "blocks":
+                listener, self.release_listener = peer.blocking()
+                peer.listen(listener)
+            case "raises":
+                peer.listen(raising())
+
+    def _heal(self) -> None:
+        for proxy in self.proxy.values():
+            proxy.release()
+        match self.fault.name:
+            case "killed":
+                self.under_fault.restart()
+            case "stopped":
+                # The fault itself is that this much time passes.
+                threading.Event().wait(STOPPED)
+                self.under_fault.resume()
+            case "broker-stopped" | "broker-killed":
+                assert self.world.meet is not None
+                self.world.meet.wait(SETUP * 2)  # its action mends the broker
+
+    # --- what comes of it ----------------------------------------------------------------------
+
+    @property
+    def left(self) -> float:
+        """Seconds left of the bound."""
+        assert self.injected_at is not None
+        return max(0.01, self.injected_at + self.fault.bound - time.monotonic())
+
+    def _go_on(self) -> None:
+        """What the people at both ends do next."""
+        if self.state in ("logging in", "idle"):
+            if self.state == "logging in":
+                for peer in self.peer.values():
+                    if isinstance(peer, ProcessPeer):
+                        if self.fault.name != "killed":
+                            peer.done(self.left)
+                    else:
+                        peer.expect_state("CONNECTED", timeout=self.left)
+            self._press()
+        caller_dead = self.fault.name == "killed" and self.end == "caller"
+        here = self.state in ("logging in", "idle")
+        if self.state == "ringing":
+            if self.fault.name == "killed" and self.end == "callee":
+                self.theirs = self._rings(self.left)  # again, in its next life
+            if not caller_dead:
+                self.callee.accept(self.theirs)
+        elif self.state in ("sent, unseen", "probing", "logging in", "idle"):
+            if here or not caller_dead:
+                self.callee.accept(self._rings(self.left))
+        want_caller, want_callee = expected(self.fault.name, self.state, self.end)
+        for end, want, outcome in (
+            ("caller", want_caller, self._caller_outcome),
+            ("callee", want_callee, self._callee_outcome),
+        ):
+            heard: Heard = self.peer[end].heard
+
+            def settled(_told: Any, want: set[str] = want, outcome: Any = outcome) -> bool:
+                return outcome() in want
+
+            what = f"{end} ends as {sorted(want)}"
+            heard.wait_until(settled, self.left, what)
+        assert self.injected_at is not None
+        self.result.seconds = time.monotonic() - self.injected_at
+
+    def _lives(self, end: str) -> list[Heard]:
+        peer = self.peer[end]
+        return peer.lives if isinstance(peer, ProcessPeer) else [peer.heard]
+
+    def _caller_outcome(self) -> str:
+        names = [n for life in self._lives("caller") for n in life.names(self.call.call_id)]
+        ends = [LOCAL_ENDS[n] for n in names if n in LOCAL_ENDS]
+        lost = " + lost" if "local_invitation_peer_lost" in names else ""
+        return (" and ".join(ends) or "-") + lost
+
+    def _callee_outcome(self) -> str:
+        names = [n for life in self._lives("callee") for n in life.names(self.call.call_id)]
+        ends = [REMOTE_ENDS[n] for n in names if n in REMOTE_ENDS]
+        if "missed_call" in names:
+            ends.append("MISSED")
+        return " and ".join(ends) or "-"
+
+    def _check(self) -> None:
+        """Nothing is left, nothing came twice, and everything works again."""
+        if self.fault.name in ("blocks", "raises"):
+            self._check_keep_alive()
+        self._check_cleared()
+        want_caller, want_callee = expected(self.fault.name, self.state, self.end)
+        assert self._caller_outcome() in want_caller, f"caller: {self._caller_outcome()}"
+        assert self._callee_outcome() in want_callee, f"callee: {self._callee_outcome()}"
+        for life in self._lives("callee"):
+            rings = life.names(self.call.call_id).count("remote_invitation_received")
+            assert rings <= 1, f"rang {rings} times in one life: {life.told}"
+        # What was killed after its end was told: no ring of that call in a life after it.
+        if self.fault.name == "killed" and self.end == "callee" and "refused" in self.state:
+            assert not self._lives("callee")[-1].names(self.call.call_id)
+        again = self.caller.press(self.callee.peer_id)
+        told = self.callee.expect("remote_invitation_received", again.call_id, timeout=20)
+        self.callee.refuse(told.invitation)
+        self.caller.expect("local_invitation_refused", again.call_id, timeout=20)
+
+    def _check_keep_alive(self) -> None:
+        """While the listener blocks, or after it raised, the link is kept as before."""
+        proxy = self.proxy[self.end]
+        proxy.wait(lambda p: p.came[UP, PINGREQ] >= self.pings + 2, "two pings", 15)
+        assert proxy.accepted == 1, f"connected {proxy.accepted} times"
+
+    def _check_cleared(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            found = self._cells()
+            if not found:
+                return
+            assert time.monotonic() < deadline, f"cells are left at the broker: {found}"
+            threading.Event().wait(0.25)  # the broker has no way to say that it has cleared
+
+    def _cells(self) -> list[str]:
+        realm = self.world.realm
+        with Raw(self.world.broker.port) as raw:
+            assert raw.connect(f"observer-{self.number}") == 0
+            raw.subscribe(
+                f"{realm}/v1/{self.callee.peer_id}/invite/+/+",
+                f"{realm}/v1/{self.caller.peer_id}/answer/+/+",
+            )
+            return [m.topic for m in raw.gather() if m.data]
+
+
+def cells_of(world: World, fault: Fault) -> Iterator[Cell]:
+    """All cells of one fault."""
+    number = 0
+    for state in STATES:
+        for end in fault.ends:
+            yield Cell(world, fault, state, end, number)
+            number += 1
+
+
+def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -> list[Result]:
+    """All cells of one fault at one broker, all at once: they mostly wait."""
+    world = World(broker, f"m-{fault.name}")
+    try:
+        cells = [cell for cell in cells_of(world, fault) if cell.state in states]
+        if fault.both:
+            turn = iter(
+                {
+                    "broker-killed": (broker.kill, broker.start),
+                    "broker-stopped": (
+                        lambda: _freeze(broker),
+                        lambda: _thaw(broker),
+                    ),
+                }[fault.name]
+            )
+            world.meet = threading.Barrier(len(cells), action=lambda: next(turn)())
+        threads = [threading.Thread(target=cell.run, name="cell") for cell in cells]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [cell.result for cell in cells]
+    finally:
+        world.close()
+
+
+def _freeze(broker: BrokerProcess) -> None:
+    import signal
+
+    broker.signal(signal.SIGSTOP)
+
+
+def _thaw(broker: BrokerProcess) -> None:
+    import signal
+
+    threading.Event().wait(BROKER_STOPPED)  # the fault itself is that this much time passes
+    broker.signal(signal.SIGCONT)

@@ -1,0 +1,135 @@
+"""Drives :mod:`tests.faults.peer`: a peer that can be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from queue import Empty, Queue
+from types import SimpleNamespace
+from typing import Any
+
+from tests.peers import PATIENCE, Heard, Peer, Told
+
+
+class ProcessPeer(Peer):
+    """A peer of the threaded face in a process of its own; ``lives`` keeps what each was told."""
+
+    face = "process"
+
+    def __init__(self, peer_id: str, url: str, **options: Any) -> None:
+        super().__init__(peer_id)
+        self._arguments = [peer_id, url, json.dumps(options)]
+        self.lives: list[Heard] = []
+        self._start()
+
+    def _start(self) -> None:
+        self.heard = Heard()
+        self.lives.append(self.heard)
+        self._done: Queue[dict[str, str]] = Queue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.peer", *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(
+            target=self._read, args=(self._process, self.heard, self._done), daemon=True
+        )
+        self._reader.start()
+
+    @staticmethod
+    def _read(process: subprocess.Popen[str], heard: Heard, done: Queue[dict[str, str]]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said = json.loads(line)
+            if "done" in said:
+                done.put(said)
+                continue
+            invitation = SimpleNamespace(**said)
+            with heard._news:
+                heard.told.append(
+                    Told(said["event"], (invitation,), "", time.monotonic(), said["state"])
+                )
+                heard._news.notify_all()
+
+    def tell(self, do: str, **more: str) -> None:
+        """Give a command, without waiting for it to be done."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **more}) + "\n")
+        self._process.stdin.flush()
+
+    def done(self, timeout: float = PATIENCE) -> dict[str, str]:
+        """Wait until the last command is done."""
+        try:
+            said = self._done.get(timeout=timeout)
+        except Empty:
+            raise AssertionError(f"{self.peer_id}: nothing was done in {timeout} s") from None
+        assert "error" not in said, f"{self.peer_id}: {said}"
+        return said
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._reap()
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def restart(self, timeout: float = 30) -> None:
+        """Start a new life after :meth:`kill`, and log in."""
+        self._start()
+        self.login(timeout)
+
+    def _reap(self) -> None:
+        self._process.wait()
+        self._reader.join(10)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue  # a command that it did not live to read
+
+    def login(self, timeout: float = 30, *, keep_trying: bool = False) -> None:
+        del keep_trying  # it always does
+        self.tell("login")
+        self.done(timeout)
+
+    def logout(self) -> None:
+        """End the process, in due form if it still can."""
+        if self._process.poll() is None:
+            self.resume()
+            self.tell("logout")
+            try:
+                self.done(10)
+            finally:
+                self._process.kill()
+                self._reap()
+
+    def press(self, callee: str, content: Any = None, ring_timeout: float | None = None) -> Any:
+        del content, ring_timeout
+        self.tell("press", callee=callee)
+        return SimpleNamespace(call_id=self.done()["call_id"])
+
+    def cancel(self, invitation: Any) -> None:
+        self.tell("cancel", call_id=invitation.call_id)
+        self.done()
+
+    def accept(self, invitation: Any, response: Any = None) -> None:
+        del response
+        self.tell("accept", call_id=invitation.call_id)
+        self.done()
+
+    def refuse(self, invitation: Any, response: Any = None, reason: Any = None) -> None:
+        del response, reason
+        self.tell("refuse", call_id=invitation.call_id)
+        self.done()
