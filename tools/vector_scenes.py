@@ -1,0 +1,410 @@
+"""The scenes of docs/vectors/calls.json: what happens to one peer, in the order that it happens.
+
+Each scene is written against docs/protocol.md; what the peer does then is the engine's, looked
+through by hand when it changes. ``make_vectors.py`` writes them down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from device_sdk import codec, topics
+from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.effects import (
+    Aborted,
+    Accept,
+    Cancel,
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Effect,
+    Finished,
+    Input,
+    Logout,
+    MessageReceived,
+    Publish,
+    PublishAcked,
+    Ready,
+    Refuse,
+    Send,
+    Subscribe,
+    Subscribed,
+    Tell,
+    Unsubscribe,
+    Watch,
+)
+from device_sdk.engine import Engine
+from device_sdk.events import LocalEvent, PeerLost, PresenceChanged, RemoteEvent
+
+ME, PEER = "me", "kitchen.1"
+MINE, THEIRS, FORMER, NEWER = b"epoch-me", b"epochyou", b"former-e", b"newer-ep"
+CALL, SECOND = (topics.call_id_from_bytes(bytes((n,)) * 16) for n in (1, 2))
+GROUP = bytes(range(16))
+CONTENT, RESPONSE = codec.encode_body("somebody is here"), codec.encode_body("hello")
+
+
+def means(topic: str, payload: bytes) -> dict[str, Any] | None:
+    """A cell in words, for people; None for a cleared one."""
+    if not payload:
+        return None
+    parsed = topics.parse("sig", topic)
+    cell: Cell
+    if isinstance(parsed, topics.PresenceTopic):
+        cell = codec.decode_presence(payload)
+        said: dict[str, Any] = {"presence": "online" if cell.online else "offline"}
+    elif parsed is not None and parsed.kind == "invite":
+        cell = codec.decode_invite(payload)
+        said = {"invite": cell.state.name.lower(), "seq": cell.seq}
+        said |= {
+            k: v
+            for k in ("ttl", "channel", "reason", "time")
+            if (v := getattr(cell, k)) is not None
+        }
+        said |= {k: v.hex() for k in ("content", "group") if (v := getattr(cell, k)) is not None}
+    else:
+        cell = codec.decode_answer(payload)
+        said = {"answer": cell.state.name.lower(), "seq": cell.seq}
+        said |= {"reason": cell.reason} if cell.reason is not None else {}
+        said |= {"response": cell.response.hex()} if cell.response is not None else {}
+        said |= {"ask": True} if cell.ask else {}
+    return said | {"epoch": cell.epoch.hex()}
+
+
+def _event(event: object) -> dict[str, Any]:
+    if isinstance(event, PresenceChanged):
+        return {"event": event.name.value, "peer": event.peer, "online": event.online}
+    assert isinstance(event, LocalEvent | RemoteEvent | PeerLost)  # noqa: S101 - all that are left
+    call = event.call
+    out = {"event": event.name.value, "peer": call.key[0], "call_id": call.call_id}
+    out |= {"state": call.state.name, "error": call.error.name}
+    reason = event.reason if isinstance(event, PeerLost) else call.reason
+    return out | ({"reason": reason.value} if reason else {})
+
+
+class Player:
+    """One engine and its clock, fed with a scene's inputs in their written form."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(ME, MINE)
+        self.now = 0.0
+        self._tokens: list[int] = []
+
+    def play(self, at: float, what: dict[str, Any]) -> list[dict[str, Any]]:
+        """Let time pass to ``at``, then ``what`` happen; all that the peer does meanwhile."""
+        out: list[dict[str, Any]] = []
+        while (due := self.engine.deadline()) is not None and due <= at:
+            out += self._feed(DeadlineReached(), max(due, self.now))
+        self.now = at
+        for given in self._inputs(what):
+            out += self._feed(given, at)
+        return out
+
+    def _inputs(self, what: dict[str, Any]) -> list[Input]:
+        ((kind, detail),) = what.items()
+        body = {
+            k: bytes.fromhex(v) for k, v in detail.items() if k in ("content", "response", "group")
+        }
+        match kind:
+            case "time":
+                return []
+            case "connected":
+                return [Connected()]
+            case "disconnected":
+                self._tokens.clear()
+                return [Disconnected()]
+            case "subscribed":
+                return [Subscribed(tuple(detail["filters"]))]
+            case "message":
+                payload = bytes.fromhex(detail["payload"])
+                return [MessageReceived(detail["topic"], payload, detail["retained"])]
+            case "acked":
+                tokens, self._tokens = self._tokens, []
+                return [PublishAcked(token) for token in tokens]
+            case "send":
+                return [Send(**(detail | body))]
+            case "cancel":
+                return [Cancel(**detail)]
+            case "accept":
+                return [Accept(**(detail | body))]
+            case "refuse":
+                return [Refuse(**(detail | body))]
+            case "watch":
+                return [Watch(**detail)]
+            case "logout":
+                return [Logout()]
+        raise ValueError(kind)
+
+    def _feed(self, what: Input, now: float) -> list[dict[str, Any]]:
+        self.engine.handle(what, now)
+        return [
+            {"at": now} | said for effect in self.engine.effects() if (said := self._said(effect))
+        ]
+
+    def _said(self, effect: Effect) -> dict[str, Any] | None:
+        match effect:
+            case Publish(topic, payload, token):
+                self._tokens += [token] if token is not None else []
+                return {"publish": topic, "payload": payload.hex(), "means": means(topic, payload)}
+            case Subscribe(filters):
+                return {"subscribe": list(filters)}
+            case Unsubscribe(filters):
+                return {"unsubscribe": list(filters)}
+            case Tell(event):
+                return {"tell": _event(event)}
+            case Ready() | Aborted() | Finished():
+                return {"note": type(effect).__name__.lower()}
+        return None  # what is only for the log
+
+
+class Scene:
+    """Writes down what happens, and with it what the peer does."""
+
+    def __init__(self, name: str, rules: str, *, connected: bool = True) -> None:
+        self.name, self.rules = name, rules
+        self.steps: list[dict[str, Any]] = []
+        self._player = Player()
+        self._at = 0.0
+        if connected:
+            self.does("connected").hears_own_presence()
+
+    def does(self, kind: str, **detail: Any) -> Scene:
+        """Something happens now."""
+        what = {kind: {k: v.hex() if isinstance(v, bytes) else v for k, v in detail.items()}}
+        self.steps.append({"at": self._at, "do": what, "out": self._player.play(self._at, what)})
+        return self
+
+    def at(self, seconds: float) -> Scene:
+        """Time passes; what it makes the peer do is written down."""
+        self._at = seconds
+        return self.does("time")
+
+    def hears(
+        self,
+        cell: Cell | None,
+        *,
+        kind: topics.Kind = "invite",
+        call: str = CALL,
+        retained: bool = False,
+        mine: bool = False,
+    ) -> Scene:
+        """A cell comes in, of the peer's or (``mine``) of a former life of this one."""
+        if isinstance(cell, Presence):
+            topic = topics.presence("sig", ME if mine else PEER)
+        else:
+            kind = kind if cell is None else "invite" if isinstance(cell, Invite) else "answer"
+            owner, writer = (PEER, ME) if mine else (ME, PEER)
+            topic = topics.cell("sig", kind, owner, writer, call)
+        payload = b"" if cell is None else codec.encode(cell)
+        return self.does("message", topic=topic, payload=payload, retained=retained)
+
+    def hears_own_presence(self) -> Scene:
+        """The echo that settles a first connection."""
+        return self.hears(Presence(True, MINE), mine=True)
+
+    def sends(self, call: str = CALL, **more: Any) -> Scene:
+        """The app calls."""
+        return self.does("send", call_id=call, callee=PEER, **more)
+
+
+RINGING = Invite(InviteState.RINGING, THEIRS, 1, ttl=60_000, content=CONTENT)
+ACCEPTED = Invite(InviteState.ACCEPTED, THEIRS, 2)
+
+
+def _ended(reason: int) -> Invite:
+    return Invite(InviteState.ENDED, THEIRS, 2, content=CONTENT, reason=reason)
+
+
+def _answer(state: str, **more: Any) -> Answer:
+    return replace(Answer(AnswerState[state], THEIRS, 1), **more)
+
+
+RECEIVED, SEEN = _answer("RECEIVED"), _answer("SEEN")
+SAYS_YES = _answer("ACCEPTED", response=RESPONSE)
+REFUSED, LOST = _answer("REFUSED", reason=2), _answer("FAILED", reason=4)
+CANCEL, LOGOUT = {"callee": PEER, "call_id": CALL}, {"caller": PEER, "call_id": CALL}
+ONLINE, OFFLINE = Presence(True, THEIRS), Presence(False, THEIRS)
+
+
+def _rings(name: str, rules: str) -> Scene:
+    return Scene(name, rules).hears(RINGING)
+
+
+def _calls(name: str, rules: str) -> Scene:
+    return Scene(name, rules).sends(content=CONTENT).hears(RECEIVED)
+
+
+def scenes() -> list[Scene]:
+    """Every scene, caller's first."""
+    inbox = list(topics.inbox("sig", ME))
+    presence = [topics.presence("sig", PEER)]
+    answer, here = LOGOUT, {"caller": PEER, "call_id": CALL}
+    group = Scene("caller: a ring group, one winner", "Caller 3").sends(group=GROUP)
+    group.does("send", call_id=SECOND, callee="hall", group=GROUP).hears(SAYS_YES).does("acked")
+    return [
+        Scene("connecting for the first time", "Connecting 1, 2").does("subscribed", filters=inbox),
+        Scene("connecting, no echo comes", "Connecting 2", connected=False).does("connected").at(2),
+        _calls("reconnecting says everything again", "Connecting 3")
+        .hears(RINGING, call=SECOND)
+        .does("disconnected")
+        .at(5)
+        .does("connected"),
+        # the caller
+        _calls("caller: accepted", "Caller 1, 2, 3, 5").hears(SAYS_YES).hears(SEEN).does("acked"),
+        _calls("caller: refused", "Caller 3, 5").hears(REFUSED).does("acked"),
+        _calls("caller: failed by the callee", "Caller 3").hears(_answer("FAILED", reason=5)),
+        _calls("caller: cancel", "Caller 3, 5, 9")
+        .does("cancel", **CANCEL)
+        .does("acked")
+        .hears(SEEN),
+        _calls("caller: cancel without a link", "Caller 9")
+        .does("disconnected")
+        .does("cancel", **CANCEL)
+        .at(3)
+        .does("connected"),
+        _calls("caller: accept crosses cancel", "Caller 3")
+        .does("cancel", **CANCEL)
+        .hears(SAYS_YES)
+        .does("acked")
+        .hears(SEEN),
+        _calls("caller: nobody acts", "Caller 3").at(60),
+        Scene("caller: nobody there", "Caller 3, 4")
+        .sends()
+        .does("subscribed", filters=presence)
+        .at(30)
+        .at(600)
+        .hears(ONLINE)
+        .hears(SEEN),
+        Scene("caller: there but silent", "Caller 3, 4")
+        .sends()
+        .does("subscribed", filters=presence)
+        .hears(ONLINE, retained=True)
+        .at(30),
+        Scene("caller: no link when the time is over", "Caller 3")
+        .sends()
+        .hears(OFFLINE)
+        .does("disconnected")
+        .at(30),
+        _calls("caller: a decision is said until it is seen", "Caller 4")
+        .hears(SAYS_YES)
+        .at(31)
+        .hears(SEEN),
+        _calls("caller: a decision waits for a callee that is away", "Caller 4")
+        .hears(OFFLINE)
+        .does("cancel", **CANCEL)
+        .at(100)
+        .hears(Presence(True, NEWER))
+        .at(103),
+        _calls("caller: asked whether it still rings", "Caller 6")
+        .at(10)
+        .hears(_answer("RECEIVED", ask=True)),
+        _calls("caller: the peer is lost after accept", "Caller 5").hears(SAYS_YES).hears(LOST),
+        Scene("caller: answers to an unknown call", "Caller 6")
+        .hears(RECEIVED)
+        .hears(SEEN, call=SECOND)
+        .does("acked"),
+        _calls("caller: a late answer to what was cleared", "Caller 6")
+        .hears(REFUSED)
+        .does("acked")
+        .at(60)
+        .hears(RECEIVED),
+        Scene("caller: restarted while it rang", "Caller 7", connected=False)
+        .does("connected")
+        .hears(Invite(InviteState.RINGING, FORMER, 4, ttl=9000), mine=True, retained=True)
+        .hears_own_presence()
+        .hears(SEEN),
+        group,
+        _calls("caller: logs out", "Logging out").does("logout").does("acked"),
+        # the callee
+        _rings("callee: accept", "Callee 1, 3, 7")
+        .does("accept", response=RESPONSE, **here)
+        .hears(ACCEPTED)
+        .hears(None)
+        .does("acked"),
+        _rings("callee: refuse", "Callee 4, 7")
+        .does("refuse", reason=3, **here)
+        .hears(None)
+        .does("acked"),
+        _rings("callee: canceled", "Callee 5, 7").hears(_ended(1)).hears(None),
+        _rings("callee: answered elsewhere", "Callee 5").hears(_ended(2)),
+        _rings("callee: the caller lets it expire", "Callee 5").at(60).hears(_ended(3)),
+        _rings("callee: the caller restarted", "Callee 5").hears(_ended(6)),
+        _rings("callee: expires by itself", "Callee 6").at(62),
+        _rings("callee: accept crosses cancel", "Callee 3").does("accept", **here).hears(_ended(1)),
+        _rings("callee: accept is not heard", "Callee 3").does("accept", **here).at(5),
+        _rings("callee: the invite is cleared", "Callee 5").hears(None).does("acked"),
+        _rings("callee: duplicates", "Callee 2").hears(RINGING).at(1).hears(RINGING),
+        Scene("callee: missed while away", "Callee 5")
+        .hears(_ended(1), retained=True)
+        .hears(_ended(1))
+        .hears(None)
+        .does("acked"),
+        Scene("callee: answered elsewhere while away", "Callee 5").hears(_ended(2), retained=True),
+        Scene("callee: a retained invite of a live caller", "Callee 1")
+        .hears(RINGING, retained=True)
+        .hears(replace(RINGING, seq=2, ttl=50_000)),
+        Scene("callee: a retained invite of a dead caller", "Callee 1")
+        .hears(RINGING, retained=True)
+        .hears(OFFLINE, retained=True)
+        .at(70)
+        .hears(Presence(True, NEWER))
+        .hears(_ended(6)),
+        _rings("callee: reconnects while it rings", "Callee 2")
+        .does("disconnected")
+        .at(5)
+        .does("connected")
+        .hears(RINGING, retained=True)
+        .hears(replace(RINGING, ttl=55_000))
+        .at(62),
+        _rings("callee: the caller goes offline", "Callee 6").hears(OFFLINE).at(10),
+        _rings("callee: the caller logs in anew", "Callee 6").hears(Presence(True, NEWER)),
+        _rings("callee: another epoch of the caller, retained", "Callee 6")
+        .hears(Presence(True, NEWER), retained=True)
+        .at(10),
+        Scene("callee: accepted that nobody waits for", "Callee 5").hears(ACCEPTED, retained=True),
+        Scene("callee: restarted while it rang", "Callee 8", connected=False)
+        .does("connected")
+        .hears(_answer("RECEIVED", epoch=FORMER, seq=3), mine=True, retained=True)
+        .hears_own_presence()
+        .hears(RINGING, retained=True)
+        .hears(RINGING),
+        Scene("callee: restarted after a refusal", "Callee 8", connected=False)
+        .does("connected")
+        .hears(_answer("REFUSED", epoch=FORMER, seq=3, reason=2), mine=True, retained=True)
+        .hears_own_presence()
+        .hears(RINGING, retained=True)
+        .hears(None)
+        .does("acked"),
+        _rings("callee: a late copy cannot ring", "Callee 7")
+        .does("refuse", **answer)
+        .hears(None)
+        .does("acked")
+        .at(60)
+        .hears(RINGING, retained=True)
+        .hears(None),
+        _rings("callee: logs out while it rings", "Logging out").does("logout").does("acked"),
+        _rings("callee: logs out after accept", "Logging out")
+        .does("accept", **here)
+        .does("logout"),
+        # presence and newer logins
+        Scene("watching a peer", "Connecting 4")
+        .does("watch", peer=PEER)
+        .hears(ONLINE, retained=True)
+        .hears(OFFLINE)
+        .hears(Presence(True, NEWER)),
+        _calls("newer login: online", "Newer logins 3").hears(Presence(True, NEWER), mine=True),
+        Scene("newer login: a late will of a former life", "Newer logins 2", connected=False)
+        .does("connected")
+        .hears(Presence(True, FORMER), mine=True, retained=True)
+        .hears_own_presence()
+        .hears(Presence(False, FORMER), mine=True),
+        Scene("newer login: taken over in turn", "Newer logins 4")
+        .does("disconnected")
+        .at(1)
+        .does("connected")
+        .hears(Presence(False, NEWER), mine=True)
+        .does("disconnected")
+        .at(2)
+        .does("connected")
+        .hears(Presence(False, NEWER), mine=True, retained=True),
+    ]
