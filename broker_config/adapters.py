@@ -52,6 +52,11 @@ class SignalingStreamWriter(StreamWriterAdapter):
         if transport.get_write_buffer_size() or self.get_ssl_info() is not None:
             asyncio.get_running_loop().call_later(LINGER, transport.abort)
 
+    def abandon(self) -> None:
+        """Drop the connection, whatever is still to be sent."""
+        self.is_closed = True
+        self._writer.transport.abort()
+
 
 class SignalingWebSocketsReader(WebSocketsReader):
     """Reads one WebSocket message."""
@@ -119,6 +124,14 @@ class SignalingWebSocketsWriter(WebSocketsWriter):
             async with asyncio.timeout(LINGER):
                 await self.drain()
                 await self._protocol.close()
+        self._protocol.transport.abort()
+
+    def abandon(self) -> None:
+        """Drop the connection, whatever is still to be sent."""
+        self.is_closed = True
+        for task in (self._sender, self._closer):
+            if task is not None:
+                task.cancel()
         self._protocol.transport.abort()
 
     async def close(self) -> None:

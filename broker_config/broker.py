@@ -405,7 +405,8 @@ class SignalingBroker(KeepingBroker):
         self.stopping = True
         for server in self._servers.values():
             server.instance.close()
-        for handler in list(self._tasks):
+        handlers = list(self._tasks)
+        for handler in handlers:
             handler.end("shutdown")
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks.values()), timeout=LINGER)
@@ -413,6 +414,10 @@ class SignalingBroker(KeepingBroker):
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        for handler in handlers:
+            if handler.writer is not None:
+                handler.writer.abandon()  # what a client has not read by now it will not read
+        await asyncio.sleep(0)  # lets the event loop close the sockets
         for server in self._servers.values():
             await server.instance.wait_closed()
         self._servers.clear()

@@ -56,7 +56,7 @@ class Running:
     async def _start(self) -> None:
         store = Store(self._path) if self._path is not None else None
         self.broker = SignalingBroker(self._config, limits=self._limits, store=store)
-        for name, value in self._attributes.items():
+        for name, value in self._attributes.items():  # clock, will_grace
             setattr(self.broker, name, value)
         await self.broker.start()
 
