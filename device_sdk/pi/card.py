@@ -140,7 +140,7 @@ def _is_ours(boot: Path, name: str) -> bool:
     if path.stat().st_size > 1 << 20:
         return False
     text = path.read_bytes().decode("utf-8", "replace")
-    return MARK in text or all(_TEMPLATE_LINES.match(line) for line in text.splitlines())
+    return MARK in text.lower() or all(_TEMPLATE_LINES.match(line) for line in text.splitlines())
 
 
 def _read(path: Path) -> bytes | None:

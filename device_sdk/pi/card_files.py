@@ -107,7 +107,10 @@ def _cloud_init(card: Card, _cmdline: str) -> dict[str, str]:
         "manage_etc_hosts": True,
         "runcmd": [["sh", f"{HERE}/install.sh"]],
     }
-    wired = {"match": {"name": "e*"}, "dhcp4": True, "dhcp6": True, "optional": True}
+    wired: dict[str, object] = {"match": {"name": "e*"}, "dhcp4": True, "dhcp6": True}
+    if card.wifi is not None:
+        # With WiFi nobody shall wait for a cable; without, it is all there is to wait for.
+        wired["optional"] = True
     network: dict[str, object] = {"version": 2, "ethernets": {"wired": wired}}
     if card.wifi is not None:
         network["wifis"] = {

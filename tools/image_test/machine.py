@@ -6,6 +6,7 @@ The virt machine has a PL061: a GPIO chip with eight lines and interrupts. QEMU'
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -28,6 +29,7 @@ class Machine:
     def __init__(self, system: System, root: Path, boot: Path, work: Path, log: Path) -> None:
         self.log = log
         self._socket_path = work / "qtest.sock"
+        self._qmp_path = work / "qmp.sock"
         self._socket_path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self._socket_path))
@@ -47,7 +49,9 @@ class Machine:
                 "-device", "virtio-blk-pci,drive=boot",
                 "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
                 "-device", "virtio-rng-pci",
-                "-serial", f"file:{log}", "-qtest", f"unix:{self._socket_path}", "-qtest-log", "none",
+                "-serial", f"file:{log}",
+                "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
+                "-qtest", f"unix:{self._socket_path}", "-qtest-log", "none",
             ],
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -101,18 +105,21 @@ class Machine:
         self._socket_path.unlink(missing_ok=True)
 
     def _find_gpio(self) -> str:
-        # QEMU numbers the board's devices as it makes them; the one whose input moves the chip's
-        # data register is the one we look for. Line 7 is left alone by the test.
-        for index in range(24):
-            path = f"/machine/unattached/device[{index}]"
-            try:
-                self._command(f"set_irq_in {path} unnamed-gpio-in 7 1")
-            except QtestError:
-                continue
-            found = self._read(PL061_BASE + (4 << 7)) & 0x80
-            self._command(f"set_irq_in {path} unnamed-gpio-in 7 0")
-            if found:
-                return path
+        # QEMU numbers the board's devices as it makes them, so the PL061 is looked up by its type.
+        with socket.socket(socket.AF_UNIX) as qmp:
+            qmp.settimeout(30)
+            qmp.connect(str(self._qmp_path))
+            answers = qmp.makefile("r")
+            answers.readline()  # the greeting
+            for command in (
+                {"execute": "qmp_capabilities"},
+                {"execute": "qom-list", "arguments": {"path": "/machine/unattached"}},
+            ):
+                qmp.sendall(json.dumps(command).encode())
+                answer = json.loads(answers.readline())
+        for child in answer["return"]:
+            if child["type"] == "child<pl061>":
+                return f"/machine/unattached/{child['name']}"
         raise QtestError("no PL061 found on this machine")
 
     def _read(self, address: int) -> int:

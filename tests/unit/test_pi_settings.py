@@ -1,0 +1,213 @@
+"""The TOML files: what they mean, and that each complaint names file, line, key, expectation."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from device_sdk.pi.doorbell import Outcome, WhileRinging
+from device_sdk.pi.doorbell_settings import Strategy, read_doorbell
+from device_sdk.pi.panel import CallEnd, PanelButton, WhenQuiet
+from device_sdk.pi.panel_settings import read_panel
+from device_sdk.pi.settings import Level, OutputPin, Pull
+from device_sdk.pi.toml_reader import SettingsError
+
+ACCOUNT = '[account]\npeer = "front-door"\nbroker = "mqtt://broker.local"\n'
+BUTTON = '[[button]]\npin = 17\nrings = ["kitchen"]\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "bell.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_shortest_doorbell(write):
+    settings = read_doorbell(write(ACCOUNT + BUTTON))
+    (button,) = settings.buttons
+    assert (button.name, button.peers, button.ring_time) == ("door", ("kitchen",), 60.0)
+    assert (button.input.pull, button.input.active) == (Pull.UP, Level.LOW)
+    assert button.input.bounce_time == 0.03
+    assert settings.chime.after == 1.5
+    assert settings.account.password() is None
+
+
+def test_a_full_doorbell(write, tmp_path):
+    (tmp_path / "secret").write_text("swordfish\n")
+    settings = read_doorbell(
+        write(
+            """
+[account]
+peer = "front-door"
+broker = "mqtts://broker.local:8883"
+secret_file = "secret"
+ca_file = "ca.pem"
+keepalive = 30
+
+[groups]
+upstairs = ["office", "attic"]
+
+[[button]]
+name = "gate"
+pin = 5
+pull = "down"
+bounce_time = 0.05
+rings = ["kitchen", "group:upstairs", "kitchen"]
+strategy = "sequential"
+content = {what = "gate", camera = 2}
+ring_time = 30
+while_ringing = "extend"
+
+[[button]]
+name = "door"
+pin = 6
+pull = "none"
+active = "high"
+rings = "kitchen"
+
+[light]
+pin = 27
+active = "low"
+idle = true
+
+[chime]
+pin = 22
+command = ["aplay", "ding.wav"]
+after = 2
+
+[on.refused]
+webhook = "http://house.local/refused"
+"""
+        )
+    )
+    gate, door = settings.buttons
+    assert gate.peers == ("kitchen", "office", "attic")
+    assert (gate.strategy, gate.while_ringing) == (Strategy.SEQUENTIAL, WhileRinging.EXTEND)
+    assert gate.content == {"what": "gate", "camera": 2}
+    assert (gate.input.active, door.input.active) == (Level.HIGH, Level.HIGH)
+    assert settings.light == OutputPin(27, Level.LOW)
+    assert settings.idle_light
+    assert settings.chime.action.command == ("aplay", "ding.wav")
+    assert settings.on[Outcome.REFUSED].webhook == "http://house.local/refused"
+    assert settings.account.password() == "swordfish"
+    assert settings.account.ca_file == tmp_path / "ca.pem"
+    assert "swordfish" not in repr(settings)
+
+
+def test_a_full_panel(write):
+    settings = read_panel(
+        write(
+            """
+[account]
+peer = "kitchen"
+broker = "mqtt://broker.local"
+[answer]
+pin = 5
+response = "coming"
+[refuse]
+pin = 6
+[ringer]
+pin = 22
+command = ["aplay", "bell.wav"]
+[missed]
+pin = 23
+[do_not_disturb]
+hours = ["22:00-07:00", "sat-sun 13:00-15:00"]
+action = "silent"
+[on.accepted]
+command = ["open-door"]
+[on.answered_elsewhere]
+command = ["true"]
+"""
+        )
+    )
+    assert set(settings.buttons) == set(PanelButton)
+    assert settings.response == "coming"
+    assert len(settings.quiet) == 2
+    assert settings.when_quiet is WhenQuiet.SILENT
+    assert settings.on[CallEnd.ACCEPTED].command == ("open-door",)
+    assert CallEnd.ANSWERED_ELSEWHERE in settings.on
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (ACCOUNT + BUTTON + "pim = 3\n", 7, "button.pim: unknown key; known here: .*pin"),
+        (ACCOUNT + BUTTON.replace("17", '"17"'), 5, "button.pin: expected a whole number.*text"),
+        (ACCOUNT + BUTTON.replace("17", "true"), 5, "button.pin: expected a whole number.*true"),
+        (ACCOUNT + BUTTON.replace("17", "-1"), 5, "button.pin: expected a whole number"),
+        (ACCOUNT + "[[button]]\nrings = ['kitchen']\n", 4, "button.pin: missing"),
+        (ACCOUNT + BUTTON + 'pull = "sideways"\n', 7, '"up" or "down" or "none"'),
+        (ACCOUNT + BUTTON + "bounce_time = 30\n", 7, "bounce_time: expected seconds"),
+        (ACCOUNT + BUTTON + 'while_ringing = "stop"\n', 7, '"ignore" or "extend" or "re-ring"'),
+        (ACCOUNT + BUTTON + 'rings = "x"\n', 7, "not TOML"),
+        (ACCOUNT + "[[button]]\npin = 1\nrings = ['group:up']\n", 6, 'no group "up"'),
+        (ACCOUNT + "[[button]]\npin = 1\nrings = ['']\n", 6, "rings"),
+        (ACCOUNT + BUTTON + BUTTON + "name = 'door'\n", 4, "two buttons are named"),
+        (ACCOUNT + BUTTON + "[[button]]\nname='b'\npin = 5\nrings='k'\nx=1\n", 11, "button.x"),
+        (ACCOUNT + BUTTON + '[light]\npin = 4\n\n\ncolour = "red"\n', 11, "light.colour: unknown"),
+        (ACCOUNT + BUTTON + "[lights]\npin = 4\n", 7, "lights: unknown key"),
+        (ACCOUNT + BUTTON + "[on.accepted]\ncommand = 3\n", 8, "on.accepted.command"),
+        (ACCOUNT + BUTTON + "[on.answered]\ncommand = 'a'\n", 7, "answered: unknown key"),
+        (ACCOUNT + BUTTON + "[chime]\nwebhook = 'ftp://x'\n", 8, "chime.webhook"),
+        (ACCOUNT.replace("mqtt:", "http:") + BUTTON, 3, "account.broker: expected a broker"),
+        (ACCOUNT.replace("front-door", "a" * 65) + BUTTON, 2, "account.peer"),
+        (BUTTON, 1, "account.peer: missing"),
+        (ACCOUNT, 1, "button: missing"),
+        ("[account\n", 1, "not TOML"),
+    ],
+)
+def test_a_complaint_names_file_line_key_and_expectation(write, text, line, says):
+    path = write(text)
+    with pytest.raises(SettingsError) as caught:
+        read_doorbell(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: "), message
+    assert re.search(says, message), message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("[answer]\npin = 5\n[refuse]\npin = 6\nresponse = 'no'\n", 8, "refuse.response: unknown"),
+        (
+            "[do_not_disturb]\nhours = ['25:00-26:00']\n",
+            5,
+            "do_not_disturb.hours: .*no time of day",
+        ),
+        ("[do_not_disturb]\naction = 'shout'\n", 5, '"refuse" or "silent"'),
+        ("[on.accepted]\ncommand = ['a']\nshell = true\n", 6, "on.accepted.shell: unknown key"),
+    ],
+)
+def test_a_panels_complaints(write, text, line, says):
+    path = write(ACCOUNT + text)
+    with pytest.raises(SettingsError) as caught:
+        read_panel(path)
+    assert str(caught.value).startswith(f"{path}:{line}: "), str(caught.value)
+    assert re.search(says, str(caught.value)), str(caught.value)
+
+
+def test_one_pin_for_two_things_is_refused_with_both(write):
+    with pytest.raises(SettingsError, match=r"pin 17 is used twice: by button door and by light"):
+        read_doorbell(write(ACCOUNT + BUTTON + "[light]\npin = 17\n"))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SettingsError, match="no such file"):
+        read_doorbell(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"), [(None, "cannot be read"), (b"", "is empty"), (b"\xff", "UTF-8")]
+)
+def test_a_secret_that_cannot_be_used(write, tmp_path, secret, says):
+    if secret is not None:
+        (tmp_path / "secret").write_bytes(secret)
+    account = read_doorbell(write(ACCOUNT + 'secret_file = "secret"\n' + BUTTON)).account
+    with pytest.raises(SettingsError, match=says):
+        account.password()
