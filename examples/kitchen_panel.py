@@ -1,0 +1,46 @@
+"""A kitchen panel: rings when somebody is at the door; type a to accept, r to refuse."""
+
+import os
+import sys
+
+from device_sdk import CallEventListener, SignalingClient
+
+BROKER = os.environ.get("BELLWIRE_BROKER", "mqtt://127.0.0.1:1883")
+
+
+class Panel(CallEventListener):
+    ringing = None
+
+    def on_remote_invitation_received(self, invitation):
+        self.ringing = invitation
+        print(f"♪ {invitation.caller_id}: {invitation.content} - a)ccept or r)efuse?", flush=True)
+
+    def on_remote_invitation_accepted(self, invitation):
+        print(f"talking to {invitation.caller_id}", flush=True)
+
+    def on_remote_invitation_canceled(self, invitation):
+        print(f"{invitation.caller_id} went away", flush=True)
+
+    def on_remote_invitation_failure(self, invitation, error):
+        print(f"no call with {invitation.caller_id}: {error.name.lower()}", flush=True)
+
+    def on_missed_call(self, missed):
+        print(f"missed: {missed.caller_id}", flush=True)
+
+
+def main():
+    client, panel = SignalingClient("kitchen", BROKER), Panel()
+    client.call_manager.add_event_listener(panel)
+    with client:
+        for line in sys.stdin:
+            invitation, panel.ringing = panel.ringing, None
+            if invitation is None or invitation.ended:
+                print("nobody rings", flush=True)
+            elif line.startswith("a"):
+                client.call_manager.accept_remote_invitation(invitation, "come in")
+            else:
+                client.call_manager.refuse_remote_invitation(invitation, "not now")
+
+
+if __name__ == "__main__":
+    main()
