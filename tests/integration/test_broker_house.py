@@ -1,0 +1,329 @@
+"""``bellwire-broker`` as its user meets it: init, device, run over TLS, reload, status, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect as ws_connect
+
+from broker_config import cli, house, pki
+from tests.bench.broker_wire import connect
+from tests.broker_support.killing import free_port
+from tests.broker_support.raw import Raw
+
+Keep = Callable[[Raw], Raw]
+RING = f"sig/v1/kitchen/invite/front-door/{'A' * 22}"
+
+
+class Served:
+    """``bellwire-broker run DIR`` in a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notified.bind(str(directory / "notify"))
+        self.notified.settimeout(10)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "broker_config.cli", "run", str(directory)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
+        )
+        assert self.process.stdout
+        self.ports: dict[str, int] = {}
+        for _ in range(3):
+            line = self.process.stdout.readline()
+            assert line.startswith("listening on 127.0.0.1:"), self.process.stderr
+            port, _, name = line.removeprefix("listening on 127.0.0.1:").partition(" ")
+            self.ports[name.strip("()\n")] = int(port)
+        self.wait_for("READY=1")
+
+    def wait_for(self, state: str) -> None:
+        while self.notified.recv(200).decode() != state:
+            pass
+
+    def stop(self) -> str:
+        """End it; gives what it logged."""
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=10)
+        self.notified.close()
+        assert self.process.returncode == 0, log
+        return log
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[Served]:
+    served = Served(directory)
+    try:
+        yield served
+    finally:
+        served.stop()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A house set up by ``init``, on free ports."""
+    place = tmp_path / "house"
+    assert cli.main(["init", str(place), "--name", "door.example"]) == 0
+    settings = place / "broker.toml"
+    text = settings.read_text()
+    for old, new in (
+        ('mqtts = ":8883"', 'mqtts = "127.0.0.1:0"'),
+        ('wss = "" ', 'wss = "127.0.0.1:0" '),
+        ("127.0.0.1:1883", "127.0.0.1:0"),
+        ("127.0.0.1:9883", f"127.0.0.1:{free_port()}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    settings.write_text(text)
+    return place
+
+
+@pytest.fixture
+def clients() -> Iterator[Keep]:
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+def trust(directory: Path, name: str | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(directory / "tls" / "ca.crt"))
+    if name:
+        files = directory / "tls" / "devices"
+        context.load_cert_chain(files / f"{name}.crt", files / f"{name}.key")
+    return context
+
+
+def let_in(port: int, tls: ssl.SSLContext, name: str) -> bool:
+    """Whether the handshake and CONNECT succeed; TLS 1.3 tells of a bad certificate only later."""
+    try:
+        with Raw(port, tls=tls) as client:
+            return client.connect(name) == 0
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+def secret_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a ``device`` command and read the secret it prints."""
+    assert cli.main(["device", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("secret:")]
+    return line.split()[1]
+
+
+def test_a_house_over_tls_with_passwords_and_certificates(
+    directory: Path, clients: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--dir", str(directory))
+    secret = secret_of(capsys, "add", "front-door", "--may-call", "kitchen", *where)
+    assert cli.main(["device", "add", "kitchen", "--certificate", *where]) == 0
+    with serving(directory) as served:
+        port = served.ports["mqtts"]
+        kitchen = clients(Raw(port, tls=trust(directory, "kitchen")))
+        assert kitchen.connect("kitchen") == 0
+        assert kitchen.subscribe("sig/v1/kitchen/invite/+/+") == [1]
+        door = clients(Raw(port, tls=trust(directory), name="door.example"))
+        assert door.connect("front-door", user="front-door", password=secret) == 0
+        door.publish(RING, b"ring", retain=True)
+        assert kitchen.message().data == b"ring"
+
+        # A certificate opens its own device's door and no other's.
+        liar = clients(Raw(port, tls=trust(directory, "kitchen")))
+        assert liar.connect("front-door", user="front-door", password=secret) == 5
+        liar = clients(Raw(port, tls=trust(directory, "kitchen")))
+        assert liar.connect("front-door") == 2
+        # Of another CA, the handshake fails.
+        other = directory.parent / "other"
+        house.init(other)
+        house.add(other, "kitchen", certificate=True)
+        foreign = trust(other, "kitchen")
+        foreign.load_verify_locations(directory / "tls" / "ca.crt")
+        assert let_in(port, foreign, "kitchen") is False
+        # Plain MQTT on loopback asks for the same secrets.
+        assert clients(Raw(served.ports["mqtt"])).connect("kitchen", user="kitchen") == 5
+        # And so does MQTT over WebSocket.
+        with ws_connect(
+            f"wss://localhost:{served.ports['wss']}",
+            ssl=trust(directory),
+            subprotocols=["mqtt"],  # type: ignore[list-item] # a Subprotocol is a str
+        ) as websocket:
+            assert websocket.subprotocol == "mqtt"
+            hello = connect("front-door.ws", user="front-door", password=secret)
+            websocket.send(hello[:7])
+            websocket.send(hello[7:])
+            assert websocket.recv() == b"\x20\x02\x00\x00"
+
+        assert cli.main(["status", str(directory)]) == 0
+        assert "retained: 1" in capsys.readouterr().out
+        assert cli.main(["doctor", str(directory)]) == 0
+        # Removed, it is cut at once; the others are not.
+        assert cli.main(["device", "remove", "kitchen", *where]) == 0
+        assert kitchen.closed()
+        again = clients(Raw(port, tls=trust(directory)))
+        assert again.connect("kitchen", user="kitchen", password=secret) == 5
+        door.send(b"\xc0\0")
+        door.expect(0xD0)
+
+
+def test_a_rotated_certificate_replaces_the_old_one(directory: Path, clients: Keep) -> None:
+    house.add(directory, "kitchen", certificate=True)
+    old = trust(directory, "kitchen")
+    with serving(directory) as served:
+        port = served.ports["mqtts"]
+        kitchen = clients(Raw(port, tls=old))
+        assert kitchen.connect("kitchen") == 0
+        assert cli.main(["device", "rotate", "kitchen", "--dir", str(directory)]) == 0
+        assert kitchen.closed()
+        assert clients(Raw(port, tls=old)).connect("kitchen") == 5
+        assert clients(Raw(port, tls=trust(directory, "kitchen"))).connect("kitchen") == 0
+
+
+def test_a_renewed_certificate_is_served_without_a_break(
+    directory: Path, clients: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = secret_of(capsys, "add", "kitchen", "--dir", str(directory))
+    with serving(directory) as served:
+        port = served.ports["mqtts"]
+        kitchen = clients(Raw(port, tls=trust(directory)))
+        assert kitchen.connect("kitchen", user="kitchen", password=secret) == 0
+        before = ssl.get_server_certificate(("127.0.0.1", port))
+        assert cli.main(["renew", str(directory), "--name", "new.example"]) == 0
+        served.wait_for("READY=1")
+        assert ssl.get_server_certificate(("127.0.0.1", port)) != before
+        names = pki.extra_names(directory / "tls" / "server.crt")
+        assert {"door.example", "new.example", "localhost"} <= set(names)
+        clients(Raw(port, tls=trust(directory), name="new.example"))
+        kitchen.send(b"\xc0\0")
+        kitchen.expect(0xD0)
+
+
+def test_what_is_seen_from_outside(
+    directory: Path, clients: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """/metrics, /healthz, JSON logs without secrets, one broker for a directory."""
+    settings = directory / "broker.toml"
+    settings.write_text(settings.read_text().replace('"plain"           #', '"json" #'))
+    secret = secret_of(capsys, "add", "kitchen", "--dir", str(directory))
+    served = Served(directory)
+    try:
+        second = subprocess.run(
+            [sys.executable, "-m", "broker_config.cli", "run", str(directory)],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        assert second.returncode == 2
+        assert f"process {served.process.pid}" in second.stderr
+        port = served.ports["mqtt"]
+        assert clients(Raw(port)).connect("kitchen", user="kitchen", password=secret) == 0
+        assert clients(Raw(port)).connect("kitchen", user="kitchen", password="not it") == 5
+        at = settings.read_text().split('listen = "127.0.0.1:')[1].split('"')[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{at}/metrics", timeout=5) as answer:
+            metrics = answer.read().decode()
+        assert "bellwire_connections 1.0" in metrics
+        assert 'bellwire_refused_total{cause="not authenticated"} 1.0' in metrics
+        with urllib.request.urlopen(f"http://127.0.0.1:{at}/healthz", timeout=5) as answer:
+            assert answer.read() == b"ok\n"
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(f"http://127.0.0.1:{at}/secrets", timeout=5)
+        refusal.value.close()
+        assert refusal.value.code == 404
+    finally:
+        log = served.stop()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any("is not who it says" in line["message"] for line in lines)
+    assert secret not in log
+    assert "not it" not in log
+
+
+def test_a_stuck_loop_is_not_healthy() -> None:
+    from threading import Event
+
+    from broker_config.seeing import Window
+    from tests.broker_support.running import Running
+
+    with Running() as broker:
+        window = Window(broker.broker, "127.0.0.1", 0)
+        release = Event()
+        try:
+            broker.loop.call_soon_threadsafe(release.wait)
+            with pytest.raises(urllib.error.HTTPError) as refusal:
+                urllib.request.urlopen(f"http://127.0.0.1:{window.port}/healthz", timeout=10)
+            assert refusal.value.code == 503
+            assert b"event loop" in refusal.value.read()
+            refusal.value.close()
+        finally:
+            release.set()
+            window.close()
+
+
+def test_doctor_finds_what_is_wrong(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.add(directory, "kitchen")
+    (directory / "devices.json").chmod(0o644)
+    (directory / "data" / "broker.sqlite3.unusable-20260101T000000Z").touch()
+    monkeypatch.setattr(pki, "SERVER_DAYS", 10)
+    house.renew(directory, [])
+    assert cli.main(["doctor", str(directory)]) == 1
+    out = capsys.readouterr().out
+    for wrong in (
+        "'kitchen' has never connected", "chmod 600", "was set aside", "ends in 9 days",
+        "no broker serves",
+    ):  # fmt: skip
+        assert any(line.startswith("WRONG") and wrong in line for line in out.splitlines()), wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "{}/nowhere"], "bellwire-broker init"),
+        (["run", "--host", "192.0.2.1"], "bellwire-broker init DIR"),
+        (["run", "{}", "--port", "1"], "broker.toml"),
+        (["init", "{}"], "is there already"),
+        (["device", "remove", "nobody", "--dir", "{}"], "device list"),
+        (["device", "add", "a\nb", "--dir", "{}"], "NAME"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_with_exit_2(
+    directory: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main([each.format(directory) for each in arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_broken_settings_file_starts_nothing(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "broker.toml").write_text("[listen]\nmqtts = 3\n")
+    assert cli.main(["run", str(directory)]) == 2
+    out = capsys.readouterr()
+    assert "broker.toml:2: listen.mqtts" in out.err
+    assert out.out == ""
+    assert not (directory / house.LOCK).exists()
+
+
+def test_certificates_are_back_dated_and_strict(directory: Path) -> None:
+    """A Raspberry Pi's clock may lag; OpenSSL's strict checks are Python 3.13's default."""
+    import datetime as dt
+
+    start, end = pki.expiry(directory / "tls" / "server.crt")
+    now = dt.datetime.now(dt.UTC)
+    assert start < now - dt.timedelta(hours=23)
+    assert end > now + dt.timedelta(days=800)
+    context = trust(directory)
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+    with serving(directory) as served:
+        Raw(served.ports["mqtts"], tls=context).close()
+    for name in ("ca.key", "server.key"):
+        assert (directory / "tls" / name).stat().st_mode & 0o777 == 0o600
