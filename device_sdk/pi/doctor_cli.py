@@ -3,7 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+_CARD = Path("/boot/firmware/bellwire")
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
+    what = "say the first thing that is wrong between this device and its broker"
+    parser = subparsers.add_parser("doctor", help=what, description=what.capitalize())
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help=f"default: what is in {_CARD}"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="only what is wrong")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from .doctor import Fault, Patient, examine, settings_of
+    from .toml_reader import SettingsError
+
+    path = args.settings or next(
+        (each for name in ("doorbell", "panel") if (each := _CARD / f"{name}.toml").exists()),
+        _CARD / "doorbell.toml",
+    )
+    try:
+        for line in examine(Patient(settings_of(path))):
+            if not args.quiet:
+                print(f"ok    {line}", flush=True)  # noqa: T201 # a command line prints
+    except SettingsError as error:
+        print(f"WRONG {error}", file=sys.stderr)  # noqa: T201 # as above
+        return 2
+    except Fault as fault:
+        print(f"WRONG {fault}", file=sys.stderr)  # noqa: T201 # as above
+        return 1
+    if not args.quiet:
+        print("ok    all is well")  # noqa: T201 # as above
+    return 0

@@ -103,10 +103,6 @@ class DoorbellService:
 
     def _tick(self) -> None:
         now = self._loop.now()
-        if (self.bell.deadline or now + 1) <= now:
-            # A driver that drops edges in a burst must not leave a contact in the wrong state.
-            for name, pin in self._inputs.items():
-                self._do(self.bell.edge(name, pin.active(), now))
         self._do(self.bell.tick(now))
         self._light.set(self.bell.light.level)
         self._chime.set(self.bell.chime.level)

@@ -118,9 +118,6 @@ class PanelService(CallEventListener):
 
     def _tick(self) -> None:
         now = self._loop.now()
-        if (self.panel.deadline or now + 1) <= now:
-            for button, pin in self._inputs.items():
-                self._do(self.panel.edge(button, pin.active(), now))
         self._do(self.panel.tick(now))
         self._light.set(self.panel.light.level)
         self._ringer.set(self.panel.ringer.level)

@@ -33,7 +33,7 @@ CACHE = CLONE / ".cache" / "image"
 BUTTON, LIGHT, CHIME = 5, 2, 1
 BOOT_MEGABYTES = 128
 #: Emulated, without KVM, on two busy cores: a real Pi is several times as fast.
-FIRST_BOOT, SECOND_BOOT = 420.0, 180.0
+FIRST_BOOT, SECOND_BOOT = 900.0, 400.0
 #: A caller without power is given up after one and a half keep-alives and 10 s of grace.
 LOST = 15 * 1.5 + 10 + 5
 

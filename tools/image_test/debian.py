@@ -58,7 +58,7 @@ JOURNAL = "[Journal]\nStorage=volatile\nForwardToConsole=yes\nMaxLevelConsole=in
 # The probe is the test's only eye inside: what the service weighs, told on the serial line.
 PROBE = """\
 [Service]
-Type=oneshot
+Type=simple
 StandardOutput=file:/dev/console
 ExecStart=/bin/sh -c 'until systemctl is-active -q bellwire-doorbell; do sleep 1; done; \\
   sleep 5; pid=$(systemctl show -P MainPID bellwire-doorbell); \\

@@ -1,0 +1,258 @@
+"""The doorbell service on gpiozero's mock pins, with a clock and a broker moved by hand."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import gpiozero
+import pytest
+from gpiozero.pins.mock import MockFactory
+
+from device_sdk.pi.doorbell_service import DoorbellService
+from device_sdk.pi.doorbell_settings import read_doorbell
+from device_sdk.pi.loop import Loop
+from device_sdk.pi.notify import Notifier
+from device_sdk.pi.pins import GpiozeroPins, PinError
+from device_sdk.pi.settings import Factory
+
+BUTTON, LIGHT, CHIME = 17, 27, 22
+TOML = f"""
+[account]
+peer = "front-door"
+broker = "mqtt://broker.local"
+[[button]]
+pin = {BUTTON}
+rings = ["kitchen"]
+ring_time = 20
+[light]
+pin = {LIGHT}
+[chime]
+pin = {CHIME}
+"""
+
+
+class HandLoop(Loop):
+    """The service's loop with time moved by the test."""
+
+    def __init__(self) -> None:
+        super().__init__(Notifier({}), lambda: self.time)
+        self.time = 1000.0
+        self._posted: list[Callable[[], None]] = []
+        self.script: Callable[[], None] = lambda: None
+
+    def post(self, call):
+        self._posted.append(call)
+
+    def run(self, tick, deadline):
+        self._tick, self._deadline = tick, deadline
+        self.advance(0)
+        self.script()
+        return 0
+
+    def advance(self, seconds):
+        end = self.time + seconds
+        for _ in range(10_000):
+            while self._posted:
+                self._posted.pop(0)()
+            self._tick()
+            due = self._deadline()
+            if self._posted:
+                continue
+            if due is None or due > end:
+                self.time = end
+                return
+            self.time = max(self.time, due)
+        pytest.fail("a deadline that never passes")
+
+
+class HandBroker:
+    """In place of link and call manager: notes what is rung, answers when told to."""
+
+    def __init__(self, _account, listener, events, _post):
+        self.listener, self.events = listener, events
+        self.client = SimpleNamespace(call_manager=self)
+        self.sent, self.canceled = [], []
+        self._numbers = itertools.count()
+
+    def start(self):
+        pass
+
+    def stop(self):
+        pass
+
+    def create_local_invitation(self, peer):
+        return SimpleNamespace(call_id=f"c{next(self._numbers)}", callee_id=peer)
+
+    def send_local_invitation(self, invitation, _seconds):
+        self.sent.append(invitation)
+
+    def cancel_local_invitation(self, invitation):
+        self.canceled.append(invitation)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Runs a script inside a doorbell service."""
+    gpiozero.Device.pin_factory = MockFactory()
+    path = tmp_path / "doorbell.toml"
+
+    def run(script, toml=TOML):
+        path.write_text(toml)
+        loop, made = HandLoop(), []
+
+        def make(*args):
+            made.append(HandBroker(*args))
+            return made[0]
+
+        settings = read_doorbell(path)
+        service = DoorbellService(
+            settings, GpiozeroPins(Factory.MOCK, None), loop, Notifier({}), make
+        )
+        loop.script = lambda: script(service, loop, made[0])
+        assert service.run() == 0
+
+    yield run
+    gpiozero.Device.pin_factory = None
+
+
+def bounce(loop: HandLoop, rng: random.Random, *, pressed: bool) -> None:
+    """One change of the contact as a real one makes it; it settles within 20 ms."""
+    pin = gpiozero.Device.pin_factory.pin(BUTTON)
+    to, back = (pin.drive_low, pin.drive_high) if pressed else (pin.drive_high, pin.drive_low)
+    for _ in range(rng.randint(0, 5)):
+        to()
+        loop.advance(rng.uniform(0.0002, 0.002))
+        back()
+        loop.advance(rng.uniform(0.0002, 0.002))
+    to()
+
+
+def press(loop: HandLoop, rng: random.Random) -> None:
+    bounce(loop, rng, pressed=True)
+    loop.advance(rng.uniform(0.05, 0.4))
+    bounce(loop, rng, pressed=False)
+    loop.advance(0.05)
+
+
+def test_a_thousand_presses_ring_exactly_as_often_as_they_should_and_none_is_silent(bench):
+    """Random bounce; some presses while it rings, some without a broker, some unheard."""
+    rng = random.Random(20)
+
+    def script(service, loop, broker):
+        expected = presses_offline = presses_ringing = silent = 0
+        online, underway, heard = True, None, False
+        broker.events.on_link(True)
+        for _ in range(1000):
+            if underway is None and rng.random() < 0.1:
+                online = not online
+                broker.events.on_link(online)
+            chimes = service.bell.chimes
+            press(loop, rng)
+            if not online:
+                presses_offline += 1
+                silent += service.bell.chimes != chimes + 1
+            elif underway is None:
+                expected += 1
+                underway, heard = broker.sent[-1], rng.random() < 0.8
+                if heard:
+                    loop.advance(rng.uniform(0.001, 0.3))
+                    broker.listener.on_local_invitation_received_by_peer(underway)
+                loop.advance(1.6)
+                silent += service.bell.chimes != chimes + (not heard)
+            else:
+                presses_ringing += 1
+                silent += service.bell.chimes != chimes + (not heard)
+            assert len(broker.sent) == expected
+            if underway is not None and rng.random() < 0.5:
+                if rng.random() < 0.5:
+                    broker.listener.on_local_invitation_refused(underway, None)
+                else:
+                    broker.listener.on_local_invitation_accepted(underway, "coming")
+                underway = None
+            loop.advance(rng.uniform(0.1, 2))
+            if underway is not None:
+                # Long rings are given up by the doorbell itself; keep the model in step.
+                number = next(iter(service._ringer._rings), None)
+                if number is None or broker.canceled:
+                    underway = None
+                    broker.canceled.clear()
+        assert silent == 0
+        assert min(expected, presses_offline, presses_ringing) > 100, "all kinds must occur"
+
+    bench(script)
+
+
+def test_the_outputs_follow(bench):
+    rng = random.Random(1)
+    factory = gpiozero.Device.pin_factory
+
+    def script(_service, loop, broker):
+        loop.advance(0.05)
+        assert factory.pin(LIGHT).state, "a short blink: offline"
+        broker.events.on_link(True)
+        loop.advance(3)
+        assert not factory.pin(LIGHT).state
+        press(loop, rng)
+        factory.pin(LIGHT).clear_states()
+        loop.advance(1.0)
+        assert len(factory.pin(LIGHT).states) >= 4, "it blinks while it rings"
+        assert not factory.pin(CHIME).state
+        loop.advance(0.5)
+        assert factory.pin(CHIME).state, "nobody acknowledged"
+        loop.advance(1.1)
+        assert not factory.pin(CHIME).state
+        broker.listener.on_local_invitation_accepted(broker.sent[0], None)
+        loop.advance(2.0)
+        assert factory.pin(LIGHT).state, "steady: accepted"
+
+    bench(script)
+
+
+def test_several_peers_are_rung_at_once_and_the_others_canceled_when_one_accepts(bench):
+    rng = random.Random(2)
+
+    def script(_service, loop, broker):
+        broker.events.on_link(True)
+        press(loop, rng)
+        assert [invitation.callee_id for invitation in broker.sent] == ["kitchen", "office"]
+        broker.listener.on_local_invitation_accepted(broker.sent[1], "coming")
+        loop.advance(0)
+        assert [invitation.callee_id for invitation in broker.canceled] == ["kitchen"]
+        press(loop, rng)
+        assert len(broker.sent) == 4, "the next press rings anew"
+
+    bench(script, TOML.replace('["kitchen"]', '["kitchen", "office"]'))
+
+
+def test_several_peers_are_rung_one_after_the_other(bench):
+    rng = random.Random(3)
+    toml = TOML.replace('["kitchen"]', '["kitchen", "office"]\nstrategy = "sequential"')
+
+    def script(_service, loop, broker):
+        broker.events.on_link(True)
+        press(loop, rng)
+        assert [invitation.callee_id for invitation in broker.sent] == ["kitchen"]
+        broker.listener.on_local_invitation_refused(broker.sent[0], None)
+        loop.advance(0)
+        assert [invitation.callee_id for invitation in broker.sent] == ["kitchen", "office"]
+        broker.listener.on_local_invitation_accepted(broker.sent[1], "coming")
+        loop.advance(0.1)
+        press(loop, rng)
+        assert len(broker.sent) == 3
+
+    bench(script, toml)
+
+
+def test_a_pin_that_does_not_exist_is_named_with_its_chip(bench):
+    with pytest.raises(PinError, match=r"door: pin 99 of gpiochip0 does not exist"):
+        bench(lambda *_: None, TOML.replace(f"pin = {BUTTON}", "pin = 99"))
+
+
+def test_a_pin_that_is_taken_is_named_with_its_chip(bench):
+    held = gpiozero.LED(LIGHT)
+    with pytest.raises(PinError, match=r"light: pin 27 of gpiochip0 is taken"):
+        bench(lambda *_: None)
+    held.close()
