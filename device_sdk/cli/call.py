@@ -8,8 +8,9 @@ from ..codec import MAX_CHANNEL, encode_body
 from ..errors import InvalidArgument, InvitationApiCallError
 from ..events import Name
 from ..invitations import Event
+from ..ring_group import GroupOutcome
 from ..settings import Settings
-from ..states import LocalInvitationError
+from ..states import LocalInvitationError, LocalInvitationState
 from .client import (
     QueueClient,
     Signal,
@@ -47,7 +48,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("peers", nargs="+", metavar="PEER", help="whom to call")
     parser.add_argument("--content", metavar="TEXT", help="what the callee is shown")
     parser.add_argument("--channel", metavar="ID", help="where to talk: the application's affair")
-    parser.add_argument("--timeout", type=float, metavar="S", help="ring for S seconds (60)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="ring for S seconds (60; 20 each with --sequential)",
+    )
+    parser.add_argument(
+        "--sequential", action="store_true", help="of several peers, ring one after the other"
+    )
     add_options(parser)
     parser.set_defaults(run=run, interrupted=Exit.CANCELED)
 
@@ -61,7 +70,9 @@ def run(args: argparse.Namespace, options: Options) -> int:
     with logged_in(client, options):
         names = ", ".join(plain(peer) for peer in peers)
         say.logged_in(plain(options.peer), options.broker, f"calling {names} (Ctrl-C cancels)")
-        return _one(client, say, peers[0], args)
+        if len(peers) == 1:
+            return _one(client, say, peers[0], args)
+        return _several(client, say, peers, args)
 
 
 def _check(
@@ -70,6 +81,8 @@ def _check(
     """Refuse before anything is sent what the client would refuse later."""
     if client.peer_id in peers:
         raise UsageError(f"{client.peer_id!r} cannot call itself: PEER and --as are the same")
+    if args.sequential and len(peers) == 1:
+        raise UsageError("--sequential goes with several PEERs")
     if len(set(peers)) != len(peers):
         raise UsageError("the same PEER twice; name each once")
     if args.timeout is not None:
@@ -106,6 +119,49 @@ def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> 
             _tell(say, what, at, invitation.call_id)
             if what.call_id == invitation.call_id and (code := _end(what)) is not None:
                 return code
+
+
+def _several(client: QueueClient, say: Say, peers: list[str], args: argparse.Namespace) -> int:
+    manager = client.call_manager
+    group = manager.ring(
+        peers,
+        args.content,
+        channel_id=args.channel,
+        strategy="sequential" if args.sequential else "parallel",
+        leg_timeout=args.timeout,
+    )
+    while True:
+        item = next_item(client.inbox)
+        if item is None:
+            continue
+        at, what = item
+        if isinstance(what, Signal):
+            try:
+                manager.cancel_ring(group)
+            except InvitationApiCallError:
+                continue
+            say.line("canceling …", style="dim", at=at)
+        elif isinstance(what, Event):
+            _tell(say, what, at, *(leg.call_id for leg in group.legs.values()))
+            if what.name is Name.RING_GROUP_ENDED:
+                return _group_end(group.outcome)
+
+
+def _group_end(outcome: GroupOutcome) -> Exit:
+    """Accepted, canceled, or of all the legs' ends the one that says most."""
+    if outcome:
+        return Exit.OK
+    if outcome.canceled:
+        return Exit.CANCELED
+    codes = []
+    for leg in outcome.legs.values():
+        if leg.state is LocalInvitationState.REFUSED_BY_REMOTE:
+            codes.append(Exit.REFUSED)
+        elif leg.state is LocalInvitationState.CANCELED:
+            codes.append(Exit.CANCELED)
+        else:
+            codes.append(_FAILURES.get(leg.error, Exit.NOT_REACHED))
+    return Exit.BROKER if Exit.BROKER in codes else min(codes, default=Exit.NOT_REACHED)
 
 
 def _tell(say: Say, event: Event, at: float, *mine: str) -> None:

@@ -17,7 +17,7 @@ from ..errors import DecodeError
 from .say import plain, shown
 
 _GUTTER = 21
-_SHORTEST, _LONGEST = 30, 58
+_SHORTEST, _LONGEST = 22, 58
 _MOST_CALLS = 1000
 _ENDED = {int(number): word for word, number in ENDED_REASONS.items()}
 #: Names a style; the default leaves the text as it is.
@@ -85,11 +85,11 @@ class Ladder:
         lines += self._header()
         call.messages += 1
         call.size += len(payload)
-        name, label = _label(parsed.kind, payload)
+        name, label, tail = _label(parsed.kind, payload)
         # The caller decides; what the callee refused or failed needs no decision.
         if payload and name in ("good", "bad") and (parsed.kind == "invite" or name == "bad"):
-            call.end = label.partition(" ·")[0]
-        lines.append(self._arrow(at, call, parsed, name, label, retained))
+            call.end = label.partition(" · ")[0]
+        lines.append(self._arrow(at, call, parsed, name, (label, tail), retained))
         if payload:
             call.cleared.discard(parsed.kind)
         else:
@@ -174,7 +174,8 @@ class Ladder:
         return f"{time_ms:>14} {'#' + str(call.number):>4}  "
 
     def _arrow(
-        self, at: float, call: _Call, topic: topics.CallTopic, name: str, label: str,
+        self, at: float, call: _Call, topic: topics.CallTopic, name: str,
+        label: tuple[str, str],
         retained: bool,
     ) -> str:  # fmt: skip
         row = self._row()
@@ -183,10 +184,11 @@ class Ladder:
         line = "╌" if retained else "─"
         for column in range(low + 1, high):
             row[column] = "┼" if row[column] == "│" else line
+        words, tail = label
         if retained:
-            label = f"{label} (kept)"
-        room = high - low - 6
-        text = f" {label if len(label) <= room else label[: room - 1] + '…'} "
+            tail += " (kept)"
+        room = high - low - 6 - len(tail)
+        text = f" {words if len(words) <= room else words[: max(0, room - 1)] + '…'}{tail} "
         if a < b:
             row[a], row[b - 1] = "├", "▶"
             start = a + 2
@@ -212,16 +214,16 @@ class Ladder:
         return self._style("dim", f"{text} {call.messages} messages, {call.size} bytes")
 
 
-def _label(kind: topics.Kind, payload: bytes) -> tuple[str, str]:
-    """Style and words of a cell."""
+def _label(kind: topics.Kind, payload: bytes) -> tuple[str, str, str]:
+    """Style, words and number of a cell; the words give way where there is little room."""
     if not payload:
-        return "dim", "cleared"
+        return "dim", "cleared", ""
     try:
         if kind == "invite":
             return _invite(codec.decode_invite(payload))
         return _answer(codec.decode_answer(payload))
     except DecodeError as error:
-        return "bad", f"✘ {error.cause}: {error}"
+        return "bad", f"✘ {error.cause}: {error}", ""
 
 
 def _body(body: bytes | None) -> str:
@@ -231,20 +233,20 @@ def _body(body: bytes | None) -> str:
     return f' · "{shown(value, 60)}"' if isinstance(value, str) else f" · {shown(value, 60)}"
 
 
-def _invite(cell: Invite) -> tuple[str, str]:
+def _invite(cell: Invite) -> tuple[str, str, str]:
     seq = f" · seq {cell.seq}"
     if cell.state is InviteState.RINGING:
         left = f" · {(cell.ttl or 0) / 1000:.3g} s"
-        return "ring", f"ringing{_body(cell.content)}{left}{seq}"
+        return "ring", f"ringing{_body(cell.content)}{left}", seq
     if cell.state is InviteState.ACCEPTED:
-        return "good", f"accepted{seq}"
-    return "bad", f"ended: {_ENDED.get(cell.reason or 0, cell.reason)}{seq}"
+        return "good", "accepted", seq
+    return "bad", f"ended: {_ENDED.get(cell.reason or 0, cell.reason)}", seq
 
 
-def _answer(cell: Answer) -> tuple[str, str]:
+def _answer(cell: Answer) -> tuple[str, str, str]:
     word = cell.state.name.lower()
     if cell.state in (AnswerState.REFUSED, AnswerState.FAILED):
         word += f": {ANSWER_REASONS.get(cell.reason or 0, cell.reason)}"
     name = {AnswerState.ACCEPTED: "good", AnswerState.REFUSED: "bad", AnswerState.FAILED: "bad"}
     ask = " · still so?" if cell.ask else ""
-    return name.get(cell.state, "dim"), f"{word}{ask}{_body(cell.response)} · seq {cell.seq}"
+    return name.get(cell.state, "dim"), f"{word}{ask}{_body(cell.response)}", f" · seq {cell.seq}"

@@ -91,7 +91,7 @@ class Say:
         """Whatever the client told."""
         name = event.name
         if self.as_json:
-            answered = name.startswith("local_")
+            answered = name.startswith(("local_", "ring_"))
             body = {"response": event.response} if answered else {"content": event.content}
             self.fields(
                 str(name), at=at, call_id=event.call_id or None, peer=event.peer or None,
@@ -134,6 +134,8 @@ def human(event: Event) -> tuple[str, str] | None:
         case Name.LOCAL_REFUSED:
             why = "" if event.reason is EndReason.DECLINED else f" ({reason})"
             return "bad", f"✘ {peer} refused{why}{answer}"
+        case Name.LOCAL_CANCELED if event.reason is EndReason.ANSWERED_ELSEWHERE:
+            return "dim", f"  {peer} stops ringing: {reason}"
         case Name.LOCAL_CANCELED:
             return "bad", f"✘ canceled; {peer} is told ({reason})"
         case Name.LOCAL_FAILURE:
@@ -144,6 +146,10 @@ def human(event: Event) -> tuple[str, str] | None:
             return "bad", "✘ " + text.format(peer=peer, reason=reason)
         case Name.LOCAL_PEER_LOST:
             return "bad", f"✘ {peer} accepted, but is lost ({reason})"
+        case Name.RING_GROUP_ENDED:
+            return (
+                ("good", f"✔ {peer} has the call{answer}") if peer else ("bad", "✘ nobody has it")
+            )
         case Name.REMOTE_RECEIVED:
             return "ring", f"♪ {peer} rings{content}"
         case Name.REMOTE_ACCEPTED:
