@@ -19,7 +19,7 @@ from .callee_side import Screen
 from .cells import AnswerReason
 from .effects import DeadlineReached, Publish, Subscribe, Unsubscribe
 from .errors import ClientClosed, LoginError
-from .face import LOGOUT_TIMEOUT, TICK, Face
+from .face import LOGOUT_TIMEOUT, Face
 from .invitations import (
     Event,
     LocalInvitationBase,
@@ -434,7 +434,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             if self._ticker is not None:
                 self._ticker.cancel()
             # A link that broke while something was written has a last word to say.
-            self._ticker = loop.call_later(0 if fd < 0 else TICK, self._tick)
+            self._ticker = loop.call_later(0 if fd < 0 else self._tick_every, self._tick)
         self._rearm_timer(loop)
 
     def _rearm_timer(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -23,7 +23,7 @@ from .callee_side import Screen
 from .cells import AnswerReason
 from .effects import DeadlineReached, Publish, Subscribe, Unsubscribe
 from .errors import ClientClosed, LoginError
-from .face import LOGOUT_TIMEOUT, TICK, Face
+from .face import LOGOUT_TIMEOUT, Face
 from .invitations import (
     Event,
     LocalInvitationBase,
@@ -436,7 +436,8 @@ class _Owner:
                 deadline = 0.0
         timeout = None if deadline is None else max(0.0, deadline - self._client._clock())
         if link is not None:
-            timeout = TICK if timeout is None else min(timeout, TICK)
+            every = self._client._tick_every
+            timeout = every if timeout is None else min(timeout, every)
             if link.fileno() < 0:  # it broke while something was written
                 timeout = 0.0
         ready = self._selector.select(timeout)
@@ -451,7 +452,7 @@ class _Owner:
                 if events & selectors.EVENT_WRITE:
                     link.write()
         now = time.monotonic()
-        if link is not None and now - self._ticked >= TICK:
+        if link is not None and now - self._ticked >= self._client._tick_every:
             self._ticked = now
             link.tick()
 

@@ -43,7 +43,8 @@ from .transport import BrokerUrl, Link, LinkFactory, LinkInput, Tls, Will
 
 log = logging.getLogger("bellwire")
 
-#: How often a face lets its link look after the keep-alive, in seconds.
+#: How often a face lets its link look after the keep-alive, in seconds; oftener if that is short,
+#: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10).
 TICK = 2.0
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
@@ -83,6 +84,7 @@ class Face(Telling[L, R]):
             if callable(broker)
             else _paho(self.peer_id, broker, username, password, tls, keepalive)
         )
+        self._tick_every = min(TICK, keepalive / 4)
         self._clock, self._wall = clock, wall
         self._screen = screen
         self._policy = policy or Policy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=1, help="run all of it so often")
     parser.add_argument("--write", type=Path, help="put the table into this file")
     args = parser.parse_args()
+    logging.getLogger("bellwire").setLevel(logging.CRITICAL)  # it is full of what is done here
     began = time.monotonic()
     failed = 0
     for turn in range(args.repeat):

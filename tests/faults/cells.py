@@ -8,6 +8,7 @@ one life of a callee, no side may be told two ends, both ends have to agree as d
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 import traceback
@@ -106,7 +107,7 @@ FAULTS = {
         ),
         Fault(
             "broker-stopped",
-            "broker SIGSTOP for 5 s, over 1.5 × keep-alive",
+            "broker SIGSTOP for 5 s, over 1.5 times the keep-alive",
             BROKER_STOPPED + 8,
             "the stop, up to 5 s between two attempts, then resync",
             both=True,
@@ -198,7 +199,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        return f"{self.broker}: {self.fault} × {self.state} × {self.end}"
+        return f"{self.broker}: {self.fault}, {self.state}, {self.end}"
 
 
 class World:
@@ -277,6 +278,8 @@ class Cell:
                     peer = AsyncioPeer(name, url, loop=world.clients, **options)
             stack.callback(self._log_out, peer)
             self.peer[end] = peer
+            if isinstance(peer, ProcessPeer):
+                peer.ready()
         self.caller, self.callee = self.peer["caller"], self.peer["callee"]
 
     def _log_out(self, peer: Peer) -> None:
@@ -490,9 +493,8 @@ class Cell:
                 self.theirs = self._rings(self.left)  # again, in its next life
             if not caller_dead:
                 self.callee.accept(self.theirs)
-        elif self.state in ("sent, unseen", "probing", "logging in", "idle"):
-            if here or not caller_dead:
-                self.callee.accept(self._rings(self.left))
+        elif here or (self.state in ("sent, unseen", "probing") and not caller_dead):
+            self.callee.accept(self._rings(self.left))
         want_caller, want_callee = expected(self.fault.name, self.state, self.end)
         for end, want, outcome in (
             ("caller", want_caller, self._caller_outcome),
@@ -585,16 +587,14 @@ def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -
     try:
         cells = [cell for cell in cells_of(world, fault) if cell.state in states]
         if fault.both:
-            turn = iter(
-                {
-                    "broker-killed": (broker.kill, broker.start),
-                    "broker-stopped": (
-                        lambda: _freeze(broker),
-                        lambda: _thaw(broker),
-                    ),
-                }[fault.name]
-            )
-            world.meet = threading.Barrier(len(cells), action=lambda: next(turn)())
+            turns = iter((broker.kill, broker.start))
+            if fault.name == "broker-stopped":
+                turns = iter((lambda: broker.signal(signal.SIGSTOP), lambda: _thaw(broker)))
+
+            def turn() -> None:
+                next(turns)()
+
+            world.meet = threading.Barrier(len(cells), action=turn)
         threads = [threading.Thread(target=cell.run, name="cell") for cell in cells]
         for thread in threads:
             thread.start()
@@ -605,14 +605,6 @@ def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -
         world.close()
 
 
-def _freeze(broker: BrokerProcess) -> None:
-    import signal
-
-    broker.signal(signal.SIGSTOP)
-
-
 def _thaw(broker: BrokerProcess) -> None:
-    import signal
-
     threading.Event().wait(BROKER_STOPPED)  # the fault itself is that this much time passes
     broker.signal(signal.SIGCONT)

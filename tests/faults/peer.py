@@ -48,6 +48,7 @@ def main() -> None:
     client = SignalingClient(peer_id, url, **json.loads(options))
     client.call_manager.add_event_listener(Speaker())
     held: dict[str, Any] = {}
+    say(done="start")
     for line in sys.stdin:
         command = json.loads(line)
         call_id = command.get("call_id", "")

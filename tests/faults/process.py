@@ -26,7 +26,14 @@ class ProcessPeer(Peer):
         self.lives: list[Heard] = []
         self._start()
 
+    def ready(self) -> None:
+        """Wait until it takes commands: starting Python takes a while, more so many at once."""
+        if self._starting:
+            self.done(60)
+            self._starting = False
+
     def _start(self) -> None:
+        self._starting = True
         self.heard = Heard()
         self.lives.append(self.heard)
         self._done: Queue[dict[str, str]] = Queue()
@@ -58,6 +65,7 @@ class ProcessPeer(Peer):
 
     def tell(self, do: str, **more: str) -> None:
         """Give a command, without waiting for it to be done."""
+        self.ready()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **more}) + "\n")
         self._process.stdin.flush()
@@ -108,8 +116,8 @@ class ProcessPeer(Peer):
         """End the process, in due form if it still can."""
         if self._process.poll() is None:
             self.resume()
-            self.tell("logout")
             try:
+                self.tell("logout")
                 self.done(10)
             finally:
                 self._process.kill()

@@ -1,0 +1,336 @@
+"""Both faces on both brokers: listeners that hurt, links that break, logins that take over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from device_sdk import CallEventListener, ClientClosed, LocalInvitationState
+from tests.integration.conftest import MakePeer
+from tests.peers import Heard, Loop, Peer, raising
+from tests.proxy import CONNECT, DOWN, PINGREQ, UP, Proxy
+from tests.servers import BrokerProcess
+
+
+@pytest.fixture
+def proxy(broker: BrokerProcess, loop: Loop) -> Iterator[Proxy]:
+    with Proxy(broker.port, loop) as made:
+        yield made
+
+
+# --- listeners -------------------------------------------------------------------------------
+
+
+def test_a_listener_that_blocks_harms_nothing(make_peer: MakePeer, proxy: Proxy) -> None:
+    """Not the other listeners, not the keep-alive, not calls; and it is told all once it can."""
+    kitchen = make_peer("kitchen", url=proxy.url, keepalive=1)
+    door = make_peer("front-door")
+    blocks, release = kitchen.blocking()
+    kitchen.listen(blocks)
+    try:
+        for i in range(5):
+            mine = door.press("kitchen", i)
+            kitchen.accept(kitchen.expect("remote_invitation_received", mine.call_id).invitation)
+            door.expect("local_invitation_accepted", mine.call_id)
+            kitchen.expect("remote_invitation_accepted", mine.call_id)
+        before = proxy.came[UP, PINGREQ]
+        proxy.wait(lambda p: p.came[UP, PINGREQ] >= before + 3, "three pings")
+        assert proxy.accepted == 1
+    finally:
+        release.set()
+
+
+def test_a_slow_listener_is_told_everything_in_order(make_peer: MakePeer) -> None:
+    kitchen, door = make_peer("kitchen"), make_peer("front-door")
+    release = threading.Event()
+    late = Heard()
+    first = threading.Event()
+
+    class Slow(CallEventListener):
+        def on_remote_invitation_received(self, invitation: Any) -> Any:
+            late._note("remote_invitation_received", invitation)
+            return self._wait()
+
+        def on_remote_invitation_accepted(self, invitation: Any) -> None:
+            late._note("remote_invitation_accepted", invitation)
+
+        def _wait(self) -> Any:
+            first.set()
+            if kitchen.face == "threaded":
+                release.wait(30)
+                return None
+
+            async def wait() -> None:
+                import asyncio
+
+                while not release.is_set():
+                    await asyncio.sleep(0.01)
+
+            return wait()
+
+    kitchen.listen(Slow())
+    calls = []
+    for _ in range(5):
+        mine = door.press("kitchen")
+        kitchen.accept(kitchen.expect("remote_invitation_received", mine.call_id).invitation)
+        kitchen.expect("remote_invitation_accepted", mine.call_id)
+        calls.append(mine.call_id)
+    assert first.wait(5)
+    assert late.names() == ["remote_invitation_received"]
+    release.set()
+    late.wait_until(lambda told: len(told) == 10, 5, "all ten")
+    assert [(t.name, t.call_id) for t in late.told] == [
+        (name, call_id)
+        for call_id in calls
+        for name in ("remote_invitation_received", "remote_invitation_accepted")
+    ]
+
+
+def test_a_listener_that_raises_harms_nothing_and_is_logged(
+    make_peer: MakePeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    kitchen, door = make_peer("kitchen"), make_peer("front-door")
+    kitchen.unlisten(kitchen.heard)
+    bad = raising()
+    kitchen.listen(bad)  # before the one that hears
+    kitchen.listen(kitchen.heard)
+    mine = door.press("kitchen")
+    kitchen.accept(kitchen.expect("remote_invitation_received", mine.call_id).invitation)
+    kitchen.expect("remote_invitation_accepted", mine.call_id)
+    door.expect("local_invitation_accepted", mine.call_id)
+    kitchen.logout()
+    logged = [r for r in caplog.records if "raised in on_remote_invitation_received" in r.message]
+    assert [mine.call_id in r.message for r in logged] == [True]
+    assert logged[0].exc_info is not None
+
+
+def test_a_listener_may_call_anything(make_peer: MakePeer) -> None:
+    """Answering from within the callback, and calling back."""
+    kitchen, door = make_peer("kitchen"), make_peer("front-door")
+    made: list[Any] = []
+
+    class Answers(CallEventListener):
+        def on_remote_invitation_received(self, invitation: Any) -> Any:
+            return kitchen.client.call_manager.accept_remote_invitation(invitation, "yes")
+
+        def on_remote_invitation_accepted(self, invitation: Any) -> Any:
+            back = kitchen.client.call_manager.create_local_invitation(invitation.caller_id)
+            made.append(back)
+            return kitchen.client.call_manager.send_local_invitation(back)
+
+    kitchen.listen(Answers())
+    door.press("kitchen")
+    assert door.expect("local_invitation_accepted").args[1] == "yes"
+    back = door.expect("remote_invitation_received")
+    assert made[0].call_id == back.call_id
+
+
+def test_a_removed_listener_hears_nothing_new(make_peer: MakePeer) -> None:
+    kitchen, door = make_peer("kitchen"), make_peer("front-door")
+    other = Heard()
+    kitchen.listen(other)
+    kitchen.listen(other)  # twice is once
+    first = door.press("kitchen")
+    kitchen.expect("remote_invitation_received", first.call_id)
+    other.wait_until(lambda told: len(told) == 1, 5, "one ring")
+    kitchen.unlisten(other)
+    second = door.press("kitchen")
+    kitchen.expect("remote_invitation_received", second.call_id)
+    assert [t.call_id for t in other.told] == [first.call_id]
+
+
+# --- the link --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keepalive", [1, 3])
+def test_idle(make_peer: MakePeer, proxy: Proxy, keepalive: int) -> None:
+    """The link of an idle peer stays up, however short the keep-alive."""
+    peer = make_peer("kitchen", url=proxy.url, keepalive=keepalive)
+    pings = 5 if keepalive == 1 else 2
+    proxy.wait(lambda p: p.came[UP, PINGREQ] >= pings or p.accepted > 1, "pings", 20)
+    assert proxy.accepted == 1
+    assert peer.client.stats["connects"] == 1
+
+
+def test_reconnects_and_says_so(make_peer: MakePeer, proxy: Proxy) -> None:
+    door, kitchen = make_peer("front-door", url=proxy.url), make_peer("kitchen")
+    mine = door.press("kitchen")
+    theirs = kitchen.expect("remote_invitation_received", mine.call_id).invitation
+    proxy.reset()
+    door.expect_state("RECONNECTING")
+    door.expect_state("CONNECTED", nth=2)
+    kitchen.accept(theirs)
+    door.expect("local_invitation_accepted", mine.call_id)
+    assert kitchen.names(mine.call_id).count("remote_invitation_received") == 1
+    changes = [t.args for t in door.heard.told if t.name == "connection_state_changed"]
+    assert [(s.name, str(c)) for s, c in changes] == [
+        ("CONNECTING", "login"),
+        ("CONNECTED", "login success"),
+        ("RECONNECTING", "interrupted"),
+        ("CONNECTED", "login success"),
+    ]
+
+
+def test_nothing_is_queued_while_disconnected(make_peer: MakePeer, proxy: Proxy) -> None:
+    """What was pressed and canceled without a link is said as it is then, and never rang."""
+    door, kitchen = make_peer("front-door", url=proxy.url), make_peer("kitchen")
+    proxy.refuse()
+    proxy.reset()
+    door.expect_state("RECONNECTING")
+    calls = [door.press("kitchen") for _ in range(3)]
+    for mine in calls[:2]:
+        door.cancel(mine)
+        door.expect("local_invitation_canceled", mine.call_id, timeout=1)
+    before = proxy.topics[UP, "invite"]
+    proxy.refuse(False)
+    theirs = kitchen.expect("remote_invitation_received", timeout=15)
+    assert theirs.call_id == calls[2].call_id
+    for mine in calls[:2]:
+        assert "remote_invitation_received" not in kitchen.names(mine.call_id)
+    assert proxy.topics[UP, "invite"] >= before + 3
+
+
+def test_a_missed_acknowledgement_ends_a_cancel_all_the_same(
+    make_peer: MakePeer, proxy: Proxy
+) -> None:
+    """Canceled is told once the broker has it, or at once when the link goes meanwhile."""
+    door, kitchen = make_peer("front-door", url=proxy.url), make_peer("kitchen")
+    mine = door.press("kitchen")
+    kitchen.expect("remote_invitation_received", mine.call_id)
+    proxy.hold(DOWN)
+    door.cancel(mine)
+    assert mine.state is LocalInvitationState.CANCELED
+    assert "local_invitation_canceled" not in door.names(mine.call_id)
+    kitchen.expect("remote_invitation_canceled", mine.call_id)
+    proxy.reset()
+    door.expect("local_invitation_canceled", mine.call_id)
+    proxy.release()
+
+
+def test_retries_are_jittered_and_grow(make_peer: MakePeer, proxy: Proxy) -> None:
+    """From 0.1 s on, doubled, between half of it and all of it; a login starts it over."""
+    peer = make_peer("kitchen", url=proxy.url)
+    proxy.refuse()
+    proxy.reset()
+    proxy.wait(lambda p: p.accepted >= 6, "five attempts")
+    proxy.refuse(False)
+    peer.expect_state("CONNECTED", nth=2)
+    assert proxy.came[UP, CONNECT] == 2
+
+
+def test_listening_goes_on_after_a_malformed_message(
+    make_peer: MakePeer, broker: BrokerProcess
+) -> None:
+    from tests.broker_support.raw import Raw
+
+    kitchen, door = make_peer("kitchen"), make_peer("front-door")
+    with Raw(broker.port) as raw:
+        assert raw.connect("liar") == 0
+        topic = f"{kitchen.client.realm}/v1/kitchen/invite/liar/{'A' * 22}"
+        for payload in (b"\xff", b"\xa0", b"x" * 30_000, b"\xc1\x00"):
+            raw.publish(topic, payload)
+    mine = door.press("kitchen")
+    kitchen.expect("remote_invitation_received", mine.call_id)
+    assert sum(kitchen.client.stats["drops"].values()) == 4
+    assert kitchen.names() == ["remote_invitation_received"]
+
+
+# --- a newer login --------------------------------------------------------------------------
+
+
+def test_a_newer_login_takes_over(make_peer: MakePeer, proxy: Proxy) -> None:
+    """The older one is ABORTED, says so and stays away; from then on the newer is not disturbed.
+
+    Brokers publish the will of the connection that is taken over, so the older one cannot tell a
+    late will from a newer login at once: it may come back twice (docs/protocol.md, Connecting).
+    """
+    older = make_peer("kitchen", url=proxy.url)
+    newer = make_peer("kitchen")
+    door = make_peer("front-door")
+    aborted = older.expect_state("ABORTED")
+    assert str(aborted.args[1]) == "remote login"
+    taken = proxy.accepted
+    assert taken <= 3
+    newer.expect_state("CONNECTED", nth=taken)
+    for _ in range(10):
+        mine = door.press("kitchen")
+        newer.accept(newer.expect("remote_invitation_received", mine.call_id).invitation)
+        door.expect("local_invitation_accepted", mine.call_id)
+    assert newer.client.stats["connects"] == taken
+    assert proxy.accepted == taken
+    assert older.names() == []
+    with pytest.raises(ClientClosed, match="newer login"):
+        older.press("front-door")
+    older.logout()
+
+
+def test_a_newer_login_fails_the_calls_of_the_older(make_peer: MakePeer) -> None:
+    door = make_peer("front-door")
+    older = make_peer("kitchen")
+    mine = door.press("kitchen")
+    older.expect("remote_invitation_received", mine.call_id)
+    outgoing = older.press("nobody")
+    newer = make_peer("kitchen")
+    older.expect_state("ABORTED")
+    older.expect("remote_invitation_failure", mine.call_id)
+    older.expect("local_invitation_failure", outgoing.call_id)
+    theirs = newer.expect("remote_invitation_received", mine.call_id).invitation
+    newer.accept(theirs)
+    door.expect("local_invitation_accepted", mine.call_id)
+
+
+# --- cancelling ----------------------------------------------------------------------------
+
+
+def test_a_cancelled_task_cancels_its_call(make_peer: MakePeer, face: str) -> None:
+    if face == "threaded":
+        _keyboard_interrupt(make_peer)
+        return
+    door, kitchen = make_peer("front-door"), make_peer("kitchen")
+    calling = door.start_call("kitchen")
+    told = kitchen.expect("remote_invitation_received")
+    calling.cancel()
+    kitchen.expect("remote_invitation_canceled", told.call_id)
+    door.expect("local_invitation_canceled", told.call_id)
+
+
+def _keyboard_interrupt(make_peer: MakePeer) -> None:
+    """Ctrl-C reaches the main thread, which is where pytest runs this."""
+    door, kitchen = make_peer("front-door"), make_peer("kitchen")
+
+    class Interrupts(CallEventListener):
+        def on_remote_invitation_received(self, _invitation: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    kitchen.listen(Interrupts())
+    with pytest.raises(KeyboardInterrupt):
+        door.client.call("kitchen")
+    told = kitchen.expect("remote_invitation_canceled")
+    door.expect("local_invitation_canceled", told.call_id)
+
+
+def test_nothing_is_left_running(make_peer: MakePeer) -> None:
+    """After logout a client has no thread, no descriptor and no task of its own left."""
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path per entry is not wanted
+
+    make_peer("warm-up").logout()  # the executor of the loop, the imports
+    threads, files = set(threading.enumerate()), descriptors()
+    peers: list[Peer] = [make_peer(f"peer-{i}") for i in range(4)]
+    for peer in peers:
+        peer.logout()
+    left = {t for t in threading.enumerate() if t.name.startswith("bellwire")} - threads
+    assert not left
+    assert descriptors() == files
+    assert proxy_free(peers)
+
+
+def proxy_free(peers: list[Peer]) -> bool:
+    """Whether no peer holds a link any more."""
+    return all(getattr(peer.client, "_link", None) is None for peer in peers)

@@ -1,0 +1,231 @@
+"""The services as people start them: processes, a real broker, keys in place of pins."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.servers import BrokerProcess, free_port
+
+_numbers = itertools.count()
+SECONDS = 20
+
+
+class Service:
+    """A service under test: lines out, keys in."""
+
+    def __init__(self, role: str, settings, *more: str, env=None) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "device_sdk.pi",
+                role,
+                "--keyboard",
+                "--settings",
+                settings,
+                *more,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | (env or {}),
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.seen: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def key(self, word: str = "") -> None:
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def expect(self, pattern: str) -> str:
+        """Wait for a line that matches; fail with all that was said."""
+        while True:
+            try:
+                line = self._lines.get(timeout=SECONDS)
+            except queue.Empty:
+                line = None
+            if line is None:
+                pytest.fail(f"no line matches {pattern!r} in {self.seen}")
+            self.seen.append(line)
+            if re.search(pattern, line):
+                return line
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self._reader.join(5)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture
+def house(bundled_broker: BrokerProcess, tmp_path):
+    """Makes services in a realm of their own."""
+    realm, running = f"pi{next(_numbers)}", []
+
+    def make(role: str, peer: str, rest: str, *, url: str | None = None, env=None) -> Service:
+        path = tmp_path / f"{peer}-{len(running)}.toml"
+        url = url or bundled_broker.url
+        account = f'[account]\npeer = "{peer}"\nbroker = "{url}"\nrealm = "{realm}"\n'
+        path.write_text(account + rest)
+        running.append(Service(role, str(path), env=env))
+        return running[-1]
+
+    yield make
+    for service in running:
+        service.end()
+
+
+BUTTON = '[[button]]\npin = 17\nrings = ["kitchen"]\ncontent = "somebody is here"\nring_time = 3\n'
+PANEL = '[answer]\npin = 5\nresponse = "coming"\n[refuse]\npin = 6\n'
+
+
+def test_ring_answer_refuse_and_miss(house, tmp_path):
+    """What the guide says of a laptop, line by line."""
+    told = tmp_path / "told"
+    run = f'[on.accepted]\ncommand = ["sh", "-c", "env | grep ^BELLWIRE_ | sort >{told}.new && mv {told}.new {told}"]\n'
+    panel = house("panel", "kitchen", PANEL + run)
+    panel.expect("online as kitchen")
+    bell = house("doorbell", "front-door", BUTTON)
+    bell.expect("online as front-door")
+    bell.key()
+    bell.expect("door: ringing kitchen")
+    panel.expect("front-door rings: somebody is here")
+    panel.key("answer")
+    bell.expect("door: accepted by kitchen: coming")
+    panel.expect("call of front-door: accepted")
+
+    bell.key("door")
+    panel.expect("front-door rings")
+    panel.key("r")
+    bell.expect("door: refused by kitchen")
+    panel.expect("call of front-door: refused")
+    assert "BELLWIRE_CONTENT=somebody is here" in told.read_text()
+
+    bell.key()
+    panel.expect("front-door rings")
+    bell.expect("door: nobody")
+    panel.expect("missed calls: 1")
+    panel.key("answer")
+    panel.expect("missed calls: 0")
+    bell.key("q")
+    assert bell.process.wait(SECONDS) == 0
+    assert panel.end() == 0
+
+
+def test_without_a_panel_the_chime_sounds(house):
+    bell = house("doorbell", "front-door", BUTTON + "[chime]\nafter = 0.2\n")
+    bell.expect("online")
+    bell.key()
+    bell.expect("door: ringing")
+    bell.expect("^chime$")
+
+
+def test_without_a_broker_the_chime_sounds_and_the_service_comes_online_later(house):
+    port = free_port()
+    bell = house("doorbell", "front-door", BUTTON, url=f"mqtt://127.0.0.1:{port}")
+    bell.expect("type and press Enter")
+    bell.key()
+    bell.expect("^chime$")
+    from tests.servers import BundledBroker
+
+    broker = BundledBroker()
+    broker.port = port
+    with broker:
+        bell.expect("online as front-door")
+        bell.key()
+        bell.expect("door: ringing kitchen")
+
+
+def test_a_second_login_of_the_same_name_ends_the_first_for_good(house):
+    first = house("panel", "kitchen", PANEL)
+    first.expect("online")
+    second = house("panel", "kitchen", PANEL)
+    second.expect("online")
+    assert first.process.wait(SECONDS) == 17
+    first.expect("another login as kitchen took over")
+
+
+def test_systemd_is_told_and_the_watchdog_is_fed(house, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(SECONDS)
+        bell = house(
+            "doorbell",
+            "front-door",
+            BUTTON,
+            env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"},
+        )
+        told = b""
+        while b"READY=1" not in told:
+            told = manager.recv(4096)
+            if b"WATCHDOG=1" in told:
+                assert b"EXTEND_TIMEOUT_USEC=" in told, "not ready yet: it asks for time"
+        assert b"STATUS=online as front-door" in told
+        for _ in range(3):
+            assert manager.recv(4096) == b"WATCHDOG=1"
+        # The loop itself feeds it: a stopped process feeds nothing.
+        bell.process.send_signal(signal.SIGSTOP)
+        manager.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            while True:
+                manager.recv(4096)
+        bell.process.send_signal(signal.SIGCONT)
+        manager.settimeout(SECONDS)
+        assert manager.recv(4096) == b"WATCHDOG=1"
+        bell.process.send_signal(signal.SIGTERM)
+        while b"STOPPING=1" not in manager.recv(4096):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("role", "rest", "says"),
+    [
+        ("doorbell", BUTTON + "colour = 3\n", r"bellwire: \S+\.toml:\d+: button\.colour: unknown"),
+        ("doorbell", BUTTON + '[gpio]\nfactory = "gpiod"\nchip = 77\n', ""),
+        ("panel", "[answer]\n", r"answer\.pin: missing"),
+    ],
+)
+def test_wrong_settings_end_with_exit_code_2(house, role, rest, says):
+    service = house(role, "kitchen", rest)
+    if not says:  # keys need no chip
+        service.expect("online")
+        return
+    service.expect(says)
+    assert service.process.wait(SECONDS) == 2
+
+
+def test_check_reads_the_settings_only(tmp_path):
+    path = tmp_path / "bell.toml"
+    path.write_text('[account]\npeer = "front-door"\nbroker = "mqtt://nowhere"\n' + BUTTON)
+    done = subprocess.run(
+        [sys.executable, "-m", "device_sdk.pi", "doorbell", "--check", "--settings", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "1 button(s)" in done.stdout
