@@ -107,7 +107,7 @@ def _cloud_init(card: Card, _cmdline: str) -> dict[str, str]:
         "manage_etc_hosts": True,
         "runcmd": [["sh", f"{HERE}/install.sh"]],
     }
-    wired: dict[str, object] = {"match": {"name": "e*"}, "dhcp4": True, "dhcp6": True}
+    wired: dict[str, object] = {"match": {"name": "e*"}, "dhcp4": True}
     if card.wifi is not None:
         # With WiFi nobody shall wait for a cable; without, it is all there is to wait for.
         wired["optional"] = True
@@ -116,7 +116,6 @@ def _cloud_init(card: Card, _cmdline: str) -> dict[str, str]:
         network["wifis"] = {
             "wlan0": {
                 "dhcp4": True,
-                "dhcp6": True,
                 "optional": True,
                 "regulatory-domain": card.wifi.country,
                 "access-points": {card.wifi.ssid: {"password": card.wifi.password}},

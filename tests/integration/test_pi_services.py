@@ -107,7 +107,8 @@ PANEL = '[answer]\npin = 5\nresponse = "coming"\n[refuse]\npin = 6\n'
 def test_ring_answer_refuse_and_miss(house, tmp_path):
     """What the guide says of a laptop, line by line."""
     told = tmp_path / "told"
-    run = f'[on.accepted]\ncommand = ["sh", "-c", "env | grep ^BELLWIRE_ | sort >{told}.new && mv {told}.new {told}"]\n'
+    script = f"env | grep ^BELLWIRE_ | sort >{told}.new && mv {told}.new {told}"
+    run = f'[on.accepted]\ncommand = ["sh", "-c", "{script}"]\n'
     panel = house("panel", "kitchen", PANEL + run)
     panel.expect("online as kitchen")
     bell = house("doorbell", "front-door", BUTTON)
@@ -191,9 +192,11 @@ def test_systemd_is_told_and_the_watchdog_is_fed(house, tmp_path):
         # The loop itself feeds it: a stopped process feeds nothing.
         bell.process.send_signal(signal.SIGSTOP)
         manager.settimeout(0.5)
-        with pytest.raises(TimeoutError):
-            while True:
-                manager.recv(4096)
+        while True:
+            try:
+                manager.recv(4096)  # what was sent before it stopped
+            except TimeoutError:
+                break
         bell.process.send_signal(signal.SIGCONT)
         manager.settimeout(SECONDS)
         assert manager.recv(4096) == b"WATCHDOG=1"
