@@ -356,9 +356,17 @@ def heard(invite: Invite | None, *, retained: bool) -> On:
 def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
     """The record of a call that an earlier life of this peer left in ``cell``.
 
-    A final answer stands; of anything else the caller is asked whether it still rings.
+    A final answer stands; one of *received* is asked about: does the caller still ring? An
+    *accepted* may have won already, and nobody waits for that here: it goes on to *failed*.
     """
     call = CalleeCall(call_id=call_id, caller=caller, seq=cell.seq)
+    if cell.state is AnswerState.ACCEPTED:
+        return replace(
+            call,
+            phase=Phase.OVER,
+            answer=AnswerState.FAILED,
+            answer_reason=AnswerReason.ACCEPT_FAILURE,
+        )
     if not cell.state.final:
         return replace(call, phase=Phase.PROBING)
     reason = next((r for r in AnswerReason if r == cell.reason), None)

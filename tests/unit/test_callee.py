@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from device_sdk import callee
@@ -89,7 +87,7 @@ def test_the_table(phase: str, on: str, then: str) -> None:
     if then == ".":
         assert On[on] not in row
         with pytest.raises(KeyError):
-            callee.step(replace(CALL, phase=Phase[phase]), On[on])
+            callee.step(CALL._replace(phase=Phase[phase]), On[on])
         return
     after, todo = row[On[on]]
     assert after.name == (phase if then == "=" else then)
@@ -129,7 +127,7 @@ def test_what_each_end_says_and_shows(
     phase: str, on: str, answer: str, number: int | None, state: str, error: str, reason: str
 ) -> None:
     """The answer and its reason on the wire; state, error and word for the app; no timer left."""
-    call, _ = callee.step(replace(CALL, phase=Phase[phase]), On[on])
+    call, _ = callee.step(CALL._replace(phase=Phase[phase]), On[on])
     assert (call.answer.name, call.answer_reason) == (answer, number)
     assert (call.state.name, call.error.name, call.reason and call.reason.name) == (
         state,
@@ -157,7 +155,7 @@ def test_how_the_callers_end_shows(
     phase: str, number: int | None, state: State, error: Error, reason: EndReason
 ) -> None:
     """Rule 5, in every phase, whatever was pressed here; the answer is *seen* without a body."""
-    before = replace(CALL, phase=Phase[phase], response=b"\x61x")
+    before = CALL._replace(phase=Phase[phase], response=b"\x61x")
     call, _ = callee.step(before, On.ENDED, Invite(InviteState.ENDED, CALLER, 2, reason=number))
     assert (call.state, call.error, call.reason) == (state, error, reason)
     assert (call.answer, call.answer_reason, call.response) == (AnswerState.SEEN, None, None)
@@ -180,15 +178,15 @@ def test_a_later_copy_without_content_takes_nothing_away() -> None:
 
 def test_a_ringing_call_keeps_its_content_but_learns_a_new_epoch() -> None:
     """What rings is what was shown; the epoch decides about presence only."""
-    other = replace(RINGING, content=b"\x02", epoch=b"caller02")
-    ringing = replace(CALL, phase=Phase.RINGING, content=b"\x01")
+    other = RINGING._replace(content=b"\x02", epoch=b"caller02")
+    ringing = CALL._replace(phase=Phase.RINGING, content=b"\x01")
     call, _ = callee.step(ringing, On.RINGING, other)
     assert (call.content, call.epoch) == (b"\x01", b"caller02")
 
 
 def test_accepting_carries_the_response_and_stops_the_ringing() -> None:
     """ACCEPT_SENT_TO_LOCAL; nothing expires any more but the accept itself."""
-    call, _ = callee.step(replace(CALL, phase=Phase.RINGING), On.ACCEPT, response=b"\x61x")
+    call, _ = callee.step(CALL._replace(phase=Phase.RINGING), On.ACCEPT, response=b"\x61x")
     assert (call.state, call.answer, call.response) == (
         State.ACCEPT_SENT_TO_LOCAL,
         AnswerState.ACCEPTED,
@@ -206,7 +204,7 @@ def test_accepting_carries_the_response_and_stops_the_ringing() -> None:
                                            ("NEW", "OVERLOAD")])  # fmt: skip
 def test_a_refusal_says_why(phase: str, on: str, refusal: AnswerReason, word: EndReason) -> None:
     """Declined, busy or do not disturb, by the app or by a policy."""
-    call, _ = callee.step(replace(CALL, phase=Phase[phase]), On[on], RINGING, refusal, b"\x61x")
+    call, _ = callee.step(CALL._replace(phase=Phase[phase]), On[on], RINGING, refusal, b"\x61x")
     assert (call.answer_reason, call.reason) == (refusal, word)
     assert call.response == (b"\x61x" if on == "REFUSE" else None)
 
@@ -215,8 +213,7 @@ def test_a_refusal_says_why(phase: str, on: str, refusal: AnswerReason, word: En
 @pytest.mark.parametrize("on", ["RINGING", "RINGING_RETAINED", "ACCEPTED", "ENDED"])
 def test_what_is_over_stays_what_it_was(phase: str, on: str) -> None:
     """A late copy, whatever it says, gets the final answer again and changes nothing."""
-    over = replace(
-        CALL,
+    over = CALL._replace(
         phase=Phase[phase],
         answer=AnswerState.REFUSED,
         answer_reason=AnswerReason.BUSY,
@@ -233,7 +230,7 @@ def test_what_is_over_stays_what_it_was(phase: str, on: str) -> None:
     [
         (RINGING, False, On.RINGING),
         (RINGING, True, On.RINGING_RETAINED),
-        (replace(RINGING, ttl=0), False, On.RINGING_RETAINED),
+        (RINGING._replace(ttl=0), False, On.RINGING_RETAINED),
         (Invite(InviteState.ACCEPTED, CALLER, 1), True, On.ACCEPTED),
         (Invite(InviteState.ACCEPTED, CALLER, 1), False, On.ACCEPTED),
         (Invite(InviteState.ENDED, CALLER, 1), True, On.ENDED),
@@ -248,7 +245,7 @@ def test_how_an_invite_is_heard(invite: Invite | None, retained: bool, on: On) -
 
 @pytest.mark.parametrize("state", AnswerState)
 def test_found_answers_of_a_former_life(state: AnswerState) -> None:
-    """A final one stands with its reason and response; of any other the caller is asked."""
+    """A final one stands with its reason and response, accepted goes on to failed, received asks."""
     call = callee.found("id", "door", Answer(state, b"former00", 7, b"\x61x", 2))
     assert call.seq == 7
     if state.final:
@@ -257,6 +254,13 @@ def test_found_answers_of_a_former_life(state: AnswerState) -> None:
             state,
             AnswerReason.BUSY,
             b"\x61x",
+        )
+    elif state is AnswerState.ACCEPTED:
+        assert (call.phase, call.answer, call.answer_reason, call.response) == (
+            Phase.OVER,
+            AnswerState.FAILED,
+            AnswerReason.ACCEPT_FAILURE,
+            None,
         )
     else:
         assert (call.phase, call.answer, call.response) == (
@@ -276,8 +280,8 @@ def test_found_reasons_of_a_later_version_are_left_out() -> None:
 
 def test_the_answer_cell() -> None:
     """State, response, reason and ask as they are now."""
-    call = replace(
-        CALL, answer=AnswerState.REFUSED, answer_reason=AnswerReason.BUSY, response=b"\x01"
+    call = CALL._replace(
+        answer=AnswerState.REFUSED, answer_reason=AnswerReason.BUSY, response=b"\x01"
     )
     assert call.cell(EPOCH) == Answer(AnswerState.REFUSED, EPOCH, 3, b"\x01", 2, False)
     assert CALL.cell(EPOCH, ask=True) == Answer(AnswerState.RECEIVED, EPOCH, 3, ask=True)
@@ -285,8 +289,8 @@ def test_the_answer_cell() -> None:
 
 def test_due_is_the_earliest_deadline() -> None:
     """Of all four; None when there is none."""
-    call = replace(CALL, ring_at=9.0, accept_at=8.0, resend_at=7.0, keep_at=6.0)
+    call = CALL._replace(ring_at=9.0, accept_at=8.0, resend_at=7.0, keep_at=6.0)
     assert call.due == 6.0
-    assert replace(call, keep_at=None).due == 7.0
-    assert replace(CALL, ring_at=None).due is None
+    assert call._replace(keep_at=None).due == 7.0
+    assert CALL._replace(ring_at=None).due is None
     assert call.key == ("door", "id")

@@ -1,4 +1,4 @@
-"""Faults of the engine that exploring (tests/model) or simulating (tests/soak) found, one by one."""
+"""Faults of the engine that exploring (tests/model) or simulating (tests/soak) found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from device_sdk.effects import (
     PublishAcked,
     Refuse,
     Send,
+    Tell,
 )
 from device_sdk.engine import Engine
 
@@ -111,3 +112,20 @@ def test_a_late_copy_of_a_former_answer_does_not_bring_back_a_finished_call() ->
     engine.handle(former, 4.0)
     assert not engine.callee.calls
     assert not publishes(engine)
+
+
+def test_what_a_former_life_accepted_does_not_ring_again() -> None:
+    """The caller may have decided accepted on it: refusing it now would split the call."""
+    engine = Engine("kitchen", MINE)
+    engine.handle(Connected(), 0.0)
+    former = answer(AnswerState.ACCEPTED, FORMER)
+    engine.handle(MessageReceived(ANSWER, former, retained=True), 0.0)
+    engine.handle(online(engine), 0.0)
+    engine.handle(invite(InviteState.RINGING, ttl=60_000), 1.0)
+    effects = engine.effects()
+    assert not [e for e in effects if isinstance(e, Tell)]
+    cells = [codec.decode_answer(e.payload) for e in effects
+             if isinstance(e, Publish) and e.topic == ANSWER]  # fmt: skip
+    assert cells
+    assert {cell.state for cell in cells} == {AnswerState.FAILED}
+    assert {cell.reason for cell in cells} == {AnswerReason.ACCEPT_FAILURE}
