@@ -28,13 +28,21 @@ class Found:
     addresses: tuple[str, ...] = ()
 
 
-def browse(timeout: float = 2.0, *, service: str = SERVICE) -> list[Found]:
-    """The brokers that answer within ``timeout`` seconds; none without a network. Never raises."""
+def browse(
+    timeout: float = 2.0, *, service: str = SERVICE, interface: str | None = None
+) -> list[Found]:
+    """The brokers that answer within ``timeout`` seconds; none without a network. Never raises.
+
+    ``interface`` is the address of the one to ask on; None for the system's choice.
+    """
     query = question(service, secrets.randbits(16))
     records: list[tuple[str, int, object]] = []
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
             asker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+            if interface is not None:
+                address = socket.inet_aton(interface)
+                asker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, address)
             asker.sendto(query, _GROUP)
             end = time.monotonic() + timeout
             while (left := end - time.monotonic()) > 0:

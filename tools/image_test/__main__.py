@@ -7,25 +7,20 @@ own wheel in a fresh environment, the bundled broker with TLS and secrets, a GPI
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from device_sdk import CallEventListener, SignalingClient
 from device_sdk.transport import Tls
 from tools.image_test import debian
+from tools.image_test.house import broker, run_quietly
 from tools.image_test.machine import HOST_ADDRESS, Machine, powered, wait_for
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -252,61 +247,6 @@ def make_card(work: Path, port: int, secret: str, ca: Path) -> Path:
     run_quietly("mkfs.vfat", "-C", "-n", "bootfs", str(image), str(BOOT_MEGABYTES * 1024))
     run_quietly("mcopy", "-s", "-i", str(image), *map(str, sorted(card.iterdir())), "::")
     return image
-
-
-@contextmanager
-def broker(home: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The bundled broker with TLS and two devices; its port and their secrets."""
-    command = str(Path(sys.executable).with_name("bellwire-broker"))
-    run_quietly(command, "init", str(home), "--name", HOST_ADDRESS)
-    secrets = {}
-    for name, calls in (("front-door", "kitchen"), ("kitchen", "front-door")):
-        shown = run_quietly(command, "device", "add", name, "--may-call", calls, "--dir", str(home))
-        secrets[name] = re.findall(r"secret:\s+(\S+)", shown)[0]
-    port = free_port()
-    settings = home / "broker.toml"
-    text = settings.read_text() if settings.exists() else ""
-    text = re.sub(r"(?ms)^\[(listen|metrics)\][^\[]*", "", text)
-    settings.write_text(
-        f'{text}\n[listen]\nmqtts = "127.0.0.1:{port}"\nmqtt = ""\n[metrics]\nlisten = ""\n'
-    )
-    lines: list[str] = []
-    process = subprocess.Popen(
-        [command, "run", str(home)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
-    reader.start()
-    try:
-        wait_for(lambda: listens(port) or process.poll() is not None, 30, "the broker listens")
-        assert process.poll() is None, f"the broker ended: {''.join(lines)}"
-        yield port, secrets
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(15)
-        reader.join(5)
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    """Whether somebody accepts there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-def run_quietly(*command: str) -> str:
-    """Run a command; what it printed. ``AssertionError`` with all of it when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""`bellwire doctor` against a broker with TLS and secrets: one fault at a time, named first."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+import ssl
+
+import pytest
+
+from broker_config.mdns import announced
+from device_sdk.pi import dns_sd, doctor
+from device_sdk.pi.doctor import Fault, Patient, examine
+from device_sdk.pi.settings import Account
+from tests.servers import free_port
+from tools.image_test.house import broker
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """Port, secrets and authority of a house's broker."""
+    home = tmp_path_factory.mktemp("house") / "broker"
+    with broker(home) as (port, secrets):
+        yield port, secrets, home / "tls" / "ca.crt"
+
+
+@pytest.fixture
+def account(house, tmp_path):
+    port, secrets, ca = house
+    (tmp_path / "secret").write_text(secrets["front-door"])
+    return Account(
+        "front-door", f"mqtts://127.0.0.1:{port}", secret_file=tmp_path / "secret", ca_file=ca
+    )
+
+
+def patient(account: Account, **more) -> Patient:
+    return Patient(account, browse=list, service=lambda: None, **more)
+
+
+def fault(account: Account, **more) -> str:
+    with pytest.raises(Fault) as caught:
+        list(examine(patient(account, **more)))
+    assert "\n" not in str(caught.value), "one line"
+    return str(caught.value)
+
+
+def test_all_is_well(account):
+    lines = list(examine(patient(account)))
+    assert [line.split(":")[0] for line in lines] == [
+        "secret", "clock", "name", "port", "TLS", "login",
+    ]  # fmt: skip
+
+
+def test_a_missing_secret(account, tmp_path):
+    (tmp_path / "secret").unlink()
+    assert "secret cannot be read" in fault(account)
+
+
+def test_a_wrong_secret(account, tmp_path):
+    (tmp_path / "secret").write_text("not it")
+    assert "does not let front-door in" in fault(account)
+
+
+def test_an_unknown_name(account):
+    told = fault(dataclasses.replace(account, broker="mqtts://no-such-host.invalid"))
+    assert "the name no-such-host.invalid is unknown here" in told
+
+
+def test_an_unknown_name_with_a_broker_announced(account):
+    wrong = dataclasses.replace(account, broker="mqtts://no-such-host.invalid")
+    found = [dns_sd.Found("House", "pi.local", 8883)]
+    with pytest.raises(Fault, match=r"announces pi\.local:8883"):
+        list(examine(Patient(wrong, browse=lambda: found, service=lambda: None)))
+
+
+def test_a_closed_port(account):
+    told = fault(dataclasses.replace(account, broker=f"mqtts://127.0.0.1:{free_port()}"))
+    assert "nothing listens on port" in told
+
+
+def test_a_port_without_tls(account, bundled_broker):
+    told = fault(dataclasses.replace(account, broker=f"mqtts://127.0.0.1:{bundled_broker.port}"))
+    assert "no TLS" in told
+
+
+def test_another_authority(account, tmp_path):
+    home = tmp_path / "other"
+    with broker(home):
+        pass
+    told = fault(dataclasses.replace(account, ca_file=home / "tls" / "ca.crt"))
+    assert "copy the broker's ca.crt here again" in told
+
+
+def test_a_clock_that_was_never_set(account):
+    told = fault(account, now=lambda: 0.0)
+    assert told.startswith("the clock says 1970-01-01 00:00: it was never set")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(9, "the clock is wrong: it says"), (10, "run out, if this clock"), (62, "is not for 127.0")],
+)
+def test_what_a_refused_certificate_means(account, code, says):
+    error = ssl.SSLCertVerificationError(1, "verify failed")
+    error.verify_code = code
+    assert says in doctor._why_untrusted(error, patient(account))
+
+
+def test_a_running_service_is_asked_instead_of_ousted(account):
+    running = Patient(account, browse=list, service=lambda: ("bellwire-doorbell", "online as x"))
+    assert "bellwire-doorbell is logged in" in list(examine(running))[-1]
+    running.service = lambda: ("bellwire-doorbell", "not logged in: refused")
+    with pytest.raises(Fault, match="bellwire-doorbell runs, but is not logged in"):
+        list(examine(running))
+
+
+def test_an_announced_broker_is_found():
+    """Zeroconf on one side, our question on the other, over loopback."""
+
+    async def look():
+        async with announced(8883, name="House", interfaces=["127.0.0.1"]) as said:
+            assert said
+            return await asyncio.to_thread(dns_sd.browse, 2.0, interface="127.0.0.1")
+
+    found = asyncio.run(look())
+    assert [(each.name, each.port) for each in found] == [("House", 8883)]
+    assert found[0].host == f"{socket.gethostname().split('.')[0]}.local"
