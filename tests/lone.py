@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from device_sdk import codec, topics
@@ -142,12 +141,12 @@ class Lone:
 
 def ringing(ttl: int = 60_000, **more: Any) -> Invite:
     """A ringing invite of the peer's."""
-    return replace(Invite(InviteState.RINGING, THEIRS, 1, ttl=ttl), **more)
+    return Invite(InviteState.RINGING, THEIRS, 1, ttl=ttl)._replace(**more)
 
 
 def ended(reason: int | None = 1, **more: Any) -> Invite:
     """An ended invite of the peer's."""
-    return replace(Invite(InviteState.ENDED, THEIRS, 2, reason=reason), **more)
+    return Invite(InviteState.ENDED, THEIRS, 2, reason=reason)._replace(**more)
 
 
 ACCEPTED = Invite(InviteState.ACCEPTED, THEIRS, 2)
@@ -155,4 +154,4 @@ ACCEPTED = Invite(InviteState.ACCEPTED, THEIRS, 2)
 
 def answer(state: AnswerState, **more: Any) -> Answer:
     """An answer of the peer's."""
-    return replace(Answer(state, THEIRS, 1), **more)
+    return Answer(state, THEIRS, 1)._replace(**more)

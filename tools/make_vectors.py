@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,12 @@ def cells() -> list[dict[str, Any]]:
             "ringing, everything",
             Invite(InviteState.RINGING, MINE, 1, 9, CONTENT, "a", None, GROUP, 5),
         ),
-        ("ringing, no time left", replace(RINGING, ttl=0)),
-        ("ringing, a day left", replace(RINGING, ttl=codec.MAX_TTL)),
-        ("ringing, the longest channel", replace(RINGING, channel="ü" * 32)),
-        ("ringing, an empty channel", replace(RINGING, channel="")),
-        ("ringing, the largest numbers", replace(RINGING, seq=codec.MAX_UINT, time=codec.MAX_UINT)),
-        ("ringing, the largest content", replace(RINGING, content=codec.encode_body(bytes(8189)))),
+        ("ringing, no time left", RINGING._replace(ttl=0)),
+        ("ringing, a day left", RINGING._replace(ttl=codec.MAX_TTL)),
+        ("ringing, the longest channel", RINGING._replace(channel="ü" * 32)),
+        ("ringing, an empty channel", RINGING._replace(channel="")),
+        ("ringing, the largest numbers", RINGING._replace(seq=codec.MAX_UINT, time=codec.MAX_UINT)),
+        ("ringing, the largest content", RINGING._replace(content=codec.encode_body(bytes(8189)))),
         ("accepted", Invite(InviteState.ACCEPTED, MINE, 2)),
         *(
             (f"ended, reason {n}", Invite(InviteState.ENDED, MINE, 24, reason=n))
@@ -75,7 +74,7 @@ def cells() -> list[dict[str, Any]]:
         ("online", Presence(True, MINE)),
         ("online, with a time", Presence(True, MINE, 1_700_000_000)),
         *(
-            (f"content {str(b)[:40]!r}", replace(RINGING, content=codec.encode_body(b)))
+            (f"content {str(b)[:40]!r}", RINGING._replace(content=codec.encode_body(b)))
             for b in BODIES
         ),
     ]

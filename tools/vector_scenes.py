@@ -6,7 +6,6 @@ through by hand when it changes. ``make_vectors.py`` writes them down.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from device_sdk import codec, topics
@@ -216,7 +215,7 @@ def _ended(reason: int) -> Invite:
 
 
 def _answer(state: str, **more: Any) -> Answer:
-    return replace(Answer(AnswerState[state], THEIRS, 1), **more)
+    return Answer(AnswerState[state], THEIRS, 1)._replace(**more)
 
 
 RECEIVED, SEEN = _answer("RECEIVED"), _answer("SEEN")
@@ -342,7 +341,7 @@ def scenes() -> list[Scene]:
         Scene("callee: answered elsewhere while away", "Callee 5").hears(_ended(2), retained=True),
         Scene("callee: a retained invite of a live caller", "Callee 1")
         .hears(RINGING, retained=True)
-        .hears(replace(RINGING, seq=2, ttl=50_000)),
+        .hears(RINGING._replace(seq=2, ttl=50_000)),
         Scene("callee: a retained invite of a dead caller", "Callee 1")
         .hears(RINGING, retained=True)
         .hears(OFFLINE, retained=True)
@@ -354,7 +353,7 @@ def scenes() -> list[Scene]:
         .at(5)
         .does("connected")
         .hears(RINGING, retained=True)
-        .hears(replace(RINGING, ttl=55_000))
+        .hears(RINGING._replace(ttl=55_000))
         .at(62),
         _rings("callee: the caller goes offline", "Callee 6").hears(OFFLINE).at(10),
         _rings("callee: the caller logs in anew", "Callee 6").hears(Presence(True, NEWER)),

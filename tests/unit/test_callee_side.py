@@ -503,9 +503,9 @@ def test_a_final_answer_of_a_former_life_stands() -> None:
 # --- policies and caps ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("retained", [True, False])
-def test_a_screen_turns_away_before_anything_rings(retained: bool) -> None:
-    """Refused with its reason, and told as missed."""
+@pytest.mark.parametrize("doubted", [True, False])
+def test_a_screen_turns_away_before_anything_rings(doubted: bool) -> None:
+    """Refused with its reason, and told as missed; what may be a dead call is asked about first."""
     seen: list[tuple[CalleeCall, int]] = []
 
     def screen(call: CalleeCall, underway: int) -> AnswerReason | None:
@@ -513,7 +513,11 @@ def test_a_screen_turns_away_before_anything_rings(retained: bool) -> None:
         return AnswerReason.DO_NOT_DISTURB
 
     lone = Lone(screen=screen).connect()
-    lone.hear(ringing(content=b"\x01", channel="c", time=7), retained=retained)
+    if doubted:
+        lone.hear(ringing(content=b"\x01", channel="c", time=7), retained=True)
+        assert (seen, lone.told) == ([], [])
+        states(lone)
+    lone.hear(ringing(content=b"\x01", channel="c", time=7))
     assert (states(lone), lone.told) == ([("REFUSED", 3)], ["missed_call"])
     call, underway = seen[0]
     assert (call.caller, call.content, call.channel, call.time, underway) == (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from device_sdk import caller
@@ -76,7 +74,7 @@ def test_the_table(phase: str, on: str, then: str) -> None:
     if then == ".":
         assert On[on] not in row
         with pytest.raises(KeyError):
-            caller.step(replace(CALL, phase=Phase[phase]), On[on])
+            caller.step(CALL._replace(phase=Phase[phase]), On[on])
         return
     after, todo = row[On[on]]
     assert after.name == (phase if then == "=" else then)
@@ -114,7 +112,7 @@ def test_what_a_decision_shows(
     phase: Phase, on: On, answer: Answer | None, state: State, error: Error, reason: EndReason
 ) -> None:
     """Rule 3 of the caller with AGORA's numbers: state, error, reason, and no timer left."""
-    call, _ = caller.step(replace(CALL, phase=phase), on, answer)
+    call, _ = caller.step(CALL._replace(phase=phase), on, answer)
     assert (call.state, call.error, call.reason) == (state, error, reason)
     assert (call.ring_at, call.ack_at, call.resend_at) == (None, None, None)
     assert call.response == (answer.response if answer else None)
@@ -143,7 +141,7 @@ def test_the_first_word_of_the_callee_stops_two_timers() -> None:
 @pytest.mark.parametrize("on", [On.ANSWER_REFUSED, On.ANSWER_FAILED, On.ANSWER_SEEN])
 def test_a_decision_stands(phase: Phase, on: On) -> None:
     """A final answer after the decision moves the phase, never what the app was told."""
-    decided = replace(CALL, phase=phase, state=State.CANCELED, reason=EndReason.CANCELED)
+    decided = CALL._replace(phase=phase, state=State.CANCELED, reason=EndReason.CANCELED)
     call, _ = caller.step(decided, on, Answer(AnswerState.FAILED, EPOCH, 1, reason=4))
     assert call.phase is Phase.CLEARING
     assert (call.state, call.reason, call.error) == (State.CANCELED, EndReason.CANCELED, Error.OK)
@@ -175,7 +173,7 @@ def test_reasons_of_answers(number: int | None, refusal: EndReason, failure: End
 @pytest.mark.parametrize("phase", [Phase.SENT, Phase.RECEIVED])
 def test_the_ringing_cell(phase: Phase) -> None:
     """The ttl is what is left of the ringing, never below 0; everything that was sent is in it."""
-    call = replace(CALL, phase=phase)
+    call = CALL._replace(phase=phase)
     expected = Invite(InviteState.RINGING, EPOCH, 3, 48_500, b"\x01", "c", None, b"g" * 16, 9)
     assert call.cell(EPOCH, 11.5) == expected
     assert call.cell(EPOCH, 61.0).ttl == 0
@@ -183,7 +181,7 @@ def test_the_ringing_cell(phase: Phase) -> None:
 
 def test_the_accepted_cell_says_no_more() -> None:
     """The callee has the rest already."""
-    assert replace(CALL, phase=Phase.ACCEPTED).cell(EPOCH, 1.0) == Invite(
+    assert CALL._replace(phase=Phase.ACCEPTED).cell(EPOCH, 1.0) == Invite(
         InviteState.ACCEPTED, EPOCH, 3
     )
 
@@ -191,7 +189,7 @@ def test_the_accepted_cell_says_no_more() -> None:
 @pytest.mark.parametrize("word", caller.ENDED_REASONS)
 def test_the_ended_cell_says_why(word: EndReason) -> None:
     """Each of the caller's six reasons, with what a missed call shows."""
-    call = replace(CALL, phase=Phase.ENDED, reason=word)
+    call = CALL._replace(phase=Phase.ENDED, reason=word)
     number = EndedReason[word.name]
     expected = Invite(InviteState.ENDED, EPOCH, 3, None, b"\x01", "c", number, b"g" * 16, 9)
     assert call.cell(EPOCH, 1.0) == expected
@@ -237,7 +235,7 @@ def test_logged_out() -> None:
 def test_due_is_the_earliest_deadline() -> None:
     """Of all four; None when there is none."""
     assert CALL.due == 2.0
-    assert replace(CALL, resend_at=None).due == 30.0
-    assert replace(CALL, resend_at=None, ack_at=None, keep_at=50.0).due == 50.0
+    assert CALL._replace(resend_at=None).due == 30.0
+    assert CALL._replace(resend_at=None, ack_at=None, keep_at=50.0).due == 50.0
     assert CallerCall("id", "kitchen").due is None
     assert CALL.key == ("kitchen", "id")

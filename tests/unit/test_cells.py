@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from device_sdk import cells
@@ -52,7 +50,7 @@ def test_the_lengths_of_the_random_fields() -> None:
 )
 def test_a_cell_is_a_value(cell: cells.Cell) -> None:
     """Equal by content, hashable, and nobody changes it."""
-    assert dataclasses.replace(cell) == cell
-    assert len({cell, dataclasses.replace(cell)}) == 1
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    assert cell._replace() == cell
+    assert len({cell, cell._replace()}) == 1
+    with pytest.raises(AttributeError):
         cell.epoch = b"other   "  # type: ignore[misc] # that it is refused is the point
