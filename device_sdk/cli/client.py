@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from ..client import SignalingClient
 from ..errors import InvalidArgument
 from ..invitations import Event
-from ..states import ConnectionChange, ConnectionState
+from ..states import ConnectionChange, ConnectionState, RemoteInvitationState
 from .errors import CommandError, Exit, Interrupted
 from .options import Options
 
@@ -50,24 +50,26 @@ class QueueClient(SignalingClient):
         super()._deliver(event)
 
     def linger(self) -> None:
-        """Wait until all calls made here are settled, but not for long.
+        """Wait until the calls that have ended are settled, but not for long.
 
-        The callee shows that it knows the end, and then its cell is cleared from the broker;
-        without that the cell stays there until the next login.
+        Each side shows that it knows the end, and then clears its cell from the broker; a cell
+        that is left stays there until the next login.
         """
         deadline = time.monotonic() + LINGER
-        while time.monotonic() < deadline:
-            with self._guard():
-                session = self._session
-                if session is None or session.state is not ConnectionState.CONNECTED:
-                    return
-                engine = session.engine
-                if not any(
-                    not engine._context.watches.of(call.callee).away
-                    for call in engine.caller.calls.values()
-                ):
-                    return
+        while self._unsettled() and time.monotonic() < deadline:
             time.sleep(_LOOK)
+
+    def _unsettled(self) -> bool:
+        with self._guard():
+            session = self._session
+            if session is None or session.state is not ConnectionState.CONNECTED:
+                return False
+            engine = session.engine
+            away = {peer for peer, known in engine._context.watches.known.items() if known.away}
+            return any(call.callee not in away for call in engine.caller.calls.values()) or any(
+                call.caller not in away and call.state >= RemoteInvitationState.REFUSED
+                for call in engine.callee.calls.values()
+            )
 
 
 def make_client(options: Options, **settings: float | None) -> QueueClient:
