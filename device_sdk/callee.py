@@ -14,9 +14,8 @@ ring.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from .cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
 from .states import EndReason, RemoteInvitationError, RemoteInvitationState
@@ -228,8 +227,7 @@ OPEN: Final = frozenset({Phase.RINGING, Phase.ACCEPTING})
 WATCHING: Final = frozenset({Phase.PROBING, Phase.RINGING, Phase.ACCEPTING})
 
 
-@dataclass(frozen=True, slots=True)
-class CalleeCall:
+class CalleeCall(NamedTuple):
     """One call as its callee knows it: a value; the engine holds the current one.
 
     ``epoch`` is that of the caller's login; ``answer`` what the answer cell says.
@@ -291,8 +289,7 @@ def step(
     phase, todo = TABLE[before][on]
     if invite is not None and before in (Phase.NEW, Phase.PROBING):
         # What an earlier copy said of the content stays, where this one does not say it.
-        call = replace(
-            call,
+        call = call._replace(
             epoch=invite.epoch,
             content=call.content if invite.content is None else invite.content,
             channel=invite.channel or call.channel,
@@ -300,45 +297,41 @@ def step(
             time=call.time if invite.time is None else invite.time,
         )
     elif invite is not None and invite.epoch != call.epoch:
-        call = replace(call, epoch=invite.epoch)
+        call = call._replace(epoch=invite.epoch)
     if phase is before:
         return call, todo
     if phase is Phase.RINGING:
-        return replace(
-            call, phase=phase, state=RemoteInvitationState.INVITATION_RECEIVED,
+        return call._replace(phase=phase, state=RemoteInvitationState.INVITATION_RECEIVED,
             resend_at=None, keep_at=None,
         ), todo  # fmt: skip
     if phase is Phase.ACCEPTING:
-        return replace(
-            call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
+        return call._replace(phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
             answer=AnswerState.ACCEPTED, response=response, ring_at=None,
         ), todo  # fmt: skip
-    quiet = replace(call, phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
+    quiet = call._replace(phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
     if (before, on) in OUTCOMES:
         answer, number, state, error, reason = OUTCOMES[before, on]
         if on is On.REFUSE:
             number, reason = refusal, REFUSALS[refusal]
-            quiet = replace(quiet, response=response)
-        return replace(
-            quiet, answer=answer, answer_reason=number, state=state, error=error, reason=reason
+            quiet = quiet._replace(response=response)
+        return quiet._replace(
+            answer=answer, answer_reason=number, state=state, error=error, reason=reason
         ), todo
     if on is On.ENDED and before in (Phase.NEW, *WATCHING):
         state, error, reason = ENDS.get(
             (invite.reason or 0) if invite else 0, ENDS[EndedReason.EXPIRED]
         )
-        return replace(
-            quiet, answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
+        return quiet._replace(
+            answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
         ), todo
     if on in (On.TURN_AWAY, On.OVERLOAD):
-        return replace(
-            quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
+        return quiet._replace(answer=AnswerState.REFUSED, answer_reason=refusal,
             state=RemoteInvitationState.REFUSED, reason=REFUSALS[refusal],
         ), todo  # fmt: skip
     if on is On.CLEARED and before in WATCHING:
-        return replace(quiet, state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED), todo
+        return quiet._replace(state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED), todo
     if on is On.LOGOUT and before is Phase.RINGING:
-        return replace(
-            quiet, state=RemoteInvitationState.FAILURE,
+        return quiet._replace(state=RemoteInvitationState.FAILURE,
             error=RemoteInvitationError.INVITATION_EXPIRE, reason=EndReason.LOGGED_OUT,
         ), todo  # fmt: skip
     return quiet, todo
@@ -361,17 +354,13 @@ def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
     """
     call = CalleeCall(call_id=call_id, caller=caller, seq=cell.seq)
     if cell.state is AnswerState.ACCEPTED:
-        return replace(
-            call,
-            phase=Phase.OVER,
-            answer=AnswerState.FAILED,
-            answer_reason=AnswerReason.ACCEPT_FAILURE,
+        return call._replace(
+            phase=Phase.OVER, answer=AnswerState.FAILED, answer_reason=AnswerReason.ACCEPT_FAILURE
         )
     if not cell.state.final:
-        return replace(call, phase=Phase.PROBING)
+        return call._replace(phase=Phase.PROBING)
     reason = next((r for r in AnswerReason if r == cell.reason), None)
-    return replace(
-        call,
+    return call._replace(
         phase=Phase.OVER,
         answer=cell.state,
         answer_reason=reason,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from . import callee
 from .callee import CalleeCall, Do, On, Phase
@@ -77,7 +76,7 @@ class CalleeSide:
         """A newer login owns these cells now: tell the app, say nothing."""
         for call in self.calls.values():
             if call.phase in callee.OPEN:
-                gone = replace(call, phase=Phase.RINGING)
+                gone = call._replace(phase=Phase.RINGING)
                 self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
         self.calls.clear()
         self.remembered.clear()
@@ -107,11 +106,11 @@ class CalleeSide:
             return
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
-        call = replace(call, keep_at=now + settings.missed_keep)
+        call = call._replace(keep_at=now + settings.missed_keep)
         if call.phase is Phase.PROBING:
             # The invite itself, if there still is one, comes with the inbox; ask if it does not.
             at = now + settings.ask_first
-            self._keep(replace(call, resend_at=at, resend_delay=settings.ask_first))
+            self._keep(call._replace(resend_at=at, resend_delay=settings.ask_first))
             self._entered(call.caller)
         else:
             self._keep(self._say(call, now))
@@ -140,7 +139,7 @@ class CalleeSide:
             elif call.phase is Phase.RINGING and presence.online != same:
                 # Gone, or, read from the broker's store, perhaps another: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
-                doubted = replace(call, ring_at=at)
+                doubted = call._replace(ring_at=at)
                 self._keep(self._say(doubted, now, ask=True) if presence.online else doubted)
 
     # --- the link and time -----------------------------------------------------------------
@@ -157,7 +156,7 @@ class CalleeSide:
         """Nothing is said until the next resync."""
         for call in list(self.calls.values()):
             if call.resend_at is not None:
-                self._keep(replace(call, resend_at=None))
+                self._keep(call._replace(resend_at=None))
 
     def deadline(self) -> float | None:
         """When :meth:`fire` has something to do."""
@@ -213,7 +212,7 @@ class CalleeSide:
         if self._screen is None or invite is None or on is not On.RINGING:
             return None  # what is in doubt is asked about first
         told = self._screen(
-            replace(call, content=invite.content, channel=invite.channel, time=invite.time),
+            call._replace(content=invite.content, channel=invite.channel, time=invite.time),
             sum(c.phase in callee.OPEN for c in self.calls.values()),
         )
         return None if told is None else (On.TURN_AWAY, told)
@@ -244,24 +243,24 @@ class CalleeSide:
         call, todo = callee.step(call, on, invite, refusal, response)
         if call.phase is not before:
             if call.phase is Phase.ACCEPTING:
-                call = replace(call, accept_at=now + settings.accept_timeout)
+                call = call._replace(accept_at=now + settings.accept_timeout)
             elif call.phase in (Phase.OVER, Phase.PROBING):
-                call = replace(call, keep_at=now + settings.missed_keep)
+                call = call._replace(keep_at=now + settings.missed_keep)
             elif call.phase is Phase.REMEMBERED:
-                call = replace(call, keep_at=now + settings.remember)
+                call = call._replace(keep_at=now + settings.remember)
         for do in todo:
             if do is Do.SAY or do is Do.ASK:
                 call = self._say(call, now, ask=do is Do.ASK, again=on is On.RESEND)
             elif do is Do.EXTEND and invite is not None:
                 ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
-                call = replace(call, ring_at=ring_at)
+                call = call._replace(ring_at=ring_at)
             elif do is Do.CLEAR and self._context.up:
                 awaited = CLEAR_ANSWER if call.phase is Phase.CLEARING else None
                 self._context.say_answer(call.key, None, awaited)
         unkept = before in (Phase.NEW, Phase.REMEMBERED) and call.phase is Phase.OVER
         if unkept and len(self.calls) >= MAX_KEPT:  # said once; said again when asked
             at = now + settings.remember
-            call = replace(call, phase=Phase.REMEMBERED, resend_at=None, keep_at=at)
+            call = call._replace(phase=Phase.REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
         for do in todo:
@@ -286,13 +285,13 @@ class CalleeSide:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
         if not context.up:
-            return replace(call, resend_at=None)
+            return call._replace(resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
             first = settings.resend_first if call.phase is Phase.OVER else settings.ask_first
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
-        call = replace(call, seq=call.seq + 1, resend_at=at, resend_delay=delay)
+        call = call._replace(seq=call.seq + 1, resend_at=at, resend_delay=delay)
         context.say_answer(call.key, call.cell(context.epoch, ask=ask))
         return call
 

@@ -14,9 +14,8 @@ does nothing. The diagrams in the README are drawn from this table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from .cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
 from .states import EndReason, LocalInvitationError, LocalInvitationState
@@ -180,8 +179,7 @@ UNDECIDED: Final = frozenset({Phase.SENT, Phase.RECEIVED})
 DECIDED: Final = frozenset({Phase.ACCEPTED, Phase.ENDED})
 
 
-@dataclass(frozen=True, slots=True)
-class CallerCall:
+class CallerCall(NamedTuple):
     """One call as its caller knows it: a value; the engine holds the current one.
 
     Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
@@ -257,15 +255,14 @@ def step(
     if phase is call.phase:
         return call, todo
     if phase is Phase.RECEIVED:
-        return replace(
-            call,
+        return call._replace(
             phase=phase,
             state=LocalInvitationState.RECEIVED_BY_REMOTE,
             ack_at=None,
             resend_at=None,
         ), todo
     if call.phase not in UNDECIDED:
-        return replace(call, phase=phase, resend_at=None, keep_at=None), todo
+        return call._replace(phase=phase, resend_at=None, keep_at=None), todo
     state, error, reason = OUTCOMES[on]
     response = call.response
     if answer is not None:
@@ -276,8 +273,7 @@ def step(
             reason = failure(answer.reason)
             if reason is EndReason.CALLEE_EXPIRED:
                 error = LocalInvitationError.INVITATION_EXPIRE
-    return replace(
-        call,
+    return call._replace(
         phase=phase,
         state=state,
         error=error,
@@ -306,8 +302,7 @@ def failure(number: int | None) -> EndReason:
 
 def logged_out(call: CallerCall) -> CallerCall:
     """The record of a call that is given up because this login is no longer one."""
-    return replace(
-        call,
+    return call._replace(
         phase=Phase.GONE,
         state=LocalInvitationState.FAILURE,
         error=LocalInvitationError.NOT_LOGGEDIN,

@@ -6,8 +6,8 @@ A cell is what its one writer says of itself at this moment: frozen, comparable,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 #: Bytes of an epoch: random for each login of a peer, kept across its reconnects.
 EPOCH_BYTES = 8
@@ -59,8 +59,7 @@ class AnswerReason(IntEnum):
     CALLER_LOST = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Invite:
+class Invite(NamedTuple):
     """The caller's register. ``ttl`` in milliseconds, only while ringing; ``time`` is advisory.
 
     ``reason`` is a number of :class:`EndedReason`, or one of a later version.
@@ -77,8 +76,7 @@ class Invite:
     time: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The callee's register. ``ask`` is true when the invite came retained: is it still so?
 
     ``reason`` is a number of :class:`AnswerReason`, or one of a later version.
@@ -92,8 +90,7 @@ class Answer:
     ask: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(NamedTuple):
     """Whether a peer is logged in, and under which epoch."""
 
     online: bool

@@ -6,36 +6,38 @@ Time is an argument beside them, in seconds of any clock that only goes forward.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .cells import AnswerReason
 from .events import Event
+from .values import Signal, distinct
 
 # --- what the transport says ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+@distinct
+class Connected(NamedTuple):
     """The broker accepted a connection (CONNACK 0)."""
 
     wall: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(Signal):
     """The connection is gone, however it went."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+
+@distinct
+class Subscribed(NamedTuple):
     """The broker answered a subscription: these filters are in force, those it refused."""
 
     granted: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
+@distinct
+class MessageReceived(NamedTuple):
     """A publish came in; ``retained`` is its RETAIN flag."""
 
     topic: str
@@ -43,23 +45,24 @@ class MessageReceived:
     retained: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PublishAcked:
+@distinct
+class PublishAcked(NamedTuple):
     """The broker acknowledged the publish that carried ``token``."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeadlineReached:
+class DeadlineReached(Signal):
     """Nothing came, but the engine's deadline passed."""
+
+    __slots__ = ()
 
 
 # --- what the app says ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+@distinct
+class Send(NamedTuple):
     """Invite ``callee``; bodies come encoded; time-outs in seconds, None for the settings."""
 
     call_id: str
@@ -72,16 +75,16 @@ class Send:
     wall: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+@distinct
+class Cancel(NamedTuple):
     """Cancel a call made here."""
 
     callee: str
     call_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+@distinct
+class Accept(NamedTuple):
     """Accept a call that rings here."""
 
     caller: str
@@ -89,8 +92,8 @@ class Accept:
     response: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+@distinct
+class Refuse(NamedTuple):
     """Refuse a call that rings here."""
 
     caller: str
@@ -99,23 +102,24 @@ class Refuse:
     reason: AnswerReason = AnswerReason.DECLINED
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+@distinct
+class Watch(NamedTuple):
     """Tell when ``peer`` comes and goes."""
 
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unwatch:
+@distinct
+class Unwatch(NamedTuple):
     """No longer tell."""
 
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Logout:
+class Logout(Signal):
     """End my calls, say that I am offline, then finish."""
+
+    __slots__ = ()
 
 
 Input = (
@@ -137,8 +141,8 @@ Input = (
 # --- what is to be done --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+@distinct
+class Publish(NamedTuple):
     """Publish, retained, QoS 1; with a ``token``, say :class:`PublishAcked` once it is acked."""
 
     topic: str
@@ -146,51 +150,54 @@ class Publish:
     token: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+@distinct
+class Subscribe(NamedTuple):
     """Subscribe these filters, QoS 1, in one packet."""
 
     filters: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
+@distinct
+class Unsubscribe(NamedTuple):
     """Unsubscribe these filters."""
 
     filters: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+@distinct
+class Tell(NamedTuple):
     """Tell the app."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Signal):
     """The inbox is subscribed: this peer can be called."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionDenied:
+
+@distinct
+class SubscriptionDenied(NamedTuple):
     """The broker refused a filter that a peer cannot do without."""
 
     topic_filter: str
 
 
-@dataclass(frozen=True, slots=True)
-class Aborted:
+class Aborted(Signal):
     """A newer login of this peer id exists: disconnect, and stay away."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+
+class Finished(Signal):
     """After a logout: all is said and acknowledged, the connection may close."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+
+@distinct
+class Dropped(NamedTuple):
     """Something from the wire was dropped; at most once a minute for each cause (for the log)."""
 
     cause: str

@@ -6,9 +6,8 @@ The core speaks of calls by their records; a face puts its invitation objects in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .callee import CalleeCall
@@ -51,24 +50,21 @@ ENDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LocalEvent:
+class LocalEvent(NamedTuple):
     """Something happened to a call made here; ``call`` is its record at that moment."""
 
     name: Name
     call: CallerCall
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteEvent:
+class RemoteEvent(NamedTuple):
     """Something happened to a call that came in (or, for a missed call, would have rung)."""
 
     name: Name
     call: CalleeCall
 
 
-@dataclass(frozen=True, slots=True)
-class PeerLost:
+class PeerLost(NamedTuple):
     """The callee of a call accepted here is gone after all: ``reason`` is what it said."""
 
     call: CallerCall
@@ -76,8 +72,7 @@ class PeerLost:
     name: Name = Name.LOCAL_PEER_LOST
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceChanged:
+class PresenceChanged(NamedTuple):
     """A watched peer came or went; ``online`` None: the broker knows nothing of it."""
 
     peer: str
@@ -85,8 +80,7 @@ class PresenceChanged:
     name: Name = Name.PRESENCE_CHANGED
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionStateChanged:
+class ConnectionStateChanged(NamedTuple):
     """How the client stands with its broker changed; ``detail`` says more for a person."""
 
     state: ConnectionState

@@ -75,10 +75,10 @@ class Face(Telling[L, R]):
             raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
         if not 1 <= keepalive <= 65535:
             raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
-        unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+        unknown = sorted(set(settings) - set(Settings._fields))
         if unknown:
             raise InvalidArgument(unknown[0], "no such setting")
-        self.settings = Settings(**settings)  # type: ignore[arg-type]  # checked in Settings itself
+        self.settings = Settings(**settings)
         self._make_link: LinkFactory = (
             broker
             if callable(broker)

@@ -6,8 +6,7 @@ read from any thread. An invitation ends once; an ended one stays readable and d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import codec
 from .callee import CalleeCall
@@ -175,8 +174,7 @@ class RemoteInvitationBase:
         self._record = record
 
 
-@dataclass(frozen=True, slots=True)
-class MissedCall:
+class MissedCall(NamedTuple):
     """Somebody called, and it never rang here. ``time`` is the caller's clock (unix s), if told."""
 
     caller_id: str
@@ -187,8 +185,7 @@ class MissedCall:
     channel_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something happened: ``name`` is the listener's method without ``on_``, ``args`` what it gets.
 
     ``state``, ``reason`` and ``error`` are as they were at that moment; the invitation may have
@@ -206,11 +203,10 @@ class Event:
     error: LocalInvitationError | RemoteInvitationError | None = None
     response: Any = None
     content: Any = None
-    detail: str = field(default="", compare=False)
+    detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a call ended; true if it was accepted."""
 
     call_id: str

@@ -7,8 +7,8 @@ never about the protocol; a clock that was never set is never quiet.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from .cells import AnswerReason
 from .errors import InvalidArgument
@@ -16,8 +16,7 @@ from .schedule import Window, is_quiet, parse_window
 from .topics import check_peer_id
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """How a callee takes invitations; the caller is told which of these turned it away.
 
     ``busy_when_ringing``: refuse with *busy* while another invitation is open here, or was accepted

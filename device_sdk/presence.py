@@ -6,14 +6,13 @@ Nothing here talks: the engine subscribes, publishes and decides calls.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import NamedTuple
 
 from .cells import Presence
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is known of a peer: ``online`` None is nothing; ``current``: the broker would tell."""
 
     online: bool | None = None
@@ -92,7 +91,7 @@ class Watches:
     def confirmed(self, peer: str) -> None:
         """The broker took the subscription: from here it would have told."""
         if peer in self.known:
-            self.known[peer] = replace(self.known[peer], current=True)
+            self.known[peer] = self.known[peer]._replace(current=True)
 
     def heard(self, peer: str, presence: Presence | None) -> Known | None:
         """Take in a presence; what was known before, or None if the peer is not watched."""
@@ -104,7 +103,7 @@ class Watches:
 
     def disconnected(self) -> None:
         """What is known may be old from here."""
-        self.known = {p: replace(k, current=False) for p, k in self.known.items()}
+        self.known = {p: k._replace(current=False) for p, k in self.known.items()}
 
     def _add(self, peer: str) -> bool:
         if peer in self.known:

@@ -8,8 +8,7 @@ stands only which legs are to be rung, and when the whole is over.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from .errors import InvalidArgument
 from .invitations import LocalInvitationBase, Outcome
@@ -23,8 +22,7 @@ LEG_TIMEOUT = 20.0
 LEG_ACK_TIMEOUT = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class GroupOutcome:
+class GroupOutcome(NamedTuple):
     """How a ring group ended; true if somebody accepted. ``legs`` by peer, those that were rung."""
 
     winner: str | None

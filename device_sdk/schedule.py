@@ -7,8 +7,8 @@ it begins runs into the next day and belongs to the day on which it began.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(?:(?P<days>[a-z,\- ]+)\s+)?(?P<start>\d\d?:\d\d)\s*-\s*(?P<end>\d\d?:\d\d)")
@@ -16,8 +16,7 @@ _WINDOW = re.compile(r"(?:(?P<days>[a-z,\- ]+)\s+)?(?P<start>\d\d?:\d\d)\s*-\s*(
 FIRST_PLAUSIBLE_YEAR = 2025
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """From ``start`` to ``end`` (minutes of the day) on each of ``days`` (0 is Monday)."""
 
     days: frozenset[int]

@@ -8,7 +8,7 @@ out come the engine's effects and a few of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .effects import (
     Aborted,
@@ -29,6 +29,7 @@ from .errors import BrokerRefused, BrokerUnreachable, LoginError, LoginTimeout, 
 from .events import ConnectionStateChanged
 from .states import ConnectionChange, ConnectionState
 from .transport import LinkFailed, LinkInput
+from .values import Signal, distinct
 
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
@@ -36,28 +37,30 @@ RETRY_MAX = 5.0
 GREETING_TIMEOUT = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLink:
+class OpenLink(Signal):
     """Make a new link and open it."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class CloseLink:
+
+@distinct
+class CloseLink(NamedTuple):
     """Close the link; ``clean``: with DISCONNECT."""
 
     clean: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LoginEnded:
+@distinct
+class LoginEnded(NamedTuple):
     """The login came to an end: ``error`` None is success, else why not."""
 
     error: LoginError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Signal):
     """Nothing more will come: the owner may stop."""
+
+    __slots__ = ()
 
 
 SessionEffect = Effect | OpenLink | CloseLink | LoginEnded | Closed

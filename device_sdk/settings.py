@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Self
 
 from .codec import MAX_TTL
 from .errors import InvalidArgument
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Timers and caps of one peer; raises :class:`InvalidArgument` naming the one that is off."""
-
+class _Numbers(NamedTuple):
     #: From send without an answer to *expired*.
     ring_timeout: float = 60.0
     #: From send without any word of the callee to *peer offline* or *no response*.
@@ -40,15 +37,22 @@ class Settings:
     max_calls_per_caller: int = 8
     max_calls: int = 64
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+
+class Settings(_Numbers):
+    """Timers and caps of one peer; raises :class:`InvalidArgument` naming the one that is off."""
+
+    __slots__ = ()
+
+    def __new__(cls, **numbers: Any) -> Self:  # noqa: D102 - the class says it
+        self = super().__new__(cls, **numbers)
+        for name, value in self._asdict().items():
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise InvalidArgument(field.name, f"a number is wanted, not {value!r}")
+                raise InvalidArgument(name, f"a number is wanted, not {value!r}")
             if not math.isfinite(value) or value <= 0:
-                raise InvalidArgument(field.name, f"must be above 0 and finite, not {value!r}")
+                raise InvalidArgument(name, f"must be above 0 and finite, not {value!r}")
         if self.ring_timeout * 1000 > MAX_TTL:
             raise InvalidArgument("ring_timeout", f"at most a day, not {self.ring_timeout!r} s")
+        return self
 
 
 #: Calls kept for resending after their end, at most, each side; more are said once and remembered.

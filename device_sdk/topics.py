@@ -11,9 +11,8 @@ import base64
 import binascii
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .errors import InvalidArgument
 
@@ -34,15 +33,13 @@ _CALL_ID = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]\Z")
 Kind = Literal["invite", "answer"]
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceTopic:
+class PresenceTopic(NamedTuple):
     """Whether ``peer`` is logged in; written by it and its will."""
 
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallTopic:
+class CallTopic(NamedTuple):
     """One cell of a call: ``owner``'s inbox, written by ``writer``.
 
     For an invite the owner is the callee and the writer the caller; for an answer the reverse.

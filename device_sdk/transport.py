@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
 from .errors import InvalidArgument, LoginError
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFailed:
+class LinkFailed(NamedTuple):
     """The connection was refused or never came about; ``error`` says which, for a person."""
 
     error: LoginError
@@ -64,8 +62,7 @@ class Link(Protocol):
         """What has happened since the last time, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Will:
+class Will(NamedTuple):
     """What the broker publishes, retained, QoS 1, when the connection breaks."""
 
     topic: str
@@ -76,8 +73,7 @@ class Will:
 LinkFactory = Callable[[Will], Link]
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(NamedTuple):
     """What to trust, and who I am: PEM files; ``ca_file`` None for the system's authorities.
 
     ``context`` replaces all of it where the files do not do.
@@ -110,8 +106,7 @@ class Tls:
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerUrl:
+class BrokerUrl(NamedTuple):
     """Where the broker is: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
 
     scheme: str

@@ -18,7 +18,7 @@ MODULES = {
 
 #: From the ground up. A module imports from floors below its own, or from its own floor.
 FLOORS = [
-    {"states"},
+    {"states", "values"},
     {"errors"},
     {"topics", "cells", "stats"},
     {"codec"},

@@ -1,0 +1,160 @@
+"""How long a call takes, beside the ping-pong of two bare paho clients in the same run.
+
+``python -m tests.bench.latency [--calls N]`` prints a table for each broker. Caller, callee and
+broker are three processes, on both sides of the comparison; rounds of both alternate, so that a
+noisy machine disturbs them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.servers import BrokerProcess, BundledBroker, Mosquitto
+
+from .peers import CONTENT
+from .wire import invite_bytes
+
+ROUNDS = 10
+
+
+class Peer:
+    """A measured peer: send it a command, read its answer."""
+
+    def __init__(self, role: str, url: str, name: str, peer: str, *more: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.peers", role, url, name, peer, *more],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def ask(self, **command: Any) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a measured peer ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+        self.process.terminate()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def peers(*args: tuple[str, ...]) -> Iterator[list[Peer]]:
+    made: list[Peer] = []
+    try:
+        for one in args:
+            made.append(Peer(*one))
+        yield made
+    finally:
+        for peer in reversed(made):
+            peer.close()
+
+
+def p50_p99(times: Sequence[float]) -> tuple[float, float]:
+    ordered = sorted(times)
+    return statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+
+
+def measure(broker: BrokerProcess, calls: int) -> list[list[str]]:
+    """Rows of the table: what, p50, p99 in ms, and both as ratios to the floor."""
+    url, size = broker.url, invite_bytes(CONTENT)
+    rows = []
+    with peers(
+        ("pong", url, "pong", "ping"),
+        ("ping", url, "ping", "pong"),
+        ("callee", url, "t-callee", "t-caller"),
+        ("caller", url, "t-caller", "t-callee"),
+        ("aio-callee", url, "a-callee", "a-caller"),
+        ("aio-caller", url, "a-caller", "a-callee"),
+    ) as (_, ping, callee, caller, _, aio_caller):
+        for one, command in ((ping, {"size": size}), (caller, {"do": "ring"}), (aio_caller, {})):
+            one.ask(calls=30, **command)  # warm
+        floor: list[float] = []
+        ours: list[float] = []
+        aio: list[float] = []
+        each = max(1, calls // ROUNDS)
+        for _ in range(ROUNDS):
+            floor += ping.ask(calls=each, size=size)
+            ours += caller.ask(do="ring", calls=each)
+            floor += ping.ask(calls=each, size=size)
+            aio += aio_caller.ask(calls=each)
+        base = p50_p99(floor)
+        rows.append(_row("bare paho ping-pong, QoS 1 (floor)", floor, base))
+        rows.append(_row("invite → receivedByPeer, threaded", ours, base))
+        rows.append(_row("invite → receivedByPeer, asyncio", aio, base))
+
+        callee.ask(do="told")
+        accepted = caller.ask(do="accept", calls=calls // 4)
+        told, _ = callee.ask(do="told")
+        rows.append(_row("invite → accepted, told the caller", accepted, base))
+        rows.append(_row("accept → accepted, told the callee", told, base))
+        starts = caller.ask(do="cancel", calls=calls // 4)
+        _, silences = callee.ask(do="told")
+        gaps = [(end - start) * 1000 for start, end in zip(starts, silences, strict=True)]
+        rows.append(_row("cancel → silence at the callee", gaps, base))
+        for underway in (1, 10, 100):
+            rate = caller.ask(do="rate", calls=max(200, calls // 2), underway=underway)
+            rows.append([f"whole calls/s, {underway} underway", f"{rate:.0f}", "", "", ""])
+    with peers(
+        ("pong", url, "pong", "ping", "--nagle"),
+        ("ping", url, "ping", "pong", "--nagle"),
+        ("callee", url, "n-callee", "n-caller", "--nagle"),
+        ("caller", url, "n-caller", "n-callee", "--nagle"),
+    ) as (_, ping, _, caller):
+        nagle = ping.ask(calls=50, size=size)
+        rows.append(_row("floor with paho as installed (no TCP_NODELAY)", nagle, base))
+        nagle = caller.ask(do="ring", calls=50)
+        rows.append(_row("ours with paho as installed (no TCP_NODELAY)", nagle, base))
+    return rows
+
+
+def _row(what: str, times: Sequence[float], base: tuple[float, float]) -> list[str]:
+    p50, p99 = p50_p99(times)
+    ratios = [f"{p50 / base[0]:.2f}", f"{p99 / base[1]:.2f}"]
+    return [what, f"{p50:.2f}", f"{p99:.2f}", *ratios]
+
+
+HEAD = ["", "p50 ms", "p99 ms", "p50 ÷ floor", "p99 ÷ floor"]
+
+
+def run(calls: int) -> dict[str, list[list[str]]]:
+    tables = {}
+    with BundledBroker() as bundled:
+        tables["bundled broker"] = measure(bundled, calls)
+    with tempfile.TemporaryDirectory() as folder, Mosquitto(Path(folder)) as mosquitto:
+        tables["mosquitto"] = measure(mosquitto, calls)
+    return tables
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=1000)
+    for name, rows in run(parser.parse_args().calls).items():
+        print(f"\n{name}")
+        for row in [HEAD, *rows]:
+            print(f"{row[0]:48}" + "".join(f"{cell:>13}" for cell in row[1:]))
+
+
+if __name__ == "__main__":
+    main()
