@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults.cells import FAULTS, STATES, Result, run
@@ -55,6 +56,24 @@ def write(path: Path, text: str) -> None:
     path.write_text(before + text + after)
 
 
+def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Result]:
+    results: list[Result] = []
+    for fault in faults:
+        with tempfile.TemporaryDirectory() as folder, BROKERS[name](Path(folder)) as broker:
+            at = time.monotonic()
+            found = run(FAULTS[fault], broker, states)
+        bad = [result for result in found if result.problem]
+        worst = max(result.seconds for result in found)
+        lines = [
+            f"{name:10} {fault:15} {len(found) - len(bad)}/{len(found)} passed, the slowest"
+            f" {worst:.1f} of {FAULTS[fault].bound:.0f} s ({time.monotonic() - at:.1f} s)",
+            *(f"--- {result.name}\n{result.problem}" for result in bad),
+        ]
+        print("\n".join(lines), flush=True)
+        results += found
+    return results
+
+
 def main() -> int:
     """Run the cells asked for; the exit status is 1 if one of them does not pass."""
     parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
@@ -67,27 +86,15 @@ def main() -> int:
     logging.getLogger("bellwire").setLevel(logging.CRITICAL)  # it is full of what is done here
     began = time.monotonic()
     failed = 0
+    brokers = args.broker or list(BROKERS)
     for turn in range(args.repeat):
-        results: list[Result] = []
-        for name in args.broker or BROKERS:
-            for fault in args.only or FAULTS:
-                with (
-                    tempfile.TemporaryDirectory() as folder,
-                    BROKERS[name](Path(folder)) as broker,
-                ):
-                    at = time.monotonic()
-                    found = run(FAULTS[fault], broker, tuple(args.state or STATES))
-                bad = [result for result in found if result.problem]
-                worst = max(result.seconds for result in found)
-                print(
-                    f"{name:10} {fault:15} {len(found) - len(bad)}/{len(found)} passed, the slowest"
-                    f" {worst:.1f} of {FAULTS[fault].bound:.0f} s ({time.monotonic() - at:.1f} s)",
-                    flush=True,
-                )
-                for result in bad:
-                    print(f"--- {result.name}\n{result.problem}", flush=True)
-                failed += len(bad)
-                results += found
+        # One after the other at each broker, and the brokers side by side: a cell mostly waits. The
+        # second goes backwards, so that both do not start their processes at the same time.
+        orders = [list(args.only or FAULTS), list(args.only or FAULTS)[::-1]]
+        with ThreadPoolExecutor(len(brokers)) as pool:
+            parts = pool.map(_at_broker, brokers, orders, [tuple(args.state or STATES)] * 2)
+            results = [result for part in parts for result in part]
+        failed += sum(bool(result.problem) for result in results)
         print(
             f"run {turn + 1}: {len(results)} cells, {sum(bool(r.problem) for r in results)} failed,"
             f" {time.monotonic() - began:.0f} s so far",
