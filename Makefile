@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench broker-soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ lint: $(STAMP) ## ruff and mypy --strict
 
 bench: $(STAMP) ## speed and size beside their floors; writes docs/performance.md's tables
 	@$(BIN)/python -m tests.bench
+
+broker-soak: $(STAMP) ## kill the broker 200 times under load; nothing acknowledged may be lost
+	@$(BIN)/python -m tests.broker_support.killing 200
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
