@@ -367,6 +367,11 @@ def scenes() -> list[Scene]:
         .hears_own_presence()
         .hears(RINGING, retained=True)
         .hears(RINGING),
+        Scene("callee: restarted after accepting", "Callee 8", connected=False)
+        .does("connected")
+        .hears(_answer("ACCEPTED", epoch=FORMER, seq=3), mine=True, retained=True)
+        .hears_own_presence()
+        .hears(ACCEPTED, retained=True),
         Scene("callee: restarted after a refusal", "Callee 8", connected=False)
         .does("connected")
         .hears(_answer("REFUSED", epoch=FORMER, seq=3, reason=2), mine=True, retained=True)

@@ -245,7 +245,7 @@ def test_how_an_invite_is_heard(invite: Invite | None, retained: bool, on: On) -
 
 @pytest.mark.parametrize("state", AnswerState)
 def test_found_answers_of_a_former_life(state: AnswerState) -> None:
-    """A final one stands with reason and response, accepted goes on to failed, received is asked."""
+    """A final one stands as it was, accepted goes on to failed, received is asked about."""
     call = callee.found("id", "door", Answer(state, b"former00", 7, b"\x61x", 2))
     assert call.seq == 7
     if state.final:

@@ -478,15 +478,23 @@ def test_a_refusal_without_a_link_is_said_with_the_resync() -> None:
 # --- a former life -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [AnswerState.RECEIVED, AnswerState.ACCEPTED])
-def test_an_open_answer_of_a_former_life_is_asked_about(state: AnswerState) -> None:
+def test_a_received_of_a_former_life_is_asked_about() -> None:
     """After a second, if the invite itself has not come with the inbox by then."""
     lone = Lone().connect(settled=False)
-    lone.hear_own(answer(state, epoch=b"former00", seq=7))
+    lone.hear_own(answer(AnswerState.RECEIVED, epoch=b"former00", seq=7))
     assert lone.said == []
     assert lone.until(1001) == [(1001, Answer(AnswerState.RECEIVED, MINE, 8, ask=True))]
     lone.hear(ringing())
     assert lone.told == ["remote_invitation_received"]
+
+
+def test_an_accepted_of_a_former_life_fails() -> None:
+    """The caller may have decided for it, and nobody here waits for that any more."""
+    lone = Lone().connect(settled=False)
+    lone.hear_own(answer(AnswerState.ACCEPTED, epoch=b"former00", seq=7))
+    assert lone.said == [Answer(AnswerState.FAILED, MINE, 8, None, AnswerReason.ACCEPT_FAILURE)]
+    lone.hear(ringing())
+    assert (states(lone), lone.told) == ([("FAILED", 4)], [])
 
 
 def test_a_final_answer_of_a_former_life_stands() -> None:
