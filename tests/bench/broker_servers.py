@@ -67,11 +67,35 @@ def _bellwire(store: bool = False) -> Any:
     return SignalingBroker(anonymous_config("127.0.0.1", 0), store=kept)
 
 
+def _bellwire_house() -> Any:
+    """A broker with a thousand registered devices, all of the same secret."""
+    from broker_config.broker import SignalingBroker
+    from broker_config.registry import HASHER, Device, Registry, save
+    from broker_config.store import Store
+
+    folder, hashed = Path(tempfile.mkdtemp()), HASHER.hash("correct horse")
+    known = {f"idle-{n}": Device(f"idle-{n}", hashed, may_call=("*",)) for n in range(1000)}
+    save(folder / "devices.json", Registry(known))
+    from amqtt.contexts import BrokerConfig, ListenerConfig
+
+    config = BrokerConfig(
+        listeners={"default": ListenerConfig(bind="127.0.0.1:0")},
+        plugins={
+            "broker_config.auth.RegistryPlugin": {
+                "registry": str(folder / "devices.json"),
+                "realm": "sig",
+            }
+        },
+    )
+    return SignalingBroker(config, store=Store(folder / "kept.sqlite3"))
+
+
 PYTHON: dict[str, tuple[Callable[[], Any], bool]] = {
     "amqtt": (_amqtt, False),
     "amqtt closed": (_amqtt_closed, False),
     "amqtt named": (lambda: _amqtt(False), False),
     "bellwire": (_bellwire, False),
+    "bellwire house": (_bellwire_house, False),
     "bellwire persistent": (lambda: _bellwire(True), False),
     "amqtt uvloop": (_amqtt, True),
     "bellwire uvloop": (_bellwire, True),
@@ -95,7 +119,8 @@ SERVERS = [
     *(
         name
         for name in PYTHON
-        if name not in ("amqtt closed", "amqtt named") and ("uvloop" not in name or _has("uvloop"))
+        if name not in ("amqtt closed", "amqtt named", "bellwire house")
+        and ("uvloop" not in name or _has("uvloop"))
     ),
     *(["mosquitto"] if mosquitto_path() else []),
 ]
@@ -177,7 +202,10 @@ async def _serve(make: Callable[[], Any]) -> None:
 def main() -> None:
     """Run one broker until SIGTERM."""
     import logging
+    import resource
 
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     make, fast = PYTHON[sys.argv[1]]
     if fast:
