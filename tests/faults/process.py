@@ -62,6 +62,7 @@ class ProcessPeer(Peer):
                     Told(said["event"], (invitation,), "", time.monotonic(), said["state"])
                 )
                 heard._news.notify_all()
+        done.put({"done": "", "error": "the process ended"})
 
     def tell(self, do: str, **more: str) -> None:
         """Give a command, without waiting for it to be done."""
