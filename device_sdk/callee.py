@@ -11,8 +11,6 @@ ring.
 :data:`TABLE` holds every legal step, as in ``caller``. ``Phase.NEW`` is a call not known here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple

@@ -11,8 +11,6 @@ changes nothing, from the wire a counted drop. What may cross or repeat has an e
 does nothing. The diagrams in the README are drawn from this table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple

@@ -4,8 +4,6 @@ A cell is what its one writer says of itself at this moment: frozen, comparable,
 ``codec`` turns them into bytes and back. Bodies stay encoded: only the application looks inside.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Time is an argument beside them, in seconds of any clock that only goes forward.
 (``wall``, unix seconds or None) is for people to read and never decided from.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from .cells import AnswerReason

@@ -4,14 +4,11 @@ The core speaks of calls by their records; a face puts its invitation objects in
 (``name`` is Agora's event name in snake case, so a listener's method is ``on_`` + ``name``).
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from .callee import CalleeCall
-    from .caller import CallerCall
+from .callee import CalleeCall
+from .caller import CallerCall
 from .states import ConnectionChange, ConnectionState, EndReason
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -110,7 +110,7 @@ class Face(Telling[L, R]):
     def _new_session(self, *, keep_trying: bool) -> Session:
         engine = Engine(
             self.peer_id,
-            secrets.token_bytes(EPOCH_BYTES),
+            os.urandom(EPOCH_BYTES),
             realm=self.realm,
             settings=self.settings,
             screen=self._screened,
@@ -186,7 +186,7 @@ class Face(Telling[L, R]):
         callee = topics.check_peer_id(callee_id, "callee_id")
         if callee == self.peer_id:
             raise InvalidArgument("callee_id", f"{callee!r} cannot call itself")
-        call_id = topics.call_id_from_bytes(secrets.token_bytes(topics.CALL_ID_BYTES))
+        call_id = topics.call_id_from_bytes(os.urandom(topics.CALL_ID_BYTES))
         return self._local(callee, call_id, group)
 
     def send(
@@ -288,7 +288,7 @@ class Face(Telling[L, R]):
         _body(content, "content", leg)
         if leg_timeout is not None:
             Settings(ring_timeout=leg_timeout)
-        group = self._group(plan, secrets.token_bytes(GROUP_BYTES))
+        group = self._group(plan, os.urandom(GROUP_BYTES))
         group._leg = (content, channel_id, leg_timeout)
         with self._guard():
             if self._session is not None and self._session.closed:

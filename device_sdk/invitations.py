@@ -4,8 +4,6 @@ Both faces share these; a face adds how to wait. The fields follow the core's re
 read from any thread. An invitation ends once; an ended one stays readable and does nothing more.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from . import codec

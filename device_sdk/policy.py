@@ -4,11 +4,9 @@ Pure: local wall time comes in as an argument. It decides only about this peer's
 never about the protocol; a clock that was never set is never quiet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from .cells import AnswerReason
 from .errors import InvalidArgument
@@ -38,7 +36,7 @@ class Policy(NamedTuple):
         do_not_disturb: bool = False,
         quiet: Iterable[str] = (),
         allow: Iterable[str] = (),
-    ) -> Policy:
+    ) -> Self:
         """A policy from plain values; raises :class:`InvalidArgument` naming what is off."""
         for name, value in (("quiet", quiet), ("allow", allow)):
             if isinstance(value, str):

@@ -3,8 +3,6 @@
 Nothing here talks: the engine subscribes, publishes and decides calls.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from enum import Enum, auto
 from typing import NamedTuple
@@ -39,7 +37,7 @@ class Watches:
         self._calls: Counter[str] = Counter()
         self._idle: dict[str, float] = {}
 
-    def clone(self) -> Watches:
+    def clone(self) -> "Watches":
         """An independent copy."""
         other = Watches(self._linger, self._most)
         other.known, other.by_app = dict(self.known), set(self.by_app)
@@ -139,7 +137,7 @@ class OwnPresence:
         self.former: frozenset[bytes] = frozenset()
         self.suspects: frozenset[bytes] = frozenset()
 
-    def clone(self) -> OwnPresence:
+    def clone(self) -> "OwnPresence":
         """An independent copy."""
         other = OwnPresence(self._epoch)
         other.former, other.suspects = self.former, self.suspects

@@ -5,8 +5,6 @@ All legs of a group share its 16 random bytes. At most one wins, because the cal
 stands only which legs are to be rung, and when the whole is over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, get_args
 

@@ -4,14 +4,12 @@
 it begins runs into the next day and belongs to the day on which it began.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_WINDOW = re.compile(r"(?:(?P<days>[a-z,\- ]+)\s+)?(?P<start>\d\d?:\d\d)\s*-\s*(?P<end>\d\d?:\d\d)")
+_WINDOW = r"(?:(?P<days>[a-z,\- ]+)\s+)?(?P<start>\d\d?:\d\d)\s*-\s*(?P<end>\d\d?:\d\d)"
 #: A clock that shows an earlier year was never set (a Pi without network has no time).
 FIRST_PLAUSIBLE_YEAR = 2025
 
@@ -36,7 +34,7 @@ class Window(NamedTuple):
 
 def parse_window(text: str) -> Window:
     """A window from its text; ``ValueError`` says what is wrong with it."""
-    match = _WINDOW.fullmatch(text.strip().lower())
+    match = re.fullmatch(_WINDOW, text.strip().lower())
     if match is None:
         raise ValueError(
             f'{text!r} is no time window; write "22:00-07:00" or "sat-sun 13:00-15:00"'

@@ -5,8 +5,6 @@ reconnecting with jitter, what makes a login fail. Inputs are those of the engin
 out come the engine's effects and a few of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

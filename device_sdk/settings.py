@@ -1,7 +1,5 @@
 """The engine's numbers, with the protocol's defaults; all times in seconds."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple, Self
 

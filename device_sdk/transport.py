@@ -5,11 +5,9 @@ connection can reach a new one. Whoever owns a link calls all of it from one thr
 :meth:`Link.open`, which blocks and so is called where blocking is welcome.
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
@@ -129,7 +127,7 @@ class BrokerUrl(NamedTuple):
         return f"{self.scheme}://{host}:{self.port}" + (self.path if self.websocket else "")
 
     @classmethod
-    def parse(cls, url: object) -> BrokerUrl:
+    def parse(cls, url: object) -> Self:
         """Take ``mqtt://host[:port]`` apart; raises :class:`InvalidArgument` saying what is off."""
         if not isinstance(url, str):
             raise InvalidArgument("broker", f"a URL is a string, not {type(url).__name__}")
