@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import traceback
 from collections import deque
 from typing import Any
 
@@ -93,6 +94,7 @@ class PahoLink:
         try:
             self._client.connect(self._url.host, self._url.port, self._keepalive)
         except (OSError, ssl.SSLError, ValueError) as error:
+            _close_left_open(error)
             raise explain(error, self._url) from error
         self._sock = self._client.socket()
 
@@ -227,6 +229,14 @@ def explain(error: Exception, url: BrokerUrl) -> LoginError:
         problem = f"{url}: the connection broke while it was made ({error})"
         return BrokerUnreachable("connection lost", problem)
     return BrokerUnreachable("no route", f"{url}: {error}")
+
+
+def _close_left_open(error: Exception) -> None:
+    """Close the socket that paho leaves behind in the frames of a handshake that failed."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, socket.socket):
+                value.close()
 
 
 def _set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
