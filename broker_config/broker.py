@@ -250,6 +250,8 @@ class SignalingBroker(KeepingBroker):
             logger.warning("%s as %r is not who it says", handler, client_session.username)
         else:
             code = await self._admit(handler, client_session)
+            if penalty := self._penalty(client_session):
+                await asyncio.sleep(penalty)
         client_session.password = None  # no longer needed, and nobody's to read
         if handler.over():
             return

@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     rotate = actions.add_parser("rotate", help="give a device a new secret or certificate")
     rotate.add_argument("name", metavar="NAME")
     listing = actions.add_parser("list", help="show all devices")
+    for each in (add, rotate):
+        each.add_argument(
+            "--secret-file", type=Path, metavar="FILE",
+            help="write the secret there (mode 600), do not print it",
+        )  # fmt: skip
     for each in (add, remove, rotate, listing):
         _directory(each)
 
@@ -140,10 +145,18 @@ def _told(told: bool) -> None:
         print("no running broker could be told; it holds from the broker's next start or look")
 
 
-def _show(name: str, secret: str | None, files: tuple[Path, Path] | None) -> None:
+def _show(
+    name: str, secret: str | None, files: tuple[Path, Path] | None, secret_file: Path | None
+) -> None:
     from device_sdk.topics import escape
 
-    if secret is not None:
+    from .registry import write_private
+
+    if secret is not None and secret_file is not None:
+        write_private(secret_file, secret + "\n")
+        print(f"user name: {escape(name)}")
+        print(f"its secret is in {secret_file}")
+    elif secret is not None:
         print(f"user name: {escape(name)}")
         print(f"secret:    {secret}")
         print("The secret is not shown again.")
@@ -174,11 +187,11 @@ def _device(args: argparse.Namespace) -> int:
             watches=args.watches,
             certificate=args.certificate,
         )
-        _show(args.name, *shown)
+        _show(args.name, *shown, args.secret_file)
         if not args.may_call:
             print(f"{args.name!r} may be called, and call nobody (--may-call).")
     elif args.action == "rotate":
-        _show(args.name, *house.rotate(directory, args.name))
+        _show(args.name, *house.rotate(directory, args.name), args.secret_file)
     else:
         house.remove(directory, args.name)
         print(f"{args.name!r} is removed")
@@ -229,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit status: 0 well, 1 something is wrong, 2 wrong usage."""
     args = _parser().parse_args(argv)
     try:
-        return _run(args)
+        return _perform(args)
     except ModuleNotFoundError as error:  # installed as on a device, without what a broker needs
         print(
             f"bellwire-broker: {error.name} is not installed; a broker needs the extra:"
@@ -239,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-def _run(args: argparse.Namespace) -> int:
+def _perform(args: argparse.Namespace) -> int:
     from .house import HouseError
     from .registry import RegistryError
     from .settings import SettingsError

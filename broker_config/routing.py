@@ -19,12 +19,15 @@ from amqtt.session import OutgoingApplicationMessage, Session
 
 from .handler import SignalingHandler
 from .index import SubscriptionIndex, TopicTree
-from .limits import Limits, Stats
+from .limits import Allowance, Limits, Stats
 from .session import Outgoing, SignalingSession
 from .store import Store
 from .wire import encode_topic
 
 logger = logging.getLogger(__name__)
+
+#: Denied publishes that cost nothing, how fast they are forgiven, and the longest wait in seconds.
+_DENIALS, _DENIALS_PER_SECOND, _PENALTY = 5, 0.2, 5.0
 
 
 class Retained(RetainedApplicationMessage):
@@ -77,6 +80,7 @@ class RoutingBroker(Broker):
         self._retained_tree: TopicTree[Retained] = TopicTree()
         self._order = 0
         self._dirty: list[SignalingHandler] = []
+        self._denials: dict[str, Allowance] = {}
         manager = self.plugins_manager
         #: Events that some plugin listens to: nothing is put together for the others.
         self.listened = frozenset(
@@ -132,6 +136,19 @@ class RoutingBroker(Broker):
                 allowed = True
         return allowed
 
+    def _penalise(self, session: Session) -> None:
+        """Count a denial: who reconnects to try the same again is let in more and more slowly."""
+        who = session.username or str(session.remote_address)
+        if who not in self._denials and len(self._denials) >= self.limits.failures_remembered:
+            del self._denials[next(iter(self._denials))]
+        now = self.loop.time()
+        self._denials.setdefault(who, Allowance(_DENIALS_PER_SECOND, _DENIALS, now)).take(now)
+
+    def _penalty(self, session: Session) -> float:
+        """Seconds for which somebody who was denied a lot waits before CONNACK."""
+        denials = self._denials.get(session.username or str(session.remote_address))
+        return min(denials.owed(self.loop.time()), _PENALTY) if denials is not None else 0.0
+
     def _unfit_topic(self, topic: str) -> str | None:
         """Why nobody may publish to ``topic``, whoever it is."""
         limits = self.limits
@@ -164,6 +181,7 @@ class RoutingBroker(Broker):
             self.stats.denied["topic"] += 1
             return False
         if not await self._topic_filtering(client_session, topic, Action.PUBLISH):
+            self._penalise(client_session)
             logger.warning("%s may not publish to %r; connection closed", handler, topic)
             self.stats.denied["publish"] += 1
             return False

@@ -14,6 +14,7 @@ from amqtt.session import Session
 
 from broker_config.auth import RegistryPlugin
 from broker_config.registry import changing, new_secret
+from tests.bench.broker_wire import connect
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, house
 
@@ -75,6 +76,19 @@ def test_forged_presence_ends_the_connection(broker: Running, clients: Keep, kit
     assert door.closed()
     assert "sig/v1/kitchen/presence" not in broker.broker.retained_messages
     undisturbed(broker, clients, kitchen)
+
+
+def test_who_is_denied_again_and_again_waits(broker: Running, clients: Keep) -> None:
+    """A misconfigured device reconnects at once; it must not do so ten times a second for ever."""
+    for _ in range(6):
+        door = login(broker, clients, "front-door")
+        door.publish("sig/v1/kitchen/presence", b"forged", wait=False)
+        assert door.closed()
+    waiting = clients(broker.raw())
+    waiting.send(connect("front-door", user="front-door", password=SECRET))
+    login(broker, clients, "kitchen")  # others do not wait
+    with pytest.raises(TimeoutError):
+        waiting.read(0.2)
 
 
 def test_a_will_in_anothers_name_is_not_let_in(
@@ -244,9 +258,9 @@ class RaisingPlugin(BaseAuthPlugin, BaseTopicPlugin):
     async def topic_filtering(
         self,
         *,
-        session: Session | None = None,  # noqa: ARG002 - amqtt's signature
+        session: Session | None = None,
         topic: str | None = None,
-        action: Action | None = None,  # noqa: ARG002 - amqtt's signature
+        action: Action | None = None,
     ) -> bool:
         if topic is not None and "raise" in topic:
             raise RuntimeError("a fault in a plugin")
