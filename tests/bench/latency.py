@@ -63,8 +63,8 @@ class Peer:
 def peers(*args: tuple[str, ...]) -> Iterator[list[Peer]]:
     made: list[Peer] = []
     try:
-        for one in args:
-            made.append(Peer(*one))
+        for one in args:  # one by one: what was started is stopped if the next one fails
+            made.append(Peer(*one))  # noqa: PERF401
         yield made
     finally:
         for peer in reversed(made):

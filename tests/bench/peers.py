@@ -1,7 +1,7 @@
 """One measured peer in a process of its own, told what to do by lines of JSON on its input.
 
 ``python -m tests.bench.peers ROLE URL NAME PEER [--nagle]``. Roles: ``ping``/``pong`` are bare paho
-clients, the floor; ``caller``/``callee`` the threaded face, ``aio-caller``/``aio-callee`` the other.
+clients, the floor; ``caller``/``callee`` are the threaded face, with ``aio-`` the asyncio one.
 Each answers every command with one line of JSON; times are milliseconds.
 """
 
@@ -82,7 +82,7 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
 # --- the threaded face ---------------------------------------------------------------------------
 
 
-def threaded(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
+def threaded(url: str, name: str, peer: str, nagle: bool) -> None:
     from device_sdk import CallEventListener, SignalingClient
 
     _allow_nagle(nagle)
@@ -235,7 +235,7 @@ def _rate(client: Any, heard: Any, peer: str, calls: int, underway: int) -> floa
 # --- the asyncio face ----------------------------------------------------------------------------
 
 
-def asynchronous(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
+def asynchronous(url: str, name: str, peer: str, nagle: bool) -> None:
     _allow_nagle(nagle)
     asyncio.run(_asynchronous(url, name, peer))
 
@@ -276,5 +276,10 @@ def _allow_nagle(nagle: bool) -> None:
 
 if __name__ == "__main__":
     role, url, name, peer = sys.argv[1:5]
-    run = bare if role in ("ping", "pong") else asynchronous if "aio" in role else threaded
-    run(role.removeprefix("aio-"), url, name, peer, "--nagle" in sys.argv)
+    nagle = "--nagle" in sys.argv
+    if role in ("ping", "pong"):
+        bare(role, url, name, peer, nagle)
+    elif role.startswith("aio-"):
+        asynchronous(url, name, peer, nagle)
+    else:
+        threaded(url, name, peer, nagle)

@@ -1,0 +1,111 @@
+"""``make bench``: everything that is measured, into docs/performance.md.
+
+``python -m tests.bench [--quick] [--only PART…] [--print]``. Every figure stands beside its floor,
+measured in the same run; the tables are made here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import flood, footprint, latency, wire
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+
+INTRO = """\
+# Performance
+
+Made by `make bench`; every figure beside its floor, measured in the same run. Ratios carry over to
+other machines, milliseconds do not. Measured on {cores} cores, {machine}, Python {python}.
+
+One call is rung, answered and told with {call} publishes. `invite → receivedByPeer` is the time
+from `send` to the event on the caller's listener: the invite's way to the callee, its receipt's
+way back, both decided and encoded on the way.
+"""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def other(module: str, *args: str) -> str:
+    """What another bench prints."""
+    # Byte code is kept, as on every installed machine.
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-m", f"tests.bench.{module}", *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+
+
+def of_latency(quick: bool) -> str:
+    tables = latency.run(200 if quick else 1000)
+    return "\n".join(
+        f"### On {name}\n\n{table(latency.HEAD, rows)}" for name, rows in tables.items()
+    )
+
+
+def of_footprint(quick: bool) -> str:
+    rows = footprint.run(5 if quick else 30)
+    return table(footprint.HEAD, rows) + "\n" + table(footprint.IMPORT_HEAD, footprint.imports())
+
+
+def of_wire(_quick: bool) -> str:
+    return table(wire.HEAD, wire.run())
+
+
+def of_flood(quick: bool) -> str:
+    return table(flood.HEAD, flood.run(1000 if quick else 10_000))
+
+
+def of_broker(quick: bool) -> str:
+    scale = other("broker_scale", *(["--quick"] if quick else []))
+    return other("broker_throughput") + "\n" + scale
+
+
+def of_pi(_quick: bool) -> str:
+    return other("pi_memory")
+
+
+PARTS: dict[str, tuple[str, Callable[[bool], str]]] = {
+    "latency": ("How long a call takes", of_latency),
+    "footprint": ("What a client costs", of_footprint),
+    "wire": ("Bytes on the wire", of_wire),
+    "flood": ("While another peer floods", of_flood),
+    "broker": ("The bundled broker beside stock amqtt and mosquitto", of_broker),
+    "pi": ("The doorbell service", of_pi),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer calls; for a look")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts; the page stays")
+    parser.add_argument("--print", action="store_true", help="print only; the page stays")
+    args = parser.parse_args()
+    call = len(wire.scenes()["accepted"])
+    page = INTRO.format(
+        cores=os.cpu_count(),
+        machine=platform.machine(),
+        python=platform.python_version(),
+        call=call,
+    )
+    for name in args.only or PARTS:
+        title, measure = PARTS[name]
+        print(f"measuring: {title}", file=sys.stderr, flush=True)
+        section = f"\n## {title}\n\n{measure(args.quick)}"
+        print(section, flush=True)
+        page += section
+    if not (args.only or args.print or args.quick):
+        PAGE.write_text(page)
+        print(f"written: {PAGE.relative_to(Path.cwd())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
