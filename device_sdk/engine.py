@@ -79,6 +79,7 @@ class Engine:
         self._own = OwnPresence(epoch)
         self._settled = False
         self._settle_at: float | None = None
+        self._first = True  # until the first connection is gone
         self._wall: int | None = None
         self._leaving = False
         self._closed = False
@@ -142,6 +143,7 @@ class Engine:
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
         other._own = self._own.clone()
         other._settled, other._settle_at = self._settled, self._settle_at
+        other._first = self._first
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
         other._logged_at = dict(self._logged_at)
         return other
@@ -202,6 +204,7 @@ class Engine:
 
     def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002
         context = self._context
+        self._first = self._first and not context.up  # an attempt that never was up is none
         context.up = context.inbox = False
         self._settle_at = None
         context.watches.disconnected()
@@ -259,7 +262,9 @@ class Engine:
                 self.callee.found(key, answer, now)
 
     def _own_presence(self, presence: Presence | None, retained: bool, now: float) -> None:
-        verdict = self._own.read(presence, retained=retained, settled=self._settled)
+        verdict = self._own.read(
+            presence, retained=retained, settled=self._settled, first=self._first
+        )
         if verdict is Verdict.ECHO and self._settle_at is not None:
             self._settle(now)
         elif verdict is Verdict.SAY_AGAIN and not self._leaving:

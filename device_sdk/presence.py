@@ -126,10 +126,11 @@ class Verdict(Enum):
 class OwnPresence:
     """Tells a newer login of this peer id from what an older one left behind.
 
-    Whatever epoch is read until the first connection has settled is a former one. Later an unknown
-    epoch that is online is a newer login. One that is offline may be a late will, or that of a
-    newer login whose connection mine just took over: only when it comes back, on another
-    connection, is it alive (docs/protocol.md, Connecting).
+    Whatever epoch is read on the first connection until it has settled is a former one. Later an
+    unknown epoch that is online is a newer login. One that is offline may be a late will, or that
+    of a newer login whose connection mine just took over: only when it comes back, on another
+    connection, is it alive. Where the first connection broke before it settled, another login may
+    have broken it: then an unknown epoch is such a suspect too (docs/protocol.md, Newer logins).
     """
 
     def __init__(self, epoch: bytes) -> None:
@@ -143,7 +144,9 @@ class OwnPresence:
         other.former, other.suspects = self.former, self.suspects
         return other
 
-    def read(self, presence: Presence | None, *, retained: bool, settled: bool) -> Verdict:
+    def read(
+        self, presence: Presence | None, *, retained: bool, settled: bool, first: bool = True
+    ) -> Verdict:
         """What to do about this reading."""
         if presence is not None and presence.epoch == self._epoch:
             if presence.online:
@@ -151,12 +154,11 @@ class OwnPresence:
             return Verdict.SAY_AGAIN
         if presence is None:
             return Verdict.SAY_AGAIN
-        if not settled:
+        if not settled and first:
             self.former |= {presence.epoch}
-            return Verdict.NOTHING if retained else Verdict.SAY_AGAIN
-        if presence.epoch in self.former:
-            return Verdict.SAY_AGAIN
-        if presence.online or (retained and presence.epoch in self.suspects):
-            return Verdict.ABORT
-        self.suspects |= {presence.epoch}
-        return Verdict.SAY_AGAIN
+        elif presence.epoch not in self.former:
+            if (settled and presence.online) or (retained and presence.epoch in self.suspects):
+                return Verdict.ABORT
+            self.suspects |= {presence.epoch}
+        # Before it settles, mine has just been published, after what is retained there.
+        return Verdict.NOTHING if retained and not settled else Verdict.SAY_AGAIN

@@ -410,3 +410,14 @@ def test_a_clone_goes_its_own_way() -> None:
     assert lone.engine.caller.calls[PEER, CALL].phase.name == "SENT"
     assert lone.engine.callee.calls[PEER, OTHER].phase.name == "RINGING"
     assert lone.engine.deadline() == 1002
+
+
+def test_an_attempt_that_never_connected_is_no_first_connection() -> None:
+    """What is read on the first one that did is a former life's."""
+    lone = Lone()
+    lone.feed(Disconnected())
+    lone.feed(Connected())
+    lone.hear_presence(Presence(True, b"former00"), ME, retained=True)
+    lone.hear_presence(Presence(True, MINE), ME)
+    lone.hear_presence(Presence(False, b"former00"), ME, retained=True)
+    assert lone.effects == [Publish(OWN, ONLINE)]

@@ -146,6 +146,29 @@ def test_the_verdict_on_ones_own_presence(
     assert got.name == verdict
 
 
+@pytest.mark.parametrize(
+    ("readings", "verdict"),
+    [
+        # (online, retained, settled) of another epoch, after the first connection broke unsettled
+        ([(ON, True, False)], "NOTHING"),
+        ([(OFF, True, False)], "NOTHING"),
+        ([(OFF, False, False)], "SAY_AGAIN"),
+        ([(OFF, True, False), (OFF, False, True)], "SAY_AGAIN"),
+        ([(OFF, True, False), (OFF, True, True)], "ABORT"),
+        ([(ON, True, False), (OFF, True, False)], "ABORT"),
+        ([(OFF, True, False), (ON, False, True)], "ABORT"),
+    ],
+)
+def test_a_first_connection_that_broke_leaves_suspects(
+    readings: list[tuple[bool, bool, bool]], verdict: str
+) -> None:
+    """Who is read then may have broken it: alive when it comes back, never at the first sight."""
+    own = OwnPresence(MINE)
+    for online, retained, settled in readings:
+        got = own.read(Presence(online, OTHER), retained=retained, settled=settled, first=False)
+    assert got.name == verdict
+
+
 @pytest.mark.parametrize("settled", [True, False])
 def test_an_absent_presence_of_mine_is_said_again(settled: bool) -> None:
     """Somebody cleared it."""

@@ -205,3 +205,18 @@ def test_the_same_seed_gives_the_same_run() -> None:
     """Nothing depends on anything outside."""
     calls = [pair(seed=5)[1].send("kitchen") for _ in range(2)]
     assert calls[0] == calls[1]
+
+
+def test_two_logins_that_start_together_settle_on_one() -> None:
+    """Each takes the other over before it has settled: one gives up, and the other stays."""
+    net = Network()
+    first = net.peer("door")
+    net.peers["door (older)"] = net.peers.pop("door")
+    second = net.peer("door")  # takes the first over before that has heard a word
+    net.run()
+    for _ in range(6):
+        for peer in (first, second):
+            peer.connect()
+            net.run()
+    assert sum(isinstance(n, Aborted) for n in first.notes + second.notes) == 1
+    assert first.connected != second.connected
