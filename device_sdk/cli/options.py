@@ -105,6 +105,7 @@ class Options:
         for setting in SETTINGS:
             if value := environ.get(setting.variable):
                 self._set(setting, _number(setting, value, setting.variable), setting.variable)
+        for setting in SETTINGS:
             value = getattr(args, f"set_{setting.name}", None)
             if value is not None:
                 self._set(setting, value, setting.flag)

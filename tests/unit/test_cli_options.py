@@ -1,0 +1,219 @@
+"""Where the command line's settings come from, which one wins, and what a wrong one says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from device_sdk import cli
+from device_sdk.cli.errors import UsageError
+from device_sdk.cli.options import Options, add_options
+
+SECRET = "s3cret-word"
+
+
+def options(*words: str, environ: dict[str, str] | None = None) -> Options:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return Options(parser.parse_args(words), environ or {})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "bellwire.toml"
+    path.write_text('as = "from-file"\nbroker = "mqtt://file"\nkeepalive = 7\n')
+    path.chmod(0o600)
+    return path
+
+
+def test_flag_before_variable_before_file(config: Path) -> None:
+    environ = {"BELLWIRE_CONFIG": str(config), "BELLWIRE_BROKER": "mqtt://variable",
+               "BELLWIRE_AS": "from-variable"}  # fmt: skip
+    found = options("--as", "from-flag", environ=environ)
+    assert found.peer == "from-flag"
+    assert found.broker == "mqtt://variable"
+    assert found["keepalive"] == 7
+
+
+def test_defaults_without_anything() -> None:
+    found = options()
+    assert found.broker == "mqtt://127.0.0.1:1883"
+    assert found.realm == "sig"
+    assert found.password() is None
+    with pytest.raises(UsageError, match="--as ME"):
+        _ = found.peer
+
+
+def test_file_of_the_home_is_found_and_that_of_the_working_directory_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    (home / ".config").mkdir(parents=True)
+    here.mkdir()
+    (here / "bellwire.toml").write_text('as = "stranger"\n')
+    monkeypatch.chdir(here)
+    assert options(environ={"HOME": str(home)})["as"] is None
+    (home / ".config" / "bellwire.toml").write_text('as = "me"\n')
+    assert options(environ={"HOME": str(home)}).peer == "me"
+    other = tmp_path / "xdg"
+    other.mkdir()
+    assert options(environ={"HOME": str(home), "XDG_CONFIG_HOME": str(other)})["as"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('as = "a"\nbrokr = "mqtt://x"\n', ":2: brokr: unknown key"),
+        ("keepalive = 0\n", ":1: keepalive: expected a whole number from 1 to 65535"),
+        ("\nas = 5\n", ":2: as: expected a text in quotes"),
+        ("as = \n", ":1: not TOML"),
+        (f'password = ["{SECRET}"]\n', ":1: password: expected a text in quotes"),
+    ],
+)
+def test_complaint_about_a_file_names_line_and_key(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        options("--config", str(path))
+    assert f"{path}{complaint}" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_missing_file_that_was_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        options("--config", str(tmp_path / "absent.toml"))
+
+
+def test_password_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}\nmore\n")
+    assert options("--password-file", str(path)).password() == SECRET
+    path.write_text("\n")
+    with pytest.raises(UsageError, match="first line is empty"):
+        options("--password-file", str(path)).password()
+    with pytest.raises(UsageError, match=r"--password-file: .*: No such file"):
+        options("--password-file", str(tmp_path / "absent")).password()
+
+
+def test_nearer_password_wins_over_a_farther_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("far\n")
+    environ = {"BELLWIRE_PASSWORD_FILE": str(path)}
+    assert options("--password", "near", environ=environ).password() == "near"
+
+
+def test_files_named_in_the_file_are_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('password_file = "secret"\nca = "ca.pem"\n')
+    (tmp_path / "secret").write_text(SECRET)
+    found = options("--config", str(path))
+    assert found.password() == SECRET
+    tls = found.tls()
+    assert tls is not None
+    assert tls.ca_file == str(tmp_path / "ca.pem")
+
+
+def test_warning_when_others_can_read_the_password(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f'password = "{SECRET}"\n')
+    path.chmod(0o644)
+    warning = options("--config", str(path)).warning
+    assert f"chmod 600 {path}" in warning
+    assert SECRET not in warning
+    path.chmod(0o600)
+    assert options("--config", str(path)).warning == ""
+
+
+CALL = ("call", "kitchen", "--as", "me")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "COMMAND"),
+        (("ring",), "invalid choice"),
+        (("call", "--as", "me"), "PEER"),
+        (("call", "kitchen"), "--as ME"),
+        (("call", "x" * 65, "--as", "me"), "PEER: a peer id has 1 to 64 characters"),
+        (("call", "kitchen", "--as", "a\tb"), "--as: a peer id has no control characters"),
+        (("call", "me", "--as", "me"), "cannot call itself"),
+        (("call", "a", "a", "--as", "me"), "twice"),
+        ((*CALL, "--sequential"), "--sequential goes with several"),
+        ((*CALL, "--broker", "http://x"), "--broker: starts with mqtt://"),
+        ((*CALL, "--broker", f"mqtt://me:{SECRET}@x"), "--broker: no user or password"),
+        ((*CALL, "--realm", "a/b"), "--realm: 1 to 64 of"),
+        ((*CALL, "--timeout", "0"), "--timeout: must be above 0"),
+        ((*CALL, "--timeout", "soon"), "--timeout"),
+        ((*CALL, "--ack-timeout", "nan"), "--ack-timeout: must be above 0 and finite"),
+        ((*CALL, "--keepalive", "0"), "--keepalive: 1 to 65535"),
+        ((*CALL, "--login-timeout", "-1"), "--login-timeout"),
+        ((*CALL, "--content", "x" * 8192), "--content: "),
+        ((*CALL, "--channel", "x" * 65), "--channel: at most 64 bytes"),
+        ((*CALL, "--ca", "/nonexistent"), "not encrypted"),
+        ((*CALL, "--broker", "mqtts://x", "--ca", "/nonexistent"), "--ca: /nonexistent"),
+        ((*CALL, f"--passwort={SECRET}"), "unknown: --passwort"),
+        (("listen", "--as", "me", "--accept", "--refuse"), "not allowed with"),
+        (("listen", "--as", "me", "--accept", "--reason", "busy"), "--reason goes with --refuse"),
+        (("listen", "--as", "me", "--ignore", "--after", "1"), "--after goes with"),
+        (("listen", "--as", "me", "--accept", "--after", "nan"), "--after"),
+        (("listen", "--as", "me", "--ignore", "--response", "x"), "--response goes with"),
+        (("listen", "--as", "me", "--ignore", "--count", "0"), "--count: at least 1"),
+        (("watch",), "PEER"),
+        (("watch", "a", "--count", "0"), "--count: at least 1"),
+        (("watch", "a", "--keepalive", "0"), "--keepalive"),
+        (("trace", "--for", "0"), "--for"),
+        (("trace", "--password", SECRET), "whose"),
+    ],
+)
+def test_wrong_usage_is_2_and_one_line(
+    words: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setattr("socket.create_connection", _no_network)
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("bellwire")
+    assert complaint in line
+    assert SECRET not in line
+
+
+def _no_network(*_: object, **__: object) -> None:
+    raise AssertionError("the network was used before the arguments were checked")
+
+
+def test_a_wrong_variable_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("BELLWIRE_KEEPALIVE", "often")
+    assert cli.main(CALL) == 2
+    assert "BELLWIRE_KEEPALIVE: whole seconds are wanted" in capsys.readouterr().err
+
+
+def test_a_defect_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> int:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setattr("device_sdk.cli.call.run", broken)
+    assert cli.main(CALL) == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError: oops" in line
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("bellwire ")
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in ("call", "listen", "watch", "trace", *cli.PI_COMMANDS):
+        assert f" {name} " in text or f" {name}\n" in text

@@ -1,0 +1,97 @@
+"""What the command line prints: for scripts one object a line, for people nothing that bites."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from device_sdk import EndReason, LocalInvitationError, LocalInvitationState, RemoteInvitationError
+from device_sdk.cli.say import Say, human, jsonable, plain, shown
+from device_sdk.events import Name
+from device_sdk.invitations import Event
+
+
+def lines(event: Event, *, as_json: bool) -> str:
+    out = io.StringIO()
+    say = Say(as_json=as_json, out=out)
+    say.event(event, say.start + 1.25)
+    return out.getvalue()
+
+
+ACCEPTED = Event(
+    Name.LOCAL_ACCEPTED, (), peer="kitchen", call_id="c", response=b"\x00\xff",
+    state=LocalInvitationState.ACCEPTED_BY_REMOTE, reason=EndReason.ACCEPTED,
+    error=LocalInvitationError.OK,
+)  # fmt: skip
+
+
+def test_event_as_json() -> None:
+    assert json.loads(lines(ACCEPTED, as_json=True)) == {
+        "event": "local_invitation_accepted", "call_id": "c", "peer": "kitchen",
+        "state": "ACCEPTED_BY_REMOTE", "response": {"base64": "AP8="}, "reason": "accepted",
+        "error": None, "t": 1.25,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"\xfb\xff", {"base64": "+/8="}),
+        ({"a": [b"", 1, None, True], 5: 1.5}, {"a": [{"base64": ""}, 1, None, True], "5": 1.5}),
+        (float("inf"), "inf"),
+        ("Köln", "Köln"),
+    ],
+)
+def test_any_value_becomes_strict_json(value: Any, expected: Any) -> None:
+    assert json.loads(json.dumps(jsonable(value), allow_nan=False)) == expected
+
+
+def test_a_strangers_text_commands_no_terminal() -> None:
+    assert "\x1b" not in plain("\x1b]0;owned\x07\n\u202eabc")
+    event = Event(Name.REMOTE_RECEIVED, (), peer="do\u202eor", call_id="c", content="\x1b[2J\r\nhi")
+    text = lines(event, as_json=False)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.count("\n") == 1
+    assert "hi" in text
+
+
+def test_long_contents_are_cut_for_people() -> None:
+    assert len(shown("x" * 8000)) == 160
+
+
+@pytest.mark.parametrize("name", [n for n in Name if n is not Name.PRESENCE_CHANGED])
+def test_every_event_has_words_for_people(name: Name) -> None:
+    error = RemoteInvitationError if name.startswith("remote") else LocalInvitationError
+    for value in error:
+        told = human(Event(name, (), peer="{kitchen}", reason=EndReason.EXPIRED, error=value))
+        assert told is not None
+        assert told[1]
+
+
+def test_failures_of_the_two_ends_differ() -> None:
+    """The two error enums share numbers; the words must not."""
+    local = human(Event(Name.LOCAL_FAILURE, (), peer="p", error=LocalInvitationError.PEER_OFFLINE))
+    remote = human(
+        Event(Name.REMOTE_FAILURE, (), peer="p", error=RemoteInvitationError.PEER_OFFLINE)
+    )
+    assert local == ("bad", "✘ p is offline")
+    assert remote is not None
+    assert "p is gone" in remote[1]
+
+
+def test_the_command_loads_no_more_than_it_needs() -> None:
+    code = (
+        "import sys, device_sdk.cli as c; c._parser('call');"
+        "print(*[m for m in ('asyncio', 'amqtt', 'gpiozero', 'device_sdk.pi', 'broker_config',"
+        " 'tomllib', 'rich', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == []
