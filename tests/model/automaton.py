@@ -1,0 +1,350 @@
+"""The real engine as a finite automaton: states are found by running it, never written down.
+
+A peer's *state* is a number that stands for an :class:`Engine` at some moment. Two engines are the
+same state if everything that can influence what they will do is the same, with every time counted
+from the engine's own now. Left out on purpose: ``seq`` and statistics (nothing is decided from
+them), the time of the last log line, and how far a resend delay had grown if none is armed.
+``test_model.py`` replays random runs on plain engines to see that nothing else was lost.
+
+A step is computed once (clone, handle, effects) and remembered, so that exploring costs look-ups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from device_sdk import codec, topics
+from device_sdk.callee import CalleeCall
+from device_sdk.callee import Phase as CalleePhase
+from device_sdk.caller import UNDECIDED, CallerCall
+from device_sdk.cells import AnswerState, InviteState
+from device_sdk.effects import (
+    Aborted,
+    Accept,
+    Cancel,
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Finished,
+    Input,
+    Logout,
+    MessageReceived,
+    Publish,
+    PublishAcked,
+    Refuse,
+    Send,
+    Subscribe,
+    Subscribed,
+    Tell,
+    Unsubscribe,
+)
+from device_sdk.engine import OUT_OF_PLACE, Engine
+from device_sdk.events import LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.settings import Settings
+
+from .single import fault_of
+
+REALM: Final = topics.DEFAULT_REALM
+#: No run takes so long: deadlines further away than this are alike (``missed_keep``, ``remember``).
+FAR: Final = 500.0
+#: What an engine did, for the monitor: a tuple whose first member names the kind.
+Event = tuple[Any, ...]
+
+
+class Violation(Exception):
+    """An invariant does not hold; the text says which."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One invitation of a scenario; legs of a ring group share ``group``."""
+
+    caller: int
+    callee: int
+    group: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step gave: the state after it, what goes to the broker, what the monitor sees."""
+
+    state: int
+    out: tuple[tuple[Any, ...], ...]
+    events: tuple[Event, ...]
+
+
+def call_id(index: int) -> str:
+    """The id of a scenario's call."""
+    return topics.call_id_from_bytes(bytes([index + 1]) * 16)
+
+
+def epoch(peer: int, life: int) -> bytes:
+    """The epoch of a peer's life; in the real world it is random."""
+    return bytes([0xA0 + peer] * 7 + [life])
+
+
+class Automaton:
+    """All states of all peers of one scenario that were ever reached."""
+
+    def __init__(self, names: tuple[str, ...], calls: tuple[Call, ...], settings: Settings) -> None:
+        self.names = names
+        self.calls = calls
+        self.settings = settings
+        self._numbers: dict[Hashable, int] = {}
+        self._engines: list[tuple[Engine, float]] = []
+        self._steps: dict[tuple[int, tuple[Any, ...]], Outcome] = {}
+        self._canonical: dict[tuple[str, bytes], bytes] = {}
+        self._meanings: dict[tuple[str, bytes], tuple[Any, Any]] = {}
+        self.topics: dict[str, tuple[str, int]] = {}
+        self._keys: dict[tuple[str, str, str], int] = {}
+        for i, call in enumerate(calls):
+            caller, callee = names[call.caller], names[call.callee]
+            self.topics[topics.cell(REALM, "invite", callee, caller, call_id(i))] = ("invite", i)
+            self.topics[topics.cell(REALM, "answer", caller, callee, call_id(i))] = ("answer", i)
+            self._keys[caller, callee, call_id(i)] = i
+        for i, name in enumerate(names):
+            self.topics[topics.presence(REALM, name)] = ("presence", i)
+
+    # --- states ------------------------------------------------------------------------------
+
+    def newborn(self, peer: int, life: int) -> int:
+        """A peer that was just started."""
+        engine = Engine(self.names[peer], epoch(peer, life), settings=self.settings)
+        return self._number(engine, 0.0)
+
+    def engine(self, state: int) -> Engine:
+        """An engine that is in that state; not to be touched."""
+        return self._engines[state][0]
+
+    def deadline(self, state: int) -> float | None:
+        """The time until its next deadline."""
+        engine, now = self._engines[state]
+        at = engine.deadline()
+        return None if at is None else max(0.0, at - now)
+
+    def life(self, state: int) -> int:
+        """How many lives the peer had before this one."""
+        return int(self.engine(state)._context.epoch[-1])
+
+    def commands(self, state: int) -> list[tuple[Any, ...]]:
+        """What the app may legally do now with calls that are underway."""
+        engine = self.engine(state)
+        me = engine.peer_id
+        found: list[tuple[Any, ...]] = [
+            ("cancel", self._keys[me, *call.key])
+            for call in engine.caller.calls.values()
+            if call.phase in UNDECIDED and not call.former
+        ]
+        for theirs in engine.callee.calls.values():
+            if theirs.phase is CalleePhase.RINGING:
+                index = self._keys[theirs.caller, me, theirs.call_id]
+                found += [("accept", index), ("refuse", index)]
+        return found
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def step(self, state: int, what: tuple[Any, ...]) -> Outcome:
+        """Let the engine of ``state`` take ``what``; raises :class:`Violation` if it raises."""
+        known = self._steps.get((state, what))
+        if known is None:
+            known = self._steps[state, what] = self._run(state, what)
+        return known
+
+    def _run(self, state: int, what: tuple[Any, ...]) -> Outcome:
+        origin, now = self._engines[state]
+        if what[0] == "wait":
+            return Outcome(self._number(origin, now + what[1]), (), ())
+        if what[0] == "fire":
+            now = max(now, origin.deadline() or now)
+        engine = origin.clone()
+        out, events = self.feed(engine, now, what)
+        return Outcome(self._number(engine, now), out, events)
+
+    def feed(
+        self, engine: Engine, now: float, what: tuple[Any, ...]
+    ) -> tuple[tuple[tuple[Any, ...], ...], tuple[Event, ...]]:
+        """Let ``engine`` take ``what``: what goes to the broker, what the monitor sees."""
+        try:
+            for item in self._inputs(what):
+                engine.handle(item, now)
+        except Exception as error:
+            raise Violation(f"the engine raised {error!r} on {what}") from error
+        if engine.stats.drops[OUT_OF_PLACE]:
+            raise Violation(f"no place in the table for {what}")
+        out: list[tuple[Any, ...]] = []
+        events: list[Event] = [("sent", i) for i in what[1:]] if what[0] == "send" else []
+        for effect in engine.effects():
+            match effect:
+                case Publish(topic, payload, token):
+                    canonical = self.canonical(topic, payload)
+                    out.append(("publish", topic, canonical, token))
+                    events += self._said(topic, canonical)
+                case Subscribe(filters):
+                    out.append(("subscribe", filters))
+                case Unsubscribe(filters):
+                    out.append(("unsubscribe", filters))
+                case Tell(event):
+                    events += self._told(engine, event, what)
+                case Aborted():
+                    raise Violation("aborted, though no newer login exists")
+                case Finished():
+                    out.append(("finished",))
+                case _:
+                    pass
+        return tuple(out), tuple(events)
+
+    def _inputs(self, what: tuple[Any, ...]) -> list[Input]:
+        match what:
+            case ("connected",):
+                return [Connected()]
+            case ("disconnected",):
+                return [Disconnected()]
+            case ("fire",):
+                return [DeadlineReached()]
+            case ("message", topic, payload, retained):
+                return [MessageReceived(topic, payload, retained)]
+            case ("acked", token):
+                return [PublishAcked(token)]
+            case ("granted", filters):
+                return [Subscribed(granted=filters)]
+            case ("send", *indices):
+                return [self._send(i) for i in indices]
+            case ("cancel", i):
+                return [Cancel(self.names[self.calls[i].callee], call_id(i))]
+            case ("accept", i):
+                return [Accept(self.names[self.calls[i].caller], call_id(i))]
+            case ("refuse", i):
+                return [Refuse(self.names[self.calls[i].caller], call_id(i))]
+            case ("logout",):
+                return [Logout()]
+        raise AssertionError(what)
+
+    def _send(self, index: int) -> Send:
+        call = self.calls[index]
+        return Send(call_id(index), self.names[call.callee], group=call.group)
+
+    # --- what the monitor sees ---------------------------------------------------------------
+
+    def _said(self, topic: str, payload: bytes) -> list[Event]:
+        kind, index = self.topics[topic]
+        return [] if kind == "presence" else [("said", kind, index, *self.meaning(topic, payload))]
+
+    def _told(self, engine: Engine, event: object, what: tuple[Any, ...]) -> list[Event]:
+        me = engine.peer_id
+        match event:
+            case LocalEvent(name, call):
+                return [("told caller", self._keys[me, *call.key], name, call.reason)]
+            case PeerLost(call=call):
+                return [("told lost", self._keys[me, *call.key])]
+            case RemoteEvent(name, theirs):
+                index = self._keys[theirs.caller, me, theirs.call_id]
+                rings = name is Name.REMOTE_RECEIVED
+                live = rings and self._is_live_ringing(what, index)
+                return [("told callee", index, name, theirs.reason, live)]
+        return []
+
+    def _is_live_ringing(self, what: tuple[Any, ...], index: int) -> bool:
+        if what[0] != "message" or what[3] or self.topics[what[1]] != ("invite", index):
+            return False
+        if not what[2]:
+            return False
+        cell = codec.decode_invite(what[2])
+        return cell.state is InviteState.RINGING and bool(cell.ttl)
+
+    def meaning(self, topic: str, payload: bytes) -> tuple[InviteState | AnswerState | None, Any]:
+        """State and reason of a call's cell; (None, None) if it is cleared."""
+        if not payload:
+            return None, None
+        known = self._meanings.get((topic, payload))
+        if known is None:
+            known = self._meanings[topic, payload] = self._read(topic, payload)
+        return known
+
+    def _read(self, topic: str, payload: bytes) -> tuple[InviteState | AnswerState, Any]:
+        if self.topics[topic][0] == "invite":
+            invite = codec.decode_invite(payload)
+            return invite.state, invite.reason
+        answer = codec.decode_answer(payload)
+        return answer.state, answer.reason
+
+    def canonical(self, topic: str, payload: bytes) -> bytes:
+        """The payload with ``seq`` 0."""
+        if not payload or self.topics[topic][0] == "presence":
+            return payload
+        known = self._canonical.get((topic, payload))
+        if known is None:
+            decode = (
+                codec.decode_invite if self.topics[topic][0] == "invite" else codec.decode_answer
+            )
+            known = codec.encode(decode(payload)._replace(seq=0))
+            self._canonical[topic, payload] = known
+        return known
+
+    # --- keys --------------------------------------------------------------------------------
+
+    def _number(self, engine: Engine, now: float) -> int:
+        context = engine._context
+        # Tokens count up for ever; what matters is that those awaited differ.
+        context._token = max(context.awaited, default=0)
+        key = engine_key(engine, now)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._engines)
+            self._engines.append((engine, now))
+            fault = fault_of(engine, now)
+            if fault is not None:
+                raise Violation(fault)
+        return number
+
+
+def engine_key(engine: Engine, now: float) -> Hashable:
+    """All of an engine that can influence what it will do, times counted from ``now``."""
+    context, own = engine._context, engine._own
+    watches = context.watches
+    return (
+        context.me,
+        context.epoch,
+        context.up,
+        context.inbox,
+        tuple(sorted(context.awaited.items())),
+        engine._settled,
+        _left(engine._settle_at, now),
+        engine._leaving,
+        engine.closed,
+        own.former,
+        own.suspects,
+        frozenset(watches.known.items()),
+        frozenset(watches.by_app),
+        frozenset(watches._calls.items()),
+        frozenset((p, _left(at, now)) for p, at in watches._idle.items()),
+        frozenset(_call_key(c, now) for c in engine.caller.calls.values()),
+        frozenset((k, _left(at, now)) for k, at in engine.caller.remembered.items()),
+        frozenset(_call_key(c, now) for c in engine.callee.calls.values()),
+        frozenset(engine.callee._from.items()),
+        tuple(_call_key(c, now) for c in engine.callee.remembered.values()),
+    )
+
+
+def _left(at: float | None, now: float) -> float | None:
+    return None if at is None else min(at - now, FAR)
+
+
+_IGNORED = frozenset({"seq", "sent_at"})
+_FIELDS = {
+    kind: tuple(name for name in kind._fields if name not in _IGNORED)
+    for kind in (CallerCall, CalleeCall)
+}
+
+
+def _call_key(call: CallerCall | CalleeCall, now: float) -> Hashable:
+    values: list[Any] = []
+    for name in _FIELDS[type(call)]:
+        value = getattr(call, name)
+        if name.endswith("_at"):
+            value = _left(value, now)
+        elif name == "resend_delay" and call.resend_at is None:
+            value = 0.0
+        values.append(value)
+    return tuple(values)

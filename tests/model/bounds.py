@@ -1,0 +1,36 @@
+"""The bounds that ``make model`` explores, and the smaller ones of ``make test``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from .scenarios import glare, group, pair
+
+TWO_PEERS: Final = (
+    pair("two peers", time=(2, 2)),
+    pair("two peers", restart=2),
+    pair("two peers", cut=1),
+    pair("two peers", cut=1, **{"late will": 1}),
+    pair("two peers", lose=1, time=(1, 1)),
+    pair("two peers", repeat=1, time=(1, 0)),
+    pair("two peers", wipe=1),
+    pair("two peers", defer=1),
+    pair("two peers", logout=1),
+    replace(glare("both call, and accept"), verbs=("accept",)),
+    replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
+)
+GROUPS: Final = (
+    replace(group("group of two", 2), prompt=True),
+    replace(group("group of two, accepting", 2), verbs=("accept",)),
+    replace(group("group of two, accepting", 2, lose=1), prompt=True, verbs=("accept",)),
+    replace(group("group of two, accepting", 2, cut=1), prompt=True, verbs=("accept",)),
+    replace(group("group of two, accepting", 2, restart=1), prompt=True, verbs=("accept",)),
+    replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",)),
+)
+
+SMALL: Final = (
+    pair("two peers"),
+    pair("two peers", lose=1),
+    replace(group("group of two", 2), prompt=True, verbs=("accept", "cancel")),
+)

@@ -1,0 +1,214 @@
+"""The invariants: "Who may end how" and every "Never" of docs/protocol.md, as one small automaton.
+
+It sees what engines tell their apps, what they say on the wire, what the broker takes, restarts and
+connections; one record for each call. What a life was told is forgotten with it, except that a
+callee was ever told ACCEPTED, and what a caller was told (only the life that sent a call is).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from device_sdk.cells import InviteState
+from device_sdk.events import Name
+
+from .automaton import Call, Event, Violation
+
+CALLER_ENDS = {
+    Name.LOCAL_ACCEPTED: "ACCEPTED",
+    Name.LOCAL_REFUSED: "REFUSED",
+    Name.LOCAL_CANCELED: "CANCELED",
+    Name.LOCAL_FAILURE: "FAILURE",
+}
+CALLEE_ENDS = {
+    Name.REMOTE_ACCEPTED: "ACCEPTED",
+    Name.REMOTE_REFUSED: "REFUSED",
+    Name.REMOTE_CANCELED: "CANCELED",
+    Name.REMOTE_FAILURE: "FAILURE",
+    Name.MISSED_CALL: "MISSED",
+}
+#: Who may end how. RINGS: told of the call, not yet of its end. None: it never rang.
+PAIRS = {
+    None: {None, "RINGS", "REFUSED", "FAILURE", "CANCELED", "MISSED"},
+    "ACCEPTED": {None, "RINGS", "ACCEPTED", "FAILURE"},
+    "CANCELED": {None, "RINGS", "CANCELED", "REFUSED", "FAILURE", "MISSED"},
+    "REFUSED": {None, "RINGS", "REFUSED"},
+    "FAILURE": {None, "RINGS", "FAILURE", "REFUSED", "CANCELED", "MISSED"},
+}
+_FINAL_INVITES = (InviteState.ACCEPTED, InviteState.ENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was seen of one call.
+
+    ``caller``/``callee``: what each was told. ``accepted``: a callee's life was told ACCEPTED.
+    ``lost``: the caller was told that the peer was lost. ``orphan``: the life that sent it is over.
+    ``decision``: the final invite that the broker took first. ``invite``/``answer``: what this life
+    of its writer said last. ``behind``: the callee connected after the broker took the decision.
+    """
+
+    sent: bool = False
+    caller: str | None = None
+    acknowledged: bool = False
+    lost: bool = False
+    orphan: bool = False
+    callee: str | None = None
+    accepted: bool = False
+    decision: tuple[Any, ...] | None = None
+    invite: tuple[Any, ...] | None = None
+    answer: tuple[Any, ...] | None = None
+    behind: bool = False
+
+
+class Monitor:
+    """Takes events in, and raises :class:`Violation` for what must never be."""
+
+    def __init__(self, calls: tuple[Call, ...]) -> None:
+        self._calls = calls
+
+    def start(self) -> tuple[Any, ...]:
+        """Nothing was seen."""
+        return ("seen", *(Record() for _ in self._calls))
+
+    def records(self, seen: tuple[Any, ...]) -> tuple[Record, ...]:
+        """The records, one for each call."""
+        return seen[1:]
+
+    def see(self, seen: tuple[Any, ...], events: tuple[Event, ...]) -> tuple[Any, ...]:
+        """The records after ``events``."""
+        records = list(seen[1:])
+        for kind, *rest in events:
+            match kind:
+                case "sent":
+                    records[rest[0]] = replace(records[rest[0]], sent=True)
+                case "told caller":
+                    records[rest[0]] = self._told_caller(records[rest[0]], *rest)
+                case "told callee":
+                    records[rest[0]] = self._told_callee(records[rest[0]], *rest)
+                case "told lost":
+                    _forbid(records[rest[0]].lost, f"#{rest[0]}: told twice that the peer was lost")
+                    records[rest[0]] = replace(records[rest[0]], lost=True)
+                case "said":
+                    records[rest[1]] = self._said(records[rest[1]], *rest)
+                case "took":
+                    records[rest[1]] = self._took(records[rest[1]], *rest)
+                case "restart":
+                    records = [self._restarted(r, i, rest[0]) for i, r in enumerate(records)]
+                case "connected":
+                    records = [
+                        replace(r, behind=r.decision is not None) if c.callee == rest[0] else r
+                        for c, r in zip(self._calls, records, strict=True)
+                    ]
+        for i, record in enumerate(records):
+            self._check(i, record)
+        self._check_groups(records)
+        return ("seen", *records)
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _told_caller(self, record: Record, index: int, name: Name, reason: object) -> Record:
+        if name is Name.LOCAL_RECEIVED_BY_PEER:
+            _forbid(record.acknowledged, f"#{index}: caller told twice that the peer received it")
+            _forbid(record.caller, f"#{index}: caller told of receipt after the end")
+            return replace(record, acknowledged=True)
+        end = CALLER_ENDS[name]
+        _forbid(record.caller, f"#{index}: caller told two ends, {record.caller} and {end}")
+        _forbid(record.orphan, f"#{index}: a caller that restarted told {end} ({reason})")
+        return replace(record, caller=end)
+
+    def _told_callee(
+        self, record: Record, index: int, name: Name, reason: object, live: bool
+    ) -> Record:
+        if name is Name.REMOTE_RECEIVED:
+            _forbid(record.callee, f"#{index}: rings again after {record.callee}")
+            _forbid(not live, f"#{index}: rings without a live word of the caller")
+            _forbid(record.behind, f"#{index}: ghost ring, the broker had the end at the connect")
+            return replace(record, callee="RINGS")
+        end = CALLEE_ENDS[name]
+        rang = record.callee is not None
+        if end == "MISSED":
+            _forbid(rang, f"#{index}: told as missed after {record.callee}")
+        else:
+            _forbid(not rang, f"#{index}: callee told {end} of what never rang")
+            _forbid(
+                record.callee != "RINGS", f"#{index}: callee told two ends, {record.callee}, {end}"
+            )
+        if reason is not None and str(reason) == "answered elsewhere":
+            _forbid(end == "MISSED", f"#{index}: answered elsewhere is no missed call")
+        return replace(record, callee=end, accepted=record.accepted or end == "ACCEPTED")
+
+    def _said(self, record: Record, kind: str, index: int, state: Any, reason: Any) -> Record:
+        """A writer put its cell on the wire: within its life it only moves forward."""
+        if state is None:
+            return record
+        if kind == "invite":
+            before = record.invite
+            if before is not None and before[0] in _FINAL_INVITES:
+                _forbid(before != (state, reason), f"#{index}: final {_cell(before)} overwritten "
+                        f"with {_cell((state, reason))}")  # fmt: skip
+            return replace(record, invite=(state, reason))
+        before = record.answer
+        if before is not None:
+            _forbid(state < before[0] or (before[0].final and before != (state, reason)),
+                    f"#{index}: answer {_cell(before)} overwritten with "
+                    f"{_cell((state, reason))}")  # fmt: skip
+        return replace(record, answer=(state, reason))
+
+    def _took(self, record: Record, kind: str, index: int, state: Any, reason: Any) -> Record:
+        """The broker has a cell: of the decisions it ever took of one call, all are the first."""
+        if kind == "answer" or state not in _FINAL_INVITES:
+            return record
+        if record.decision is None:
+            return replace(record, decision=(state, reason))
+        _forbid(record.decision[0] != state, f"#{index}: the broker had {_cell(record.decision)}, "
+                f"now {_cell((state, reason))}")  # fmt: skip
+        return record
+
+    def _restarted(self, record: Record, index: int, peer: int) -> Record:
+        call = self._calls[index]
+        if call.caller == peer:
+            record = replace(record, orphan=record.sent, invite=None)
+        if call.callee == peer:
+            record = replace(record, callee=None, answer=None)
+        return record
+
+    # --- what must hold ----------------------------------------------------------------------
+
+    def _check(self, index: int, record: Record) -> None:
+        caller = None if record.orphan else record.caller
+        _forbid(record.callee not in PAIRS[caller] | ({"ACCEPTED"} if record.orphan else set()),
+                f"#{index}: split, caller {record.caller}, callee {record.callee}")  # fmt: skip
+        _forbid(record.accepted and record.caller != "ACCEPTED",
+                f"#{index}: split, callee accepted, caller {record.caller}")  # fmt: skip
+        _forbid(record.lost and record.callee == "ACCEPTED",
+                f"#{index}: caller told that the peer was lost, which is ACCEPTED")  # fmt: skip
+
+    def _check_groups(self, records: list[Record]) -> None:
+        for told in ("caller", "callee"):
+            winners: dict[bytes, int] = {}
+            for i, (call, record) in enumerate(zip(self._calls, records, strict=True)):
+                won = record.accepted if told == "callee" else record.caller == "ACCEPTED"
+                if won and call.group is not None:
+                    _forbid(call.group in winners, f"#{i}: a second {told} ACCEPTED in the group")
+                    winners[call.group] = i
+
+    def over(self, seen: tuple[Any, ...]) -> None:
+        """With the links back and all said: everybody was told the one end."""
+        for i, record in enumerate(self.records(seen)):
+            if not record.sent:
+                continue
+            _forbid(record.caller is None and not record.orphan, f"#{i}: caller never told the end")
+            _forbid(record.callee == "RINGS", f"#{i}: callee never told the end")
+            if record.caller == "ACCEPTED" and not record.accepted and not record.orphan:
+                _forbid(not record.lost, f"#{i}: ACCEPTED by nobody, and the caller not told")
+
+
+def _cell(said: tuple[Any, ...]) -> str:
+    return said[0].name.lower() + ("" if said[1] is None else f" {said[1]}")
+
+
+def _forbid(wrong: object, text: str) -> None:
+    if wrong:
+        raise Violation(text)

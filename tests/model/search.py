@@ -1,0 +1,265 @@
+"""Breadth first through all worlds of a scenario; the shortest way to a violation as a ladder.
+
+From worlds that were found it also *drains*: everybody is connected, everything delivered, time
+passes alike for all. Then every call must end, be told, and leave no cell behind, in bounded time,
+and a call that goes on while both are there must ring. Draining always takes the same next step,
+so a world from which it is known to end well ends every later drain that comes by.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from .automaton import Violation
+from .rules import DOWN, HALF, UP, Rules, Scenario, World
+
+#: Seconds within which everything is over once all are connected: ringing, its slack, the wait for
+#: a decision, and a few resends.
+HORIZON = 60.0
+#: Seconds within which a call that goes on rings, once all are connected and all is delivered.
+PATIENCE = 5.0
+_MOST_STEPS = 3000
+
+
+@dataclass
+class Found:
+    """What a search gave."""
+
+    scenario: Scenario
+    states: int = 0
+    transitions: int = 0
+    depth: int = 0
+    drained: int = 0
+    complete: bool = True
+    seconds: float = 0.0
+    violation: str | None = None
+    ladder: list[str] = field(default_factory=list)
+
+
+class Search:
+    """One scenario, explored up to its budgets (or to ``most`` worlds)."""
+
+    def __init__(self, scenario: Scenario, *, most: int | None = None, drain_each: int = 1) -> None:
+        self.rules = Rules(scenario)
+        self._most = most
+        self._drain_each = drain_each
+        self._parents: dict[World, World | None] = {}
+        self._fine: dict[World, float] = {}
+        self._count = len(scenario.peers)
+
+    def run(self) -> Found:
+        """Explore; stops at the first violation, which is one of those with the fewest steps."""
+        found = Found(self.rules.scenario)
+        began = time.perf_counter()
+        start = self._settled(self.rules.blank())
+        self._parents[start] = None
+        level = [start]
+        while level and found.violation is None:
+            found.depth += 1
+            level = self._expand(level, found)
+            if self._most is not None and len(self._parents) >= self._most and level:
+                found.complete = False
+                break
+        found.states = len(self._parents)
+        found.drained = len(self._fine)
+        found.seconds = time.perf_counter() - began
+        return found
+
+    def _expand(self, level: list[World], found: Found) -> list[World]:
+        parents, new = self._parents, []
+        for world in level:
+            fault = self._drained(world) if hash(world) % self._drain_each == 0 else None
+            if fault is not None:
+                found.violation, lines = fault
+                found.ladder = [*self.ladder(world), "-- faults end: all connect, all is delivered",
+                                *lines]  # fmt: skip
+                return []
+            for label, after, broken in self.rules.successors(world):
+                found.transitions += 1
+                if broken is not None:
+                    found.violation = broken
+                    found.ladder = [*self.ladder(world), label]
+                    return []
+                if after is not None and after not in parents:
+                    parents[after] = world
+                    new.append(after)
+        return new
+
+    def ladder(self, world: World) -> list[str]:
+        """The labels of the shortest way to ``world``."""
+        lines: list[str] = []
+        while (before := self._parents[world]) is not None:
+            lines.append(next(lb for lb, w, _ in self.rules.successors(before) if w == world))
+            world = before
+        return lines[::-1]
+
+    # --- draining ----------------------------------------------------------------------------
+
+    def _settled(self, world: World) -> World:
+        """Connect everybody, without faults, before anything else happens."""
+        while (step := self._deliver(world)) is not None:
+            label, world = step
+            assert world is not None, label
+        return world
+
+    def _drained(self, origin: World) -> tuple[str, list[str]] | None:
+        """Whether everything ends well from here: what is broken if not, and the way to it."""
+        world: World = (*origin[: self._count + 1], -1, origin[self._count + 2])
+        lossless = self._lossless(origin)
+        path: list[tuple[World, float]] = []
+        lines: list[str] = []
+        elapsed, waiting_since, relogged = 0.0, {}, lossless
+        for _ in range(_MOST_STEPS):
+            need = self._fine.get(world)
+            if need is not None and elapsed + need <= HORIZON:
+                for seen, at in path:
+                    self._fine[seen] = elapsed - at + need
+                return None
+            if relogged is lossless:  # a second login is a way that others must not take over
+                path.append((world, elapsed))
+            step = self._deliver(world)
+            if step is not None:
+                label, after = step
+                lines.append(label)
+                if after is None:
+                    return self._last_fault, lines
+                world = after
+                continue
+            if self._clean(world):
+                fault = self._over(world, lossless=lossless)
+                if fault is not None:
+                    return fault, lines
+                for seen, at in path:
+                    self._fine[seen] = elapsed - at
+                return None
+            wait = self._next_deadline(world)
+            late = self._not_rung(world, elapsed, wait or 0.0, waiting_since)
+            if late is not None:
+                return late, lines
+            if wait is None or elapsed + wait > HORIZON:
+                if relogged or self._calls(world):
+                    return self._leftovers(world), lines
+                fault = self._over(world, lossless=False)
+                if fault is not None:
+                    return fault, lines
+                relogged, elapsed = True, 0.0
+                world = self._relogged(world)
+                lines.append("-- the broker swallowed a clear: all log in anew")
+                continue
+            elapsed += wait
+            lines.append(f"... {wait:g} s pass for all")
+            after = self._passed(world, wait)
+            if after is None:
+                return self._last_fault, lines
+            world = after
+        return "draining does not come to an end", lines
+
+    def _lossless(self, world: World) -> bool:
+        scenario, at = self.rules.scenario, self.rules.costs.index("lose") + 1
+        return bool(self.rules.part(world[self._count + 1])[at] == scenario.budget.get("lose", 0))
+
+    def _deliver(self, world: World) -> tuple[str, World | None] | None:
+        """One step of a well-behaved world; None if all are connected and nothing is underway."""
+        rules = self.rules
+        for i in range(self._count):
+            peer = rules.part(world[i])
+            closed = rules.automaton.engine(peer.state).closed
+            if peer.link == UP and not (peer.up or peer.down or peer.late or peer.wills):
+                continue
+            if peer.link == DOWN and closed and not peer.wills:
+                continue
+            for move, number in rules.moves(i, world[i]):
+                if move.cost is None and "!!" not in move.label:
+                    after, fault = rules.apply(world, i, move, number, world[self._count + 1])
+                    self._last_fault = fault or ""
+                    return move.label, after
+            assert peer.link != HALF
+        return None
+
+    def _passed(self, world: World, wait: float) -> World | None:
+        """The clocks go forward alike; what is due is done."""
+        rules = self.rules
+        for i in range(self._count):
+            peer = rules.part(world[i])
+            waited = rules.automaton.step(peer.state, ("wait", wait)).state
+            world = (*world[:i], rules.number(peer._replace(state=waited)), *world[i + 1 :])
+            if rules.automaton.deadline(waited) == 0.0:
+                for move, number in rules.moves(i, world[i]):
+                    if move.cost is not None and move.cost.startswith("time"):
+                        after, fault = rules.apply(world, i, move, number, world[self._count + 1])
+                        self._last_fault = fault or ""
+                        if after is None:
+                            return None
+                        world = after
+                        break
+        return world
+
+    def _next_deadline(self, world: World) -> float | None:
+        automaton = self.rules.automaton
+        due = [automaton.deadline(p.state) for p in self.rules.peers(world)]
+        return min((d for d in due if d is not None), default=None)
+
+    def _clean(self, world: World) -> bool:
+        topics = self.rules.automaton.topics
+        return not self._calls(world) and all(
+            topics[topic][0] == "presence" for topic in self.rules.store(world)
+        )
+
+    def _over(self, world: World, *, lossless: bool) -> str | None:
+        try:
+            self.rules.monitor.over(self.rules.part(world[-1]))
+        except Violation as violation:
+            return str(violation)
+        store = self.rules.store(world)
+        for i, peer in enumerate(self.rules.peers(world)):
+            if lossless and peer.link == UP and not self.rules.is_online(store, i, peer):
+                return f"{self.rules.scenario.peers[i]} is there, and its presence says otherwise"
+        return None
+
+    def _not_rung(
+        self, world: World, now: float, wait: float, since: dict[int, float]
+    ) -> str | None:
+        """A call that its caller still makes must ring where the callee is there."""
+        rules = self.rules
+        engines = [rules.automaton.engine(p.state) for p in rules.peers(world)]
+        records = rules.monitor.records(rules.part(world[-1]))
+        for i, (call, record) in enumerate(zip(rules.scenario.calls, records, strict=True)):
+            goes_on = record.sent and record.caller is None and not record.orphan
+            if goes_on and record.callee is None and not engines[call.callee].closed:
+                if now + wait - since.setdefault(i, now) > PATIENCE:
+                    return f"#{i}: lost, it does not ring though both are there"
+            else:
+                since.pop(i, None)
+        return None
+
+    def _leftovers(self, world: World) -> str:
+        rules = self.rules
+        cells = [
+            rules.describe(topic, payload)
+            for topic, payload in rules.store(world).items()
+            if rules.automaton.topics[topic][0] != "presence"
+        ]
+        calls = self._calls(world)
+        return f"not over after {HORIZON:g} s with all connected: cells {cells}, calls {calls}"
+
+    def _calls(self, world: World) -> list[str]:
+        return [
+            f"{engine.peer_id} {call.phase.name}"
+            for engine in (self.rules.automaton.engine(p.state) for p in self.rules.peers(world))
+            for call in (
+                *engine.caller.calls.values(),
+                *(() if engine.closed else engine.callee.calls.values()),
+            )
+        ]
+
+    def _relogged(self, world: World) -> World:
+        rules = self.rules
+        for i in range(self._count):
+            for move, number in rules.moves(i, world[i]):
+                if move.cost == "restart":
+                    after, _ = rules.apply(world, i, move, number, world[self._count + 1])
+                    if after is not None:
+                        world = after
+                    break
+        return world

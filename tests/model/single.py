@@ -1,0 +1,54 @@
+"""What must hold of one engine at any moment, whatever the rest of the world does."""
+
+from __future__ import annotations
+
+from device_sdk.callee import OPEN
+from device_sdk.callee import Phase as CalleePhase
+from device_sdk.caller import UNDECIDED
+from device_sdk.effects import DeadlineReached, Disconnected
+from device_sdk.engine import Engine
+
+#: Seconds within which everything that the app waits for ends, though no link ever comes back.
+ALONE = 20.0
+_MOST_STEPS = 100
+
+
+def fault_of(engine: Engine, now: float) -> str | None:
+    """What is wrong with an engine at ``now``; None if nothing is."""
+    return _rings_for_the_lost(engine, now) or _never_ends_alone(engine, now)
+
+
+def _rings_for_the_lost(engine: Engine, now: float) -> str | None:
+    """A caller that is known to be gone rings no longer than ``caller_lost_grace``."""
+    context = engine._context
+    for call in engine.callee.calls.values():
+        known = context.watches.of(call.caller)
+        if call.phase is not CalleePhase.RINGING or not known.current or known.online is None:
+            continue
+        lost = not known.online if known.epoch == call.epoch else known.online
+        grace = context.settings.caller_lost_grace
+        if lost and (call.ring_at is None or call.ring_at - now > grace):
+            return f"{engine.peer_id} rings on for {call.caller}, which is known to be gone"
+    return None
+
+
+def _never_ends_alone(engine: Engine, now: float) -> str | None:
+    if not _waits(engine):
+        return None
+    began, engine = now, engine.clone()
+    engine.handle(Disconnected(), now)
+    for _ in range(_MOST_STEPS):
+        if not _waits(engine):
+            return None
+        due = engine.deadline()
+        if due is None or due - began > ALONE:
+            return f"{engine.peer_id} waits for ever when its link does not come back"
+        now = max(now, due)
+        engine.handle(DeadlineReached(), now)
+    return f"{engine.peer_id} does not come to rest"
+
+
+def _waits(engine: Engine) -> bool:
+    return any(c.phase in UNDECIDED for c in engine.caller.calls.values()) or any(
+        c.phase in OPEN for c in engine.callee.calls.values()
+    )
