@@ -108,8 +108,8 @@ FAULTS = {
         Fault(
             "broker-stopped",
             "broker SIGSTOP for 5 s, over 1.5 times the keep-alive",
-            BROKER_STOPPED + 8,
-            "the stop, up to 5 s between two attempts, then resync",
+            BROKER_STOPPED + 15,
+            "the stop, 10 s for a greeting that fell into it, up to 5 s to the next attempt, resync",
             both=True,
         ),
         Fault(
@@ -347,6 +347,9 @@ class Cell:
                 self._press()
                 caller.wait(lambda p: p.came[DOWN, 4] >= 2, "the broker's PUBACKs", SETUP)
                 caller.hold(DOWN)
+                if self.fault.name == "killed" and self.end == "caller":
+                    # Unheard it says again that it rings: a living caller, and so a ring.
+                    caller.hold(UP)
                 before = caller.topics[DOWN, "answer"]
                 self._act(
                     "callee",
@@ -441,6 +444,8 @@ class Cell:
         match fault:
             case "killed":
                 peer.kill()
+                for proxy in proxies:
+                    proxy.reset()  # what was on its way dies with it
             case "stopped":
                 peer.stop()
             case "clock-back":
