@@ -27,7 +27,7 @@ HOST_PACKAGES = {
     "arch-test": "arch-test",
 }
 GUEST_PACKAGES = (
-    "systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "kmod", "netbase",
+    "systemd", "systemd-sysv", "systemd-resolved", "udev", "dbus", "kmod", "netbase", "iproute2",
     "cloud-init", "python3", "python3-venv", "linux-image-cloud-arm64",
     "busybox-static",
 )  # fmt: skip
