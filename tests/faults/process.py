@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -15,38 +16,22 @@ from typing import Any
 from tests.peers import PATIENCE, Heard, Peer, Told
 
 
-class ProcessPeer(Peer):
-    """A peer of the threaded face in a process of its own; ``lives`` keeps what each was told."""
+class _Life:
+    """One process, and what it says."""
 
-    face = "process"
-
-    def __init__(self, peer_id: str, url: str, **options: Any) -> None:
-        super().__init__(peer_id)
-        self._arguments = [peer_id, url, json.dumps(options)]
-        self.lives: list[Heard] = []
-        self._start()
-
-    def ready(self) -> None:
-        """Wait until it takes commands: starting Python takes a while, more so many at once."""
-        if self._starting:
-            self.done(60)
-            self._starting = False
-
-    def _start(self) -> None:
-        self._starting = True
+    def __init__(self, arguments: list[str]) -> None:
         self.heard = Heard()
-        self.lives.append(self.heard)
-        self._done: Queue[dict[str, str]] = Queue()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.peer", *self._arguments],
+        self.done: Queue[dict[str, str]] = Queue()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.peer", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._reader = threading.Thread(
-            target=self._read, args=(self._process, self.heard, self._done), daemon=True
+        self.reader = threading.Thread(
+            target=self._read, args=(self.process, self.heard, self.done), daemon=True
         )
-        self._reader.start()
+        self.reader.start()
 
     @staticmethod
     def _read(process: subprocess.Popen[str], heard: Heard, done: Queue[dict[str, str]]) -> None:
@@ -64,9 +49,43 @@ class ProcessPeer(Peer):
                 heard._news.notify_all()
         done.put({"done": "", "error": "the process ended"})
 
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.reader.join(10)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # a command that it did not live to read
+                    pipe.close()
+
+
+class ProcessPeer(Peer):
+    """A peer of the threaded face in a process of its own; ``lives`` keeps what each was told."""
+
+    face = "process"
+
+    def __init__(self, peer_id: str, url: str, *, lives: int = 1, **options: Any) -> None:
+        super().__init__(peer_id)
+        self._arguments = [peer_id, url, json.dumps(options)]
+        self.lives: list[Heard] = []
+        # Started before they are needed: a cell is about the protocol, not about starting Python.
+        self._spares = [_Life(self._arguments) for _ in range(lives)]
+        self._begin()
+
+    def _begin(self) -> None:
+        life = self._life = self._spares.pop(0)
+        self.heard = life.heard
+        self.lives.append(life.heard)
+        self._done, self._process = life.done, life.process
+
+    def ready(self) -> None:
+        """Wait until every life of it takes commands."""
+        self.done(60)
+        for spare in self._spares:
+            assert "error" not in spare.done.get(timeout=60)
+
     def tell(self, do: str, **more: str) -> None:
         """Give a command, without waiting for it to be done."""
-        self.ready()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **more}) + "\n")
         self._process.stdin.flush()
@@ -82,8 +101,7 @@ class ProcessPeer(Peer):
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._process.kill()
-        self._reap()
+        self._life.end()
 
     def stop(self) -> None:
         """SIGSTOP."""
@@ -94,19 +112,9 @@ class ProcessPeer(Peer):
         self._process.send_signal(signal.SIGCONT)
 
     def restart(self, timeout: float = 30) -> None:
-        """Start a new life after :meth:`kill`, and log in."""
-        self._start()
+        """Begin the next life after :meth:`kill`, and log in."""
+        self._begin()
         self.login(timeout)
-
-    def _reap(self) -> None:
-        self._process.wait()
-        self._reader.join(10)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue  # a command that it did not live to read
 
     def login(self, timeout: float = 30, *, keep_trying: bool = False) -> None:
         del keep_trying  # it always does
@@ -115,14 +123,15 @@ class ProcessPeer(Peer):
 
     def logout(self) -> None:
         """End the process, in due form if it still can."""
+        for spare in self._spares:
+            spare.end()
         if self._process.poll() is None:
             self.resume()
             try:
                 self.tell("logout")
                 self.done(10)
             finally:
-                self._process.kill()
-                self._reap()
+                self._life.end()
 
     def press(self, callee: str, content: Any = None, ring_timeout: float | None = None) -> Any:
         del content, ring_timeout
