@@ -3,6 +3,7 @@
 Decoding any bytes gives a cell or one :class:`DecodeError`, in time and memory bounded by the
 length: :func:`_scan` walks the heads first, without recursion, and admits only what the protocol
 has (definite lengths, shortest heads, no tags, 16 levels), so that cbor2 is handed nothing else.
+What a cell itself is made of, small integers and short strings, is read on the way.
 
 Encoding is RFC 8949's core deterministic form. cbor2 orders map keys by length first, as RFC 7049
 did, so maps are put together here; every scalar is cbor2's.
@@ -48,46 +49,53 @@ UNKNOWN_VERSION: Final = "unknown version"
 MISSING_KEY: Final = "missing key"
 WRONG_TYPE: Final = "wrong type"
 
-_BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(2, 8)
+_UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _FLOATS = (25, 26, 27)
 _FALSE_TRUE_NULL = (20, 21, 22)
-#: Stands in the spans for a key like true or 1.0, which Python's dictionaries take for the uint 1.
-_ALIAS: Final = -1
+_BOOLEANS: Final = {0xF4: False, 0xF5: True}
 #: The least value that needs a head argument of so many bytes.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 
+_INVITE_STATES: Final = tuple(InviteState)
+_ANSWER_STATES: Final = tuple(AnswerState)
 
-def _scan(data: bytes) -> dict[int, tuple[int, int]]:
-    """Check that ``data`` is one well-formed item; if it is a map, where its uint keys' values lie.
+
+def _head(data: bytes, pos: int) -> tuple[int, int, int]:
+    """The head at ``pos``: major type, argument, and where what follows it begins."""
+    if pos >= len(data):
+        raise DecodeError(MALFORMED, f"ends after {len(data)} bytes within an item")
+    major, info = data[pos] >> 5, data[pos] & 0x1F
+    if info < 24:
+        return major, info, pos + 1
+    if info > 27:
+        raise DecodeError(MALFORMED, f"byte {pos}: indefinite length or reserved head")
+    width = 1 << (info - 24)
+    end = pos + 1 + width
+    if end > len(data):
+        raise DecodeError(MALFORMED, f"ends after {len(data)} bytes within a head")
+    value = int.from_bytes(data[pos + 1 : end], "big")
+    if major == _SIMPLE:
+        return major, value if info == 24 else _FALSE_TRUE_NULL[0], end  # a float is as good
+    # A head longer than needed would give one map key two spellings.
+    if value < _LEAST[width]:
+        raise DecodeError(MALFORMED, f"byte {pos}: a head longer than its value needs")
+    return major, value, end
+
+
+def _scan(data: bytes, pos: int, depth: int) -> int:
+    """Check that one well-formed item lies at ``pos``, with ``depth`` levels left; where it ends.
 
     Raises :class:`DecodeError` on anything that the protocol does not have: indefinite lengths,
     heads longer than needed, tags, simple values besides false, true and null, a map key that
-    comes twice or is itself an array or map, more than 16 levels, missing or left-over bytes.
+    comes twice or is itself an array or map, too many levels, missing bytes.
     """
-    spans: dict[int, tuple[int, int]] = {}
     size = len(data)
-    pos = 0
-    # One frame for each open array or map: items left; in a map the keys seen; and where the key
-    # lies whose value comes next (-1: a key comes next).
+    # One frame for each open array or map: items left, and whether a key comes next; in a map the
+    # keys seen.
     stack: list[tuple[list[int], set[bytes] | None]] = []
     while True:
         start = pos
-        if pos >= size:
-            raise DecodeError(MALFORMED, f"ends after {size} bytes within an item")
-        major, info = data[pos] >> 5, data[pos] & 0x1F
-        pos += 1
-        value = info
-        if info >= 24:
-            if info > 27:
-                raise DecodeError(MALFORMED, f"byte {start}: indefinite length or reserved head")
-            width = 1 << (info - 24)
-            value = int.from_bytes(data[pos : pos + width], "big")
-            pos += width
-            if pos > size:
-                raise DecodeError(MALFORMED, f"ends after {size} bytes within a head")
-            # A head longer than needed would give one map key two spellings.
-            if major < _SIMPLE and value < _LEAST[width]:
-                raise DecodeError(MALFORMED, f"byte {start}: a head longer than its value needs")
+        major, value, pos = _head(data, pos)
         if major in (_BYTES, _TEXT):
             pos += value
             if pos > size:
@@ -96,16 +104,16 @@ def _scan(data: bytes) -> dict[int, tuple[int, int]]:
             items = value if major == _ARRAY else 2 * value
             if items > size - pos:
                 raise DecodeError(MALFORMED, f"byte {start}: more items than bytes")
-            if len(stack) == MAX_DEPTH:
+            if len(stack) == depth:
                 raise DecodeError(TOO_DEEP, f"byte {start}: deeper than {MAX_DEPTH} levels")
-            if stack and stack[-1][1] is not None and stack[-1][0][1] < 0:
+            if stack and stack[-1][1] is not None and stack[-1][0][1]:
                 raise DecodeError(MALFORMED, f"byte {start}: an array or map as a map key")
             if items:
-                stack.append(([items, -1], set() if major == _MAP else None))
+                stack.append(([items, True], set() if major == _MAP else None))
                 continue
         elif major == _TAG:
             raise DecodeError(TAGGED, f"byte {start}: tag {value}; the protocol has no tags")
-        elif major == _SIMPLE and info not in _FLOATS and value not in _FALSE_TRUE_NULL:
+        elif major == _SIMPLE and value not in _FALSE_TRUE_NULL:
             raise DecodeError(MALFORMED, f"byte {start}: simple value {value}")
 
         # An item is complete, and with it perhaps the arrays and maps that it was the last of.
@@ -113,25 +121,17 @@ def _scan(data: bytes) -> dict[int, tuple[int, int]]:
             frame, keys = stack[-1]
             frame[0] -= 1
             if keys is not None:
-                if frame[1] < 0:
+                if frame[1]:
                     key = data[start:pos]
                     if key in keys:
                         raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
                     keys.add(key)
-                    frame[1] = start
-                    if major == _SIMPLE and len(stack) == 1:
-                        spans[_ALIAS] = (start, pos)
-                else:
-                    if len(stack) == 1 and data[frame[1]] < 24:  # a uint key of one byte
-                        spans[data[frame[1]]] = (frame[1] + 1, pos)
-                    frame[1] = -1
+                frame[1] = not frame[1]
             if frame[0]:
                 break
             stack.pop()
         if not stack:
-            if pos != size:
-                raise DecodeError(MALFORMED, f"{size - pos} bytes after the end")
-            return spans
+            return pos
 
 
 def encode_body(value: Any) -> bytes:
@@ -142,7 +142,7 @@ def encode_body(value: Any) -> bytes:
     """
     try:
         data = _encode_value(value, MAX_DEPTH)
-        _scan(data)
+        _scan(data, 0, MAX_DEPTH)
     except DecodeError as error:
         raise ValueError(f"not to be sent: {error}") from None
     except RecursionError:
@@ -161,88 +161,86 @@ def decode_body(data: bytes) -> Any:
 
 def encode(cell: Cell) -> bytes:
     """A cell's bytes, deterministic: equal cells are equal bytes."""
-    fields: dict[int, bytes] = {VERSION_KEY: b"\x01", EPOCH: _bytes(cell.epoch)}
-    if isinstance(cell, Presence):
-        fields[STATE] = _uint(int(cell.online))
-        _put_uint(fields, TIME, cell.time)
-    else:
-        fields[STATE] = _uint(cell.state)
-        fields[SEQ] = _uint(cell.seq)
-        _put_uint(fields, REASON, cell.reason)
-        if isinstance(cell, Invite):
-            _put_uint(fields, TTL, cell.ttl)
-            _put_uint(fields, TIME, cell.time)
-            if cell.content is not None:
-                fields[BODY] = cell.content
-            if cell.channel is not None:
-                fields[CHANNEL] = cbor2.dumps(cell.channel)
-            if cell.group is not None:
-                fields[GROUP] = _bytes(cell.group)
-        else:
-            if cell.response is not None:
-                fields[BODY] = cell.response
-            if cell.ask:
-                fields[ASK] = b"\xf5"
     # Keys 0 to 10 are one byte each, so their numeric order is the order of their encodings.
-    parts = [bytes((0xA0 | len(fields),))]
-    for key in sorted(fields):
-        parts += (bytes((key,)), fields[key])
-    return b"".join(parts)
+    if isinstance(cell, Presence):
+        parts = [b"\x00\x01\x01", _uint(int(cell.online)), b"\x02\x48", cell.epoch]
+        return _map(3, parts, ((b"\x09", _uint_or_nothing(cell.time)),))
+    parts = [b"\x00\x01\x01", _uint(cell.state), b"\x02\x48", cell.epoch, b"\x03", _uint(cell.seq)]
+    if isinstance(cell, Answer):
+        return _map(
+            4,
+            parts,
+            (
+                (b"\x05", cell.response),
+                (b"\x07", _uint_or_nothing(cell.reason)),
+                (b"\x0a", b"\xf5" if cell.ask else None),
+            ),
+        )
+    return _map(
+        4,
+        parts,
+        (
+            (b"\x04", _uint_or_nothing(cell.ttl)),
+            (b"\x05", cell.content),
+            (b"\x06", None if cell.channel is None else cbor2.dumps(cell.channel)),
+            (b"\x07", _uint_or_nothing(cell.reason)),
+            (b"\x08", None if cell.group is None else b"\x50" + cell.group),
+            (b"\x09", _uint_or_nothing(cell.time)),
+        ),
+    )
 
 
 def decode_invite(data: bytes) -> Invite:
     """The invite in ``data``; raises :class:`DecodeError`."""
-    fields, spans = _fields(data)
+    fields = _fields(data)
     number = _need(fields, STATE)
-    if number > InviteState.ENDED:
+    if number >= len(_INVITE_STATES):
         raise DecodeError(WRONG_TYPE, f"state {number} is none of an invite")
-    state = InviteState(number)
+    state = _INVITE_STATES[number]
     ttl = _uint_or_none(fields, TTL, MAX_TTL)
     if state is InviteState.RINGING and ttl is None:
         raise DecodeError(MISSING_KEY, f"key {TTL} (ttl) is missing while ringing")
     channel = fields.get(CHANNEL)
-    if channel is not None and (
-        not isinstance(channel, str) or len(channel.encode()) > MAX_CHANNEL
-    ):
+    if CHANNEL in fields and (not isinstance(channel, str) or len(channel.encode()) > MAX_CHANNEL):
         raise DecodeError(WRONG_TYPE, f"key {CHANNEL} (channel) is no text of {MAX_CHANNEL} bytes")
     group = fields.get(GROUP)
-    if group is not None and (not isinstance(group, bytes) or len(group) != GROUP_BYTES):
+    if GROUP in fields and (not isinstance(group, bytes) or len(group) != GROUP_BYTES):
         raise DecodeError(WRONG_TYPE, f"key {GROUP} (group) is no byte string of {GROUP_BYTES}")
     return Invite(
-        state=state,
-        epoch=_epoch(fields),
-        seq=_need(fields, SEQ),
-        ttl=ttl if state is InviteState.RINGING else None,
-        content=_body(data, spans),
-        channel=channel,
-        reason=_uint_or_none(fields, REASON),
-        group=group,
-        time=_uint_or_none(fields, TIME),
+        state,
+        _epoch(fields),
+        _need(fields, SEQ),
+        ttl if state is InviteState.RINGING else None,
+        fields.get(BODY),
+        channel,
+        _uint_or_none(fields, REASON),
+        group,
+        _uint_or_none(fields, TIME),
     )
 
 
 def decode_answer(data: bytes) -> Answer:
     """The answer in ``data``; raises :class:`DecodeError`."""
-    fields, spans = _fields(data)
+    fields = _fields(data)
     number = _need(fields, STATE)
-    if number > AnswerState.SEEN:
+    if number >= len(_ANSWER_STATES):
         raise DecodeError(WRONG_TYPE, f"state {number} is none of an answer")
     ask = fields.get(ASK, False)
     if not isinstance(ask, bool):
         raise DecodeError(WRONG_TYPE, f"key {ASK} (ask) is no boolean")
     return Answer(
-        state=AnswerState(number),
-        epoch=_epoch(fields),
-        seq=_need(fields, SEQ),
-        response=_body(data, spans),
-        reason=_uint_or_none(fields, REASON),
-        ask=ask,
+        _ANSWER_STATES[number],
+        _epoch(fields),
+        _need(fields, SEQ),
+        fields.get(BODY),
+        _uint_or_none(fields, REASON),
+        ask,
     )
 
 
 def decode_presence(data: bytes) -> Presence:
     """The presence in ``data``; raises :class:`DecodeError`."""
-    fields, _ = _fields(data)
+    fields = _fields(data)
     number = _need(fields, STATE)
     if number > 1:
         raise DecodeError(WRONG_TYPE, f"state {number} is none of a presence")
@@ -255,11 +253,11 @@ def _encode_value(value: Any, depth: int) -> bytes:
             raise RecursionError
         pairs = sorted((_encode_value(k, depth - 1), _encode_value(v, depth - 1))
                        for k, v in value.items())  # fmt: skip
-        return _head(_MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
+        return _open(_MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
     if isinstance(value, list | tuple):
         if depth == 0:
             raise RecursionError
-        return _head(_ARRAY, len(value)) + b"".join(_encode_value(v, depth - 1) for v in value)
+        return _open(_ARRAY, len(value)) + b"".join(_encode_value(v, depth - 1) for v in value)
     if isinstance(value, str):
         value.encode()  # cbor2 5 and 6 tell of lone surrogates differently
     elif not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
@@ -267,7 +265,7 @@ def _encode_value(value: Any, depth: int) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def _head(major: int, value: int) -> bytes:
+def _open(major: int, value: int) -> bytes:
     encoded = bytearray(_uint(value))
     encoded[0] |= major << 5
     return bytes(encoded)
@@ -277,62 +275,104 @@ def _uint(value: int) -> bytes:
     return bytes((value,)) if value < 24 else cbor2.dumps(int(value))
 
 
-def _bytes(value: bytes) -> bytes:
-    return bytes((0x40 | len(value),)) + value if len(value) < 24 else cbor2.dumps(value)
+def _uint_or_nothing(value: int | None) -> bytes | None:
+    return None if value is None else _uint(value)
 
 
-def _put_uint(fields: dict[int, bytes], key: int, value: int | None) -> None:
-    if value is not None:
-        fields[key] = _uint(value)
+def _map(count: int, parts: list[bytes], more: tuple[tuple[bytes, bytes | None], ...]) -> bytes:
+    """A map of ``count`` pairs in ``parts`` and those of ``more`` that have a value."""
+    for key, value in more:
+        if value is not None:
+            count += 1
+            parts += (key, value)
+    return bytes((0xA0 | count,)) + b"".join(parts)
 
 
-def _fields(data: bytes) -> tuple[dict[Any, Any], dict[int, tuple[int, int]]]:
-    if len(data) > MAX_CELL:
-        raise DecodeError(OVERSIZED, f"{len(data)} bytes; a cell has at most {MAX_CELL}")
-    spans = _scan(data)
-    if data[0] >> 5 != _MAP:
+def _fields(data: bytes) -> dict[int, Any]:
+    """The known keys of a cell and their values; the body, checked, stays encoded.
+
+    The protocol's own keys and most of its values are one or two bytes of head: those are read
+    here; whatever else a payload holds is scanned, and cbor2 reads what is of interest in it.
+    """
+    size = len(data)
+    if size > MAX_CELL:
+        raise DecodeError(OVERSIZED, f"{size} bytes; a cell has at most {MAX_CELL}")
+    major, count, pos = _head(data, 0)
+    if major != _MAP:
+        if _scan(data, 0, MAX_DEPTH) != size:
+            raise DecodeError(MALFORMED, "more than one item")
         raise DecodeError(WRONG_TYPE, "a cell is a map")
-    try:
-        fields = cbor2.loads(data)
-    except (cbor2.CBORDecodeError, ValueError) as error:  # text that is not UTF-8
-        raise DecodeError(MALFORMED, f"not CBOR: {error}") from None
-    if spans.pop(_ALIAS, None):  # an unknown key must not stand in for a known one
-        fields = {key: cbor2.loads(data[start:end]) for key, (start, end) in spans.items()}
+    fields: dict[int, Any] = {}
+    others: set[bytes] = set()
+    for _ in range(count):
+        start = pos
+        key = data[pos] if pos < size else -1
+        if 0 <= key <= ASK:
+            pos += 1
+            if key in fields:
+                raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
+        else:
+            major, _, _ = _head(data, pos)
+            if major in (_ARRAY, _MAP):
+                raise DecodeError(MALFORMED, f"byte {start}: an array or map as a map key")
+            pos = _scan(data, pos, 0)
+            if data[start:pos] in others:
+                raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
+            others.add(data[start:pos])
+            key = -1
+        start = pos
+        head = data[pos] if pos < size else 0xFF
+        if head < 24 and key != BODY:
+            value: Any = head
+            pos += 1
+        elif 0x40 <= head < 0x58 and key != BODY and pos + head - 0x3F <= size:
+            pos += head - 0x3F
+            value = data[start + 1 : pos]
+        elif head in _BOOLEANS and key != BODY:
+            value = _BOOLEANS[head]
+            pos += 1
+        else:
+            pos = _scan(data, pos, MAX_DEPTH - 1)
+            try:
+                value = cbor2.loads(data[start:pos])
+            except (cbor2.CBORDecodeError, ValueError) as error:  # text that is not UTF-8
+                raise DecodeError(MALFORMED, f"not CBOR: {error}") from None
+            if key == BODY:
+                value = data[start:pos]
+                if len(value) > MAX_BODY:
+                    raise DecodeError(
+                        OVERSIZED, f"a body of {len(value)} bytes; at most {MAX_BODY}"
+                    )
+        if key >= 0:
+            fields[key] = value
+    if pos != size:
+        raise DecodeError(MALFORMED, f"{size - pos} bytes after the end")
     version = _need(fields, VERSION_KEY)
     if version != VERSION:
         raise DecodeError(UNKNOWN_VERSION, f"version {version}; this end speaks {VERSION}")
-    return fields, spans
+    return fields
 
 
-def _need(fields: dict[Any, Any], key: int) -> int:
+def _need(fields: dict[int, Any], key: int) -> int:
     value = _uint_or_none(fields, key)
     if value is None:
         raise DecodeError(MISSING_KEY, f"key {key} is missing")
     return value
 
 
-def _uint_or_none(fields: dict[Any, Any], key: int, limit: int = MAX_UINT) -> int | None:
-    if key not in fields:
+def _uint_or_none(fields: dict[int, Any], key: int, limit: int = MAX_UINT) -> int | None:
+    value = fields.get(key, fields)
+    if value is fields:
         return None
-    value = fields[key]
     if type(value) is not int or not 0 <= value <= limit:  # a bool is no number here
         raise DecodeError(WRONG_TYPE, f"key {key} is no unsigned integer up to {limit}")
     return value
 
 
-def _epoch(fields: dict[Any, Any]) -> bytes:
+def _epoch(fields: dict[int, Any]) -> bytes:
     if EPOCH not in fields:
         raise DecodeError(MISSING_KEY, f"key {EPOCH} (epoch) is missing")
     epoch = fields[EPOCH]
     if not isinstance(epoch, bytes) or len(epoch) != EPOCH_BYTES:
         raise DecodeError(WRONG_TYPE, f"key {EPOCH} (epoch) is no byte string of {EPOCH_BYTES}")
     return epoch
-
-
-def _body(data: bytes, spans: dict[int, tuple[int, int]]) -> bytes | None:
-    if BODY not in spans:
-        return None
-    start, end = spans[BODY]
-    if end - start > MAX_BODY:
-        raise DecodeError(OVERSIZED, f"a body of {end - start} bytes; at most {MAX_BODY}")
-    return data[start:end]
