@@ -89,19 +89,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"unknown: {flags}" if flags else f"{len(unknown)} word(s) too many"
         print(f"{name}: {what}; see `{name} --help`", file=sys.stderr)  # noqa: T201 - a command line prints
         return Exit.USAGE
-    if args.command in PI_COMMANDS:
-        return int(args.run(args))
+    interrupted = getattr(args, "interrupted", Exit.OK)
     try:
-        return _run(args)
+        return int(args.run(args)) if args.command in PI_COMMANDS else _run(args)
     except Interrupted:
-        return int(args.interrupted)
+        return int(interrupted)
     except BrokenPipeError:
         # Who read the output is gone (`| head -1`); what is still buffered has nowhere to go.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return int(args.interrupted)
+        return int(interrupted)
     except Exception as error:  # noqa: BLE001 - no traceback reaches the user
-        code, text = _explain(error, verbose=bool(args.verbose))
+        code, text = _explain(error, verbose=getattr(args, "verbose", False))
         print(f"{name}: {text}", file=sys.stderr)  # noqa: T201 - a command line prints
         return code
 
@@ -135,7 +134,8 @@ def _explain(error: Exception, *, verbose: bool) -> tuple[int, str]:
     if isinstance(error, BrokerRefused):
         return Exit.BROKER, f"{error}{_REFUSED.get(error.return_code, '')}"
     if isinstance(error, LoginError):
-        return Exit.BROKER, f"{error}{_AWAY if _is_away(error) else ''}"
+        text = str(error).replace("is ca_file", "is --ca")
+        return Exit.BROKER, f"{text}{_AWAY if _is_away(error) else ''}"
     if isinstance(error, InvalidArgument | InvitationApiCallError):
         return Exit.USAGE, str(error)
     if verbose:

@@ -10,7 +10,7 @@ from ..events import Name
 from ..invitations import Event
 from ..ring_group import GroupOutcome
 from ..settings import Settings
-from ..states import LocalInvitationError, LocalInvitationState
+from ..states import ConnectionChange, LocalInvitationError, LocalInvitationState
 from .client import (
     QueueClient,
     Signal,
@@ -19,7 +19,7 @@ from .client import (
     make_client,
     next_item,
 )
-from .errors import Exit, UsageError
+from .errors import CommandError, Exit, UsageError
 from .options import Options, add_options, checked_peer
 from .say import Say, plain
 
@@ -32,6 +32,10 @@ _FAILURES = {
     LocalInvitationError.INVITATION_EXPIRE: Exit.NOT_ANSWERED,
     LocalInvitationError.NOT_LOGGEDIN: Exit.BROKER,
 }
+
+#: MQTT 3.1.1 has no word for "you may not": a broker that means it closes the connection, and does
+#: so again each time the invitation is said again.
+FORBIDDEN = 3
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -104,6 +108,7 @@ def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> 
     invitation = manager.create_local_invitation(peer)
     invitation.content, invitation.channel_id = args.content, args.channel
     manager.send_local_invitation(invitation, args.timeout)
+    breaks = 0
     while True:
         item = next_item(client.inbox)
         if item is None:
@@ -117,8 +122,18 @@ def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> 
             say.line("canceling …", style="dim", at=at)
         elif isinstance(what, Event):
             _tell(say, what, at, invitation.call_id)
+            breaks += what.reason is ConnectionChange.INTERRUPTED
             if what.call_id == invitation.call_id and (code := _end(what)) is not None:
+                if code is Exit.NOT_REACHED and breaks >= FORBIDDEN:
+                    raise CommandError(code, _forbidden(client.peer_id, peer))
                 return code
+
+
+def _forbidden(me: str, peer: str) -> str:
+    return (
+        f"the broker closed the connection again and again: perhaps {plain(me)} may not call"
+        f" {plain(peer)} there (bellwire-broker device add --may-call)"
+    )
 
 
 def _several(client: QueueClient, say: Say, peers: list[str], args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from ..events import Name
 from ..invitations import Event
-from ..states import EndReason, LocalInvitationError, RemoteInvitationError
+from ..states import ConnectionState, EndReason, LocalInvitationError, RemoteInvitationError
 
 #: Style by name: SGR numbers of ECMA-48.
 _STYLES = {"good": "32", "bad": "31", "ring": "1;33", "dim": "2", "bold": "1"}
@@ -163,6 +163,8 @@ def human(event: Event) -> tuple[str, str] | None:
             if event.missed is not None and event.missed.time is not None:
                 when = time.strftime(" at %Y-%m-%d %H:%M", time.localtime(event.missed.time))
             return "bad", f"✘ missed call from {peer}{when}{content}"
+        case Name.CONNECTION_STATE_CHANGED if event.state is ConnectionState.CONNECTED:
+            return "dim", "connected again"
         case Name.CONNECTION_STATE_CHANGED:
             state = event.state.name.lower() if event.state is not None else ""
             return "dim", f"connection {state}: {plain(event.detail) or reason}"

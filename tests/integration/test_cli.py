@@ -15,10 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from device_sdk import CallEventListener, RemoteInvitation, SignalingClient
+from tests.broker_support.running import SECRET, Running, house
 from tests.commands import BELLWIRE, NOWHERE, Command
 from tests.servers import BrokerProcess, free_port
 
@@ -205,6 +207,27 @@ def test_a_broker_that_refuses(refusing: Callable[[int], str], code: int, why: s
             (line,) = command.errors
             assert why in line
             assert "s3cret-word" not in line
+
+
+def test_a_broker_that_knows_its_devices(tmp_path: Path) -> None:
+    """Right secret, wrong secret, and a call that its rules do not allow."""
+    with Running(plugins=house(tmp_path)) as running:
+        where = ("--broker", f"mqtt://127.0.0.1:{running.port}")
+        right, wrong = {"BELLWIRE_PASSWORD": SECRET}, {"BELLWIRE_PASSWORD": "wrong"}
+        panel = Command("listen", "--as", "kitchen", "--accept", "--count", "1", *where,
+                        environ=right)  # fmt: skip
+        with panel:
+            panel.ready()
+            door = ("call", "kitchen", "--as", "front-door", *where)
+            with Command(*door, environ=wrong) as command:
+                assert command.end() == 14
+            with Command(*door, environ=right) as command:
+                assert command.end() == 0
+            assert panel.end() == 0
+        back = ("call", "front-door", "--as", "kitchen", "--ack-timeout", "1", *where)
+        with Command(*back, environ=right) as command:
+            assert command.end() == 12
+            assert "kitchen may not call front-door" in command.errors[0]
 
 
 def test_the_newest_login_wins(run_bundled: Run) -> None:
