@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from .scenarios import glare, group, pair
+from .search import Found, Search
 
 TWO_PEERS: Final = (
     pair("two peers", time=(2, 2)),
@@ -21,16 +22,22 @@ TWO_PEERS: Final = (
     replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
 )
 GROUPS: Final = (
-    replace(group("group of two", 2), prompt=True),
+    group("group of two", 2),
     replace(group("group of two, accepting", 2), verbs=("accept",)),
     replace(group("group of two, accepting", 2, lose=1), prompt=True, verbs=("accept",)),
-    replace(group("group of two, accepting", 2, cut=1), prompt=True, verbs=("accept",)),
     replace(group("group of two, accepting", 2, restart=1), prompt=True, verbs=("accept",)),
     replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",)),
 )
 
+ALL: Final = (*TWO_PEERS, *GROUPS)
+
 SMALL: Final = (
     pair("two peers"),
     pair("two peers", lose=1),
-    replace(group("group of two", 2), prompt=True, verbs=("accept", "cancel")),
+    replace(group("group of two, accepting", 2), verbs=("accept",)),
 )
+
+
+def explore(number: int, most: int | None = None) -> Found:
+    """One of all bounds; every second world is drained, and with it all that come after it."""
+    return Search(ALL[number], most=most, drain_each=2).run()

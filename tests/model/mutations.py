@@ -23,6 +23,7 @@ from device_sdk.presence import OwnPresence, Verdict
 
 from .rules import Scenario
 from .scenarios import group, pair
+from .search import Found, Search
 
 _IN, _OUT, _C, _D = caller.On, callee.On, caller.Phase, callee.Phase
 
@@ -138,7 +139,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
         pair("restart", restart=1),
-    ),  # fmt: skip
+    ),
     Mutation(
         "an answered call rings again",
         lambda: (
@@ -157,7 +158,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
         pair("repeat", repeat=1),
-    ),  # fmt: skip
+    ),
     Mutation(
         "a late copy of an answer ends a finished call once more",
         lambda: (_method(CallerSide, "_remember", _nothing),),
@@ -282,3 +283,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         pair("late will", cut=1, **{"late will": 1}),
     ),
 )
+
+
+def mutate(number: int) -> Found:
+    """What the checker finds in a mutation's scenario; only meanwhile is the engine wrong."""
+    mutation = MUTATIONS[number]
+    with mutation.applied():
+        return Search(mutation.scenario).run()

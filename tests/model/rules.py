@@ -114,15 +114,8 @@ class Move(NamedTuple):
     @property
     def at_once(self) -> bool:
         """Whether a prompt world does nothing else before."""
-        return (
-            self.cost is None
-            and ("broker  " in self.label or "broker -> " in self.label)
-            and (
-                self.label.endswith(
-                    ("suback", "puback", "subscribe", "online", "offline", "(retained)")
-                )
-            )
-        )
+        ends = ("suback", "puback", "subscribe", "online", "offline", "(retained)")
+        return self.cost is None and "broker" in self.label and self.label.endswith(ends)
 
 
 World = tuple[int, ...]

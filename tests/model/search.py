@@ -26,7 +26,6 @@ _MOST_STEPS = 3000
 class Found:
     """What a search gave."""
 
-    scenario: Scenario
     states: int = 0
     transitions: int = 0
     depth: int = 0
@@ -40,8 +39,15 @@ class Found:
 class Search:
     """One scenario, explored up to its budgets (or to ``most`` worlds)."""
 
-    def __init__(self, scenario: Scenario, *, most: int | None = None, drain_each: int = 1) -> None:
-        self.rules = Rules(scenario)
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        most: int | None = None,
+        drain_each: int = 1,
+        rules: Rules | None = None,
+    ) -> None:
+        self.rules = rules or Rules(scenario)
         self._most = most
         self._drain_each = drain_each
         self._parents: dict[World, World | None] = {}
@@ -50,9 +56,9 @@ class Search:
 
     def run(self) -> Found:
         """Explore; stops at the first violation, which is one of those with the fewest steps."""
-        found = Found(self.rules.scenario)
+        found = Found()
         began = time.perf_counter()
-        start = self._settled(self.rules.blank())
+        start = self.settled()
         self._parents[start] = None
         level = [start]
         while level and found.violation is None:
@@ -69,7 +75,7 @@ class Search:
     def _expand(self, level: list[World], found: Found) -> list[World]:
         parents, new = self._parents, []
         for world in level:
-            fault = self._drained(world) if hash(world) % self._drain_each == 0 else None
+            fault = self.drained(world) if hash(world) % self._drain_each == 0 else None
             if fault is not None:
                 found.violation, lines = fault
                 found.ladder = [*self.ladder(world), "-- faults end: all connect, all is delivered",
@@ -96,14 +102,16 @@ class Search:
 
     # --- draining ----------------------------------------------------------------------------
 
-    def _settled(self, world: World) -> World:
-        """Connect everybody, without faults, before anything else happens."""
+    def settled(self) -> World:
+        """The beginning: everybody is connected, nothing was said of any call."""
+        world = self.rules.blank()
         while (step := self._deliver(world)) is not None:
-            label, world = step
-            assert world is not None, label
+            label, after = step
+            assert after is not None, label
+            world = after
         return world
 
-    def _drained(self, origin: World) -> tuple[str, list[str]] | None:
+    def drained(self, origin: World) -> tuple[str, list[str]] | None:
         """Whether everything ends well from here: what is broken if not, and the way to it."""
         world: World = (*origin[: self._count + 1], -1, origin[self._count + 2])
         lossless = self._lossless(origin)
