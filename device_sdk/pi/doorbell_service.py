@@ -35,7 +35,7 @@ class DoorbellService:
         self._loop = loop
         self._notifier = notifier
         self._actions = Actions()
-        self._ringer = Ringer(self, loop.post, loop.now)
+        self._ringer = Ringer(self, loop.post)
         self._state = LinkState(settings.account.peer, settings.account.broker, notifier, loop)
         self.bell = Doorbell(
             tuple(_rules(button) for button in settings.buttons),

@@ -6,8 +6,7 @@ The doorbell's decisions know rings by number; here each becomes one invitation 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..client import CallManager
@@ -36,95 +35,93 @@ class RingEvents(Protocol):
 class _Ring:
     number: int
     button: Button
-    ends_at: float
-    waiting: list[str]
-    legs: dict[str, Any] = field(default_factory=dict)
+    #: What the client gave us: an invitation, or a group of several.
+    handle: Any
+    left: set[str]
     outcome: Outcome = Outcome.NOBODY
+    peer: str = ""
+    response: object = None
     canceled: bool = False
 
 
 class Ringer(CallEventListener):
     """Owns the invitations of all rings. Everything but the ``on_…`` methods is the loop's."""
 
-    def __init__(self, events: RingEvents, post: Post, clock: Callable[[], float]) -> None:
+    def __init__(self, events: RingEvents, post: Post) -> None:
         self._events = events
         self._post = post
-        self._clock = clock
         self._rings: dict[int, _Ring] = {}
-        self._calls: dict[str, int] = {}
+        #: Ring numbers by group or call id, whichever the invitation has.
+        self._numbers: dict[bytes | str, int] = {}
         self.manager: CallManager | None = None
 
     def ring(self, number: int, button: Button, seconds: float) -> None:
         """Ring the button's peers: all at once, or one after the other with its share of time."""
-        ring = _Ring(number, button, self._clock() + seconds, list(button.peers))
-        self._rings[number] = ring
-        share = seconds if button.strategy is Strategy.PARALLEL else seconds / len(button.peers)
-        self._next(ring, share)
-        if not ring.legs:
-            self._end(ring, Outcome.NOBODY)
+        assert self.manager is not None  # noqa: S101 # set before the loop runs
+        peers = button.peers
+        handle: Any
+        if len(peers) == 1:
+            handle = self.manager.create_local_invitation(peers[0])
+            handle.content, handle.channel_id = button.content, button.channel
+            self._keep(number, button, handle, handle.call_id)
+            self.manager.send_local_invitation(handle, seconds)
+            return
+        share = seconds if button.strategy is Strategy.PARALLEL else seconds / len(peers)
+        handle = self.manager.ring(
+            peers,
+            button.content,
+            channel_id=button.channel,
+            strategy=button.strategy.value,
+            leg_timeout=share,
+        )
+        self._keep(number, button, handle, handle.group)
 
     def stop(self, number: int) -> None:
         """Cancel that ring; its end is told as canceled."""
+        assert self.manager is not None  # noqa: S101 # set before the loop runs
         ring = self._rings.get(number)
-        if ring is not None:
-            ring.canceled = True
-            ring.waiting.clear()
-            self._cancel(ring)
-
-    def _next(self, ring: _Ring, seconds: float) -> None:
-        assert self.manager is not None  # noqa: S101 # set before the loop runs
-        parallel = ring.button.strategy is Strategy.PARALLEL
-        while ring.waiting and (parallel or not ring.legs):
-            peer = ring.waiting.pop(0)
-            invitation = self.manager.create_local_invitation(peer)
-            invitation.content = ring.button.content
-            invitation.channel_id = ring.button.channel
-            ring.legs[invitation.call_id] = invitation
-            self._calls[invitation.call_id] = ring.number
-            self.manager.send_local_invitation(invitation, seconds)
-
-    def _cancel(self, ring: _Ring) -> None:
-        assert self.manager is not None  # noqa: S101 # set before the loop runs
-        for invitation in list(ring.legs.values()):
-            # It may have ended a moment ago; then its end is on its way.
-            with contextlib.suppress(InvitationApiCallError):
-                self.manager.cancel_local_invitation(invitation)
-
-    def _leg_ended(
-        self, call_id: str, outcome: Outcome, peer: str = "", response: object = None
-    ) -> None:
-        ring = self._rings.get(self._calls.pop(call_id, -1))
         if ring is None:
             return
-        ring.legs.pop(call_id, None)
-        if outcome is Outcome.ACCEPTED:
-            ring.waiting.clear()
-            self._end(ring, outcome, peer, response)
-            self._cancel(ring)
+        ring.canceled = True
+        # It may have ended a moment ago; then its end is on its way.
+        with contextlib.suppress(InvitationApiCallError):
+            if len(ring.button.peers) == 1:
+                self.manager.cancel_local_invitation(ring.handle)
+            else:
+                ring.left &= set(ring.handle.legs)
+                self.manager.cancel_ring(ring.handle)
+
+    def _keep(self, number: int, button: Button, handle: Any, key: bytes | str) -> None:
+        self._numbers[key] = number
+        self._rings[number] = _Ring(number, button, handle, set(button.peers))
+
+    def _leg_ended(self, key: bytes | str, peer: str, outcome: Outcome, response: object) -> None:
+        ring = self._rings.get(self._numbers.get(key, -1))
+        if ring is None:
             return
-        if outcome is Outcome.REFUSED:
-            ring.outcome = outcome
-        if ring.waiting and not ring.legs:
-            left = ring.ends_at - self._clock()
-            if left > 0:
-                self._next(ring, left / len(ring.waiting))
-        if not ring.legs:
-            self._end(ring, Outcome.CANCELED if ring.canceled else ring.outcome, peer, response)
+        ring.left.discard(peer)
+        if outcome in (Outcome.ACCEPTED, Outcome.REFUSED):
+            ring.outcome, ring.peer, ring.response = outcome, peer, response
+        # At most one accepts; what the other legs tell afterwards is no news.
+        if outcome is Outcome.ACCEPTED or not ring.left:
+            del self._rings[ring.number]
+            del self._numbers[key]
+            told = ring.outcome
+            if ring.canceled and told is Outcome.NOBODY:
+                told = Outcome.CANCELED
+            self._events.on_ended(ring.number, told, ring.peer, ring.response)
 
-    def _end(self, ring: _Ring, outcome: Outcome, peer: str = "", response: object = None) -> None:
-        del self._rings[ring.number]
-        self._events.on_ended(ring.number, outcome, peer, response)
-
-    def _acknowledged(self, call_id: str) -> None:
-        ring = self._calls.get(call_id)
-        if ring is not None:
-            self._events.on_acknowledged(ring)
+    def _acknowledged(self, key: bytes | str) -> None:
+        number = self._numbers.get(key)
+        if number is not None:
+            self._events.on_acknowledged(number)
 
     # On the listener's thread: hand over.
 
     def on_local_invitation_received_by_peer(self, invitation: LocalInvitation) -> None:
         """See :class:`CallEventListener`."""
-        self._post(lambda: self._acknowledged(invitation.call_id))
+        key = invitation.group or invitation.call_id
+        self._post(lambda: self._acknowledged(key))
 
     def on_local_invitation_accepted(self, invitation: LocalInvitation, response: Any) -> None:
         """See :class:`CallEventListener`."""
@@ -150,5 +147,5 @@ class Ringer(CallEventListener):
         """See :class:`CallEventListener`. The visitor has been told already; the log has it."""
 
     def _over(self, invitation: LocalInvitation, outcome: Outcome, response: object = None) -> None:
-        call_id, peer = invitation.call_id, invitation.callee_id
-        self._post(lambda: self._leg_ended(call_id, outcome, peer, response))
+        key, peer = invitation.group or invitation.call_id, invitation.callee_id
+        self._post(lambda: self._leg_ended(key, peer, outcome, response))

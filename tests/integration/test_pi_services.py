@@ -138,6 +138,28 @@ def test_ring_answer_refuse_and_miss(house, tmp_path):
     assert panel.end() == 0
 
 
+@pytest.mark.parametrize("strategy", ["parallel", "sequential"])
+def test_several_panels_are_rung_and_one_answers(house, strategy):
+    kitchen, office = (house("panel", peer, PANEL) for peer in ("kitchen", "office"))
+    kitchen.expect("online")
+    office.expect("online")
+    both = BUTTON.replace('["kitchen"]', f'["kitchen", "office"]\nstrategy = "{strategy}"')
+    bell = house("doorbell", "front-door", both.replace("ring_time = 3", "ring_time = 30"))
+    bell.expect("online")
+    bell.key()
+    kitchen.expect("front-door rings")
+    if strategy == "sequential":
+        kitchen.key("refuse")
+    office.expect("front-door rings")
+    office.key("answer")
+    bell.expect("door: accepted by office: coming")
+    if strategy == "parallel":
+        kitchen.expect("call of front-door: answered elsewhere")
+        assert not any("missed" in line for line in kitchen.seen)
+    bell.key()
+    kitchen.expect("front-door rings")
+
+
 def test_without_a_panel_the_chime_sounds(house):
     bell = house("doorbell", "front-door", BUTTON + "[chime]\nafter = 0.2\n")
     bell.expect("online")

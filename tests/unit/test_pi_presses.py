@@ -84,7 +84,7 @@ class HandBroker:
         pass
 
     def create_local_invitation(self, peer):
-        return SimpleNamespace(call_id=f"c{next(self._numbers)}", callee_id=peer)
+        return SimpleNamespace(call_id=f"c{next(self._numbers)}", callee_id=peer, group=None)
 
     def send_local_invitation(self, invitation, _seconds):
         self.sent.append(invitation)
@@ -209,41 +209,6 @@ def test_the_outputs_follow(bench):
         assert factory.pin(LIGHT).state, "steady: accepted"
 
     bench(script)
-
-
-def test_several_peers_are_rung_at_once_and_the_others_canceled_when_one_accepts(bench):
-    rng = random.Random(2)
-
-    def script(_service, loop, broker):
-        broker.events.on_link(True)
-        press(loop, rng)
-        assert [invitation.callee_id for invitation in broker.sent] == ["kitchen", "office"]
-        broker.listener.on_local_invitation_accepted(broker.sent[1], "coming")
-        loop.advance(0)
-        assert [invitation.callee_id for invitation in broker.canceled] == ["kitchen"]
-        press(loop, rng)
-        assert len(broker.sent) == 4, "the next press rings anew"
-
-    bench(script, TOML.replace('["kitchen"]', '["kitchen", "office"]'))
-
-
-def test_several_peers_are_rung_one_after_the_other(bench):
-    rng = random.Random(3)
-    toml = TOML.replace('["kitchen"]', '["kitchen", "office"]\nstrategy = "sequential"')
-
-    def script(_service, loop, broker):
-        broker.events.on_link(True)
-        press(loop, rng)
-        assert [invitation.callee_id for invitation in broker.sent] == ["kitchen"]
-        broker.listener.on_local_invitation_refused(broker.sent[0], None)
-        loop.advance(0)
-        assert [invitation.callee_id for invitation in broker.sent] == ["kitchen", "office"]
-        broker.listener.on_local_invitation_accepted(broker.sent[1], "coming")
-        loop.advance(0.1)
-        press(loop, rng)
-        assert len(broker.sent) == 3
-
-    bench(script, toml)
 
 
 def test_a_pin_that_does_not_exist_is_named_with_its_chip(bench):
