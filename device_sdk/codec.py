@@ -137,16 +137,16 @@ def _scan(data: bytes, pos: int, depth: int) -> int:
 def encode_body(value: Any) -> bytes:
     """A content or response as CBOR: any value without tags, deterministic, at most 8 KiB.
 
-    Takes None, bool, int, float, str, bytes, and lists, tuples and mappings of them, up to 16
+    Takes None, bool, int, float, str, bytes, and lists, tuples and mappings of them, up to 15
     levels. Raises ``ValueError`` saying what does not fit.
     """
     try:
-        data = _encode_value(value, MAX_DEPTH)
-        _scan(data, 0, MAX_DEPTH)
+        data = _encode_value(value, MAX_DEPTH - 1)  # the cell around it is a level too
+        _scan(data, 0, MAX_DEPTH - 1)
     except DecodeError as error:
         raise ValueError(f"not to be sent: {error}") from None
     except RecursionError:
-        raise ValueError(f"deeper than {MAX_DEPTH} levels") from None
+        raise ValueError(f"deeper than {MAX_DEPTH - 1} levels") from None
     except (cbor2.CBOREncodeError, UnicodeError, OverflowError) as error:
         raise ValueError(f"not encodable as CBOR: {error}") from None
     if len(data) > MAX_BODY:

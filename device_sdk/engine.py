@@ -355,18 +355,19 @@ class Engine:
         """Everything due has been done by :meth:`handle`."""
 
     def _fire(self, now: float) -> None:
-        deadline = self.deadline()
-        if deadline is None or deadline > now:
-            return
         if self._settle_at is not None and self._settle_at <= now:
             self._settle(now)
-        self.caller.fire(now)
-        self.callee.fire(now)
+        for side in (self.caller, self.callee):
+            at = side.deadline()
+            if at is not None and at <= now:
+                side.fire(now)
         context = self._context
-        gone = context.watches.expire(now)
-        if gone and context.inbox:
-            filters = tuple(topics.presence(context.realm, peer) for peer in gone)
-            context.out.append(Unsubscribe(filters))
+        at = context.watches.deadline()
+        if at is not None and at <= now:
+            gone = context.watches.expire(now)
+            if context.inbox:
+                filters = tuple(topics.presence(context.realm, peer) for peer in gone)
+                context.out.append(Unsubscribe(filters))
 
     _HANDLERS: ClassVar[dict[type, Callable[[Engine, Any, float], None]]] = {
         Connected: _connected,

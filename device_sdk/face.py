@@ -209,11 +209,10 @@ class Face(Telling[L, R]):
                 call_id=invitation.call_id,
                 state=invitation.state,
             )
-        own = self.settings
-        Settings(  # the same bounds
-            ring_timeout=own.ring_timeout if ring_timeout is None else ring_timeout,
-            ack_timeout=own.ack_timeout if ack_timeout is None else ack_timeout,
-        )
+        if ring_timeout is not None:
+            Settings(ring_timeout=ring_timeout)  # the same bounds
+        if ack_timeout is not None:
+            Settings(ack_timeout=ack_timeout)
         body = _body(invitation.content, "content", invitation)
         command = Send(
             invitation.call_id,

@@ -84,6 +84,8 @@ class Watches:
 
     def deadline(self) -> float | None:
         """When :meth:`expire` has something to do."""
+        if len(self._idle) > self._most:
+            return 0.0
         return min(self._idle.values(), default=None)
 
     def confirmed(self, peer: str) -> None:

@@ -149,7 +149,7 @@ def nested(levels: int) -> Any:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1, 2}, 2**64, -(2**64) - 1, "\ud800", {"a": "\udfff"}, {(1,): 2}, nested(17),
+    [object(), {1, 2}, 2**64, -(2**64) - 1, "\ud800", {"a": "\udfff"}, {(1,): 2}, nested(16),
      [1, object()], {object(): 1}, complex(1, 2), range(3)],
     ids=repr,
 )  # fmt: skip
@@ -296,6 +296,13 @@ def test_a_field_that_is_missing_or_wrong(changes: dict[str, Any], expected: str
 def test_bytes_that_are_no_cell(data: bytes, expected: str) -> None:
     """Cut off, left over, indefinite, longer than needed, twice, tagged, no map: one cause each."""
     assert cause(data) == expected
+
+
+def test_the_deepest_body_that_can_be_written_can_be_read() -> None:
+    """What a caller may send, a callee does not drop as too deep."""
+    body = codec.encode_body(nested(15))
+    invite = Invite(InviteState.RINGING, b"epoch-me", 1, 60_000, body)
+    assert codec.decode_invite(codec.encode(invite)).content == body
 
 
 def test_depth_is_counted_with_the_cell_itself() -> None:
