@@ -79,6 +79,8 @@ class Do(Enum):
     TELL_ENDED = auto()  # canceled or failed, as the caller's reason says
     TELL_MISSED = auto()  # unless answered elsewhere
 
+    __hash__ = object.__hash__
+
 
 Step = tuple[Phase, tuple[Do, ...]]
 

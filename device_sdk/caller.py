@@ -71,6 +71,8 @@ class Do(Enum):
     TELL_FAILURE = auto()
     TELL_PEER_LOST = auto()
 
+    __hash__ = object.__hash__
+
 
 Step = tuple[Phase, tuple[Do, ...]]
 
