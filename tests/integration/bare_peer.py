@@ -60,7 +60,7 @@ class BarePeer:
         self.incoming: dict[str, Call] = {}
         self.presences: dict[str, bool | None] = {}
         self._lock = threading.RLock()
-        self._settled = False
+        self._settled = self._killed = False
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=escape(me),
@@ -159,7 +159,7 @@ class BarePeer:
 
     def logout(self) -> None:
         """Presence offline, then DISCONNECT."""
-        if not self._client.is_connected():
+        if self._killed or not self._client.is_connected():
             return
         said = self._client.publish(self._presence(self.me), self._cell(0), 1, True)
         said.wait_for_publish(5)
@@ -168,6 +168,7 @@ class BarePeer:
 
     def kill(self) -> None:
         """Break the connection, so that the broker publishes the will."""
+        self._killed = True
         self._client.socket().shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
 
