@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench broker-soak clean
+.PHONY: help demo test lint bench image-test broker-soak faults soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,16 @@ bench: $(STAMP) ## speed and size beside their floors; writes docs/performance.m
 
 broker-soak: $(STAMP) ## kill the broker 200 times under load; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.broker_support.killing 200
+
+faults: $(STAMP) ## the fault matrix on both brokers; writes its tables into docs/reliability.md
+	@$(BIN)/python -m tests.faults --write docs/reliability.md
+
+soak-real: $(STAMP) ## 5,000 real calls while the broker is killed; 1,000 ring groups
+	@$(BIN)/python -m tests.soak.real_calls
+	@$(BIN)/python -m tests.soak.ring_group
+
+image-test: $(STAMP) ## flash a card, boot it in QEMU, press the button (root; long; docs/raspberry-pi.md)
+	@$(BIN)/python -m tools.image_test $(if $(FRESH),--fresh)
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

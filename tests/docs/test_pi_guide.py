@@ -1,0 +1,59 @@
+"""The Raspberry Pi guide: its commands parse, its settings are accepted, its picture is fresh."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker_config.cli import _parser as broker_parser
+from device_sdk.pi.cli import add_commands
+from device_sdk.pi.doorbell_settings import read_doorbell
+from device_sdk.pi.panel_settings import read_panel
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "raspberry-pi.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("bellwire ")])
+def test_commands_are_accepted(command):
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    assert callable(parser.parse_args(shlex.split(command)[1:]).run)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("bellwire-broker ")])
+def test_broker_commands_are_accepted(command):
+    broker_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_nothing_else_is_told_to_be_typed():
+    others = [c for c in COMMANDS if not c.startswith(("bellwire ", "bellwire-broker "))]
+    assert others == ["python -m build --wheel"]
+
+
+def test_the_settings_in_the_guide_are_accepted(tmp_path):
+    bell, panel = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "bell.toml").write_text(bell)
+    (tmp_path / "panel.toml").write_text(panel)
+    assert read_doorbell(tmp_path / "bell.toml").buttons[0].peers == ("kitchen",)
+    assert read_panel(tmp_path / "panel.toml").response == "coming"
+
+
+def test_the_examples_in_deploy_are_accepted():
+    assert read_doorbell(ROOT / "deploy" / "doorbell.toml").buttons[0].peers == (
+        "kitchen",
+        "office",
+    )
+    assert len(read_panel(ROOT / "deploy" / "panel.toml").quiet) == 2
+
+
+def test_the_picture_is_what_the_script_draws():
+    subprocess.run([sys.executable, str(ROOT / "tools" / "wiring_svg.py"), "--check"], check=True)
