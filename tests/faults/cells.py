@@ -118,7 +118,7 @@ FAULTS = {
             "killed",
             "peer SIGKILL and restart",
             8,
-            "its login with 2 s of settling (not the start of Python), 2 s to the next resend, twice",
+            "its login with 2 s of settling (not the start of Python), two resends of 2 s",
             process=True,
         ),
         Fault(

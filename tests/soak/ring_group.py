@@ -79,7 +79,7 @@ async def run(times: int, seed: int, url: str) -> bool:
             rings[name] = asyncio.Queue()
             await stack.enter_async_context(panel)
             tasks.append(asyncio.create_task(hear(name)))
-        # Where the machine pauses between the two presses, the group has to hold, but is not counted.
+        # A group with a pause of the machine between the presses has to hold, but is not counted.
         while together < times and rung < times * 4:
             rung += 1
             try:
@@ -96,8 +96,8 @@ async def run(times: int, seed: int, url: str) -> bool:
     await asyncio.gather(*tasks)
     print(
         f"{winners.total()} of {rung} groups had one winner, {together} of them with both accepts"
-        f" pressed within 1 ms, in {time.monotonic() - began:.0f} s, seed {seed}; winners {dict(winners)};"
-        f" {sum(missed.values())} told as missed"
+        f" pressed within 1 ms, in {time.monotonic() - began:.0f} s, seed {seed}; winners"
+        f" {dict(winners)}; {sum(missed.values())} told as missed"
     )
     return winners.total() == rung and not missed and together == times
 
