@@ -10,13 +10,17 @@
     assert kitchen.told("remote_invitation_received")
 
 Everything happens when :meth:`Network.run` or :meth:`Network.advance` says so, in the calling
-thread, in an order that is always the same. :class:`MemoryBroker` alone also serves real clients:
-``SignalingClient("kitchen", broker=MemoryBroker())``.
+thread, in an order that is always the same. :class:`MemoryBroker` alone also serves real clients,
+of both faces and in any number of threads: ``SignalingClient("kitchen", broker=broker)``, all of
+them with one ``broker = MemoryBroker()``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -52,6 +56,7 @@ from .effects import (
 from .engine import Engine
 from .events import Event
 from .settings import Settings
+from .transport import LinkInput, Will
 
 
 class ManualClock:
@@ -93,12 +98,18 @@ class MemorySession:
 class MemoryBroker:
     """What the protocol needs of MQTT: retained messages, filters, wills, take-over by client id.
 
-    Not thread-safe. ``retained`` may be read, and emptied to play a broker that lost its store.
+    Its methods are not thread-safe; the links of real clients take turns by a lock of their own.
+    ``retained`` may be read, and emptied to play a broker that lost its store.
     """
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
         self.sessions: dict[str, MemorySession] = {}
+        self._lock = threading.RLock()
+
+    def __call__(self, will: Will) -> MemoryLink:
+        """Make a link to this broker: the broker is its own ``LinkFactory``."""
+        return MemoryLink(self, self._lock, will)
 
     def connect(self, session: MemorySession) -> None:
         """Take a connection; an older one of the same client id is closed, with its will."""
@@ -141,6 +152,98 @@ class MemoryBroker:
         for session in list(self.sessions.values()):
             if any(matches(f, topic) for f in session.filters):
                 session.deliver(topic, payload, False)
+
+
+class MemoryLink:
+    """A :class:`~device_sdk.transport.Link` to a :class:`MemoryBroker`, for a real client."""
+
+    def __init__(self, broker: MemoryBroker, lock: threading.RLock, will: Will) -> None:
+        self._broker, self._lock = broker, lock
+        self._happened: deque[LinkInput] = deque()
+        client_id = will.topic.split("/")[-2]  # the peer of its presence
+        self._session: MemorySession | None = MemorySession(
+            client_id,
+            lambda topic, payload, retained: self._note(MessageReceived(topic, payload, retained)),
+            self._kicked,
+            (will.topic, will.payload),
+        )
+        # A byte in it is what wakes the client, as a packet would.
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+
+    def open(self) -> None:
+        """Connect; never fails."""
+        with self._lock:
+            if self._session is not None:
+                self._broker.connect(self._session)
+                self._note(Connected())
+
+    def fileno(self) -> int:
+        """The descriptor to wait on; -1 once it is closed."""
+        return self._reader.fileno()
+
+    def wants_write(self) -> bool:
+        """Nothing ever waits to be written."""
+        return False
+
+    def read(self) -> None:
+        """Take the wake-ups in."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._reader.recv(4096)
+
+    def write(self) -> None:
+        """Nothing ever waits to be written."""
+
+    def tick(self) -> None:
+        """There is no keep-alive to look after."""
+
+    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
+        """Publish, retained."""
+        with self._lock:
+            if self._session is not None:
+                self._broker.publish(topic, payload)
+                if token is not None:
+                    self._note(PublishAcked(token))
+
+    def subscribe(self, filters: tuple[str, ...]) -> None:
+        """Subscribe."""
+        with self._lock:
+            if self._session is not None:
+                self._broker.subscribe(self._session, filters)
+                self._note(Subscribed(granted=filters))
+
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        """Unsubscribe."""
+        with self._lock:
+            if self._session is not None:
+                self._broker.unsubscribe(self._session, filters)
+
+    def close(self, *, clean: bool) -> None:
+        """End the connection; unless ``clean``, the will is published."""
+        with self._lock:
+            session, self._session = self._session, None
+            if session is not None:
+                (self._broker.disconnect if clean else self._broker.drop)(session)
+            self._happened.clear()
+            self._reader.close()
+            self._writer.close()
+
+    def drain(self) -> list[LinkInput]:
+        """What has happened since the last time, in order."""
+        with self._lock:
+            happened = list(self._happened)
+            self._happened.clear()
+            return happened
+
+    def _kicked(self) -> None:
+        self._session = None
+        self._note(Disconnected())
+
+    def _note(self, what: LinkInput) -> None:
+        self._happened.append(what)
+        with contextlib.suppress(BlockingIOError, OSError):  # full is awake, too
+            self._writer.send(b"\0")
 
 
 class SimulatedPeer:
