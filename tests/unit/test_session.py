@@ -1,0 +1,301 @@
+"""The session alone: fed by hand, with a clock by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from device_sdk.cells import Presence
+from device_sdk.codec import encode
+from device_sdk.effects import (
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Input,
+    Logout,
+    MessageReceived,
+    Publish,
+    PublishAcked,
+    Subscribe,
+    Subscribed,
+    Tell,
+)
+from device_sdk.engine import Engine
+from device_sdk.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    LoginError,
+    LoginTimeout,
+    SubscriptionRefused,
+)
+from device_sdk.events import ConnectionStateChanged
+from device_sdk.session import (
+    GREETING_TIMEOUT,
+    RETRY_FIRST,
+    RETRY_MAX,
+    Closed,
+    CloseLink,
+    LoginEnded,
+    OpenLink,
+    Session,
+    SessionEffect,
+)
+from device_sdk.states import ConnectionChange, ConnectionState
+from device_sdk.transport import LinkFailed, LinkInput
+
+ME, EPOCH = "me", b"epoch-me"
+AWAY = BrokerUnreachable("connection refused", "nobody listens")
+
+
+class Bench:
+    """A session, its clock, and what it gave."""
+
+    def __init__(
+        self, *, keep_trying: bool = False, random: Callable[[], float] = lambda: 1.0
+    ) -> None:
+        self.session = Session(Engine(ME, EPOCH), random=random, keep_trying=keep_trying)
+        self.now = 1000.0
+        self.done: list[SessionEffect] = []
+
+    def start(self, timeout: float = 10) -> list[SessionEffect]:
+        self.session.start(timeout, self.now)
+        return self._take()
+
+    def feed(self, what: Input | LinkInput) -> list[SessionEffect]:
+        self.session.handle(what, self.now)
+        return self._take()
+
+    def _take(self) -> list[SessionEffect]:
+        new = self.session.effects()
+        self.done += new
+        return new
+
+    def due(self) -> list[SessionEffect]:
+        """Go to the deadline, and over it."""
+        at = self.session.deadline()
+        assert at is not None
+        self.now = max(self.now, at)
+        return self.feed(DeadlineReached())
+
+    def log_in(self) -> list[SessionEffect]:
+        """From an open link to logged in."""
+        self.feed(Connected())
+        filters: tuple[str, ...] = ()
+        out = self.feed(MessageReceived("sig/v1/me/presence", encode(Presence(True, EPOCH))))
+        for effect in self.done:
+            if isinstance(effect, Subscribe):
+                filters += effect.filters
+        return out + self.feed(Subscribed(granted=filters))
+
+    @property
+    def states(self) -> list[tuple[ConnectionState, ConnectionChange]]:
+        """The connection states told so far."""
+        return [
+            (effect.event.state, effect.event.change)
+            for effect in self.done
+            if isinstance(effect, Tell) and isinstance(effect.event, ConnectionStateChanged)
+        ]
+
+
+def only(effects: list[SessionEffect], kind: type) -> list[SessionEffect]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    made = Bench()
+    made.start()
+    made.log_in()
+    return made
+
+
+def test_a_login() -> None:
+    """Open, greet, subscribe, say: then logged in, once."""
+    bench = Bench()
+    assert not bench.session.logged_in
+    assert only(bench.start(), OpenLink) == [OpenLink()]
+    assert bench.session.state is ConnectionState.CONNECTING
+    out = bench.log_in()
+    assert only(out, LoginEnded) == [LoginEnded(None)]
+    assert bench.session.logged_in
+    assert bench.states == [
+        (ConnectionState.CONNECTING, ConnectionChange.LOGIN),
+        (ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [AWAY, BrokerRefused(5, "no"), BrokerUnreachable("certificate", "old")]
+)
+def test_a_login_that_fails_says_why_at_once(error: LoginError) -> None:
+    bench = Bench()
+    bench.start()
+    out = bench.feed(LinkFailed(error))
+    assert only(out, LoginEnded) == [LoginEnded(error)]
+    assert out[-1] == Closed()
+    assert bench.session.closed
+    assert bench.session.deadline() is None
+    assert not only(bench.feed(DeadlineReached()), OpenLink)
+
+
+def test_a_login_out_of_time() -> None:
+    """The link is closed; what it still says is nobody's."""
+    bench = Bench()
+    bench.start(timeout=3)
+    bench.feed(Connected())
+    out: list[SessionEffect] = []
+    while not bench.session.closed:
+        out = bench.due()
+    assert bench.now == pytest.approx(1003)
+    (ended,) = only(out, LoginEnded)
+    assert isinstance(ended, LoginEnded)
+    assert isinstance(ended.error, LoginTimeout)
+    assert only(out, CloseLink) == [CloseLink(clean=True)]
+    assert bench.feed(Connected()) == []
+
+
+def test_a_silent_broker_is_given_up_after_the_greeting_time() -> None:
+    bench = Bench(keep_trying=True)
+    bench.start(timeout=60)
+    out = bench.due()
+    assert bench.now == 1000 + GREETING_TIMEOUT
+    assert only(out, CloseLink) == [CloseLink(clean=False)]
+    assert not only(out, LoginEnded)
+    assert only(bench.due(), OpenLink)
+
+
+def test_keep_trying_goes_on_until_its_time_is_over_and_then_says_the_last_reason() -> None:
+    bench = Bench(keep_trying=True)
+    bench.start(timeout=4)
+    attempts = 0
+    while not bench.session.closed:
+        attempts += 1
+        bench.feed(LinkFailed(AWAY))
+        assert bench.session.state is ConnectionState.CONNECTING
+        bench.due()
+    (ended,) = only(bench.done, LoginEnded)
+    assert isinstance(ended, LoginEnded)
+    assert ended.error is AWAY
+    assert attempts == 6  # after 0.1, 0.2, 0.4, 0.8, 1.6 s
+    assert bench.now == 1004
+
+
+def test_a_refused_subscription_fails_the_login_with_its_filter() -> None:
+    bench = Bench()
+    bench.start()
+    bench.feed(Connected())
+    out = bench.feed(Subscribed(refused=("sig/v1/+/answer/me/+",)))
+    (ended,) = only(out, LoginEnded)
+    assert isinstance(ended, LoginEnded)
+    assert isinstance(ended.error, SubscriptionRefused)
+    assert ended.error.topic_filter == "sig/v1/+/answer/me/+"
+    assert bench.session.closed
+
+
+@pytest.mark.parametrize(("random", "factor"), [(0.0, 0.5), (1.0, 1.0), (0.5, 0.75)])
+def test_retries_double_with_jitter_up_to_the_most(random: float, factor: float) -> None:
+    """Between half of it and all of it, from 0.1 s, doubled, never over 5 s."""
+    bench = Bench(random=lambda: random)
+    bench.start()
+    bench.log_in()
+    bench.feed(Disconnected())
+    waits = []
+    for _ in range(9):
+        at = bench.now
+        assert only(bench.due(), OpenLink) == [OpenLink()]
+        waits.append(bench.now - at)
+        bench.feed(LinkFailed(AWAY))
+    wanted = [min(RETRY_FIRST * 2**i, RETRY_MAX) * factor for i in range(9)]
+    assert waits == pytest.approx(wanted)
+
+
+def test_a_login_starts_the_retries_over(bench: Bench) -> None:
+    for _ in range(3):
+        bench.feed(Disconnected())
+        at = bench.now
+        bench.due()
+        assert bench.now - at == pytest.approx(RETRY_FIRST)
+        bench.log_in()
+        assert bench.session.state is ConnectionState.CONNECTED
+
+
+def test_a_broken_link_is_told_and_the_session_stays_logged_in(bench: Bench) -> None:
+    out = bench.feed(Disconnected())
+    assert only(out, CloseLink) == [CloseLink(clean=False)]
+    assert bench.session.state is ConnectionState.RECONNECTING
+    assert bench.session.logged_in
+    assert bench.states[-1] == (ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)
+    bench.due()
+    bench.feed(LinkFailed(BrokerRefused(5, "not authorised")))
+    assert bench.states[-1] == (ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        Connected(),
+        Disconnected(),
+        Subscribed(("x",)),
+        MessageReceived("sig/v1/me/presence", b""),
+        PublishAcked(1),
+        LinkFailed(AWAY),
+    ],
+)
+def test_a_link_that_was_given_up_has_no_word(bench: Bench, late: LinkInput) -> None:
+    bench.feed(Disconnected())
+    before = bench.session.deadline()
+    assert bench.feed(late) == []
+    assert bench.session.deadline() == before
+
+
+def test_a_logout_waits_for_its_acknowledgement(bench: Bench) -> None:
+    out = bench.feed(Logout())
+    (goodbye,) = only(out, Publish)
+    assert isinstance(goodbye, Publish)
+    assert goodbye.topic == "sig/v1/me/presence"
+    assert not bench.session.closed
+    out = bench.feed(PublishAcked(goodbye.token or 0))
+    assert only(out, CloseLink) == [CloseLink(clean=True)]
+    assert out[-1] == Closed()
+    assert bench.session.state is ConnectionState.DISCONNECTED
+    assert not bench.session.logged_in
+
+
+def test_a_logout_that_nobody_acknowledges_is_given_up(bench: Bench) -> None:
+    bench.feed(Logout())
+    bench.session.give_up(bench.now)
+    out = bench.session.effects()
+    assert out[-1] == Closed()
+    assert bench.session.closed
+    bench.session.give_up(bench.now)
+    assert bench.session.effects() == []
+
+
+def test_a_logout_without_a_link_ends_at_once(bench: Bench) -> None:
+    bench.feed(Disconnected())
+    out = bench.feed(Logout())
+    assert out[-1] == Closed()
+    assert not only(out, CloseLink)
+    assert bench.session.deadline() is None
+
+
+def test_a_newer_login_aborts(bench: Bench) -> None:
+    bench.feed(Disconnected())
+    bench.due()
+    bench.feed(Connected())
+    newer = encode(Presence(True, b"another!"))
+    out = bench.feed(MessageReceived("sig/v1/me/presence", newer, True))
+    assert only(out, CloseLink) == [CloseLink(clean=True)]
+    assert out[-1] == Closed()
+    assert bench.session.state is ConnectionState.ABORTED
+    assert bench.states[-1] == (ConnectionState.ABORTED, ConnectionChange.REMOTE_LOGIN)
+    assert bench.session.deadline() is None
+
+
+def test_the_same_state_is_told_once(bench: Bench) -> None:
+    bench.feed(Disconnected())
+    for _ in range(4):
+        bench.due()
+        bench.feed(LinkFailed(AWAY))
+    assert bench.states[2:] == [(ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)]
