@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -17,7 +16,6 @@ from typing import Any, Self
 
 from .callee_side import Screen
 from .cells import AnswerReason
-from .effects import DeadlineReached, Publish, Subscribe, Unsubscribe
 from .errors import ClientClosed, LoginError
 from .face import LOGOUT_TIMEOUT, Face
 from .invitations import (
@@ -28,11 +26,11 @@ from .invitations import (
     outcome_of,
 )
 from .listener import CallEventListener
+from .loop import ListenerTask, LoopDriver
 from .policy import Policy
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
-from .session import Closed, CloseLink, LoginEnded, OpenLink
 from .topics import DEFAULT_REALM
-from .transport import Link, LinkFactory, LinkFailed, Tls
+from .transport import LinkFactory, Tls
 
 log = logging.getLogger("bellwire")
 
@@ -139,18 +137,9 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             wall=wall,
             **settings,
         )
-        self._listeners: list[_ListenerTask] = []
+        self._listeners: list[ListenerTask] = []
         self._queues: list[asyncio.Queue[Event | None]] = []
-        self._link: Link | None = None
-        self._reading = -1  # the descriptor that the loop waits on
-        self._writing = False
-        self._opening: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
-        self._ticker: asyncio.TimerHandle | None = None
-        self._login: asyncio.Future[None] | None = None
-        self._closed = asyncio.Event()
-        self._performing = False
+        self._driver = LoopDriver(self)
         self.call_manager = CallManager(self)
 
     # --- logging in and out ------------------------------------------------------------------
@@ -162,19 +151,19 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
                 raise self._closed_error()
             raise ClientClosed(f"{self.peer_id} is logged in already")
         session = self._session = self._new_session(keep_trying=keep_trying)
-        self._login = asyncio.get_running_loop().create_future()
+        login = self._driver.begin()
         for listener in self._listeners:
             listener.start()
         session.start(timeout, self._clock())
         self._sort(session)
-        self._perform()
+        self._driver.perform()
         try:
-            await self._login
+            await login
         except LoginError:
             self._session = None  # a failed login may be tried again
             raise
         except asyncio.CancelledError:
-            self._give_up()
+            self._driver.give_up()
             raise
 
     async def logout(self) -> None:
@@ -184,12 +173,12 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         """
         with contextlib.suppress(ClientClosed):
             self._log_out()
-        if self._session is not None and not self._closed.is_set():
+        if self._session is not None and not self._driver.closed.is_set():
             try:
                 async with asyncio.timeout(LOGOUT_TIMEOUT):
-                    await self._closed.wait()
+                    await self._driver.closed.wait()
             except TimeoutError:
-                self._give_up()
+                self._driver.give_up()
         for queue in self._queues:
             queue.put_nowait(None)
         tasks = [one.task for one in self._listeners if one.task is not None]
@@ -285,7 +274,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         return contextlib.nullcontext()
 
     def _wake(self) -> None:
-        self._perform()
+        self._driver.perform()
 
     def _deliver(self, event: Event) -> None:
         if isinstance(event.invitation, LocalInvitation | RemoteInvitation):
@@ -301,152 +290,6 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     def _told_group_end(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):
             group._end.set()
-
-    # --- feed, perform, re-arm ---------------------------------------------------------------
-
-    def _give_up(self) -> None:
-        if self._session is not None:
-            self._session.give_up(self._clock())
-            self._sort(self._session)
-            self._perform()
-
-    def _readable(self) -> None:
-        if self._link is not None:
-            self._link.read()
-            self._pump()
-
-    def _writable(self) -> None:
-        if self._link is not None:
-            self._link.write()
-            self._pump()
-
-    def _tick(self) -> None:
-        self._ticker = None
-        if self._link is not None:
-            self._link.tick()
-            self._pump()
-
-    def _due(self) -> None:
-        self._timer = self._timer_at = None
-        if self._session is not None:
-            self._feed(self._session, DeadlineReached())
-            self._perform()
-
-    def _pump(self) -> None:
-        """Feed what has happened on the link, until nothing more does."""
-        while self._link is not None and self._session is not None:
-            happened = self._link.drain()
-            if not happened:
-                break
-            for what in happened:
-                self._feed(self._session, what)
-            self._perform()
-        self._rearm()
-
-    def _perform(self) -> None:
-        if self._performing:
-            return
-        self._performing = True
-        try:
-            while self._todo:
-                self._do(self._todo.popleft())
-        finally:
-            self._performing = False
-        self._rearm()
-
-    def _do(self, effect: object) -> None:
-        link = self._link
-        if isinstance(effect, Publish):
-            if link is not None:
-                link.publish(effect.topic, effect.payload, effect.token)
-        elif isinstance(effect, Subscribe):
-            if link is not None:
-                link.subscribe(effect.filters)
-        elif isinstance(effect, Unsubscribe):
-            if link is not None:
-                link.unsubscribe(effect.filters)
-        elif isinstance(effect, OpenLink):
-            self._opening = asyncio.get_running_loop().create_task(self._open())
-        elif isinstance(effect, CloseLink):
-            self._close(clean=effect.clean)
-        elif isinstance(effect, LoginEnded):
-            if self._login is not None and not self._login.done():
-                if effect.error is None:
-                    self._login.set_result(None)
-                else:
-                    self._login.set_exception(effect.error)
-        elif isinstance(effect, Closed):
-            self._closed.set()
-
-    async def _open(self) -> None:
-        session = self._session
-        if session is None:
-            return
-        link = self._new_link(session)
-        opening = asyncio.create_task(asyncio.to_thread(link.open))
-        try:
-            await asyncio.shield(opening)
-        except LoginError as error:
-            self._opening = None
-            self._feed(session, LinkFailed(error))
-            self._perform()
-        except asyncio.CancelledError:
-            # Connecting blocks in its thread to its own time-out; what comes of it is closed.
-            opening.add_done_callback(lambda done: _discard(done, link))
-            raise
-        else:
-            self._opening = None
-            self._link = link
-            self._pump()
-
-    def _close(self, *, clean: bool) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        link, self._link = self._link, None
-        self._rearm()
-        if link is not None:
-            link.close(clean=clean)
-
-    def _rearm(self) -> None:
-        """Let the loop wait for what the link and the session wait for."""
-        loop = asyncio.get_running_loop()
-        link = self._link
-        fd = -1 if link is None else link.fileno()
-        if fd != self._reading:
-            if self._reading >= 0:
-                loop.remove_reader(self._reading)
-                loop.remove_writer(self._reading)
-                self._writing = False
-            if fd >= 0:
-                loop.add_reader(fd, self._readable)
-            self._reading = fd
-        if link is not None and fd >= 0 and link.wants_write() != self._writing:
-            self._writing = not self._writing
-            if self._writing:
-                loop.add_writer(fd, self._writable)
-            else:
-                loop.remove_writer(fd)
-        if link is None and self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
-        elif link is not None and (fd < 0 or self._ticker is None):
-            if self._ticker is not None:
-                self._ticker.cancel()
-            # A link that broke while something was written has a last word to say.
-            self._ticker = loop.call_later(0 if fd < 0 else self._tick_every, self._tick)
-        self._rearm_timer(loop)
-
-    def _rearm_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        at = None if self._session is None else self._session.deadline()
-        if at == self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at = at
-        if at is not None:
-            self._timer = loop.call_later(max(0.0, at - self._clock()), self._due)
 
 
 class CallManager:
@@ -520,7 +363,7 @@ class CallManager:
         """Let ``listener`` hear everything from now on, in a task of its own."""
         known = self._client._listeners
         if all(one.listener is not listener for one in known):
-            known.append(_ListenerTask(listener))
+            known.append(ListenerTask(listener))
 
     def remove_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear nothing new; what it is hearing it hears to the end."""
@@ -528,34 +371,3 @@ class CallManager:
         for one in [one for one in known if one.listener is listener]:
             one.queue.put_nowait(None)
             known.remove(one)
-
-
-class _ListenerTask:
-    """Calls one listener's methods, one after the other, in a task of its own."""
-
-    def __init__(self, listener: CallEventListener) -> None:
-        self.listener = listener
-        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.task: asyncio.Task[None] | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Start the task, if there is a loop to run it."""
-        if self.task is None:
-            with contextlib.suppress(RuntimeError):  # no loop yet: login starts it
-                self.task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        while (event := await self.queue.get()) is not None:
-            try:
-                result = getattr(self.listener, f"on_{event.name}")(*event.args)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                log.exception("call %s: listener %r raised in on_%s", event.call_id or "-",
-                              self.listener, event.name)  # fmt: skip
-
-
-def _discard(opening: asyncio.Task[None], link: Link) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        link.close(clean=False)

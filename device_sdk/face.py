@@ -22,7 +22,21 @@ from . import codec, topics
 from .callee import CalleeCall
 from .callee_side import Screen
 from .cells import EPOCH_BYTES, GROUP_BYTES, AnswerReason
-from .effects import Accept, Cancel, Dropped, Input, Logout, Refuse, Send, Tell, Unwatch, Watch
+from .effects import (
+    Accept,
+    Cancel,
+    Dropped,
+    Input,
+    Logout,
+    Publish,
+    Refuse,
+    Send,
+    Subscribe,
+    Tell,
+    Unsubscribe,
+    Unwatch,
+    Watch,
+)
 from .engine import Engine
 from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from .events import Name
@@ -408,6 +422,16 @@ class Face(Telling[L, R]):
             )
         )
         self._told_end(invitation)
+
+
+def carry_out(effect: SessionEffect, link: Link) -> None:
+    """Do what concerns the link alone."""
+    if isinstance(effect, Publish):
+        link.publish(effect.topic, effect.payload, effect.token)
+    elif isinstance(effect, Subscribe):
+        link.subscribe(effect.filters)
+    elif isinstance(effect, Unsubscribe):
+        link.unsubscribe(effect.filters)
 
 
 class _EndedIfClosed:
