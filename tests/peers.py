@@ -72,7 +72,8 @@ class Heard(CallEventListener):
             while not (found := done(self.told)):
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    names = [(t.name, t.call_id[:6], t.state) for t in self.told]
+                    now = time.monotonic()
+                    names = [(t.name, t.call_id[:6], f"{t.at - now:.1f} s") for t in self.told]
                     raise AssertionError(f"{what} did not come within {timeout:.1f} s: {names}")
                 self._news.wait(left)
             return found
