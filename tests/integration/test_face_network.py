@@ -347,9 +347,10 @@ def test_nothing_is_left_running(make_peer: MakePeer) -> None:
     left = {t for t in threading.enumerate() if t.name.startswith("bellwire")} - threads
     assert not left
     assert descriptors() == files
-    assert proxy_free(peers)
+    assert link_free(peers)
 
 
-def proxy_free(peers: list[Peer]) -> bool:
+def link_free(peers: list[Peer]) -> bool:
     """Whether no peer holds a link any more."""
-    return all(getattr(peer.client, "_link", None) is None for peer in peers)
+    owners = [getattr(peer.client, "_owner", None) or peer.client._driver for peer in peers]
+    return all(owner._link is None for owner in owners)
