@@ -1,4 +1,4 @@
-"""Where mosquitto has to be there, a test that needs it fails without it; elsewhere it is skipped."""
+"""Where mosquitto has to be, a test that needs it fails without it; elsewhere it is skipped."""
 
 from __future__ import annotations
 
