@@ -44,7 +44,7 @@ from device_sdk.engine import OUT_OF_PLACE, Engine
 from device_sdk.events import LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.settings import Settings
 
-from .single import fault_of
+from .single import never_ends_alone, rings_for_the_lost
 
 REALM: Final = topics.DEFAULT_REALM
 #: No run takes so long: deadlines further away than this are alike (``missed_keep``, ``remember``).
@@ -173,6 +173,10 @@ class Automaton:
             raise Violation(f"the engine raised {error!r} on {what}") from error
         if engine.stats.drops[OUT_OF_PLACE]:
             raise Violation(f"no place in the table for {what}")
+        if what[0] == "message" and self.topics[what[1]][0] == "presence":
+            fault = rings_for_the_lost(engine, now)
+            if fault is not None:
+                raise Violation(fault)
         out: list[tuple[Any, ...]] = []
         events: list[Event] = [("sent", i) for i in what[1:]] if what[0] == "send" else []
         for effect in engine.effects():
@@ -293,7 +297,7 @@ class Automaton:
         if number is None:
             number = self._numbers[key] = len(self._engines)
             self._engines.append((engine, now))
-            fault = fault_of(engine, now)
+            fault = never_ends_alone(engine, now)
             if fault is not None:
                 raise Violation(fault)
         return number

@@ -175,14 +175,29 @@ class Search:
             closed = rules.automaton.engine(peer.state).closed
             if peer.link == UP and not (peer.up or peer.down or peer.late or peer.wills):
                 continue
-            if peer.link == DOWN and closed and not peer.wills:
-                continue
+            again = peer.link == DOWN and closed and not peer.wills
+            if again and (untold := self._untold(world, i)):
+                self._last_fault = untold
+                return f"{rules.scenario.peers[i]} is logged out", None
             for move, number in rules.moves(i, world[i]):
-                if move.cost is None and "!!" not in move.label:
+                if (
+                    move.cost == "restart"
+                    if again
+                    else (move.cost is None and "!!" not in move.label)
+                ):
                     after, fault = rules.apply(world, i, move, number, world[self._count + 1])
                     self._last_fault = fault or ""
                     return move.label, after
             assert peer.link != HALF
+        return None
+
+    def _untold(self, world: World, i: int) -> str | None:
+        """A peer that has logged out was told the end of all it knew of."""
+        records = self.rules.monitor.records(self.rules.part(world[-1]))
+        for n, (call, record) in enumerate(zip(self.rules.scenario.calls, records, strict=True)):
+            unsure = record.sent and record.caller is None and not record.orphan
+            if (call.caller == i and unsure) or (call.callee == i and record.callee == "RINGS"):
+                return f"#{n}: logged out without being told the end"
         return None
 
     def _passed(self, world: World, wait: float) -> World | None:

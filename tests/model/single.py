@@ -1,4 +1,4 @@
-"""What must hold of one engine at any moment, whatever the rest of the world does."""
+"""What must hold of one engine, whatever the rest of the world does."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ ALONE = 20.0
 _MOST_STEPS = 100
 
 
-def fault_of(engine: Engine, now: float) -> str | None:
-    """What is wrong with an engine at ``now``; None if nothing is."""
-    return _rings_for_the_lost(engine, now) or _never_ends_alone(engine, now)
+def rings_for_the_lost(engine: Engine, now: float) -> str | None:
+    """What is wrong right after a presence: one that is gone rings no longer than its grace.
 
-
-def _rings_for_the_lost(engine: Engine, now: float) -> str | None:
-    """A caller that is known to be gone rings no longer than ``caller_lost_grace``."""
+    Later the caller may ring on: a live word of it is more than a presence that says otherwise.
+    """
     context = engine._context
     for call in engine.callee.calls.values():
         known = context.watches.of(call.caller)
@@ -32,7 +30,8 @@ def _rings_for_the_lost(engine: Engine, now: float) -> str | None:
     return None
 
 
-def _never_ends_alone(engine: Engine, now: float) -> str | None:
+def never_ends_alone(engine: Engine, now: float) -> str | None:
+    """What is wrong at any moment: without a link, all that the app waits for must still end."""
     if not _waits(engine):
         return None
     began, engine = now, engine.clone()
