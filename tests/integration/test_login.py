@@ -236,7 +236,7 @@ def test_a_port_that_speaks_something_else(
     make_at: MakeAt, listening: Callable[[bytes], int], greeting: bytes
 ) -> None:
     port = listening(greeting)
-    fails(make_at("a", f"mqtt://127.0.0.1:{port}"), LoginError, timeout=2)
+    fails(make_at("a", f"mqtt://127.0.0.1:{port}"), LoginError, timeout=0.5)
 
 
 def test_plain_where_tls_is_wanted(make_at: MakeAt, house: House) -> None:

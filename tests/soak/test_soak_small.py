@@ -14,4 +14,4 @@ def test_ring_groups_of_three_answered_by_two_at_once(bundled_broker: BrokerProc
 
 def test_calls_while_the_broker_is_killed() -> None:
     with BundledBroker() as broker:
-        assert asyncio.run(real_calls.run(200, 11, broker))
+        assert asyncio.run(real_calls.run(150, 11, broker))

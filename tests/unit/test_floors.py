@@ -98,8 +98,7 @@ def test_nothing_in_the_core_imports_upward(name: str) -> None:
 def test_the_core_imports_no_clock_thread_socket_or_chance(name: str) -> None:
     """Time and ids are passed in."""
     roots = {module.split(".")[0] for module in imports(MODULES[name])}
-    allowed = {"random"} if name == "testing" else set()
-    assert roots & FORBIDDEN <= allowed
+    assert not roots & FORBIDDEN
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
