@@ -7,6 +7,7 @@ of amqtt that is relied on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections import Counter
@@ -47,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 #: Connections that the kernel completes before they are accepted: all devices after a power cut.
 _BACKLOG = 2048
+#: Turns of the event loop in which an accepted socket becomes a connection, or a closed one ends.
+_ACCEPT_TURNS = 5
 
 
 class SignalingBroker(KeepingBroker):
@@ -60,6 +63,8 @@ class SignalingBroker(KeepingBroker):
         super().__init__(*args, **kwargs)
         self._tasks: dict[SignalingHandler, asyncio.Task[Any]] = {}
         self._addresses: Counter[str] = Counter()
+        #: Open, or ended and still sending their last words.
+        self._writers: set[Writer] = set()
         self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
         self._making: ListenerConfig | None = None
 
@@ -181,6 +186,9 @@ class SignalingBroker(KeepingBroker):
         peer = writer.get_peer_info()
         address = peer[0] if peer else "an unknown address"
         limits, stats = self.limits, self.stats
+        if self.stopping:
+            writer.end(abort=True)
+            return
         if len(self._tasks) >= limits.connections:
             stats.refused["too many connections"] += 1
             writer.end(abort=True)
@@ -195,6 +203,7 @@ class SignalingBroker(KeepingBroker):
         handler.address = address
         handler.writer = writer
         self._tasks[handler] = task
+        self._writers.add(writer)
         self._addresses[address] += 1
         stats.connections += 1
         try:
@@ -215,6 +224,10 @@ class SignalingBroker(KeepingBroker):
             stats.cut["error"] += 1
         finally:
             handler.end("")
+            if writer.unsent or writer.get_ssl_info() is not None:
+                self.loop.call_later(LINGER, self._writers.discard, writer)
+            else:
+                self._writers.discard(writer)
             del self._tasks[handler]
             self._addresses[address] -= 1
             if not self._addresses[address]:
@@ -405,10 +418,16 @@ class SignalingBroker(KeepingBroker):
         await self.fire(BrokerEvents.PRE_SHUTDOWN)
         self.transitions.shutdown()
         self.stopping = True
+        # What has just been accepted becomes a connection first: closing a server in between
+        # makes asyncio drop the socket without closing it.
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
         for server in self._servers.values():
             server.instance.close()
-        handlers = list(self._tasks)
-        for handler in handlers:
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        writers = set(self._writers)
+        for handler in list(self._tasks):
             handler.end("shutdown")
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks.values()), timeout=LINGER)
@@ -416,12 +435,15 @@ class SignalingBroker(KeepingBroker):
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        for handler in handlers:
-            if handler.writer is not None:
-                handler.writer.abandon()  # what a client has not read by now it will not read
-        await asyncio.sleep(0)  # lets the event loop close the sockets
+        for writer in self._writers | writers:
+            writer.abandon()  # what a client has not read by now it will not read
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
         for server in self._servers.values():
-            await server.instance.wait_closed()
+            if hasattr(server.instance, "abort_clients"):
+                server.instance.abort_clients()  # Python 3.13: those within a TLS handshake
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(server.instance.wait_closed(), LINGER)
         self._servers.clear()
         await self._shutdown_broadcast_loop()
         if self._session_monitor_task is not None:
