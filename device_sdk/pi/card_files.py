@@ -107,11 +107,11 @@ def _cloud_init(card: Card, _cmdline: str) -> dict[str, str]:
         "manage_etc_hosts": True,
         "runcmd": [["sh", f"{HERE}/install.sh"]],
     }
-    wired: dict[str, object] = {"match": {"name": "e*"}, "dhcp4": True}
+    wired: dict[str, object] = {"dhcp4": True}
     if card.wifi is not None:
         # With WiFi nobody shall wait for a cable; without, it is all there is to wait for.
         wired["optional"] = True
-    network: dict[str, object] = {"version": 2, "ethernets": {"wired": wired}}
+    network: dict[str, object] = {"version": 2, "ethernets": {"eth0": wired}}
     if card.wifi is not None:
         network["wifis"] = {
             "wlan0": {

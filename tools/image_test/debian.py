@@ -49,6 +49,7 @@ datasource_list: [ NoCloud, None ]
 datasource:
   NoCloud:
     seedfrom: file:///boot/firmware
+resize_rootfs: false
 ssh_deletekeys: false
 ssh_genkeytypes: []
 """

@@ -42,7 +42,7 @@ class Machine:
                 "-nodefaults", "-no-reboot", "-display", "none",
                 "-accel", "tcg,thread=multi",
                 "-kernel", str(system.kernel), "-initrd", str(system.initrd),
-                "-append", "console=ttyAMA0 quiet rw",
+                "-append", "console=ttyAMA0 quiet rw net.ifnames=0",
                 "-drive", f"file={root},format=raw,if=none,id=root,cache=unsafe",
                 "-device", "virtio-blk-pci,drive=root",
                 "-drive", f"file={boot},format=raw,if=none,id=boot,cache=unsafe",

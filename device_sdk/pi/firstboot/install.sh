@@ -27,15 +27,24 @@ if [ ! -e "$venv/.complete" ]; then
     say "making $venv"
     rm -rf "$venv"
     mkdir -p "$home"
-    # The pins' library may come from the system's packages.
-    python3 -m venv --system-site-packages "$venv"
-    if [ -n "$online" ]; then
-        "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
-            --find-links "$here/wheels" "bellwire[$extra]"
+    # The pins' library may come from the system's packages. pip itself stays outside where the
+    # system has one: copying it in takes longer than all the rest.
+    packed=$(find /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null | head -n 1)
+    if python3 -m pip --version >/dev/null 2>&1; then
+        python3 -m venv --system-site-packages --without-pip "$venv"
+        pip() { python3 -m pip --python "$venv/bin/python" "$@"; }
+    elif [ -n "$packed" ]; then
+        python3 -m venv --system-site-packages --without-pip "$venv"
+        pip() { python3 "$packed/pip" --python "$venv/bin/python" "$@"; }
     else
-        "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
-            --no-index --find-links "$here/wheels" "bellwire[$extra]"
+        python3 -m venv --system-site-packages "$venv"
+        pip() { "$venv/bin/pip" "$@"; }
     fi
+    offline=--no-index
+    [ -z "$online" ] || offline=
+    # shellcheck disable=SC2086 # nothing at all when online
+    pip install --quiet --no-cache-dir --disable-pip-version-check $offline \
+        --find-links "$here/wheels" "bellwire[$extra]"
     touch "$venv/.complete"
 fi
 if [ "$(readlink "$home/venv" 2>/dev/null)" != "$venv" ]; then
