@@ -39,6 +39,7 @@ from .effects import (
 )
 from .engine import Engine
 from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
+from .events import Event as CoreEvent
 from .events import Name
 from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, outcome_of
 from .policy import Policy
@@ -106,6 +107,7 @@ class Face(Telling[L, R]):
         self._groups: dict[bytes, RingGroupBase] = {}
         self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
+        self._tells: deque[CoreEvent] = deque()
 
     # --- for the faces to fill in ------------------------------------------------------------
 
@@ -134,21 +136,32 @@ class Face(Telling[L, R]):
     def _new_link(self, session: Session) -> Link:
         return self._make_link(Will(*session.engine.will()))
 
-    def _feed(self, session: Session, what: Input | LinkInput) -> None:
-        """Feed the session and sort its effects; hold the guard. Raises for illegal commands."""
+    def _feed(self, session: Session, what: Input | LinkInput, *, tell: bool = True) -> None:
+        """Feed the session and sort its effects; hold the guard. Raises for illegal commands.
+
+        ``tell`` false: the owner says on the wire what is to be said, then :meth:`_tell_all`. The
+        other peer waits for the one; nobody but this app for the other.
+        """
         try:
             session.handle(what, self._clock(), int(self._wall()))
         finally:
-            self._sort(session)
+            self._sort(session, tell=tell)
 
-    def _sort(self, session: Session) -> None:
+    def _sort(self, session: Session, *, tell: bool = True) -> None:
         for effect in session.effects():
             if isinstance(effect, Tell):
-                self._told(effect.event)
+                self._tells.append(effect.event)
             elif isinstance(effect, Dropped):
                 log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
             else:
                 self._todo.append(effect)
+        if tell:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Tell the app what has happened, in its order; hold the guard."""
+        while self._tells:
+            self._told(self._tells.popleft())
         while self._legs_ended:
             self._leg_ended(self._legs_ended.popleft())
 

@@ -94,7 +94,7 @@ class LoopDriver:
     def _due(self) -> None:
         self._timer = self._timer_at = None
         if self._client._session is not None:
-            self._client._feed(self._client._session, DeadlineReached())
+            self._client._feed(self._client._session, DeadlineReached(), tell=False)
             self.perform()
 
     def _pump(self) -> None:
@@ -104,7 +104,7 @@ class LoopDriver:
             if not happened:
                 break
             for what in happened:
-                self._client._feed(self._client._session, what)
+                self._client._feed(self._client._session, what, tell=False)
             self.perform()
         self._rearm()
 
@@ -114,8 +114,10 @@ class LoopDriver:
             return
         self._performing = True
         try:
-            while self._client._todo:
-                self._do(self._client._todo.popleft())
+            while self._client._todo or self._client._tells:
+                while self._client._todo:
+                    self._do(self._client._todo.popleft())
+                self._client._tell_all()
         finally:
             self._performing = False
         self._rearm()

@@ -109,8 +109,7 @@ class NetworkThread:
     def _run(self) -> None:
         try:
             while self._perform():
-                self._wait()
-                self._feed()
+                self._feed(self._wait())
         except BaseException:
             log.exception("%s: the network thread failed; this is a defect", self._client.peer_id)
             raise
@@ -126,7 +125,8 @@ class NetworkThread:
                 os.close(self._wake_r)
                 os.close(self._wake_w)
 
-    def _wait(self) -> None:
+    def _wait(self) -> float | None:
+        """Wait for the link, a command or the deadline, which is returned; read and write."""
         link = self._link
         self._register(link)
         with self._guard():
@@ -154,15 +154,16 @@ class NetworkThread:
         if link is not None and now - self._ticked >= self._client._tick_every:
             self._ticked = now
             link.tick()
+        return deadline
 
-    def _feed(self) -> None:
+    def _feed(self, deadline: float | None) -> None:
         client, session = self._client, self._session
         happened = self._link.drain() if self._link is not None else []
         with self._guard():
             for what in happened:
-                client._feed(session, what)
-            if not happened:
-                client._feed(session, DeadlineReached())
+                client._feed(session, what, tell=False)
+            if not happened and deadline is not None and deadline <= client._clock():
+                client._feed(session, DeadlineReached(), tell=False)
             # From here a command has to wake this thread again.
             self._awake = False
 
@@ -171,6 +172,8 @@ class NetworkThread:
         client = self._client
         while True:
             with self._guard():
+                if not client._todo:
+                    client._tell_all()
                 if not client._todo:
                     return not self._done
                 todo = list(client._todo)
