@@ -15,7 +15,7 @@ from tests.servers import BrokerProcess
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Presses GPIO 17 of a board that is not there, once for each line on standard input.
 PRESSER = """
-import sys, threading, time
+import sys, threading
 import gpiozero
 from gpiozero.pins.mock import MockFactory
 sys.path.insert(0, sys.argv[1])
@@ -23,10 +23,13 @@ gpiozero.Device.pin_factory = MockFactory()
 pin = gpiozero.Device.pin_factory.pin(17)
 import doorbell
 def press():
-    while pin.when_changed is None:  # nobody has taken the pin yet
-        time.sleep(0.01)
     for line in sys.stdin:
         pin.drive_low() if line == "down\\n" else pin.drive_high()
+wait = gpiozero.Button.wait_for_press
+def tell_and_wait(button):
+    print("waiting for a press", flush=True)
+    return wait(button)
+gpiozero.Button.wait_for_press = tell_and_wait
 threading.Thread(target=press, daemon=True).start()
 doorbell.main()
 """
@@ -94,7 +97,9 @@ def test_doorbell_on_a_pin_rings_the_panel(bundled_broker: BrokerProcess) -> Non
         for number, (key, told) in enumerate(
             (("a", "accepted come in"), ("r", "declined not now")), 1
         ):
-            # Until the panel is logged in nobody knows it: press again is what people do too.
+            door.until(
+                lambda n=number: sum("waiting" in line for line in door.lines) == n, "readiness"
+            )
             press(door, "down\n")
             panel.until(
                 lambda n=number: sum("♪ front-door" in line for line in panel.lines) == n, "ring"
