@@ -50,7 +50,7 @@ def left_over(broker: SignalingBroker) -> dict[str, int]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(PACKETS, max_size=12), st.data())
 def test_any_conversation_ends_without_a_trace(packets: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(packets)
