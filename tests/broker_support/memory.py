@@ -46,7 +46,7 @@ class MemoryWriter(SignalingStreamWriter):
     def get_ssl_info(self) -> None:
         return None
 
-    def end(self, *, abort: bool = False) -> None:  # noqa: ARG002 - the adapter's signature
+    def end(self, *, abort: bool = False) -> None:
         self.is_closed = True
 
     def abandon(self) -> None:
