@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench image-test broker-soak faults soak-real clean
+.PHONY: help demo test lint bench image-test broker-soak faults model soak soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,13 @@ broker-soak: $(STAMP) ## kill the broker 200 times under load; nothing acknowled
 
 faults: $(STAMP) ## the fault matrix on both brokers; writes its tables into docs/reliability.md
 	@$(BIN)/python -m tests.faults --write docs/reliability.md
+
+model: $(STAMP) ## every interleaving of the real engine within bounds, and the mutations it catches
+	@$(BIN)/python -m tests.model
+
+soak: $(STAMP) ## 100,000 simulated calls under faults, then soak-real
+	@$(BIN)/python -m tests.soak
+	@$(MAKE) --no-print-directory soak-real
 
 soak-real: $(STAMP) ## 5,000 real calls while the broker is killed; 1,000 ring groups
 	@$(BIN)/python -m tests.soak.real_calls

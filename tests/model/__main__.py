@@ -1,7 +1,7 @@
 """``python -m tests.model``: every bound, then every mutation; 1 if anything is not as it must be.
 
 ``--only WORDS`` takes the bounds and mutations whose line contains the words; ``--most N`` stops
-each bound at N states (then it says so, and the run fails).
+each bound at N states (then it says so, and the run fails). ``--wide`` adds bounds that take long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from .bounds import ALL, TWO_PEERS, explore
+from .bounds import ALL, TWO_PEERS, USUAL, explore
 from .mutations import MUTATIONS, mutate
 from .scenarios import describe
 from .search import Found
@@ -26,8 +26,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.model", description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--most", type=int)
+    parser.add_argument("--wide", action="store_true")
     options = parser.parse_args()
-    bounds = [i for i, s in enumerate(ALL) if options.only in describe(s)]
+    chosen = range(len(ALL)) if options.wide else USUAL
+    bounds = [i for i in chosen if options.only in describe(ALL[i])]
     numbers = [i for i, m in enumerate(MUTATIONS) if options.only in m.name]
     began, wrong, total, pairs = time.perf_counter(), 0, 0, 0
     with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:

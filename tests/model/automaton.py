@@ -314,6 +314,7 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         context.inbox,
         tuple(sorted(context.awaited.items())),
         engine._settled,
+        engine._first,
         _left(engine._settle_at, now),
         engine._leaving,
         engine.closed,

@@ -10,26 +10,37 @@ from .search import Found, Search
 
 TWO_PEERS: Final = (
     pair("two peers", time=(2, 2)),
-    pair("two peers", restart=2),
     pair("two peers", cut=1),
-    pair("two peers", cut=1, **{"late will": 1}),
+    pair("two peers", wipe=1),
     pair("two peers", lose=1, time=(1, 1)),
     pair("two peers", repeat=1, time=(1, 0)),
-    pair("two peers", wipe=1),
+    pair("two peers", restart=1),
     pair("two peers", defer=1),
     pair("two peers", logout=1),
     replace(glare("both call, and accept"), verbs=("accept",)),
     replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
 )
 GROUPS: Final = (
-    group("group of two", 2),
     replace(group("group of two, accepting", 2), verbs=("accept",)),
     replace(group("group of two, accepting", 2, lose=1), prompt=True, verbs=("accept",)),
-    replace(group("group of two, accepting", 2, restart=1), prompt=True, verbs=("accept",)),
     replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",)),
 )
-
-ALL: Final = (*TWO_PEERS, *GROUPS)
+#: Further ones, for ``--wide``: what they take is hours rather than minutes on a small machine.
+WIDE: Final = (
+    pair("two peers", restart=2),
+    pair("two peers", cut=1, **{"late will": 1}),
+    pair("two peers", cut=1, time=(1, 1)),
+    pair("two peers", restart=1, repeat=1),
+    pair("two peers", restart=1, lose=1),
+    pair("two peers", cut=1, restart=1),
+    glare("both call"),
+    group("group of two", 2),
+    replace(group("group of two, accepting", 2, restart=1), prompt=True, verbs=("accept",)),
+    replace(group("group of two, accepting", 2, cut=1), prompt=True, verbs=("accept",)),
+    group("group of three", 3),
+)
+ALL: Final = (*TWO_PEERS, *GROUPS, *WIDE)
+USUAL: Final = range(len(TWO_PEERS) + len(GROUPS))
 
 SMALL: Final = (
     pair("two peers"),
