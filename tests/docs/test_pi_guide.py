@@ -1,4 +1,8 @@
-"""The Raspberry Pi guide: its commands parse, its settings are accepted, its picture is fresh."""
+"""The Raspberry Pi guide: its commands parse, its settings are accepted, its picture is fresh.
+
+What the commands do is run elsewhere: the keyboard session in ``integration/test_pi_services``,
+the doctor in ``test_pi_doctor``, cards in ``unit/test_pi_provision``, all of it by ``image-test``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from device_sdk.pi.panel_settings import read_panel
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "raspberry-pi.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+BLOCKS = re.findall(r"```shell\n(.*?)```", GUIDE, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line]
 
 
