@@ -211,7 +211,8 @@ def explain(error: Exception, url: BrokerUrl) -> LoginError:
             hint += "; is ca_file the authority that signed it?"
         return BrokerUnreachable("certificate", f"{url}: {hint}")
     if isinstance(error, ssl.SSLError):
-        problem = f"{url}: no TLS on that port, or not one this end speaks ({error.reason})"
+        why = getattr(error, "reason", None) or error  # not every one of them has a reason
+        problem = f"{url}: no TLS on that port, or not one this end speaks ({why})"
         return BrokerUnreachable("tls", problem)
     if isinstance(error, socket.gaierror):
         problem = f"{url}: the name {url.host!r} is not known here ({error.strerror})"

@@ -1,0 +1,81 @@
+"""Where a broker is, and what is trusted: said by name when it cannot be."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from device_sdk.errors import InvalidArgument
+from device_sdk.transport import BrokerUrl, Tls
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted", "shown"),
+    [
+        ("mqtt://host", ("mqtt", "host", 1883, "/mqtt"), "mqtt://host:1883"),
+        ("mqtt://host:7", ("mqtt", "host", 7, "/mqtt"), "mqtt://host:7"),
+        ("mqtt://host:7/", ("mqtt", "host", 7, "/mqtt"), "mqtt://host:7"),
+        ("mqtts://host", ("mqtts", "host", 8883, "/mqtt"), "mqtts://host:8883"),
+        ("ws://host", ("ws", "host", 80, "/mqtt"), "ws://host:80/mqtt"),
+        ("wss://host/bell", ("wss", "host", 443, "/bell"), "wss://host:443/bell"),
+        ("mqtt://[::1]:7", ("mqtt", "::1", 7, "/mqtt"), "mqtt://[::1]:7"),
+    ],
+)
+def test_urls(url: str, wanted: tuple[str, str, int, str], shown: str) -> None:
+    parsed = BrokerUrl.parse(url)
+    assert (parsed.scheme, parsed.host, parsed.port, parsed.path) == wanted
+    assert str(parsed) == shown
+    assert parsed.tls is (parsed.scheme in ("mqtts", "wss"))
+    assert parsed.websocket is (parsed.scheme in ("ws", "wss"))
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (None, "NoneType"),
+        ("host", "starts with"),
+        ("http://host", "starts with"),
+        ("mqtt://", "no host"),
+        ("mqtt://:1883", "no host"),
+        ("mqtt://host:port", "HOST:PORT"),
+        ("mqtt://host:65536", "HOST:PORT"),
+        ("mqtt://host:0", "port 0"),
+        ("mqtt://host/path", "after the port"),
+        ("ws://host/mqtt?x=1", "after the port"),
+        ("mqtt://me:secret@host", "username and password"),
+        ("http://me:secret@host", "starts with"),
+    ],
+)
+def test_urls_that_cannot_be(url: object, words: str) -> None:
+    """Named, without the secret that may stand in it."""
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        BrokerUrl.parse(url)
+    assert caught.value.argument == "broker"
+    assert "secret" not in str(caught.value)
+
+
+def test_tls_of_the_system() -> None:
+    context = Tls().make_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_a_context_of_ones_own_is_taken_as_it_is() -> None:
+    context = ssl.create_default_context()
+    assert Tls("no such file", context=context).make_context() is context
+
+
+def test_files_that_do_not_do_are_named(tmp_path: Path) -> None:
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_text("no certificate")
+    for tls, argument in (
+        (Tls(str(tmp_path / "none.pem")), "tls.ca_file"),
+        (Tls(str(rubbish)), "tls.ca_file"),
+        (Tls(cert_file=str(rubbish)), "tls.cert_file"),
+        (Tls(key_file=str(rubbish)), "tls.key_file"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            tls.make_context()
+        assert caught.value.argument == argument
