@@ -59,9 +59,9 @@ def test_the_model_does_what_plain_engines_do(scenario: Scenario) -> None:
     So what the states leave out (seq, statistics, grown delays) decides nothing.
     """
     plain = Plain(scenario)
-    for seed in range(60):
+    for seed in range(25):
         plain.walk(random.Random(seed))
-    assert plain.compared > 2000
+    assert plain.compared > 800
 
 
 class Plain:
