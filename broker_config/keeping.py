@@ -45,6 +45,8 @@ class KeepingBroker(RoutingBroker):
     def _room_for(self, client_id: str) -> bool:
         if client_id in self._sessions and not self._sessions[client_id][0].clean_session:
             return True
+        if len(self._sessions) < self.limits.persistent_sessions:
+            return True  # no need to count: a connect costs the same however many there are
         kept = sum(not session.clean_session for session, _ in self._sessions.values())
         return kept < self.limits.persistent_sessions
 
