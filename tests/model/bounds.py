@@ -23,7 +23,7 @@ TWO_PEERS: Final = (
 GROUPS: Final = (
     replace(group("group of two, accepting", 2), verbs=("accept",)),
     replace(group("group of two, accepting", 2, lose=1), prompt=True, verbs=("accept",)),
-    replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",)),
+    replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",), first=200_000),
 )
 #: Further ones, for ``--wide``: what they take is hours rather than minutes on a small machine.
 WIDE: Final = (
@@ -37,7 +37,7 @@ WIDE: Final = (
     group("group of two", 2),
     replace(group("group of two, accepting", 2, restart=1), prompt=True, verbs=("accept",)),
     replace(group("group of two, accepting", 2, cut=1), prompt=True, verbs=("accept",)),
-    group("group of three", 3),
+    replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",)),
 )
 ALL: Final = (*TWO_PEERS, *GROUPS, *WIDE)
 USUAL: Final = range(len(TWO_PEERS) + len(GROUPS))

@@ -80,6 +80,8 @@ class Scenario:
     verbs: tuple[str, ...] = ("cancel", "accept", "refuse")
     #: Subscriptions, presence and the broker's acknowledgements pass before anything else.
     prompt: bool = False
+    #: A bound of another kind: so many states, breadth first, and the drains from them.
+    first: int | None = None
 
 
 class Peer(NamedTuple):

@@ -53,6 +53,8 @@ def group(name: str, legs: int, *, time: tuple[int, ...] = (), **budget: int) ->
 def _bound(scenario: Scenario) -> str:
     faults: list[Any] = [f"{n} {kind}" for kind, n in scenario.budget.items() if n]
     clocks = "+".join(map(str, scenario.time)) if any(scenario.time) else ""
+    if scenario.first is not None:
+        faults.append(f"its first {scenario.first:,} states")
     return ", ".join([*faults, *([f"clocks {clocks}"] if clocks else [])]) or "no faults"
 
 

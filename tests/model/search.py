@@ -64,6 +64,9 @@ class Search:
         while level and found.violation is None:
             found.depth += 1
             level = self._expand(level, found)
+            first = self.rules.scenario.first
+            if first is not None and len(self._parents) >= first:
+                break
             if self._most is not None and len(self._parents) >= self._most and level:
                 found.complete = False
                 break

@@ -160,8 +160,8 @@ class Episode:
 
     def _log_in_again(self) -> None:
         """A clear that a broker swallowed is found by the next login, and by nothing earlier."""
-        if not self.totals.injected["swallowed"] and not self.totals.injected["store lost"]:
-            self._leftovers()
+        injected = self.totals.injected
+        self._leftovers(cells=not injected["swallowed"] and not injected["store lost"])
         for peer in self.peers:
             self._off(peer)
             peer.engine = self._engine(peer.name)
@@ -170,15 +170,15 @@ class Episode:
             self._until(self.time + 10)
         self._until(self.time + CALM)
 
-    def _leftovers(self) -> None:
-        cells = [t for t in self.broker.retained if not t.endswith("/presence")]
+    def _leftovers(self, *, cells: bool = True) -> None:
+        left = [t for t in self.broker.retained if cells and not t.endswith("/presence")]
         calls = [
             f"{p.name}: {call.phase.name} {call.call_id}"
             for p in self.peers
             for call in (*p.engine.caller.calls.values(), *p.engine.callee.calls.values())
         ]
-        if cells or calls:
-            raise Fault("stuck", f"left over: cells {cells}, calls {calls}")
+        if left or calls:
+            raise Fault("stuck", f"left over: cells {left}, calls {calls}")
 
     # --- peers -------------------------------------------------------------------------------
 
