@@ -158,6 +158,14 @@ class CalleeSide:
             if call.resend_at is not None:
                 self._keep(call._replace(resend_at=None))
 
+    def unfinished(self) -> bool:
+        """Whether a caller who is there has yet to clear a call that ended here."""
+        return any(
+            call.phase is Phase.CLEARING
+            or (call.phase is Phase.OVER and not self._context.watches.of(call.caller).away)
+            for call in self.calls.values()
+        )
+
     def deadline(self) -> float | None:
         """When :meth:`fire` has something to do."""
         due = min(self._due.values(), default=None)

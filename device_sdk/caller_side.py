@@ -163,6 +163,14 @@ class CallerSide:
             if call.callee == callee and call.phase in caller.DECIDED:
                 self._keep(call._replace(resend_at=None))
 
+    def unfinished(self) -> bool:
+        """Whether somebody who is there has yet to learn how a call of mine ended."""
+        return any(
+            not call.former
+            and (call.phase is Phase.CLEARING or not self._context.watches.of(call.callee).away)
+            for call in self.calls.values()
+        )
+
     def deadline(self) -> float | None:
         """When :meth:`fire` has something to do."""
         return min(self._due.values(), default=None)

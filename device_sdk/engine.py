@@ -82,6 +82,7 @@ class Engine:
         self._first = True  # until the first connection is gone
         self._wall: int | None = None
         self._leaving = False
+        self._goodbye_at: float | None = None
         self._closed = False
         self._logged_at: dict[str, float] = {}
 
@@ -116,6 +117,7 @@ class Engine:
             self.callee.deadline(),
             self._context.watches.deadline(),
             self._settle_at,
+            self._goodbye_at,
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -129,6 +131,8 @@ class Engine:
             return
         self._fire(now)
         self._HANDLERS[type(what)](self, what, now)
+        if self._goodbye_at is not None:
+            self._say_goodbye(now)
 
     def effects(self) -> list[Effect]:
         """What is to be done since the last time, in this order."""
@@ -145,6 +149,7 @@ class Engine:
         other._settled, other._settle_at = self._settled, self._settle_at
         other._first = self._first
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
+        other._goodbye_at = self._goodbye_at
         other._logged_at = dict(self._logged_at)
         return other
 
@@ -211,6 +216,7 @@ class Engine:
         self.caller.disconnected(list(context.forget_awaited().values()))
         self.callee.disconnected()
         if self._leaving:
+            self._goodbye_at = None
             self._finish()
 
     # --- messages --------------------------------------------------------------------------
@@ -306,7 +312,7 @@ class Engine:
             self.callee.acked(key, now)
         elif purpose:
             self.caller.acked(purpose, key, now)
-        if self._leaving and not self._context.awaited:
+        if self._leaving and self._goodbye_at is None and not self._context.awaited:
             self._finish()
 
     # --- commands --------------------------------------------------------------------------
@@ -336,14 +342,26 @@ class Engine:
     def _unwatch(self, what: Unwatch, now: float) -> None:
         self._context.watches.unwatch(what.peer, now)
 
-    def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002
+    def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002 - one signature
         self.caller.log_out(now)
         self.callee.log_out(now)
         self._leaving = True
         if self._context.up:
-            self._context.say_presence(online=False, wall=None, purpose=_GOODBYE)
+            self._goodbye_at = now + self._context.settings.farewell
         else:
             self._finish()
+
+    def _say_goodbye(self, now: float) -> None:
+        """Say offline once the others know how my calls ended, or have had time to.
+
+        Who leaves before leaves cells that stand, and are said again, until its next login.
+        """
+        if self._goodbye_at is None:
+            return
+        if now < self._goodbye_at and (self.caller.unfinished() or self.callee.unfinished()):
+            return
+        self._goodbye_at = None
+        self._context.say_presence(online=False, wall=None, purpose=_GOODBYE)
 
     def _finish(self) -> None:
         self._closed = True

@@ -31,6 +31,8 @@ from .values import Signal, distinct
 
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
+#: A login that lasted so long was no accident: the next break is tried at once again.
+RETRY_LASTED = 1.0
 #: From the start of a connection to its CONNACK, and from there to the inbox's SUBACK.
 GREETING_TIMEOUT = 10.0
 
@@ -78,6 +80,7 @@ class Session:
         self._keep_trying = keep_trying
         self._retry_delay = RETRY_FIRST
         self._retry_at: float | None = None
+        self._ready_at: float | None = None
         self._greeting_at: float | None = None
         self._login_at: float | None = None
         self._linked = False  # a link is open, or being opened
@@ -183,6 +186,9 @@ class Session:
             ConnectionChange.REFUSED if said_no else ConnectionChange.INTERRUPTED,
             str(error),
         )
+        if self._ready_at is not None and now - self._ready_at >= RETRY_LASTED:
+            self._retry_delay = RETRY_FIRST  # it lasted: not one that lets in and throws out
+        self._ready_at = None
         self._retry_at = now + self._retry_delay * (0.5 + self._random() / 2)
         self._retry_delay = min(self._retry_delay * 2, RETRY_MAX)
 
@@ -200,7 +206,7 @@ class Session:
         for effect in self.engine.effects():
             if isinstance(effect, Ready):
                 self._greeting_at = self._login_at = None
-                self._retry_delay = RETRY_FIRST
+                self._ready_at = now
                 self._become(ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS)
                 if self._logging_in:
                     self._logging_in = False

@@ -31,6 +31,8 @@ class _Numbers(NamedTuple):
     presence_linger: float = 600.0
     #: How long at most the first connection waits to see what a former life left.
     settle: float = 2.0
+    #: How long at most a logout waits for the others to know how calls ended.
+    farewell: float = 1.0
     #: Invitations underway at this callee from one caller, and in all; over it: busy.
     max_calls_per_caller: int = 8
     max_calls: int = 64

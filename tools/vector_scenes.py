@@ -313,7 +313,17 @@ def scenes() -> list[Scene]:
         .hears_own_presence()
         .hears(SEEN),
         group,
-        _calls("caller: logs out", "Logging out").does("logout").does("acked"),
+        _calls("caller: logs out", "Logging out")
+        .does("logout")
+        .does("acked")
+        .hears(SEEN)
+        .does("acked")
+        .does("acked"),
+        _calls("caller: logs out, and the callee is silent", "Logging out")
+        .does("logout")
+        .does("acked")
+        .at(1)
+        .does("acked"),
         # the callee
         _rings("callee: accept", "Callee 1, 3, 7")
         .does("accept", response=RESPONSE, **here)
@@ -389,7 +399,10 @@ def scenes() -> list[Scene]:
         _rings("callee: logs out while it rings", "Logging out").does("logout").does("acked"),
         _rings("callee: logs out after accept", "Logging out")
         .does("accept", **here)
-        .does("logout"),
+        .does("logout")
+        .hears(None)
+        .does("acked")
+        .does("acked"),
         # presence and newer logins
         Scene("watching a peer", "Connecting 4")
         .does("watch", peer=PEER)

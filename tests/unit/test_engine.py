@@ -372,13 +372,33 @@ def test_logging_out_says_offline_and_waits_for_the_broker() -> None:
 
 
 def test_logging_out_waits_for_the_cancels_too() -> None:
-    """The callee must learn of it."""
+    """The callee must learn of it: offline is said once it has, and the cell is cleared."""
     lone = Lone().connect()
     lone.feed(Send(CALL, PEER))
     lone.feed(Logout())
-    assert lone.feed(PublishAcked(lone.tokens[0])) != [Finished()]
-    assert lone.feed(PublishAcked(lone.tokens[1]))[-1] == Finished()
+    assert Presence(False, MINE) not in lone.said
+    lone.ack()
     assert lone.told == ["local_invitation_canceled"]
+    lone.hear(answer(AnswerState.SEEN))
+    assert lone.said == [None]
+    lone.ack()
+    assert lone.said == [Presence(False, MINE)]
+    assert lone.ack() == [Finished()]
+
+
+def test_logging_out_does_not_wait_for_ever() -> None:
+    """A callee that says nothing is given a second; one that is away not even that."""
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    lone.feed(Logout())
+    lone.ack()
+    assert lone.until(lone.now + 0.99) == []
+    assert [cell for _, cell in lone.until(lone.now + 0.02)] == [Presence(False, MINE)]
+    lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
+    lone.confirm()
+    lone.feed(Logout())
+    assert lone.said[-1] == Presence(False, MINE)
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -15,7 +15,7 @@ def test_the_defaults_are_the_protocols() -> None:
     assert Settings()._asdict() == {
         "ring_timeout": 60, "ack_timeout": 30, "accept_timeout": 5, "caller_lost_grace": 10,
         "ring_slack": 2, "missed_keep": 86_400, "remember": 600, "resend_first": 2,
-        "resend_max": 30, "ask_first": 1, "presence_linger": 600, "settle": 2,
+        "resend_max": 30, "ask_first": 1, "presence_linger": 600, "settle": 2, "farewell": 1,
         "max_calls_per_caller": 8, "max_calls": 64,
     }  # fmt: skip
     assert (MAX_KEPT, MAX_REMEMBERED) == (256, 4096)
