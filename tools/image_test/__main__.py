@@ -32,6 +32,8 @@ FIRST_BOOT, SECOND_BOOT = 900.0, 400.0
 #: A caller without power is given up after one and a half keep-alives and 10 s of grace.
 LOST = 15 * 1.5 + 10 + 5
 
+ONLINE = "online as front-door at"
+
 SETTINGS = f"""\
 [gpio]
 factory = "gpiod"
@@ -138,6 +140,8 @@ def first_life(machine: Machine, panel: Panel, client: SignalingClient) -> list[
     """Up from a card that was never booted; one call answered, one left ringing."""
     wait_for(lambda: panel.online, FIRST_BOOT, "front-door online, first boot", machine)
     rows = [("first boot: power on → online, installation included", f"{machine.age:.0f} s")]
+    # Others see its presence a moment before the service itself learns that it is let in.
+    machine.wait_serial(ONLINE, 60)
     wait_for(lambda: machine.output(LIGHT) is False, 30, "the light off once online", machine)
     delay = ring(machine, panel, expected=1)
     rows.append(("press → ring, first press", f"{delay * 1000:.0f} ms"))
@@ -168,6 +172,7 @@ def second_life(machine: Machine, panel: Panel, client: SignalingClient) -> list
     wait_for(lambda: panel.online is False, 60, "front-door offline in between", machine)
     wait_for(lambda: panel.online, SECOND_BOOT, "front-door online, second boot", machine)
     rows = [("second boot: power on → online", f"{machine.age:.0f} s")]
+    machine.wait_serial(ONLINE, 60)
     assert len(panel.rings) == 2, f"a ghost rang: {panel.rings[2:]}"
     delay = ring(machine, panel, expected=3)
     rows.append(("press → ring, after the power cut", f"{delay * 1000:.0f} ms"))

@@ -61,7 +61,7 @@ PROBE = """\
 [Service]
 Type=simple
 StandardOutput=file:/dev/console
-ExecStart=/bin/sh -c 'until systemctl is-active -q bellwire-doorbell; do sleep 1; done; \\
+ExecStart=/bin/sh -c 'until systemctl is-active -q bellwire-doorbell; do sleep 20; done; \\
   sleep 5; pid=$(systemctl show -P MainPID bellwire-doorbell); \\
   grep -E "VmHWM|VmRSS|RssAnon|Threads" /proc/$pid/status; \\
   echo probe: done'
