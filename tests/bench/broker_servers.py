@@ -1,6 +1,7 @@
 """The brokers that are measured, each in a process of its own on a free port.
 
-``python -m tests.bench.broker_servers NAME`` runs one; it prints its port when it listens.
+``python -m tests.bench.broker_servers NAME [ARGUMENT …]`` runs one; it prints its port when it
+listens.
 """
 
 from __future__ import annotations
@@ -58,6 +59,25 @@ def _amqtt_closed() -> Any:
     )
 
 
+def _amqtt_stored(path: str) -> Any:
+    """Stock amqtt that keeps sessions in a file; only those that come with a user name."""
+    from amqtt.broker import Broker
+    from amqtt.contexts import BrokerConfig, ListenerConfig
+
+    return Broker(
+        BrokerConfig(
+            listeners={"default": ListenerConfig(bind="127.0.0.1:0")},
+            plugins={
+                "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": False},
+                "amqtt.contrib.persistence.SessionDBPlugin": {
+                    "connection": f"sqlite+aiosqlite:///{path}",
+                    "clear_on_shutdown": False,
+                },
+            },
+        )
+    )
+
+
 def _bellwire(store: bool = False) -> Any:
     from broker_config.broker import SignalingBroker
     from broker_config.serve import anonymous_config
@@ -90,10 +110,11 @@ def _bellwire_house() -> Any:
     return SignalingBroker(config, store=Store(folder / "kept.sqlite3"))
 
 
-PYTHON: dict[str, tuple[Callable[[], Any], bool]] = {
+PYTHON: dict[str, tuple[Callable[..., Any], bool]] = {
     "amqtt": (_amqtt, False),
     "amqtt closed": (_amqtt_closed, False),
     "amqtt named": (lambda: _amqtt(False), False),
+    "amqtt stored": (_amqtt_stored, False),
     "bellwire": (_bellwire, False),
     "bellwire house": (_bellwire_house, False),
     "bellwire persistent": (lambda: _bellwire(True), False),
@@ -119,7 +140,7 @@ SERVERS = [
     *(
         name
         for name in PYTHON
-        if name not in ("amqtt closed", "amqtt named", "bellwire house")
+        if name not in ("amqtt closed", "amqtt named", "amqtt stored", "bellwire house")
         and ("uvloop" not in name or _has("uvloop"))
     ),
     *(["mosquitto"] if mosquitto_path() else []),
@@ -157,10 +178,10 @@ def mosquitto(extra: str = "") -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def process_of(name: str) -> Iterator[tuple[int, int]]:
-    """One of the Python brokers; gives its port and process id."""
+def process_of(name: str, *arguments: str) -> Iterator[tuple[int, int]]:
+    """One of the Python brokers, made with ``arguments``; gives its port and process id."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.broker_servers", name],
+        [sys.executable, "-m", "tests.bench.broker_servers", name, *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -188,8 +209,8 @@ def running(name: str) -> Iterator[int]:
             yield port
 
 
-async def _serve(make: Callable[[], Any]) -> None:
-    broker = make()
+async def _serve(make: Callable[..., Any], arguments: list[str]) -> None:
+    broker = make(*arguments)
     await broker.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -211,9 +232,9 @@ def main() -> None:
     if fast:
         import uvloop
 
-        uvloop.run(_serve(make))
+        uvloop.run(_serve(make, sys.argv[2:]))
     else:
-        asyncio.run(_serve(make))
+        asyncio.run(_serve(make, sys.argv[2:]))
 
 
 if __name__ == "__main__":
