@@ -122,7 +122,7 @@ class CalleeSide:
             self._step(call, On.CLEAR_ACKED, now)
 
     def caller_seen(self, caller: str, presence: Presence | None, now: float, *,
-                    retained: bool, changed: bool) -> None:  # fmt: skip
+                    retained: bool, changed: bool, back: bool = False) -> None:  # fmt: skip
         """Take in the presence of a caller."""
         if presence is None:
             return
@@ -134,6 +134,9 @@ class CalleeSide:
             if call.phase is Phase.PROBING:
                 if presence.online and changed and not retained:
                     self._keep(self._say(call, now, ask=True))
+            elif presence.online and same and back and call.phase is Phase.RINGING:
+                # It was away, or a late will said so: its word on the time left is wanted again.
+                self._keep(self._say(call, now, ask=True))
             elif presence.online and not same and not retained:
                 self._step(call, On.CALLER_REPLACED, now)
             elif call.phase is Phase.RINGING and presence.online != same:

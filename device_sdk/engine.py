@@ -78,6 +78,7 @@ class Engine:
         self.callee = CalleeSide(self._context, screen)
         self._own = OwnPresence(epoch)
         self._settled = False
+        self._echoed = False  # my presence came back: what was read before is of former lives
         self._settle_at: float | None = None
         self._first = True  # until the first connection is gone
         self._wall: int | None = None
@@ -147,7 +148,7 @@ class Engine:
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
         other._own = self._own.clone()
         other._settled, other._settle_at = self._settled, self._settle_at
-        other._first = self._first
+        other._first, other._echoed = self._first, self._echoed
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
         other._goodbye_at = self._goodbye_at
         other._logged_at = dict(self._logged_at)
@@ -269,10 +270,12 @@ class Engine:
 
     def _own_presence(self, presence: Presence | None, retained: bool, now: float) -> None:
         verdict = self._own.read(
-            presence, retained=retained, settled=self._settled, first=self._first
+            presence, retained=retained, settled=self._echoed, first=self._first
         )
-        if verdict is Verdict.ECHO and self._settle_at is not None:
-            self._settle(now)
+        if verdict is Verdict.ECHO:
+            self._echoed = True
+            if self._settle_at is not None:
+                self._settle(now)
         elif verdict is Verdict.SAY_AGAIN and not self._leaving:
             self._context.say_presence(online=True, wall=self._wall)
         elif verdict is Verdict.ABORT:
@@ -298,7 +301,8 @@ class Engine:
                 self.caller.callee_back(peer, now)
         else:
             self.caller.callee_away(peer)
-        self.callee.caller_seen(peer, presence, now, retained=retained, changed=changed)
+        back = changed and before.online is False
+        self.callee.caller_seen(peer, presence, now, retained=retained, changed=changed, back=back)
 
     def _drop(self, cause: str, topic: str, problem: str, now: float) -> None:
         self.stats.drops[cause] += 1

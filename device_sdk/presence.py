@@ -128,11 +128,11 @@ class Verdict(Enum):
 class OwnPresence:
     """Tells a newer login of this peer id from what an older one left behind.
 
-    Whatever epoch is read on the first connection until it has settled is a former one. Later an
-    unknown epoch that is online is a newer login. One that is offline may be a late will, or that
-    of a newer login whose connection mine just took over: only when it comes back, on another
-    connection, is it alive. Where the first connection broke before it settled, another login may
-    have broken it: then an unknown epoch is such a suspect too (docs/protocol.md, Newer logins).
+    Whatever epoch is read on the first connection until the echo of mine (``settled``) is a former
+    one. Later an unknown epoch that is online is a newer login. One that is offline may be a late
+    will, or that of a newer login whose connection mine just took over: only when it comes back, on
+    another connection, is it alive. Where the first connection broke before the echo, another login
+    may have broken it: then an unknown epoch is a suspect too (docs/protocol.md, Newer logins).
     """
 
     def __init__(self, epoch: bytes) -> None:

@@ -129,3 +129,35 @@ def test_what_a_former_life_accepted_does_not_ring_again() -> None:
     assert cells
     assert {cell.state for cell in cells} == {AnswerState.FAILED}
     assert {cell.reason for cell in cells} == {AnswerReason.ACCEPT_FAILURE}
+
+
+def test_a_slow_broker_is_no_newer_login() -> None:
+    """What is retained may come after settling gave up waiting: it is still of a former life."""
+    engine = Engine("door", MINE)
+    engine.handle(Connected(), 0.0)
+    engine.handle(DeadlineReached(), 2.0)
+    topic = topics.presence("sig", "door")
+    former = codec.encode(Presence(True, FORMER))
+    engine.handle(MessageReceived(topic, former, retained=True), 3.0)
+    assert not engine.closed
+    engine.handle(online(engine), 3.0)
+    engine.handle(MessageReceived(topic, former), 4.0)
+    assert not engine.closed
+    engine.handle(MessageReceived(topic, codec.encode(Presence(True, THEIRS))), 5.0)
+    assert engine.closed
+
+
+def test_a_late_will_does_not_end_a_ring_early() -> None:
+    """A caller that is back is asked how long it still rings; its deadline had shrunk."""
+    engine = settled("kitchen")
+    engine.handle(invite(InviteState.RINGING, ttl=60_000), 0.0)
+    topic = topics.presence("sig", "door")
+    for online_now in (False, True):
+        payload = codec.encode(Presence(online_now, THEIRS))
+        engine.effects()
+        engine.handle(MessageReceived(topic, payload), 1.0)
+    asked = [codec.decode_answer(p.payload) for p in publishes(engine) if p.topic == ANSWER]
+    assert [cell.ask for cell in asked] == [True]
+    engine.handle(invite(InviteState.RINGING, ttl=59_000), 1.0)
+    engine.handle(DeadlineReached(), 30.0)
+    assert [call.phase.name for call in engine.callee.calls.values()] == ["RINGING"]
