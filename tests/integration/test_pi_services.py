@@ -172,6 +172,7 @@ def test_without_a_broker_the_chime_sounds_and_the_service_comes_online_later(ho
     port = free_port()
     bell = house("doorbell", "front-door", BUTTON, url=f"mqtt://127.0.0.1:{port}")
     bell.expect("type and press Enter")
+    bell.expect("not logged in")  # from here its buttons are looked at
     bell.key()
     bell.expect("^chime$")
     from tests.servers import BundledBroker
