@@ -214,7 +214,9 @@ class Proxy:
     # --- inside --------------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
+        with self._news:
+            self.accepted += 1
+            self._news.notify_all()
         if self._refuse:
             writer.transport.abort()
             return

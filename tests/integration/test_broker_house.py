@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -228,9 +229,13 @@ def test_what_is_seen_from_outside(
         assert clients(Raw(port)).connect("kitchen", user="kitchen", password=secret) == 0
         assert clients(Raw(port)).connect("kitchen", user="kitchen", password="not it") == 5
         at = settings.read_text().split('listen = "127.0.0.1:')[1].split('"')[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{at}/metrics", timeout=5) as answer:
-            metrics = answer.read().decode()
-        assert "bellwire_connections 1.0" in metrics
+        until = time.monotonic() + 10
+        metrics = ""
+        # The refused connection counts until the broker has seen it close.
+        while "bellwire_connections 1.0" not in metrics:
+            assert time.monotonic() < until, metrics
+            with urllib.request.urlopen(f"http://127.0.0.1:{at}/metrics", timeout=5) as answer:
+                metrics = answer.read().decode()
         assert 'bellwire_refused_total{cause="not authenticated"} 1.0' in metrics
         with urllib.request.urlopen(f"http://127.0.0.1:{at}/healthz", timeout=5) as answer:
             assert answer.read() == b"ok\n"
