@@ -270,10 +270,9 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     # --- what Face wants ---------------------------------------------------------------------
 
-    def _guard(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    _guard = contextlib.nullcontext()  # one loop, one thread
 
-    def _wake(self) -> None:
+    def _perform(self) -> None:
         self._driver.perform()
 
     def _deliver(self, event: Event) -> None:

@@ -262,8 +262,10 @@ class CalleeCall(NamedTuple):
     @property
     def due(self) -> float | None:
         """The earliest of its deadlines."""
-        times = (self.ring_at, self.accept_at, self.resend_at, self.keep_at)
-        return min((t for t in times if t is not None), default=None)
+        times = [
+            t for t in (self.ring_at, self.accept_at, self.resend_at, self.keep_at) if t is not None
+        ]
+        return min(times) if times else None
 
     def cell(self, epoch: bytes, *, ask: bool = False) -> Answer:
         """What the answer cell says."""
@@ -277,6 +279,19 @@ class CalleeCall(NamedTuple):
         )
 
 
+def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
+    """The record of a call heard of for the first time, by ``invite``."""
+    return CalleeCall(
+        call_id,
+        caller,
+        invite.epoch,
+        content=invite.content,
+        channel=invite.channel or None,
+        group=invite.group,
+        time=invite.time,
+    )
+
+
 def step(
     call: CalleeCall,
     on: On,
@@ -287,7 +302,7 @@ def step(
     """The record after ``on``, and what to do; raises ``KeyError`` where the table has no entry."""
     before = call.phase
     phase, todo = TABLE[before][on]
-    if invite is not None and before in (Phase.NEW, Phase.PROBING):
+    if invite is not None and before is Phase.PROBING:
         # What an earlier copy said of the content stays, where this one does not say it.
         call = call._replace(
             epoch=invite.epoch,

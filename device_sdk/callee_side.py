@@ -91,7 +91,7 @@ class CalleeSide:
         if call is None:
             if invite is None:
                 return
-            call = CalleeCall(call_id=key[1], caller=key[0])
+            call = callee.new(key[1], key[0], invite)
         if on in _RINGS and call.phase in (Phase.NEW, Phase.PROBING):
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
@@ -215,17 +215,16 @@ class CalleeSide:
     ) -> tuple[On, AnswerReason] | None:
         settings = self._context.settings
         if call.phase is Phase.NEW and (
-            self._from[call.caller] >= settings.max_calls_per_caller
-            or self._from.total() >= settings.max_calls
+            self._from.get(call.caller, 0) >= settings.max_calls_per_caller
+            or sum(self._from.values()) >= settings.max_calls
         ):
             self._context.stats.counters["turned_away"] += 1
             return On.OVERLOAD, AnswerReason.BUSY
         if self._screen is None or invite is None or on is not On.RINGING:
             return None  # what is in doubt is asked about first
-        told = self._screen(
-            call._replace(content=invite.content, channel=invite.channel, time=invite.time),
-            sum(c.phase in callee.OPEN for c in self.calls.values()),
-        )
+        if call.phase is Phase.PROBING:
+            call = call._replace(content=invite.content, channel=invite.channel, time=invite.time)
+        told = self._screen(call, [c.phase in callee.OPEN for c in self.calls.values()].count(True))
         return None if told is None else (On.TURN_AWAY, told)
 
     def _fire(self, call: CalleeCall, now: float) -> None:
@@ -287,7 +286,7 @@ class CalleeSide:
             self._context.watches.leave(caller, now)
 
     def _entered(self, caller: str) -> None:
-        self._from[caller] += 1
+        self._from[caller] = self._from.get(caller, 0) + 1
         self._context.watch(caller)
 
     def _say(

@@ -216,8 +216,10 @@ class CallerCall(NamedTuple):
     @property
     def due(self) -> float | None:
         """The earliest of its deadlines."""
-        times = (self.ring_at, self.ack_at, self.resend_at, self.keep_at)
-        return min((t for t in times if t is not None), default=None)
+        times = [
+            t for t in (self.ring_at, self.ack_at, self.resend_at, self.keep_at) if t is not None
+        ]
+        return min(times) if times else None
 
     def cell(self, epoch: bytes, now: float) -> Invite:
         """What the invite cell says at ``now``."""

@@ -118,7 +118,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             wall=wall,
             **settings,
         )
-        self._lock = threading.RLock()
+        self._guard = threading.RLock()
         self._listeners: list[ListenerThread] = []
         self._owner: NetworkThread | None = None
         self.call_manager = CallManager(self)
@@ -131,7 +131,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         Raises a :class:`LoginError` that says what went wrong: at once, or, with ``keep_trying``
         (for a device that may be up before its broker), when ``timeout`` seconds are over.
         """
-        with self._lock:
+        with self._guard:
             if self._session is not None:
                 if self._session.closed:
                     raise self._closed_error()
@@ -140,11 +140,12 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             owner = self._owner = NetworkThread(self, session)
             session.start(timeout, self._clock())
             self._sort(session)
+            self._tell_all()
             owner.start()
         owner.login_ended.wait()
         if owner.login_error is not None:
             owner.join()
-            with self._lock:
+            with self._guard:
                 self._session = self._owner = None  # a failed login may be tried again
             raise owner.login_error
 
@@ -158,7 +159,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             self._log_out()
         if owner is not None:
             owner.leave()
-        with self._lock:
+        with self._guard:
             listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.put(None)
@@ -225,12 +226,11 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     # --- what Face wants ---------------------------------------------------------------------
 
-    def _guard(self) -> contextlib.AbstractContextManager[Any]:
-        return self._lock
-
-    def _wake(self) -> None:
-        if self._owner is not None:
-            self._owner.wake()
+    def _perform(self) -> None:
+        if self._owner is None:
+            self._tell_all()
+        else:
+            self._owner.perform()
 
     def _deliver(self, event: Event) -> None:
         for listener in self._listeners:
@@ -312,7 +312,7 @@ class CallManager:
     def add_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear everything from now on, on a thread of its own."""
         client = self._client
-        with client._lock:
+        with client._guard:
             if all(known.listener is not listener for known in client._listeners):
                 name = f"bellwire-{client.peer_id}-listener"
                 client._listeners = [*client._listeners, ListenerThread(listener, name)]
@@ -320,7 +320,7 @@ class CallManager:
     def remove_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear nothing new; what it is hearing it hears to the end."""
         client = self._client
-        with client._lock:
+        with client._guard:
             for known in client._listeners:
                 if known.listener is listener:
                     known.put(None)

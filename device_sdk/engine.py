@@ -12,6 +12,7 @@ cell is then said once more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -86,6 +87,8 @@ class Engine:
         self._goodbye_at: float | None = None
         self._closed = False
         self._logged_at: dict[str, float] = {}
+        #: Nothing is due before: what :meth:`deadline` said, until the next input.
+        self._idle_until = -math.inf
 
     # --- what everybody may ask ------------------------------------------------------------
 
@@ -120,7 +123,9 @@ class Engine:
             self._settle_at,
             self._goodbye_at,
         )
-        return min((t for t in times if t is not None), default=None)
+        at = min((t for t in times if t is not None), default=None)
+        self._idle_until = math.inf if at is None else at
+        return at
 
     def handle(self, what: Input, now: float) -> None:
         """Take one thing in, after everything that was due by ``now``.
@@ -130,7 +135,9 @@ class Engine:
         """
         if self._closed:
             return
-        self._fire(now)
+        if now >= self._idle_until:
+            self._fire(now)
+        self._idle_until = -math.inf
         self._HANDLERS[type(what)](self, what, now)
         if self._goodbye_at is not None:
             self._say_goodbye(now)
@@ -147,6 +154,7 @@ class Engine:
         other._context = context = self._context.clone()
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
         other._own = self._own.clone()
+        other._idle_until = self._idle_until
         other._settled, other._settle_at = self._settled, self._settle_at
         other._first, other._echoed = self._first, self._echoed
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed

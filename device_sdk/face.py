@@ -113,12 +113,11 @@ class Face(Telling[L, R]):
 
     _group: type[RingGroupBase]
 
-    def _guard(self) -> AbstractContextManager[Any]:
-        """What keeps others out of the session."""
-        raise NotImplementedError
+    #: What keeps others out of the session, and of the link.
+    _guard: AbstractContextManager[Any]
 
-    def _wake(self) -> None:
-        """Let the owner perform what is to be done."""
+    def _perform(self) -> None:
+        """Do what is to be done, on the wire first, then tell the app; hold the guard."""
         raise NotImplementedError
 
     # --- what a face does with a session -----------------------------------------------------
@@ -136,27 +135,24 @@ class Face(Telling[L, R]):
     def _new_link(self, session: Session) -> Link:
         return self._make_link(Will(*session.engine.will()))
 
-    def _feed(self, session: Session, what: Input | LinkInput, *, tell: bool = True) -> None:
-        """Feed the session and sort its effects; hold the guard. Raises for illegal commands.
+    def _feed(self, session: Session, what: Input | LinkInput) -> None:
+        """Feed the session and sort its effects; hold the guard, then :meth:`_perform`.
 
-        ``tell`` false: the owner says on the wire what is to be said, then :meth:`_tell_all`. The
-        other peer waits for the one; nobody but this app for the other.
+        Raises for illegal commands, when there may be something to perform all the same.
         """
         try:
             session.handle(what, self._clock(), int(self._wall()))
         finally:
-            self._sort(session, tell=tell)
+            self._sort(session)
 
-    def _sort(self, session: Session, *, tell: bool = True) -> None:
+    def _sort(self, session: Session) -> None:
         for effect in session.effects():
-            if isinstance(effect, Tell):
+            if type(effect) is Tell:
                 self._tells.append(effect.event)
-            elif isinstance(effect, Dropped):
+            elif type(effect) is Dropped:
                 log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
             else:
                 self._todo.append(effect)
-        if tell:
-            self._tell_all()
 
     def _tell_all(self) -> None:
         """Tell the app what has happened, in its order; hold the guard."""
@@ -166,13 +162,15 @@ class Face(Telling[L, R]):
             self._leg_ended(self._legs_ended.popleft())
 
     def _command(self, what: Input) -> None:
-        with self._guard():
+        with self._guard:
             session = self._session
             if session is None or session.closed:
                 raise self._closed_error()
-            self._feed(session, what)
-            self._refresh(session, what)
-        self._wake()
+            try:
+                self._feed(session, what)
+                self._refresh(session, what)
+            finally:
+                self._perform()
 
     def _refresh(self, session: Session, what: Input) -> None:
         """Let an invitation show at once what the app has just decided."""
@@ -205,7 +203,7 @@ class Face(Telling[L, R]):
     @property
     def stats(self) -> dict[str, Any]:
         """What was counted since login: calls by end, drops by cause, resends, connects."""
-        with self._guard():
+        with self._guard:
             return {} if self._session is None else self._session.engine.stats.snapshot()
 
     def create(self, callee_id: str, group: bytes | None = None) -> L:
@@ -251,7 +249,7 @@ class Face(Telling[L, R]):
             ack_timeout,
             wall=int(self._wall()),
         )
-        with self._guard():
+        with self._guard:
             session = self._session
             if session is not None and session.closed:
                 raise self._closed_error()
@@ -261,7 +259,7 @@ class Face(Telling[L, R]):
             invitation._state = LocalInvitationState.SENT_TO_REMOTE
             self._underway[True, invitation.callee_id, invitation.call_id] = invitation
             self._feed(session, command)
-        self._wake()
+            self._perform()
 
     def cancel(self, invitation: L) -> None:
         """Cancel an invitation that is underway."""
@@ -316,19 +314,17 @@ class Face(Telling[L, R]):
             Settings(ring_timeout=leg_timeout)
         group = self._group(plan, os.urandom(GROUP_BYTES))
         group._leg = (content, channel_id, leg_timeout)
-        with self._guard():
+        with self._guard:
             if self._session is not None and self._session.closed:
                 raise self._closed_error()
             self._groups[group.group] = group
             self._ring_legs(group, plan.start())
-            while self._legs_ended:
-                self._leg_ended(self._legs_ended.popleft())
-        self._wake()
+            self._perform()
         return group
 
     def cancel_group(self, group: RingGroupBase) -> None:
         """Cancel a ring group: ring nobody else, cancel what rings."""
-        with self._guard():
+        with self._guard:
             if group.ended:
                 raise InvitationApiCallError(
                     InvitationApiCallErrorCode.ALREADY_END, "the ring group has ended"
@@ -351,7 +347,7 @@ class Face(Telling[L, R]):
 
     def find(self, call_id: str) -> L | R | None:
         """The invitation of that call id, underway or still held by somebody; else None."""
-        with self._guard():
+        with self._guard:
             for known in (self._underway, self._over):
                 for key, invitation in list(known.items()):
                     if key[2] == call_id:
@@ -367,7 +363,7 @@ class Face(Telling[L, R]):
         self._command(Unwatch(topics.check_peer_id(peer, "peer")))
 
     def _log_out(self) -> None:
-        with self._guard():
+        with self._guard:
             for group in self._groups.values():
                 group._plan.cancel()
         self._command(Logout())
@@ -377,10 +373,9 @@ class Face(Telling[L, R]):
     def _screened(self, call: CalleeCall, open_calls: int) -> AnswerReason | None:
         if self._screen is not None and (told := self._screen(call, open_calls)) is not None:
             return told
-        now = datetime.fromtimestamp(self._wall(), UTC).astimezone()
-        return self._policy.screen(
-            call.caller, open_calls=open_calls, occupied=self._occupied, now=now
-        )
+        policy = self._policy
+        now = datetime.fromtimestamp(self._wall(), UTC).astimezone() if policy.quiet else None
+        return policy.screen(call.caller, open_calls=open_calls, occupied=self._occupied, now=now)
 
     def _accepted_here(self) -> None:
         if self._policy.busy_when_ringing:
@@ -437,14 +432,20 @@ class Face(Telling[L, R]):
         self._told_end(invitation)
 
 
-def carry_out(effect: SessionEffect, link: Link) -> None:
-    """Do what concerns the link alone."""
+def carry_out(effect: SessionEffect, link: Link | None) -> bool:
+    """Do what concerns the link alone; whether it was that. Without a link it is dropped."""
     if isinstance(effect, Publish):
-        link.publish(effect.topic, effect.payload, effect.token)
+        if link is not None:
+            link.publish(effect.topic, effect.payload, effect.token)
     elif isinstance(effect, Subscribe):
-        link.subscribe(effect.filters)
+        if link is not None:
+            link.subscribe(effect.filters)
     elif isinstance(effect, Unsubscribe):
-        link.unsubscribe(effect.filters)
+        if link is not None:
+            link.unsubscribe(effect.filters)
+    else:
+        return False
+    return True
 
 
 class _EndedIfClosed:

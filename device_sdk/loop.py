@@ -60,6 +60,7 @@ class LoopDriver:
         self._ticker: asyncio.TimerHandle | None = None
         self._login: asyncio.Future[None] | None = None
         self._performing = False
+        self._resting: asyncio.Handle | None = None
 
     def begin(self) -> asyncio.Future[None]:
         """Where the login's end is told."""
@@ -94,7 +95,7 @@ class LoopDriver:
     def _due(self) -> None:
         self._timer = self._timer_at = None
         if self._client._session is not None:
-            self._client._feed(self._client._session, DeadlineReached(), tell=False)
+            self._client._feed(self._client._session, DeadlineReached())
             self.perform()
 
     def _pump(self) -> None:
@@ -104,9 +105,9 @@ class LoopDriver:
             if not happened:
                 break
             for what in happened:
-                self._client._feed(self._client._session, what, tell=False)
+                self._client._feed(self._client._session, what)
             self.perform()
-        self._rearm()
+        self._rest_soon()
 
     def perform(self) -> None:
         """Do what is to be done, then wait for what comes next."""
@@ -114,16 +115,30 @@ class LoopDriver:
             return
         self._performing = True
         try:
-            while self._client._todo or self._client._tells:
+            more = True
+            while more:
                 while self._client._todo:
                     self._do(self._client._todo.popleft())
                 self._client._tell_all()
+                more = bool(self._client._todo)
         finally:
             self._performing = False
+        self._rest_soon()
+
+    def _rest_soon(self) -> None:
+        """Do what nobody waits for after those who wait have had their turn of the loop."""
+        if self._resting is None:
+            self._resting = asyncio.get_running_loop().call_soon(self._rest)
+
+    def _rest(self) -> None:
+        self._resting = None
+        if self._link is not None:
+            self._link.acknowledge()
         self._rearm()
 
     def _do(self, effect: SessionEffect) -> None:
-        link = self._link
+        if carry_out(effect, self._link):
+            return
         if isinstance(effect, OpenLink):
             self._opening = asyncio.get_running_loop().create_task(self._open())
         elif isinstance(effect, CloseLink):
@@ -136,8 +151,6 @@ class LoopDriver:
                     self._login.set_exception(effect.error)
         elif isinstance(effect, Closed):
             self.closed.set()
-        elif link is not None:
-            carry_out(effect, link)
 
     async def _open(self) -> None:
         session = self._client._session

@@ -5,6 +5,7 @@ reconnect, what an older connection left unacknowledged, even with a clean sessi
 a newer one. So nothing is ever reconnected; the next connection is a new client. paho's own thread
 is not used either: the owner calls ``loop_read`` and its kin, so a publish is on the wire when
 :meth:`PahoLink.publish` returns. paho's callbacks only note what happened, and so cannot raise.
+A message is acknowledged once it is dealt with: the answer that the peer waits for goes out first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import ssl
 import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from paho.mqtt.client import Client, WebsocketConnectionError
@@ -59,9 +61,10 @@ class PahoLink:
         self._happened: deque[LinkInput] = deque()
         self._tokens: dict[int, int] = {}
         self._filters: dict[int, tuple[str, ...]] = {}
+        self._read: list[int] = []  # packet ids of messages to acknowledge
         self._greeted = False
         self._ended = False
-        self._sock: Any = None
+        self._pending: Callable[[], int] | None = None  # bytes taken from the socket, not yet read
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -69,6 +72,7 @@ class PahoLink:
             protocol=MQTTProtocolVersion.MQTTv311,
             transport="websockets" if url.websocket else "tcp",
             reconnect_on_failure=False,
+            manual_ack=True,
         )
         client.connect_timeout = CONNECT_TIMEOUT
         client.max_inflight_messages_set(0)
@@ -96,7 +100,7 @@ class PahoLink:
         except (OSError, ssl.SSLError, ValueError) as error:
             _close_left_open(error)
             raise explain(error, self._url) from error
-        self._sock = self._client.socket()
+        self._pending = getattr(self._client.socket(), "pending", None)
 
     def fileno(self) -> int:
         """The socket's descriptor, or -1 once it is closed."""
@@ -111,7 +115,7 @@ class PahoLink:
         """Take in all that has come; TLS and WebSockets may hold more than the socket shows."""
         client = self._client
         client.loop_read()
-        while not self._ended and hasattr(self._sock, "pending") and self._sock.pending() > 0:
+        while self._pending is not None and not self._ended and self._pending() > 0:
             client.loop_read()
 
     def write(self) -> None:
@@ -155,6 +159,13 @@ class PahoLink:
         self._happened.clear()
         return happened
 
+    def acknowledge(self) -> None:
+        """Acknowledge what was read."""
+        read, self._read = self._read, []
+        for mid in read:
+            if not self._ended:
+                self._client.ack(mid, 1)
+
     # --- paho's callbacks: they note, and do nothing else ------------------------------------
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
@@ -186,6 +197,8 @@ class PahoLink:
         except UnicodeDecodeError:  # a topic that is no UTF-8 is none of ours
             topic = ""
         self._happened.append(MessageReceived(topic, message.payload, bool(message.retain)))
+        if message.qos == 1:
+            self._read.append(message.mid)
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: Any, _p: Any) -> None:
         filters = self._filters.pop(mid, ())

@@ -49,11 +49,13 @@ class Policy(NamedTuple):
         return cls(bool(busy_when_ringing), bool(do_not_disturb), windows, peers)
 
     def screen(
-        self, caller: str, *, open_calls: int, occupied: bool, now: datetime
+        self, caller: str, *, open_calls: int, occupied: bool, now: datetime | None
     ) -> AnswerReason | None:
-        """None to ring, or why not; ``occupied``: the app said busy, or has not said free."""
+        """None to ring, or why not; ``occupied``: the app said busy, or has not said free.
+
+        ``now`` is local time; None where there are no quiet hours to compare it with.
+        """
         if occupied or (self.busy_when_ringing and open_calls):
             return AnswerReason.BUSY
-        if caller not in self.allow and (self.do_not_disturb or is_quiet(self.quiet, now)):
-            return AnswerReason.DO_NOT_DISTURB
-        return None
+        quiet = self.do_not_disturb or (now is not None and is_quiet(self.quiet, now))
+        return AnswerReason.DO_NOT_DISTURB if quiet and caller not in self.allow else None

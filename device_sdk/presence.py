@@ -50,7 +50,7 @@ class Watches:
 
     def enter(self, peer: str) -> bool:
         """A call with ``peer`` begins; True if its presence is to be subscribed now."""
-        self._calls[peer] += 1
+        self._calls[peer] = self._calls.get(peer, 0) + 1
         self._idle.pop(peer, None)
         return self._add(peer)
 

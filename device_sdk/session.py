@@ -12,15 +12,19 @@ from .effects import (
     Aborted,
     Connected,
     Disconnected,
+    Dropped,
     Effect,
     Finished,
     Input,
     MessageReceived,
+    Publish,
     PublishAcked,
     Ready,
+    Subscribe,
     Subscribed,
     SubscriptionDenied,
     Tell,
+    Unsubscribe,
 )
 from .engine import Engine
 from .errors import BrokerRefused, BrokerUnreachable, LoginError, LoginTimeout, SubscriptionRefused
@@ -65,7 +69,12 @@ class Closed(Signal):
 
 SessionEffect = Effect | OpenLink | CloseLink | LoginEnded | Closed
 
-_LINK_INPUTS = (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed)
+_LOGGED_IN = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
+_LINK_INPUTS = frozenset(
+    (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed)
+)
+#: Effects of the engine that concern others than the connection.
+_PASSED_ON = frozenset((Publish, Tell, Subscribe, Unsubscribe, Dropped))
 
 
 class Session:
@@ -98,10 +107,7 @@ class Session:
     @property
     def logged_in(self) -> bool:
         """Whether the login succeeded and is not over, link or no link."""
-        return not self.closed and self.state in (
-            ConnectionState.CONNECTED,
-            ConnectionState.RECONNECTING,
-        )
+        return self.state in _LOGGED_IN and not self.closed
 
     def start(self, timeout: float, now: float) -> None:
         """Log in within ``timeout`` seconds: :class:`LoginEnded` tells how it went."""
@@ -112,22 +118,18 @@ class Session:
 
     def handle(self, what: Input | LinkInput, now: float, wall: int | None = None) -> None:
         """Take one thing in; raises as :meth:`Engine.handle` does."""
-        if isinstance(what, _LINK_INPUTS) and not self._linked:
+        if not self._linked and type(what) in _LINK_INPUTS:
             return  # a link that was given up still had a word
         self._fire(now)
-        if isinstance(what, LinkFailed):
-            self._lost(what.error, now)
-        elif isinstance(what, Disconnected):
-            self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
-        elif isinstance(what, Connected):
-            self.engine.handle(Connected(wall), now)
-        else:
-            try:
-                self.engine.handle(what, now)
-            finally:
-                self._take(now)
-            return
-        self._take(now)
+        try:
+            if isinstance(what, LinkFailed):
+                self._lost(what.error, now)
+            elif isinstance(what, Disconnected):
+                self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
+            else:
+                self.engine.handle(Connected(wall) if isinstance(what, Connected) else what, now)
+        finally:
+            self._take(now)
 
     def give_up(self, now: float) -> None:
         """Stop waiting for the broker to acknowledge a logout."""
@@ -204,7 +206,9 @@ class Session:
     def _take(self, now: float) -> None:
         """Pass the engine's effects on, acting on those that concern the connection."""
         for effect in self.engine.effects():
-            if isinstance(effect, Ready):
+            if type(effect) in _PASSED_ON:
+                self._out.append(effect)
+            elif isinstance(effect, Ready):
                 self._greeting_at = self._login_at = None
                 self._ready_at = now
                 self._become(ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS)
@@ -228,8 +232,6 @@ class Session:
                     self._out.append(CloseLink(clean=True))
                 self._become(ConnectionState.DISCONNECTED, ConnectionChange.LOGOUT)
                 self._close()
-            else:
-                self._out.append(effect)
 
     def _close(self) -> None:
         self._over = True

@@ -236,6 +236,9 @@ class MemoryLink:
             self._happened.clear()
             return happened
 
+    def acknowledge(self) -> None:
+        """Nothing waits for it."""
+
     def _kicked(self) -> None:
         self._session = None
         self._note(Disconnected())

@@ -1,13 +1,13 @@
 """The threads of the threaded face: one for the network, one for each listener.
 
-The network thread owns the connection; commands of other threads change the session under the
-guard, leave what is to be done in the face's list, and wake it.
+Session and link belong to whoever holds the guard; the network thread alone waits on them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import selectors
 import threading
@@ -21,10 +21,16 @@ from .errors import LoginError
 from .face import LOGOUT_TIMEOUT, Face, carry_out
 from .invitations import Event
 from .listener import CallEventListener
-from .session import Closed, CloseLink, LoginEnded, OpenLink, Session
+from .session import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
 from .transport import Link, LinkFailed
 
 log = logging.getLogger("bellwire")
+
+#: After something happened, how long to wait for more, in seconds, before what nobody waits for is
+#: done. The listeners' threads need the interpreter now, and this thread is out of it meanwhile.
+LINGER = 0.001
+#: How often in a row at most: then acknowledgements and the keep-alive have their turn anyway.
+MOST_LINGERS = 10
 
 
 class ListenerThread:
@@ -49,7 +55,12 @@ class ListenerThread:
 
 
 class NetworkThread:
-    """The network thread: the only one that touches a link."""
+    """Waits for the link, commands that need it, and deadlines; one turn for each.
+
+    The link belongs to whoever holds the guard: the thread that gives a command writes its publish
+    itself, and wakes this one only for what is left. Nothing waits, and none of the application's
+    listeners runs, while the guard is held.
+    """
 
     def __init__(self, client: Face[Any, Any], session: Session) -> None:
         self._client = client
@@ -65,8 +76,8 @@ class NetworkThread:
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
-        self._awake = False
-        self._wake_lock = threading.Lock()
+        #: Until when it waits, on the client's clock; while it is awake it will look by itself.
+        self._waits_until = -math.inf
         self._ticked = 0.0
         self._done = False
         self._thread = threading.Thread(
@@ -82,115 +93,135 @@ class NetworkThread:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def wake(self) -> None:
-        """Let it perform what is to be done; cheap when it is awake, or the caller itself."""
-        if self._awake:
-            return
-        with self._wake_lock:  # the descriptor may be somebody else's once it is closed
-            if not self._done:
-                self._awake = True
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._wake_w, b"\0")
-
     def leave(self) -> None:
         """Wait until the goodbye is said, but not for long."""
         if threading.current_thread() is self._thread:
             return
         self._thread.join(LOGOUT_TIMEOUT)
         if self._thread.is_alive():
-            with self._guard():
+            with self._guard:
                 self._session.give_up(self._client._clock())
                 self._client._sort(self._session)
-            self.wake()
+                self.perform()
             self._thread.join(LOGOUT_TIMEOUT)
 
-    # --- the loop: wait, feed, perform, re-arm -------------------------------------------------
+    def perform(self) -> None:
+        """Say on the wire what is to be said, then tell the app; hold the guard.
+
+        What only the network thread does, and a deadline before the one it waits for, wake it.
+        """
+        client = self._client
+        mine = threading.get_ident() == self._thread.ident
+        while True:
+            while client._todo:
+                if carry_out(client._todo[0], self._link):
+                    client._todo.popleft()
+                elif mine:
+                    self._do(client._todo.popleft())
+                else:
+                    break
+            client._tell_all()
+            if not mine or not client._todo:
+                break
+        if not mine and (client._todo or self._is_due()):
+            self._wake()
+
+    def _is_due(self) -> bool:
+        """Whether the thread has to look before what it waits for."""
+        link, deadline = self._link, self._session.deadline()
+        return (deadline is not None and deadline < self._waits_until) or (
+            link is not None and (link.fileno() < 0 or link.wants_write())
+        )
+
+    def _wake(self) -> None:
+        """Let the thread take its turn, unless it is about to; hold the guard."""
+        if self._waits_until > -math.inf:
+            self._waits_until = -math.inf
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_w, b"\0")
+
+    # --- a turn: feed, perform, re-arm; then wait ------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while self._perform():
-                self._feed(self._wait())
+            ready: list[tuple[selectors.SelectorKey, int]] = []
+            lingered = 0
+            while True:
+                with self._guard:
+                    busy = self._turn(ready) and lingered < MOST_LINGERS
+                    if self._done:
+                        return
+                    lingered = lingered + 1 if busy else 0
+                    timeout = LINGER if busy else self._rearm()
+                ready = self._selector.select(timeout)
         except BaseException:
             log.exception("%s: the network thread failed; this is a defect", self._client.peer_id)
             raise
         finally:
-            self._done = True
-            if self._link is not None:
-                self._link.close(clean=False)
+            with self._guard:
+                self._done, self._waits_until = True, -math.inf
+                if self._link is not None:
+                    self._link.close(clean=False)
+                self._selector.close()
+                os.close(self._wake_r)
+                os.close(self._wake_w)
             if not self.login_ended.is_set():
                 self.login_error = LoginError("the client failed within; see the log")
                 self.login_ended.set()
-            self._selector.close()
-            with self._wake_lock:
-                os.close(self._wake_r)
-                os.close(self._wake_w)
 
-    def _wait(self) -> float | None:
-        """Wait for the link, a command or the deadline, which is returned; read and write."""
-        link = self._link
-        self._register(link)
-        with self._guard():
-            deadline = self._session.deadline()
-            if self._client._todo:
-                deadline = 0.0
-        timeout = None if deadline is None else max(0.0, deadline - self._client._clock())
-        if link is not None:
-            every = self._client._tick_every
-            timeout = every if timeout is None else min(timeout, every)
-            if link.fileno() < 0:  # it broke while something was written
-                timeout = 0.0
-        ready = self._selector.select(timeout)
-        self._awake = True
+    def _turn(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
+        """Read and write what is ready, feed the session, do what it says; whether that was any."""
+        client, session, link = self._client, self._session, self._link
+        self._waits_until = -math.inf
         for key, events in ready:
             if key.fd == self._wake_r:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
-            elif link is not None:
+            elif link is not None and key.fd == link.fileno():
                 if events & selectors.EVENT_READ:
                     link.read()
                 if events & selectors.EVENT_WRITE:
                     link.write()
-        now = time.monotonic()
-        if link is not None and now - self._ticked >= self._client._tick_every:
-            self._ticked = now
-            link.tick()
-        return deadline
+        happened = link.drain() if link is not None else []
+        for what in happened:
+            client._feed(session, what)
+        if not happened:
+            deadline = session.deadline()
+            if deadline is not None and deadline <= client._clock():
+                client._feed(session, DeadlineReached())
+        self.perform()
+        return bool(happened) and link is not None and self._link is link and not link.wants_write()
 
-    def _feed(self, deadline: float | None) -> None:
-        client, session = self._client, self._session
-        happened = self._link.drain() if self._link is not None else []
-        with self._guard():
-            for what in happened:
-                client._feed(session, what, tell=False)
-            if not happened and deadline is not None and deadline <= client._clock():
-                client._feed(session, DeadlineReached(), tell=False)
-            # From here a command has to wake this thread again.
-            self._awake = False
+    def _rearm(self) -> float | None:
+        """Acknowledge, and register what to wait for; how long to wait at most, in seconds."""
+        client, link = self._client, self._link
+        if link is not None:
+            link.acknowledge()
+            now = time.monotonic()
+            if now - self._ticked >= client._tick_every:
+                self._ticked = now
+                link.tick()
+        self._register(link)
+        deadline = self._session.deadline()
+        self._waits_until = math.inf if deadline is None else deadline
+        timeout = None if deadline is None else max(0.0, deadline - client._clock())
+        if link is None:
+            return timeout
+        if link.fileno() < 0:  # it broke while something was written: it has a last word to say
+            return 0.0
+        return client._tick_every if timeout is None else min(timeout, client._tick_every)
 
-    def _perform(self) -> bool:
-        """Do what is to be done; whether anything can still come."""
-        client = self._client
-        while True:
-            with self._guard():
-                if not client._todo:
-                    client._tell_all()
-                if not client._todo:
-                    return not self._done
-                todo = list(client._todo)
-                client._todo.clear()
-            for effect in todo:
-                link = self._link
-                if isinstance(effect, OpenLink):
-                    self._open()
-                elif isinstance(effect, CloseLink):
-                    self._close(clean=effect.clean)
-                elif isinstance(effect, LoginEnded):
-                    self.login_error = effect.error
-                    self.login_ended.set()
-                elif isinstance(effect, Closed):
-                    self._done = True
-                elif link is not None:
-                    carry_out(effect, link)
+    def _do(self, effect: SessionEffect) -> None:
+        """Do what concerns more than the link."""
+        if isinstance(effect, OpenLink):
+            self._open()
+        elif isinstance(effect, CloseLink):
+            self._close(clean=effect.clean)
+        elif isinstance(effect, LoginEnded):
+            self.login_error = effect.error
+            self.login_ended.set()
+        elif isinstance(effect, Closed):
+            self._done = True
 
     def _open(self) -> None:
         """Connect on a thread of its own: timers and commands do not wait for a far broker."""
@@ -203,7 +234,7 @@ class NetworkThread:
                 link.open()
             except LoginError as error:
                 failure = LinkFailed(error)
-            with self._guard():
+            with self._guard:
                 if self._opening is not attempt or self._done:
                     link.close(clean=False)
                     return
@@ -212,7 +243,8 @@ class NetworkThread:
                     self._link = link
                 else:
                     self._client._feed(self._session, failure)
-            self.wake()
+                self.perform()
+                self._wake()
 
         threading.Thread(
             target=connect, name=f"bellwire-{self._client.peer_id}-connect", daemon=True

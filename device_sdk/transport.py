@@ -59,6 +59,9 @@ class Link(Protocol):
     def drain(self) -> list[LinkInput]:
         """What has happened since the last time, in order."""
 
+    def acknowledge(self) -> None:
+        """Acknowledge what was read: once it is dealt with, and answered."""
+
 
 class Will(NamedTuple):
     """What the broker publishes, retained, QoS 1, when the connection breaks."""

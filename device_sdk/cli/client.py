@@ -60,7 +60,7 @@ class QueueClient(SignalingClient):
             time.sleep(_LOOK)
 
     def _unsettled(self) -> bool:
-        with self._guard():
+        with self._guard:
             session = self._session
             if session is None or session.state is not ConnectionState.CONNECTED:
                 return False

@@ -163,14 +163,14 @@ def test_how_the_callers_end_shows(
 
 def test_ringing_takes_over_what_the_invite_says() -> None:
     """Content, channel, group, time and the caller's epoch."""
-    call, _ = callee.step(CalleeCall("id", "door"), On.RINGING, RINGING)
+    call, _ = callee.step(callee.new("id", "door", RINGING), On.RINGING, RINGING)
     assert (call.state, call.epoch) == (State.INVITATION_RECEIVED, CALLER)
     assert (call.content, call.channel, call.group, call.time) == (b"\x01", "c", b"g" * 16, 9)
 
 
 def test_a_later_copy_without_content_takes_nothing_away() -> None:
     """What a retained copy said stays where the live one or the end is silent."""
-    probing, _ = callee.step(CalleeCall("id", "door"), On.RINGING_RETAINED, RINGING)
+    probing, _ = callee.step(callee.new("id", "door", RINGING), On.RINGING_RETAINED, RINGING)
     bare = Invite(InviteState.ENDED, CALLER, 2, reason=EndedReason.CANCELED)
     call, _ = callee.step(probing, On.ENDED, bare)
     assert (call.content, call.channel, call.group, call.time) == (b"\x01", "c", b"g" * 16, 9)
