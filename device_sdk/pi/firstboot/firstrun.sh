@@ -1,7 +1,7 @@
 #!/bin/sh
 # @MARK@
-# Run once by the first boot of a card, before the network: host name, WiFi, and a unit that
-# installs Bellwire in the boot that follows.
+# Run once by the first boot of a card, before the network: host name and WiFi. Bellwire itself is
+# installed in the boot that follows.
 set -u
 hostname=@HOSTNAME@
 ssid=@SSID@
@@ -28,27 +28,10 @@ else
     fi
 fi
 
-cat >/etc/systemd/system/bellwire-install.service <<'UNIT'
-[Unit]
-Description=Install Bellwire from the boot partition
-Wants=network-online.target
-After=network-online.target
-RequiresMountsFor=/boot/firmware
-ConditionPathExists=/boot/firmware/bellwire/install.sh
-
-[Service]
-Type=oneshot
-ExecStart=/bin/sh /boot/firmware/bellwire/install.sh
-ExecStartPost=/bin/systemctl disable bellwire-install.service
-Restart=on-failure
-RestartSec=30
-
-[Install]
-WantedBy=multi-user.target
-UNIT
-systemctl enable bellwire-install.service
+sh "$boot/bellwire/install.sh" --later
 
 rm -f "$boot/firstrun.sh"
 sed -i 's| systemd\.run=[^ ]*||; s| systemd\.run_success_action=[^ ]*||; s| systemd\.unit=kernel-command-line\.target||' \
     "$boot/cmdline.txt"
+sync
 exit 0

@@ -2,13 +2,17 @@
 # @MARK@
 # Makes this machine what its card says; run again, it does only what is left to do.
 # What it makes: /opt/bellwire/venv-N (the last two are kept), the link /opt/bellwire/venv to the
-# newest, one systemd unit.
+# newest, one systemd unit. The power may go at any moment: what others build on is on the card
+# before they do, and until all is done the next boot goes on with it.
+# With --later: only see to it that the next boot does it.
 set -eu
 role=@ROLE@
 online=@ONLINE@
 here=$(dirname "$(readlink -f "$0")")
 home=/opt/bellwire
 unit=bellwire-$role.service
+units=/etc/systemd/system
+again=bellwire-install.service
 
 say() { echo "bellwire install: $*"; }
 ended() {
@@ -16,6 +20,33 @@ ended() {
     [ "$code" -eq 0 ] || say "failed with code $code; see the lines above"
 }
 trap ended EXIT
+
+# One at a time: the system's own first boot and the unit below may both have been told to.
+exec 9>/run/bellwire-install.lock
+flock 9
+if [ ! -s "$units/$again" ]; then
+    cat >"$units/$again" <<UNIT
+[Unit]
+Description=Install Bellwire from the boot partition
+Wants=network-online.target
+After=network-online.target
+RequiresMountsFor=/boot/firmware
+ConditionPathExists=$here/install.sh
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh $here/install.sh
+Restart=on-failure
+RestartSec=30
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+    sync
+fi
+systemctl enable --quiet "$again"
+sync
+[ "${1:-}" != --later ] || exit 0
 
 extra=pi
 [ "$role" = broker ] && extra=broker
@@ -45,6 +76,7 @@ if [ ! -e "$venv/.complete" ]; then
     # shellcheck disable=SC2086 # nothing at all when online
     pip install --quiet --no-cache-dir --disable-pip-version-check $offline \
         --find-links "$here/wheels" "bellwire[$extra]"
+    sync
     touch "$venv/.complete"
 fi
 if [ "$(readlink "$home/venv" 2>/dev/null)" != "$venv" ]; then
@@ -84,14 +116,17 @@ else
     getent group audio >/dev/null || groupadd --system audio
 fi
 
-install -m 0644 "$here/$unit" "/etc/systemd/system/$unit"
+install -m 0644 "$here/$unit" "$units/$unit"
 if [ -s "$here/ca.pem" ]; then
-    mkdir -p "/etc/systemd/system/$unit.d"
-    printf '[Service]\nLoadCredential=ca.pem:%s/ca.pem\n' "$here" \
-        >"/etc/systemd/system/$unit.d/ca.conf"
+    mkdir -p "$units/$unit.d"
+    printf '[Service]\nLoadCredential=ca.pem:%s/ca.pem\n' "$here" >"$units/$unit.d/ca.conf"
 fi
+sync
 systemctl daemon-reload
 systemctl enable "$unit"
+sync
+systemctl disable --quiet "$again"
+sync
 # Not waited for: this may run before the network is up, and the service waits for that itself.
 systemctl restart --no-block "$unit"
 say "done: $unit"
