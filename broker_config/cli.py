@@ -112,7 +112,8 @@ def _run(args: argparse.Namespace) -> int:
             asyncio.run(serve_house(_settings(args)))
     except Refused as refusal:
         print(f"bellwire-broker: {refusal}", file=sys.stderr)
-        return EXIT_USAGE
+        # systemd tries again after the one, not after the other.
+        return EXIT_WRONG if refusal.passing else EXIT_USAGE
     return 0
 
 

@@ -25,6 +25,7 @@ realm = "{realm}"
 mqtts = ":8883"
 wss = ""                   # MQTT over WebSocket, usually ":8884"
 mqtt = "127.0.0.1:1883"    # unencrypted, for this machine only
+announce = true            # mqtts, to the local network: devices find it
 
 [storage]
 file = "data/broker.sqlite3"

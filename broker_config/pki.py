@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from device_sdk.topics import escape
 
 from .auth import CERTIFICATE_NAME
+from .mdns import local_name
 from .registry import write_private
 
 #: A machine whose clock is not set yet still makes certificates that are valid when it is.
@@ -38,9 +39,7 @@ class Certificate:
 def host_names() -> list[str]:
     """The names and addresses by which this host may be reached."""
     name = socket.gethostname()
-    names = ["localhost", name, socket.getfqdn()]
-    if "." not in name:
-        names.append(f"{name}.local")
+    names = ["localhost", name, socket.getfqdn(), local_name()]
     addresses = [
         address.address.partition("%")[0]
         for interface in psutil.net_if_addrs().values()

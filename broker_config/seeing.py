@@ -190,3 +190,5 @@ def start_logging(form: str, level: str) -> None:
     # amqtt's own debug lines show CONNECT with its password: never below info.
     for name in ("amqtt", "websockets", "transitions"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of what others send, which is not ours to mend; mdns says what matters.
+    logging.getLogger("zeroconf").setLevel(logging.ERROR)

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from amqtt.errors import BrokerError, PluginError
 from .auth import RegistryPlugin
 from .broker import SignalingBroker
 from .house import LOCK
+from .mdns import keep_announced
 from .notify import keep_alive, notify, reloading
 from .registry import RegistryError
 from .seeing import Window, start_logging
@@ -32,7 +33,19 @@ _LOOK = 1.0
 
 
 class Refused(Exception):
-    """The broker was not started; the text says why and how to go on."""
+    """The broker was not started; the text says why and how to go on.
+
+    ``passing``: no setting is wrong, another try may do (an address that is not there yet, a port
+    that is still taken, a full disk).
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
+
+
+def _passes(error: BaseException | None) -> bool:
+    return isinstance(error, OSError | StoreError) and not isinstance(error, PermissionError)
 
 
 def anonymous_config(host: str, port: int) -> BrokerConfig:
@@ -76,6 +89,24 @@ def house_config(settings: Settings) -> BrokerConfig:
     return BrokerConfig(listeners=listeners, plugins=plugin)
 
 
+def to_announce(settings: Settings, bound: Mapping[str, tuple[str, int]]) -> tuple[int, str] | None:
+    """Port and host ("": every address) of MQTT over TLS, if others reach it and shall know of it.
+
+    Nothing else is announced: plain MQTT is for this machine, and DNS-SD has no name for wss.
+    """
+    if not settings.listen.announce or "mqtts" not in bound:
+        return None
+    host, port = bound["mqtts"]
+    if not split_address(settings.listen.mqtts)[0]:
+        return port, ""  # it has several sockets, of which ``bound`` has the first
+    if is_loopback(host):
+        return None
+    if ":" in host:
+        logger.info("not announced on the network: mqtts listens on IPv6 only")
+        return None
+    return port, host
+
+
 def _say(broker: SignalingBroker, *, named: bool) -> None:
     for name, (host, port) in broker.bound().items():
         shown = f"[{host}]" if ":" in host else host
@@ -109,7 +140,9 @@ async def serve_anonymous(host: str, port: int) -> None:
     try:
         await broker.start()
     except BrokerError as error:
-        raise Refused(f"cannot listen on {host}:{port}: {error}") from error
+        raise Refused(
+            f"cannot listen on {host}:{port}: {error}", passing=_passes(error.__cause__)
+        ) from error
     _say(broker, named=False)
     notify("READY=1")
     watchdog = asyncio.create_task(keep_alive())
@@ -165,7 +198,7 @@ class House:
         try:
             await self.broker.start()
         except BrokerError as error:
-            raise Refused(str(error)) from error
+            raise Refused(str(error), passing=_passes(error.__cause__)) from error
         if self.settings.metrics.listen:
             host, port = split_address(self.settings.metrics.listen)
             try:
@@ -174,7 +207,8 @@ class House:
                 await self.broker.shutdown()
                 raise Refused(
                     f"cannot listen on {self.settings.metrics.listen} for metrics: "
-                    f"{error.strerror}; see metrics.listen in broker.toml"
+                    f"{error.strerror}; see metrics.listen in broker.toml",
+                    passing=_passes(error),
                 ) from error
 
     @property
@@ -234,12 +268,15 @@ async def serve_house(settings: Settings) -> None:
         try:
             await house.start()
         except StoreError as error:
-            raise Refused(str(error)) from error
+            raise Refused(str(error), passing=True) from error
         loop.add_signal_handler(signal.SIGHUP, lambda: background(loop.create_task(house.reload())))
         background(loop.create_task(house.watch()))
         background(loop.create_task(keep_alive()))
         _say(house.broker, named=True)
         notify("READY=1")
+        announcement = to_announce(settings, house.broker.bound())
+        if announcement is not None:
+            background(loop.create_task(keep_announced(*announcement)))
         await stop.wait()
         notify("STOPPING=1")
         for task in list(tasks):

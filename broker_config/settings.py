@@ -23,11 +23,15 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Addresses as ``host:port``; an empty one is not served, an empty host is every address."""
+    """Addresses as ``host:port``; an empty one is not served, an empty host is every address.
+
+    ``announce`` tells the networks from which ``mqtts`` is reached that it is there.
+    """
 
     mqtts: str = ":8883"
     wss: str = ""
     mqtt: str = "127.0.0.1:1883"
+    announce: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -249,6 +250,61 @@ def test_what_is_seen_from_outside(
     assert any("is not who it says" in line["message"] for line in lines)
     assert secret not in log
     assert "not it" not in log
+
+
+def test_systemd_is_told_ready_alive_and_stopping(directory: Path) -> None:
+    """As the unit says: Type=notify, WatchdogSec. Ready is said once connections are accepted."""
+    settings = directory / "broker.toml"
+    port = free_port()
+    settings.write_text(
+        settings.read_text().replace('mqtts = "127.0.0.1:0"', f'mqtts = "127.0.0.1:{port}"')
+    )
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(str(directory / "systemd"))
+    notified.settimeout(10)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "broker_config.cli", "run", str(directory)],
+        stdout=subprocess.DEVNULL,
+        env={
+            **os.environ, "NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "100000",
+        },
+    )  # fmt: skip
+    try:
+        assert notified.recv(200) == b"READY=1"
+        Raw(port, tls=trust(directory)).close()
+        for _ in range(3):
+            assert notified.recv(200) == b"WATCHDOG=1"
+        process.send_signal(signal.SIGTERM)
+        state = b"WATCHDOG=1"
+        while state == b"WATCHDOG=1":
+            state = notified.recv(200)
+        assert state == b"STOPPING=1"
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        notified.close()
+
+
+@pytest.mark.parametrize("setting", ["mqtts", "listen", None], ids=["mqtts", "metrics", "no DIR"])
+def test_what_may_pass_is_not_exit_2(directory: Path, setting: str | None) -> None:
+    """After 2 systemd gives up; a port that is taken is no wrong setting and may become free."""
+    settings = directory / "broker.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = ["--port", str(port)]
+        if setting is not None:
+            address = f'{setting} = "127.0.0.1:{port}"'
+            text, found = re.subn(rf'(?m)^{setting} = "[^"]*"', address, settings.read_text())
+            assert found == 1
+            settings.write_text(text)
+            arguments = [str(directory)]
+        ended = subprocess.run(
+            [sys.executable, "-m", "broker_config.cli", "run", *arguments],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "in use" in ended.stderr.splitlines()[-1]
 
 
 def test_a_stuck_loop_is_not_healthy() -> None:

@@ -119,8 +119,8 @@ def test_an_announced_broker_is_found():
     """Zeroconf on one side, our question on the other, over loopback."""
 
     async def look():
-        async with announced(8883, name="House", interfaces=["127.0.0.1"]) as said:
-            assert said
+        async with announced(8883, ["127.0.0.1"], name="House") as name:
+            assert name == "House"
             return await asyncio.to_thread(dns_sd.browse, 2.0, interface="127.0.0.1")
 
     found = asyncio.run(look())

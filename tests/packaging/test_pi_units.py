@@ -68,3 +68,11 @@ def test_readiness_watchdog_and_restart(unit):
     assert service["Restart"] == "always"
     assert service.get("DynamicUser") == "yes" or service["User"] != "root"
     assert "2" in service["RestartPreventExitStatus"].split()
+
+
+def test_the_broker_may_ask_for_its_own_addresses():
+    """getifaddrs(3) asks over netlink; refused that, the broker has nothing to announce."""
+    (unit,) = [unit for unit in UNITS if unit.stem == "bellwire-broker"]
+    families = re.search(r"(?m)^RestrictAddressFamilies=(.*)$", unit.read_text())
+    assert families
+    assert "AF_NETLINK" in families[1].split()

@@ -1,0 +1,184 @@
+"""What is announced, and when: whatever the network does, the broker is not kept from serving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from broker_config import house, mdns, pki
+from broker_config.serve import to_announce
+from broker_config.settings import load
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
+
+
+@pytest.mark.parametrize(
+    ("text", "bound", "expected"),
+    [
+        ("", (EVERYWHERE, 8883), (8883, "")),
+        ("mqtts = ':8883'", ("::", 8883), (8883, "")),
+        ("mqtts = '0.0.0.0:0'", (EVERYWHERE, 4711), (4711, EVERYWHERE)),
+        ("mqtts = '192.0.2.7:8883'", ("192.0.2.7", 8883), (8883, "192.0.2.7")),
+        ("mqtts = 'broker.lan:8883'", ("192.0.2.7", 8883), (8883, "192.0.2.7")),
+        ("mqtts = '127.0.0.1:8883'", ("127.0.0.1", 8883), None),
+        ("mqtts = 'localhost:8883'", ("127.0.0.1", 8883), None),
+        ("mqtts = '[::1]:8883'", ("::1", 8883), None),
+        ("mqtts = '[::]:8883'", ("::", 8883), None),
+        ("announce = false", (EVERYWHERE, 8883), None),
+        ("mqtts = ''\nwss = ':8884'", None, None),
+    ],
+)
+def test_only_tls_that_others_reach_is_announced(
+    tmp_path: Path, text: str, bound: tuple[str, int] | None, expected: tuple[int, str] | None
+) -> None:
+    (tmp_path / "broker.toml").write_text(f"[listen]\n{text}\n")
+    listeners = {"mqtt": ("127.0.0.1", 1883), "wss": (EVERYWHERE, 8884)}
+    if bound is not None:
+        listeners["mqtts"] = bound
+    assert to_announce(load(tmp_path), listeners) == expected
+
+
+def test_what_init_makes_is_announced(tmp_path: Path) -> None:
+    """So is the broker of `bellwire provision --broker-role`, which `init` sets up."""
+    house.init(tmp_path)
+    assert to_announce(load(tmp_path), {"mqtts": (EVERYWHERE, 8883)}) == (8883, "")
+
+
+def test_the_addresses_are_those_of_the_network_that_the_listener_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def has(*found: tuple[socket.AddressFamily, str]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(family=family, address=address) for family, address in found]
+
+    found = {
+        "lo": has((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")),
+        "wlan0": has((socket.AF_INET, "192.0.2.7"), (socket.AF_INET6, "fe80::7%wlan0")),
+        "eth0": has((socket.AF_INET, "10.0.0.3"), (socket.AF_PACKET, "00:00:5e:00:53:01")),
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    for everywhere in ("", EVERYWHERE):
+        assert mdns.addresses(everywhere) == ["10.0.0.3", "192.0.2.7"]
+    assert mdns.addresses("192.0.2.7") == ["192.0.2.7"]
+    assert mdns.addresses("192.0.2.8") == [], "it had it once"
+
+
+@pytest.mark.parametrize("name", ["broker", "broker.example.org"])
+def test_the_certificate_is_for_the_announced_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert mdns.local_name() == "broker.local"
+    assert "broker.local" in pki.host_names()
+
+
+class Network:
+    """Stands in for zeroconf and for this host's addresses."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.here: list[str] | Exception = []
+        self.fault: Exception | None = None
+        self.looks = 0
+        self.now: list[list[str]] = []
+        monkeypatch.setattr(mdns, "addresses", self._addresses)
+        monkeypatch.setattr(mdns, "announced", self._announced)
+        monkeypatch.setattr(mdns, "_LOOK", 0)
+
+    def _addresses(self, _host: str) -> list[str]:
+        self.looks += 1
+        if isinstance(self.here, Exception):
+            raise self.here
+        return self.here
+
+    @contextlib.asynccontextmanager
+    async def _announced(self, port: int, at: Sequence[str]) -> AsyncIterator[str]:
+        assert port == 8883
+        if self.fault is not None:
+            raise self.fault
+        self.now.append(list(at))
+        try:
+            yield "house"
+        finally:
+            self.now.remove(list(at))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def looked(self, times: int = 5) -> None:
+        """Wait for some more attempts."""
+        until = self.looks + times
+        await self.until(lambda: self.looks >= until)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    return Network(monkeypatch)
+
+
+@contextlib.asynccontextmanager
+async def announcing() -> AsyncIterator[None]:
+    task = asyncio.create_task(mdns.keep_announced(8883, ""))
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_what_is_announced_follows_the_addresses(network: Network) -> None:
+    async def play() -> None:
+        async with announcing():
+            await network.looked()
+            assert network.now == []
+            for addresses in (["192.0.2.7"], ["192.0.2.7", "198.51.100.3"], [], ["192.0.2.8"]):
+                network.here = addresses
+                await network.until(lambda: network.now == ([network.here] if network.here else []))
+        assert network.now == [], "taken back at the end"
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("here", "fault", "told"),
+    [
+        ([], None, "this host has no address in a network yet"),
+        (OSError(97, "not supported"), None, "[Errno 97] not supported"),
+        (
+            ["192.0.2.7"],
+            mdns.NotAnnounced("zeroconf is not installed"),
+            "zeroconf is not installed",
+        ),
+        (["192.0.2.7"], RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_what_stands_in_the_way_is_told_once_and_overcome(
+    network: Network,
+    caplog: pytest.LogCaptureFixture,
+    here: list[str] | Exception,
+    fault: Exception | None,
+    told: str,
+) -> None:
+    async def play() -> None:
+        network.here, network.fault = here, fault
+        async with announcing():
+            await network.looked(20)
+            network.here, network.fault = ["192.0.2.7"], None
+            await network.until(lambda: bool(network.now))
+
+    with caplog.at_level(logging.INFO, "broker_config.mdns"):
+        asyncio.run(play())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"not announced on the network: {told}",
+        f"announced as house: {mdns.local_name()}:8883, 192.0.2.7",
+    ]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
