@@ -32,6 +32,7 @@ _TELLS = {
     Do.TELL_CANCELED: Name.REMOTE_CANCELED,
     Do.TELL_FAILURE: Name.REMOTE_FAILURE,
 }
+_SPOKEN = frozenset({*_TELLS, Do.TELL_MISSED, Do.TELL_ENDED})
 _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 
@@ -274,7 +275,8 @@ class CalleeSide:
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
         for do in todo:
-            self._tell(do, call)
+            if do in _SPOKEN:
+                self._tell(do, call)
 
     def _watch(self, caller: str, before: Phase, after: Phase, now: float) -> None:
         if before not in callee.WATCHING and after in callee.WATCHING:
@@ -333,9 +335,7 @@ class CalleeSide:
         if do is Do.TELL_ENDED:
             canceled = call.state is RemoteInvitationState.CANCELED
             do = Do.TELL_CANCELED if canceled else Do.TELL_FAILURE
-        name = _TELLS.get(do)
-        if name is None:
-            return
+        name = _TELLS[do]
         if name is Name.REMOTE_RECEIVED:
             self._context.stats.counters["rang"] += 1
         else:

@@ -246,16 +246,16 @@ class CallerSide:
         return call
 
     def _keep(self, call: CallerCall) -> None:
+        key, due = call.key, call.due
         if call.phase is Phase.GONE:
-            self.calls.pop(call.key, None)
-            self._due.pop(call.key, None)
+            self.calls.pop(key, None)
+            self._due.pop(key, None)
             return
-        self.calls[call.key] = call
-        due = call.due
+        self.calls[key] = call
         if due is None:
-            self._due.pop(call.key, None)
+            self._due.pop(key, None)
         else:
-            self._due[call.key] = due
+            self._due[key] = due
 
     def _adopt(self, call: CallerCall, now: float) -> None:
         """Keep a call that this life did not make; over the bound it is only said once."""

@@ -141,8 +141,11 @@ def encode_body(value: Any) -> bytes:
     levels. Raises ``ValueError`` saying what does not fit.
     """
     try:
-        data = _encode_value(value, MAX_DEPTH - 1)  # the cell around it is a level too
-        if type(value) is not str:  # text is one item, without tags or levels
+        if type(value) is str:  # one item, without tags or levels
+            value.encode()  # cbor2 5 and 6 tell of lone surrogates differently
+            data = cbor2.dumps(value)
+        else:
+            data = _encode_value(value, MAX_DEPTH - 1)  # the cell around it is a level too
             _scan(data, 0, MAX_DEPTH - 1)
     except DecodeError as error:
         raise ValueError(f"not to be sent: {error}") from None
@@ -249,9 +252,6 @@ def decode_presence(data: bytes) -> Presence:
 
 
 def _encode_value(value: Any, depth: int) -> bytes:
-    if type(value) is str:
-        value.encode()  # cbor2 5 and 6 tell of lone surrogates differently
-        return cbor2.dumps(value)
     if isinstance(value, Mapping):
         if depth == 0:
             raise RecursionError
@@ -263,8 +263,8 @@ def _encode_value(value: Any, depth: int) -> bytes:
             raise RecursionError
         return _open(_ARRAY, len(value)) + b"".join(_encode_value(v, depth - 1) for v in value)
     if isinstance(value, str):
-        return _encode_value(str(value), depth)
-    if not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
+        value.encode()
+    elif not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
         raise cbor2.CBOREncodeError(f"a {type(value).__name__} is no CBOR value without tags")
     return cbor2.dumps(value, canonical=True)
 
@@ -327,7 +327,10 @@ def _fields(data: bytes) -> dict[int, Any]:
             key = -1
         start = pos
         head = data[pos] if pos < size else 0xFF
-        if head < 0x1C and key != BODY:
+        if head < 24 and key != BODY:
+            value = head
+            pos += 1
+        elif head < 0x1C and key != BODY:
             _, value, pos = _head(data, pos)
         elif 0x40 <= head < 0x58 and key != BODY and pos + head - 0x3F <= size:
             pos += head - 0x3F

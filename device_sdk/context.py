@@ -45,11 +45,15 @@ class Context:
 
     def say_invite(self, key: Key, cell: Invite | None, purpose: str | None = None) -> None:
         """Publish my invite cell for a call, None to clear it; await the ack for a purpose."""
-        self._say("invite", key, b"" if cell is None else codec.encode(cell), purpose)
+        topic = topics.cell(self.realm, "invite", key[0], self.me, key[1])
+        payload = b"" if cell is None else codec.encode(cell)
+        self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
 
     def say_answer(self, key: Key, cell: Answer | None, purpose: str | None = None) -> None:
         """Publish my answer cell for a call, None to clear it; await the ack for a purpose."""
-        self._say("answer", key, b"" if cell is None else codec.encode(cell), purpose)
+        topic = topics.cell(self.realm, "answer", key[0], self.me, key[1])
+        payload = b"" if cell is None else codec.encode(cell)
+        self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
 
     def say_presence(self, *, online: bool, wall: int | None, purpose: str | None = None) -> None:
         """Publish my presence."""
@@ -66,10 +70,6 @@ class Context:
         """No acknowledgement will come any more; what was awaited."""
         awaited, self.awaited = self.awaited, {}
         return awaited
-
-    def _say(self, kind: topics.Kind, key: Key, payload: bytes, purpose: str | None) -> None:
-        topic = topics.cell(self.realm, kind, key[0], self.me, key[1])
-        self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
 
     def _await(self, purpose: str, key: Key) -> int:
         self._token += 1

@@ -25,6 +25,7 @@ from .cells import EPOCH_BYTES, GROUP_BYTES, AnswerReason
 from .effects import (
     Accept,
     Cancel,
+    Connected,
     Dropped,
     Input,
     Logout,
@@ -59,8 +60,9 @@ from .transport import BrokerUrl, Link, LinkFactory, LinkInput, Tls, Will
 log = logging.getLogger("bellwire")
 
 #: How often a face lets its link look after the keep-alive, in seconds; oftener if that is short,
-#: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10).
-TICK = 2.0
+#: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10). No longer than the
+#: first resend takes: then no command sets a deadline before the one that is waited for already.
+TICK = 1.0
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
 
@@ -108,6 +110,7 @@ class Face(Telling[L, R]):
         self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
         self._tells: deque[CoreEvent] = deque()
+        self._tells_first = False  # before anything is said on the wire
 
     # --- for the faces to fill in ------------------------------------------------------------
 
@@ -117,7 +120,10 @@ class Face(Telling[L, R]):
     _guard: AbstractContextManager[Any]
 
     def _perform(self) -> None:
-        """Do what is to be done, on the wire first, then tell the app; hold the guard."""
+        """Do what is to be done, then tell the app; hold the guard.
+
+        The wire goes first: the other peer waits for it. But for ``_tells_first``.
+        """
         raise NotImplementedError
 
     # --- what a face does with a session -----------------------------------------------------
@@ -141,7 +147,8 @@ class Face(Telling[L, R]):
         Raises for illegal commands, when there may be something to perform all the same.
         """
         try:
-            session.handle(what, self._clock(), int(self._wall()))
+            wall = int(self._wall()) if isinstance(what, Connected) else None
+            session.handle(what, self._clock(), wall)
         finally:
             self._sort(session)
 
@@ -149,6 +156,8 @@ class Face(Telling[L, R]):
         for effect in session.effects():
             if type(effect) is Tell:
                 self._tells.append(effect.event)
+                # The caller decides, and hears of it before the callee can.
+                self._tells_first |= effect.event.name is Name.LOCAL_ACCEPTED
             elif type(effect) is Dropped:
                 log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
             else:
@@ -156,6 +165,7 @@ class Face(Telling[L, R]):
 
     def _tell_all(self) -> None:
         """Tell the app what has happened, in its order; hold the guard."""
+        self._tells_first = False
         while self._tells:
             self._told(self._tells.popleft())
         while self._legs_ended:
@@ -221,7 +231,7 @@ class Face(Telling[L, R]):
         ack_timeout: float | None = None,
     ) -> None:
         """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
-        if invitation.state is not LocalInvitationState.IDLE:
+        if invitation._state is not LocalInvitationState.IDLE:
             over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
             code = (
                 InvitationApiCallErrorCode.ALREADY_END
@@ -238,12 +248,12 @@ class Face(Telling[L, R]):
             Settings(ring_timeout=ring_timeout)  # the same bounds
         if ack_timeout is not None:
             Settings(ack_timeout=ack_timeout)
-        body = _body(invitation.content, "content", invitation)
+        body = _body(invitation._content, "content", invitation)
         command = Send(
             invitation.call_id,
             invitation.callee_id,
             body,
-            invitation.channel_id,
+            invitation._channel_id,
             invitation.group,
             ring_timeout,
             ack_timeout,
@@ -251,9 +261,9 @@ class Face(Telling[L, R]):
         )
         with self._guard:
             session = self._session
-            if session is not None and session.closed:
-                raise self._closed_error()
             if session is None or not session.logged_in:
+                if session is not None and session.closed:
+                    raise self._closed_error()
                 self._not_logged_in(invitation)
                 return
             invitation._state = LocalInvitationState.SENT_TO_REMOTE

@@ -77,20 +77,24 @@ class LoopDriver:
             self.perform()
 
     def _readable(self) -> None:
-        if self._link is not None:
-            self._link.read()
-            self._pump()
+        link = self._link
+        if link is not None:
+            link.read()
+            if self._pump() or link.fileno() != self._reading or link.wants_write():
+                self._rest_soon()
 
     def _writable(self) -> None:
         if self._link is not None:
             self._link.write()
             self._pump()
+            self._rest_soon()
 
     def _tick(self) -> None:
         self._ticker = None
         if self._link is not None:
             self._link.tick()
             self._pump()
+            self._rest_soon()
 
     def _due(self) -> None:
         self._timer = self._timer_at = None
@@ -98,16 +102,18 @@ class LoopDriver:
             self._client._feed(self._client._session, DeadlineReached())
             self.perform()
 
-    def _pump(self) -> None:
-        """Feed what has happened on the link, until nothing more does."""
+    def _pump(self) -> bool:
+        """Feed what has happened on the link, until nothing more does; whether anything did."""
+        fed = False
         while self._link is not None and self._client._session is not None:
             happened = self._link.drain()
             if not happened:
                 break
+            fed = True
             for what in happened:
                 self._client._feed(self._client._session, what)
             self.perform()
-        self._rest_soon()
+        return fed
 
     def perform(self) -> None:
         """Do what is to be done, then wait for what comes next."""
@@ -115,6 +121,8 @@ class LoopDriver:
             return
         self._performing = True
         try:
+            if self._client._tells_first:
+                self._client._tell_all()
             more = True
             while more:
                 while self._client._todo:
@@ -172,6 +180,7 @@ class LoopDriver:
             self._opening = None
             self._link = link
             self._pump()
+            self._rest_soon()
 
     def _close(self, *, clean: bool) -> None:
         if self._opening is not None:

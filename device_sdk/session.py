@@ -107,7 +107,7 @@ class Session:
     @property
     def logged_in(self) -> bool:
         """Whether the login succeeded and is not over, link or no link."""
-        return self.state in _LOGGED_IN and not self.closed
+        return self.state in _LOGGED_IN and not self._over and not self.engine.closed
 
     def start(self, timeout: float, now: float) -> None:
         """Log in within ``timeout`` seconds: :class:`LoginEnded` tells how it went."""
@@ -120,7 +120,12 @@ class Session:
         """Take one thing in; raises as :meth:`Engine.handle` does."""
         if not self._linked and type(what) in _LINK_INPUTS:
             return  # a link that was given up still had a word
-        self._fire(now)
+        if (
+            self._retry_at is not None
+            or self._greeting_at is not None
+            or self._login_at is not None
+        ):
+            self._fire(now)
         try:
             if isinstance(what, LinkFailed):
                 self._lost(what.error, now)
@@ -205,7 +210,11 @@ class Session:
 
     def _take(self, now: float) -> None:
         """Pass the engine's effects on, acting on those that concern the connection."""
-        for effect in self.engine.effects():
+        effects = self.engine.effects()
+        if _PASSED_ON.issuperset(map(type, effects)):
+            self._out += effects
+            return
+        for effect in effects:
             if type(effect) in _PASSED_ON:
                 self._out.append(effect)
             elif isinstance(effect, Ready):

@@ -98,7 +98,6 @@ class Telling(Generic[L, R]):
             args = (invitation, record.error)
         elif isinstance(event, PeerLost):
             args, reason = (invitation, event.reason), event.reason
-        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, event.name, reason)
         self._deliver(
             Event(
                 event.name,
@@ -114,6 +113,7 @@ class Telling(Generic[L, R]):
             )
         )
         self._end(key, event.name, invitation)
+        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, event.name, reason)
 
     def _told_remote(self, event: RemoteEvent) -> None:
         record = event.call

@@ -78,6 +78,7 @@ class NetworkThread:
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         #: Until when it waits, on the client's clock; while it is awake it will look by itself.
         self._waits_until = -math.inf
+        self._due_at = math.inf  # the deadline when it last looked
         self._ticked = 0.0
         self._done = False
         self._thread = threading.Thread(
@@ -112,6 +113,8 @@ class NetworkThread:
         """
         client = self._client
         mine = threading.get_ident() == self._thread.ident
+        if client._tells_first:
+            client._tell_all()
         while True:
             while client._todo:
                 if carry_out(client._todo[0], self._link):
@@ -173,6 +176,7 @@ class NetworkThread:
         """Read and write what is ready, feed the session, do what it says; whether that was any."""
         client, session, link = self._client, self._session, self._link
         self._waits_until = -math.inf
+        moved = False
         for key, events in ready:
             if key.fd == self._wake_r:
                 with contextlib.suppress(BlockingIOError):
@@ -182,15 +186,17 @@ class NetworkThread:
                     link.read()
                 if events & selectors.EVENT_WRITE:
                     link.write()
+                moved = True
         happened = link.drain() if link is not None else []
         for what in happened:
             client._feed(session, what)
-        if not happened:
-            deadline = session.deadline()
-            if deadline is not None and deadline <= client._clock():
-                client._feed(session, DeadlineReached())
-        self.perform()
-        return bool(happened) and link is not None and self._link is link and not link.wants_write()
+        if not happened and client._clock() >= self._due_at:
+            client._feed(session, DeadlineReached())
+        if client._todo or client._tells:
+            self.perform()
+        if link is None or link is not self._link or link.wants_write():
+            return False
+        return moved or bool(happened)
 
     def _rearm(self) -> float | None:
         """Acknowledge, and register what to wait for; how long to wait at most, in seconds."""
@@ -202,14 +208,14 @@ class NetworkThread:
                 self._ticked = now
                 link.tick()
         self._register(link)
-        deadline = self._session.deadline()
-        self._waits_until = math.inf if deadline is None else deadline
-        timeout = None if deadline is None else max(0.0, deadline - client._clock())
-        if link is None:
-            return timeout
-        if link.fileno() < 0:  # it broke while something was written: it has a last word to say
-            return 0.0
-        return client._tick_every if timeout is None else min(timeout, client._tick_every)
+        if link is not None and link.fileno() < 0:
+            return 0.0  # it broke while something was written: it has a last word to say
+        deadline, now = self._session.deadline(), client._clock()
+        until = self._due_at = math.inf if deadline is None else deadline
+        if link is not None:
+            until = min(until, now + client._tick_every)
+        self._waits_until = until
+        return None if until == math.inf else max(0.0, until - now)
 
     def _do(self, effect: SessionEffect) -> None:
         """Do what concerns more than the link."""

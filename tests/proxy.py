@@ -111,6 +111,8 @@ class Proxy:
         self.came: Counter[tuple[str, int]] = Counter()
         self.topics: Counter[tuple[str, str]] = Counter()
         self.swallowed: list[str] = []
+        #: All packets that came in: direction, packet.
+        self.packets: list[tuple[str, Packet]] = []
         self.accepted = 0
         self.port = 0
 
@@ -268,6 +270,7 @@ class Proxy:
                 queue.put_nowait((due, packet))
 
     def _note(self, direction: str, packet: Packet) -> None:
+        self.packets.append((direction, packet))
         with self._news:
             self.came[direction, packet.kind] += 1
             if packet.kind == PUBLISH:

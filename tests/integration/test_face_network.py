@@ -14,7 +14,7 @@ import pytest
 from device_sdk import CallEventListener, ClientClosed, LocalInvitationState
 from tests.integration.conftest import MakePeer
 from tests.peers import FACES, AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
-from tests.proxy import CONNECT, DOWN, PINGREQ, UP, Proxy
+from tests.proxy import CONNECT, DOWN, PINGREQ, PUBLISH, UP, Packet, Proxy
 from tests.servers import BrokerProcess
 
 
@@ -22,6 +22,45 @@ from tests.servers import BrokerProcess
 def proxy(broker: BrokerProcess, loop: Loop) -> Iterator[Proxy]:
     with Proxy(broker.port, loop) as made:
         yield made
+
+
+# --- the order on the wire -------------------------------------------------------------------
+
+
+def acknowledged(proxy: Proxy, topic_kind: str) -> bool:
+    """Whether every publish of that kind that came down was acknowledged."""
+    down = [p for way, p in proxy.packets if way == DOWN and p.kind == PUBLISH]
+    wanted = {p.acknowledgement() for p in down if f"/{topic_kind}/" in p.topic and p.qos}
+    return bool(wanted) and wanted <= {p.data for way, p in proxy.packets if way == UP}
+
+
+def test_the_answer_goes_out_before_the_acknowledgement(make_peer: MakePeer, proxy: Proxy) -> None:
+    """The caller waits for the one, and only the broker for the other; it gets it all the same."""
+    make_peer("kitchen", url=proxy.url)
+    door = make_peer("front-door")
+    mine = door.press("kitchen")
+    door.expect("local_invitation_received_by_peer", mine.call_id)
+    proxy.wait(lambda p: acknowledged(p, "invite"), "the invite acknowledged")
+    invite = next(p for way, p in proxy.packets if way == DOWN and "/invite/" in _topic(p))
+    up = [packet for way, packet in proxy.packets if way == UP]
+    answer = next(i for i, packet in enumerate(up) if "/answer/" in _topic(packet))
+    assert answer < next(i for i, p in enumerate(up) if p.data == invite.acknowledgement())
+
+
+def _topic(packet: Packet) -> str:
+    return packet.topic if packet.kind == PUBLISH else ""
+
+
+def test_what_comes_without_a_pause_is_acknowledged_too(make_peer: MakePeer, proxy: Proxy) -> None:
+    """Acknowledgements wait for nothing but a moment; a stream of messages has none."""
+    make_peer("kitchen", url=proxy.url)
+    door = make_peer("front-door")
+    for i in range(8):
+        mine = door.press("kitchen", i)
+        door.cancel(mine)
+    door.expect("local_invitation_canceled", mine.call_id)
+    door.wait(mine)
+    proxy.wait(lambda p: acknowledged(p, "invite"), "all acknowledged")
 
 
 # --- listeners -------------------------------------------------------------------------------
