@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from .callee_side import Screen
 from .cells import AnswerReason
 from .errors import ClientClosed, LoginError
 from .face import LOGOUT_TIMEOUT, Face
@@ -27,10 +25,7 @@ from .invitations import (
 )
 from .listener import CallEventListener
 from .loop import ListenerTask, LoopDriver
-from .policy import Policy
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
-from .topics import DEFAULT_REALM
-from .transport import LinkFactory, Tls
 
 log = logging.getLogger("bellwire")
 
@@ -107,36 +102,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     _remote = RemoteInvitation
     _group = RingGroup
 
-    def __init__(
-        self,
-        peer_id: str,
-        broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
-        *,
-        username: str | None = None,
-        password: str | None = None,
-        tls: Tls | None = None,
-        realm: str = DEFAULT_REALM,
-        keepalive: int = 15,
-        screen: Screen | None = None,
-        policy: Policy | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        **settings: float,
-    ) -> None:
-        super().__init__(
-            peer_id,
-            broker,
-            username=username,
-            password=password,
-            tls=tls,
-            realm=realm,
-            keepalive=keepalive,
-            screen=screen,
-            policy=policy,
-            clock=clock,
-            wall=wall,
-            **settings,
-        )
+    def _set_up(self) -> None:
         self._listeners: list[ListenerTask] = []
         self._queues: list[asyncio.Queue[Event | None]] = []
         self._driver = LoopDriver(self)

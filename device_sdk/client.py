@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from .callee_side import Screen
 from .cells import AnswerReason
 from .errors import ClientClosed
 from .face import LOGOUT_TIMEOUT, Face
@@ -27,11 +25,8 @@ from .invitations import (
     outcome_of,
 )
 from .listener import CallEventListener
-from .policy import Policy
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 from .threads import ListenerThread, NetworkThread
-from .topics import DEFAULT_REALM
-from .transport import LinkFactory, Tls
 
 
 class LocalInvitation(LocalInvitationBase):
@@ -88,36 +83,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     _remote = RemoteInvitation
     _group = RingGroup
 
-    def __init__(
-        self,
-        peer_id: str,
-        broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
-        *,
-        username: str | None = None,
-        password: str | None = None,
-        tls: Tls | None = None,
-        realm: str = DEFAULT_REALM,
-        keepalive: int = 15,
-        screen: Screen | None = None,
-        policy: Policy | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        **settings: float,
-    ) -> None:
-        super().__init__(
-            peer_id,
-            broker,
-            username=username,
-            password=password,
-            tls=tls,
-            realm=realm,
-            keepalive=keepalive,
-            screen=screen,
-            policy=policy,
-            clock=clock,
-            wall=wall,
-            **settings,
-        )
+    def _set_up(self) -> None:
         self._guard = threading.RLock()
         self._listeners: list[ListenerThread] = []
         self._owner: NetworkThread | None = None

@@ -7,21 +7,19 @@ application, and what guards the session (a lock, or nothing).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from . import codec, topics
 from .callee import CalleeCall
 from .callee_side import Screen
-from .cells import EPOCH_BYTES, GROUP_BYTES, AnswerReason
+from .cells import EPOCH_BYTES, AnswerReason
 from .effects import (
     Accept,
     Cancel,
@@ -29,12 +27,9 @@ from .effects import (
     Dropped,
     Input,
     Logout,
-    Publish,
     Refuse,
     Send,
-    Subscribe,
     Tell,
-    Unsubscribe,
     Unwatch,
     Watch,
 )
@@ -42,9 +37,10 @@ from .engine import Engine
 from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from .events import Event as CoreEvent
 from .events import Name
-from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, outcome_of
+from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, body_of
+from .links import paho_links
 from .policy import Policy
-from .ring_group import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
+from .ringing import Ringing
 from .session import Session, SessionEffect
 from .settings import Settings
 from .states import (
@@ -54,8 +50,8 @@ from .states import (
     LocalInvitationError,
     LocalInvitationState,
 )
-from .telling import L, R, Telling
-from .transport import BrokerUrl, Link, LinkFactory, LinkInput, Tls, Will
+from .telling import L, R
+from .transport import Link, LinkFactory, LinkInput, Tls, Will
 
 log = logging.getLogger("bellwire")
 
@@ -67,7 +63,7 @@ TICK = 1.0
 LOGOUT_TIMEOUT = 2.0
 
 
-class Face(Telling[L, R]):
+class Face(Ringing[L, R]):
     """The common part of a signaling client; see the faces for the arguments."""
 
     def __init__(
@@ -99,31 +95,21 @@ class Face(Telling[L, R]):
         self._make_link: LinkFactory = (
             broker
             if callable(broker)
-            else _paho(self.peer_id, broker, username, password, tls, keepalive)
+            else paho_links(self.peer_id, broker, username, password, tls, keepalive)
         )
         self._tick_every = min(TICK, keepalive / 4)
         self._clock, self._wall = clock, wall
         self._screen = screen
         self._policy = policy or Policy()
         self._occupied = False
-        self._groups: dict[bytes, RingGroupBase] = {}
         self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
         self._tells: deque[CoreEvent] = deque()
         self._tells_first = False  # before anything is said on the wire
+        self._set_up()
 
-    # --- for the faces to fill in ------------------------------------------------------------
-
-    _group: type[RingGroupBase]
-
-    #: What keeps others out of the session, and of the link.
-    _guard: AbstractContextManager[Any]
-
-    def _perform(self) -> None:
-        """Do what is to be done, then tell the app; hold the guard.
-
-        The wire goes first: the other peer waits for it. But for ``_tells_first``.
-        """
+    def _set_up(self) -> None:
+        """Make what this face has besides; the arguments are sound."""
         raise NotImplementedError
 
     # --- what a face does with a session -----------------------------------------------------
@@ -193,7 +179,9 @@ class Face(Telling[L, R]):
             came = session.engine.callee.calls.get((what.caller, what.call_id))
             invitation = self._underway.get((False, what.caller, what.call_id))
             if came is not None and isinstance(invitation, RemoteInvitationBase):
-                invitation._response = _decoded(what.response)
+                invitation._response = (
+                    codec.decode_body(what.response) if what.response is not None else None
+                )
                 invitation._follow(came)
 
     def _closed_error(self) -> ClientClosed:
@@ -248,7 +236,7 @@ class Face(Telling[L, R]):
             Settings(ring_timeout=ring_timeout)  # the same bounds
         if ack_timeout is not None:
             Settings(ack_timeout=ack_timeout)
-        body = _body(invitation._content, "content", invitation)
+        body = body_of(invitation._content, "content", invitation)
         command = Send(
             invitation.call_id,
             invitation.callee_id,
@@ -303,46 +291,6 @@ class Face(Telling[L, R]):
         with self._ended_if_closed(invitation):
             self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))
 
-    def ring_all(
-        self,
-        peers: Iterable[str],
-        content: Any = None,
-        *,
-        channel_id: str | None = None,
-        strategy: str = "parallel",
-        leg_timeout: float | None = None,
-    ) -> RingGroupBase:
-        """Ring several peers for one answer."""
-        plan = RingPlan(peers, strategy)
-        if leg_timeout is None and plan.sequential:
-            leg_timeout = LEG_TIMEOUT
-        for peer in plan.peers:  # all of them must do before any rings
-            leg = self.create(peer)
-            leg.content, leg.channel_id = content, channel_id
-        _body(content, "content", leg)
-        if leg_timeout is not None:
-            Settings(ring_timeout=leg_timeout)
-        group = self._group(plan, os.urandom(GROUP_BYTES))
-        group._leg = (content, channel_id, leg_timeout)
-        with self._guard:
-            if self._session is not None and self._session.closed:
-                raise self._closed_error()
-            self._groups[group.group] = group
-            self._ring_legs(group, plan.start())
-            self._perform()
-        return group
-
-    def cancel_group(self, group: RingGroupBase) -> None:
-        """Cancel a ring group: ring nobody else, cancel what rings."""
-        with self._guard:
-            if group.ended:
-                raise InvitationApiCallError(
-                    InvitationApiCallErrorCode.ALREADY_END, "the ring group has ended"
-                )
-            for peer in group._plan.cancel():
-                with contextlib.suppress(InvitationApiCallError):  # its end is on its way
-                    self.cancel(group.legs[peer])  # type: ignore[arg-type]  # made by create
-
     def set_policy(self, policy: Policy) -> None:
         """How invitations are taken from now on; what rings already rings on."""
         self._policy = policy
@@ -391,36 +339,12 @@ class Face(Telling[L, R]):
         if self._policy.busy_when_ringing:
             self._occupied = True  # until the app says free(): only it knows when the talk is over
 
-    def _ring_legs(self, group: RingGroupBase, peers: list[str]) -> None:
-        content, channel_id, timeout = group._leg
-        for peer in peers:
-            leg = group.legs[peer] = self.create(peer, group.group)
-            leg.content, leg.channel_id = content, channel_id
-            self.send(leg, timeout, LEG_ACK_TIMEOUT if group._plan.sequential else None)
-
-    def _leg_ended(self, leg: L) -> None:
-        group = self._groups.get(leg.group or b"")
-        if group is None:
-            return
-        try:
-            self._ring_legs(group, group._plan.ended(outcome_of(leg)))
-        except ClientClosed:  # logged out, or replaced: there will be no other leg
-            group._plan.cancel()
-        if group._plan.over and not group.ended:
-            del self._groups[group.group]
-            group._told = True
-            outcome = group.outcome
-            self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group,
-                                peer=outcome.winner or "", reason=outcome.reason,
-                                response=outcome.response))  # fmt: skip
-            self._told_group_end(group)
-
     def _ended_if_closed(self, invitation: L | R) -> _EndedIfClosed:
         return _EndedIfClosed(invitation)
 
     def _answer(self, invitation: R, response: Any) -> bytes | None:
         value = invitation.response if response is None else response
-        return _body(value, "response", invitation)
+        return body_of(value, "response", invitation)
 
     def _not_logged_in(self, invitation: L) -> None:
         invitation._fail(LocalInvitationError.NOT_LOGGEDIN, EndReason.NOT_LOGGED_IN)
@@ -442,22 +366,6 @@ class Face(Telling[L, R]):
         self._told_end(invitation)
 
 
-def carry_out(effect: SessionEffect, link: Link | None) -> bool:
-    """Do what concerns the link alone; whether it was that. Without a link it is dropped."""
-    if isinstance(effect, Publish):
-        if link is not None:
-            link.publish(effect.topic, effect.payload, effect.token)
-    elif isinstance(effect, Subscribe):
-        if link is not None:
-            link.subscribe(effect.filters)
-    elif isinstance(effect, Unsubscribe):
-        if link is not None:
-            link.unsubscribe(effect.filters)
-    else:
-        return False
-    return True
-
-
 class _EndedIfClosed:
     """Says ALREADY_END of an ended invitation, rather than that its client is closed."""
 
@@ -475,58 +383,3 @@ class _EndedIfClosed:
                 call_id=self._invitation.call_id,
                 state=self._invitation.state,
             ) from None
-
-
-def _body(
-    value: Any, what: str, invitation: LocalInvitationBase | RemoteInvitationBase
-) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        return codec.encode_body(value)
-    except ValueError as error:
-        raise InvitationApiCallError(
-            InvitationApiCallErrorCode.INVALID_ARGUMENT,
-            f"{what}: {error}",
-            call_id=invitation.call_id,
-            state=invitation.state,
-        ) from None
-
-
-def _decoded(body: bytes | None) -> Any:
-    return None if body is None else codec.decode_body(body)
-
-
-def _paho(
-    peer_id: str,
-    broker: str,
-    username: str | None,
-    password: str | None,
-    tls: Tls | None,
-    keepalive: int,
-) -> LinkFactory:
-    url = BrokerUrl.parse(broker)
-    for name, value in (("username", username), ("password", password)):
-        if value is not None and not isinstance(value, str):
-            raise InvalidArgument(name, f"a string, not {type(value).__name__}")
-    if tls is not None and not url.tls:
-        raise InvalidArgument("tls", f"{url} is not encrypted: say mqtts:// or wss://")
-    client_id = topics.escape(peer_id)
-    if username is None and password is not None:
-        username = client_id
-    context = (tls or Tls()).make_context() if url.tls else None
-
-    def make(will: Will) -> Link:
-        from .paho_transport import PahoLink
-
-        return PahoLink(
-            url,
-            client_id,
-            will,
-            keepalive=keepalive,
-            username=username,
-            password=password,
-            context=context,
-        )
-
-    return make

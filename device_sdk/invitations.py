@@ -233,3 +233,20 @@ def outcome_of(invitation: LocalInvitationBase) -> Outcome:
         invitation.error,
         invitation.response,
     )
+
+
+def body_of(
+    value: Any, what: str, invitation: LocalInvitationBase | RemoteInvitationBase
+) -> bytes | None:
+    """``value`` encoded for a cell; INVALID_ARGUMENT, naming ``what``, if it cannot be."""
+    if value is None:
+        return None
+    try:
+        return codec.encode_body(value)
+    except ValueError as error:
+        raise InvitationApiCallError(
+            InvitationApiCallErrorCode.INVALID_ARGUMENT,
+            f"{what}: {error}",
+            call_id=invitation.call_id,
+            state=invitation.state,
+        ) from None

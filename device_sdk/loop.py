@@ -10,8 +10,9 @@ from typing import Any
 
 from .effects import DeadlineReached
 from .errors import LoginError
-from .face import Face, carry_out
+from .face import Face
 from .invitations import Event
+from .links import carry_out
 from .listener import CallEventListener
 from .session import Closed, CloseLink, LoginEnded, OpenLink, SessionEffect
 from .transport import Link, LinkFailed

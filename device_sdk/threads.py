@@ -18,8 +18,9 @@ from typing import Any
 
 from .effects import DeadlineReached
 from .errors import LoginError
-from .face import LOGOUT_TIMEOUT, Face, carry_out
+from .face import LOGOUT_TIMEOUT, Face
 from .invitations import Event
+from .links import carry_out
 from .listener import CallEventListener
 from .session import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
 from .transport import Link, LinkFailed

@@ -1,0 +1,128 @@
+"""The part of a face that rings several peers for one answer; the plan is ``ring_group``'s."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from .cells import GROUP_BYTES
+from .errors import ClientClosed, InvitationApiCallError
+from .events import Name
+from .invitations import Event, body_of, outcome_of
+from .ring_group import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
+from .session import Session
+from .settings import Settings
+from .states import InvitationApiCallErrorCode
+from .telling import L, R, Telling
+
+
+class Ringing(Telling[L, R]):
+    """Ring groups underway, by the id that their legs share."""
+
+    _group: type[RingGroupBase]
+    #: What keeps others out of the session, and of the link.
+    _guard: AbstractContextManager[Any]
+    _session: Session | None
+
+    def __init__(self, peer_id: str) -> None:
+        super().__init__(peer_id)
+        self._groups: dict[bytes, RingGroupBase] = {}
+
+    # --- for the face to fill in -------------------------------------------------------------
+
+    def create(self, callee_id: str, group: bytes | None = None) -> L:
+        """Make an invitation, IDLE."""
+        raise NotImplementedError
+
+    def send(
+        self,
+        invitation: L,
+        ring_timeout: float | None = None,
+        ack_timeout: float | None = None,
+    ) -> None:
+        """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
+        raise NotImplementedError
+
+    def cancel(self, invitation: L) -> None:
+        """Cancel an invitation that is underway."""
+        raise NotImplementedError
+
+    def _perform(self) -> None:
+        """Do what is to be done, then tell the app; hold the guard.
+
+        The wire goes first: the other peer waits for it. But for ``_tells_first``.
+        """
+        raise NotImplementedError
+
+    def _closed_error(self) -> ClientClosed:
+        """Why there is no session to command."""
+        raise NotImplementedError
+
+    # --- groups ------------------------------------------------------------------------------
+
+    def ring_all(
+        self,
+        peers: Iterable[str],
+        content: Any = None,
+        *,
+        channel_id: str | None = None,
+        strategy: str = "parallel",
+        leg_timeout: float | None = None,
+    ) -> RingGroupBase:
+        """Ring several peers for one answer."""
+        plan = RingPlan(peers, strategy)
+        if leg_timeout is None and plan.sequential:
+            leg_timeout = LEG_TIMEOUT
+        for peer in plan.peers:  # all of them must do before any rings
+            leg = self.create(peer)
+            leg.content, leg.channel_id = content, channel_id
+        body_of(content, "content", leg)
+        if leg_timeout is not None:
+            Settings(ring_timeout=leg_timeout)
+        group = self._group(plan, os.urandom(GROUP_BYTES))
+        group._leg = (content, channel_id, leg_timeout)
+        with self._guard:
+            if self._session is not None and self._session.closed:
+                raise self._closed_error()
+            self._groups[group.group] = group
+            self._ring_legs(group, plan.start())
+            self._perform()
+        return group
+
+    def cancel_group(self, group: RingGroupBase) -> None:
+        """Cancel a ring group: ring nobody else, cancel what rings."""
+        with self._guard:
+            if group.ended:
+                raise InvitationApiCallError(
+                    InvitationApiCallErrorCode.ALREADY_END, "the ring group has ended"
+                )
+            for peer in group._plan.cancel():
+                with contextlib.suppress(InvitationApiCallError):  # its end is on its way
+                    self.cancel(group.legs[peer])  # type: ignore[arg-type]  # made by create
+
+    def _ring_legs(self, group: RingGroupBase, peers: list[str]) -> None:
+        content, channel_id, timeout = group._leg
+        for peer in peers:
+            leg = group.legs[peer] = self.create(peer, group.group)
+            leg.content, leg.channel_id = content, channel_id
+            self.send(leg, timeout, LEG_ACK_TIMEOUT if group._plan.sequential else None)
+
+    def _leg_ended(self, leg: L) -> None:
+        group = self._groups.get(leg.group or b"")
+        if group is None:
+            return
+        try:
+            self._ring_legs(group, group._plan.ended(outcome_of(leg)))
+        except ClientClosed:  # logged out, or replaced: there will be no other leg
+            group._plan.cancel()
+        if group._plan.over and not group.ended:
+            del self._groups[group.group]
+            group._told = True
+            outcome = group.outcome
+            self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group,
+                                peer=outcome.winner or "", reason=outcome.reason,
+                                response=outcome.response))  # fmt: skip
+            self._told_group_end(group)
