@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,32 @@ def test_any_bytes_are_a_cell_or_one_error(data: bytes, decode: Callable[[bytes]
     """Nothing but DecodeError, and what decodes is what would be encoded of it, or nearly."""
     with contextlib.suppress(DecodeError):
         assert decode(data).epoch
+
+
+@settings(max_examples=1000)
+@given(
+    (invites | answers | presences).map(lambda cell: cell._replace(seq=cell.seq % 30)
+                                        if hasattr(cell, "seq") else cell).map(codec.encode),
+    st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=2), st.booleans()), max_size=3),
+)  # fmt: skip
+def test_the_usual_beginning_is_read_as_any_other(
+    data: bytes, edits: list[tuple[int, bytes, bool]]
+) -> None:
+    """One look at what a cell begins with gives what item by item gives, value or error."""
+    for at, new, over in edits:
+        data = data[:at] + new + data[at + len(new) * over :]
+
+    def read(decode: Callable[[bytes], Cell]) -> object:
+        try:
+            return decode(data)
+        except DecodeError as error:
+            return error.cause, str(error)
+
+    for decode in DECODERS.values():
+        at_once = read(decode)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(codec, "_USUAL", re.compile(b"(?!)"))
+            assert read(decode) == at_once
 
 
 @settings(max_examples=500)

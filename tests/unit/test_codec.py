@@ -102,6 +102,13 @@ def test_an_invite_survives_the_wire(invite: Invite) -> None:
     assert codec.decode_invite(codec.encode(invite)) == invite
 
 
+def test_a_cell_that_says_it_has_one_pair_less_does_not_end_where_it_does() -> None:
+    """However it begins: the count decides where the map ends."""
+    with pytest.raises(DecodeError, match="4 bytes after the end") as caught:
+        codec.decode_invite(bytes.fromhex(f"a400010100{HEADER}03010419ea60"))
+    assert caught.value.cause == codec.MALFORMED
+
+
 @pytest.mark.parametrize("state", AnswerState)
 @pytest.mark.parametrize("ask", [False, True])
 def test_an_answer_survives_the_wire(state: AnswerState, ask: bool) -> None:
