@@ -76,7 +76,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     ``broker``: ``mqtt://``, ``mqtts://``, ``ws://`` or ``wss://`` and host[:port]. ``username``
     defaults to the peer id where there is a ``password``. ``tls``: a :class:`Tls`. ``keepalive`` in
     whole seconds; ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the other
-    :class:`Settings` in seconds. ``screen`` decides before anything rings. Bad arguments raise
+    :class:`Settings` in seconds; ``policy`` says which calls ring. Bad arguments raise
     :class:`InvalidArgument` here, before any network use.
     """
 

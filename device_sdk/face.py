@@ -18,7 +18,6 @@ from typing import Any
 
 from . import codec, topics
 from .callee import CalleeCall
-from .callee_side import Screen
 from .cells import EPOCH_BYTES, AnswerReason
 from .effects import (
     Accept,
@@ -76,7 +75,6 @@ class Face(Ringing[L, R]):
         tls: Tls | None = None,
         realm: str = topics.DEFAULT_REALM,
         keepalive: int = 15,
-        screen: Screen | None = None,
         policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -99,7 +97,6 @@ class Face(Ringing[L, R]):
         )
         self._tick_every = min(TICK, keepalive / 4)
         self._clock, self._wall = clock, wall
-        self._screen = screen
         self._policy = policy or Policy()
         self._occupied = False
         self._session: Session | None = None
@@ -329,8 +326,6 @@ class Face(Ringing[L, R]):
     # --- inside ----------------------------------------------------------------------------
 
     def _screened(self, call: CalleeCall, open_calls: int) -> AnswerReason | None:
-        if self._screen is not None and (told := self._screen(call, open_calls)) is not None:
-            return told
         policy = self._policy
         now = datetime.fromtimestamp(self._wall(), UTC).astimezone() if policy.quiet else None
         return policy.screen(call.caller, open_calls=open_calls, occupied=self._occupied, now=now)
