@@ -1,16 +1,44 @@
-"""Fixtures that all tests share: brokers as processes, one of each for the whole session."""
+"""Fixtures that all tests share: brokers as processes, one of each for the whole session.
+
+``make test`` runs several sessions beside each other (pytest-xdist): each has its own brokers, so
+that realms and client ids meet nobody. What is to stay together is in :data:`TOGETHER`.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.peers import FACES, Loop
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto, mosquitto_binary
+
+#: Modules whose tests run one after the other in one session, by what they share.
+TOGETHER = {
+    # One stock amqtt, which hands what one test left retained to the clients of the next (fault 1).
+    "faults/test_broker_ten_faults.py": "stock amqtt",
+    # A house with authorities, certificates and a mosquitto; a venv with the wheel in it.
+    "integration/test_login.py": "house",
+    "packaging/test_wheel.py": "wheel",
+    # Who announces itself on loopback is seen by everybody who looks there.
+    "integration/test_broker_announced.py": "announcements",
+    "integration/test_pi_doctor.py": "announcements",
+}
 
 #: Set where a missing mosquitto is a failure: CI, which installs it.
 REQUIRE = "BELLWIRE_REQUIRE_MOSQUITTO"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what is to stay together; without pytest-xdist that changes nothing."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            group = TOGETHER.get(item.path.relative_to(here).as_posix())
+            if group is not None:
+                item.add_marker(pytest.mark.xdist_group(group))
 
 
 def need_mosquitto() -> None:
@@ -44,3 +72,18 @@ def broker(request: pytest.FixtureRequest) -> BrokerProcess:
     """Each of the shared brokers in turn."""
     found: BrokerProcess = request.getfixturevalue(f"{request.param}_broker")
     return found
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[Loop]:
+    """An event loop in a thread, for the asyncio face."""
+    made = Loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest) -> str:
+    """Each face in turn."""
+    name: str = request.param
+    return name

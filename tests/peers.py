@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from device_sdk import AnswerReason, CallEventListener, SignalingClient, aio
 from device_sdk.events import Name
+from device_sdk.transport import Link, LinkFactory, Will
 
 T = TypeVar("T")
 PATIENCE = 10.0
@@ -81,6 +82,27 @@ class Heard(CallEventListener):
 
 for _name in Name:
     setattr(Heard, f"on_{_name}", lambda self, *args, _name=str(_name): self._note(_name, *args))
+
+
+class Held:
+    """A link factory whose links to ``broker``, another one, connect once they are not held."""
+
+    def __init__(self, broker: LinkFactory) -> None:
+        self._broker = broker
+        self._free = threading.Event()
+        self._free.set()
+        self.hold, self.release = self._free.clear, self._free.set
+
+    def __call__(self, will: Will) -> Link:
+        link = self._broker(will)
+        connect = link.open
+
+        def connect_once_free() -> None:
+            assert self._free.wait(PATIENCE)
+            connect()
+
+        link.open = connect_once_free  # type: ignore[method-assign]  # the point
+        return link
 
 
 class Loop:

@@ -9,25 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.peers import FACES, AsyncioPeer, Loop, Peer, ThreadedPeer
+from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
 from tests.servers import BrokerProcess
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def loop() -> Iterator[Loop]:
-    """An event loop in a thread, for the asyncio face."""
-    made = Loop()
-    yield made
-    made.close()
-
-
-@pytest.fixture(params=FACES)
-def face(request: pytest.FixtureRequest) -> str:
-    """Each face in turn."""
-    name: str = request.param
-    return name
 
 
 MakePeer = Callable[..., Peer]

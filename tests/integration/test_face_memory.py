@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from device_sdk.testing import MemoryBroker, MemoryLink
-from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
+from tests.peers import AsyncioPeer, Held, Loop, Peer, ThreadedPeer
 
 Make = Callable[..., Peer]
 
@@ -23,11 +23,11 @@ def memory() -> MemoryBroker:
 def make(face: str, loop: Loop, memory: MemoryBroker) -> Iterator[Make]:
     with ExitStack() as stack:
 
-        def make_one(peer_id: str, **options: Any) -> Peer:
+        def make_one(peer_id: str, broker: Any = memory, **options: Any) -> Peer:
             peer: Peer = (
-                ThreadedPeer(peer_id, memory, **options)
+                ThreadedPeer(peer_id, broker, **options)
                 if face == "threaded"
-                else AsyncioPeer(peer_id, memory, loop=loop, **options)
+                else AsyncioPeer(peer_id, broker, loop=loop, **options)
             )
             stack.callback(peer.logout)
             peer.login()
@@ -48,6 +48,7 @@ def test_calls(make: Make, memory: MemoryBroker) -> None:
             getattr(kitchen, how)(theirs, "answer")
         assert door.wait(mine)
         assert kitchen.wait(theirs)
+    door.expect("local_invitation_canceled")
     assert [n for n in door.names() if "received" not in n] == [
         "local_invitation_accepted",
         "local_invitation_refused",
@@ -74,9 +75,12 @@ def test_a_lost_link_comes_back(make: Make, memory: MemoryBroker) -> None:
     kitchen.expect("remote_invitation_accepted", mine.call_id)
 
 
-def test_a_newer_login_takes_over(make: Make) -> None:
-    older = make("kitchen")
+def test_a_newer_login_takes_over(make: Make, memory: MemoryBroker) -> None:
+    links = Held(memory)
+    older = make("kitchen", links)
+    links.hold()
     newer = make("kitchen")
+    links.release()  # before, the older one would disturb the newer one's login
     older.expect_state("ABORTED")
     door = make("front-door")
     mine = door.press("kitchen")

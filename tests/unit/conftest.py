@@ -1,0 +1,59 @@
+"""What unit tests of the faces share: peers of either face on a broker in memory, no network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from device_sdk.testing import MemoryBroker
+from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
+
+MakePeer = Callable[..., Peer]
+
+
+@pytest.fixture
+def memory() -> MemoryBroker:
+    """A broker of this test's own."""
+    return MemoryBroker()
+
+
+@pytest.fixture
+def make_peer(face: str, loop: Loop, memory: MemoryBroker) -> Iterator[MakePeer]:
+    """Makes peers of this face, logged in unless told otherwise; logs them out."""
+    with ExitStack() as stack:
+
+        def make(peer_id: Any, broker: Any = memory, *, login: bool = True, **options: Any) -> Peer:
+            peer: Peer = (
+                ThreadedPeer(peer_id, broker, **options)
+                if face == "threaded"
+                else AsyncioPeer(peer_id, broker, loop=loop, **options)
+            )
+            stack.callback(peer.logout)
+            if login:
+                peer.login()
+            return peer
+
+        yield make
+
+
+Do = Callable[..., Any]
+
+
+@pytest.fixture
+def do(face: str, loop: Loop) -> Do:
+    """Calls a method of a client as its face wants it: here, or on the loop and awaited."""
+
+    async def awaited(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        return await result if inspect.isawaitable(result) else result
+
+    def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if face == "threaded":
+            return function(*args, **options)
+        return loop.run(awaited(function, *args, **options))
+
+    return call
