@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that share the tests; most of a test is waiting, so more than there are cores.
+WORKERS ?= 4
 STAMP := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -17,8 +19,10 @@ $(STAMP): pyproject.toml tools/setup_env.sh
 demo: $(STAMP) ## a doorbell rings a kitchen, for real, over a broker on loopback
 	@$(BIN)/python examples/demo.py
 
+# Hundreds of commands are started, which should not all compile the library again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## the whole suite
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

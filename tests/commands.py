@@ -16,8 +16,13 @@ from types import TracebackType
 from typing import Any, Self
 
 PATIENCE = 15.0
-#: Nothing of the developer's own settings reaches a test.
-CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("BELLWIRE_", "XDG_CONFIG"))}
+#: Nothing of the developer's own settings reaches a test, nor the size of the terminal, which is
+#: exported by some shells and by pytest-xdist.
+CLEAN = {
+    k: v
+    for k, v in os.environ.items()
+    if not k.startswith(("BELLWIRE_", "XDG_CONFIG")) and k not in ("COLUMNS", "LINES")
+}
 NOWHERE = {**CLEAN, "HOME": "/nonexistent"}
 BELLWIRE = (sys.executable, "-m", "device_sdk.cli")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -28,11 +29,20 @@ log_type error
 """
 
 
+#: Below what systems hand out for outgoing connections and for port 0 (Linux: from 32768): there
+#: another test may get a port between asking and listening, or while its broker is being killed.
+_PORTS = range(20_000, 32_768)
+# Processes that began one after the other are far apart, so parallel runs do not meet.
+_next_port = itertools.count(os.getpid() * 997)
+
+
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on at this moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of loopback that nobody listens on, and nobody else will be given soon."""
+    while True:
+        port = _PORTS[next(_next_port) % len(_PORTS)]
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def mosquitto_binary() -> str | None:
@@ -107,6 +117,7 @@ class BundledBroker(BrokerProcess):
 
     def start(self) -> None:
         code = "import sys; from broker_config.cli import main; sys.exit(main())"
+        self.port = self.port or free_port()  # one that it can have again after a kill
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "run", "--port", str(self.port), *self._options],
             stdout=subprocess.PIPE,

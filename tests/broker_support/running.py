@@ -98,10 +98,12 @@ class Running:
     def client(self, client_id: str, **options: Any) -> Raw:
         """A connected client; fails when it is refused."""
         client = self.raw()
-        code = client.connect(client_id, **options)
-        if code:
+        try:
+            code = client.connect(client_id, **options)
+            assert code == 0, f"{client_id!r} was refused with {code}"
+        except BaseException:
             client.close()
-            raise AssertionError(f"{client_id!r} was refused with {code}")
+            raise
         return client
 
 

@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.broker_support.killing import free_port
+from tests.servers import free_port
 
 GUIDE = Path(__file__).parents[2] / "docs" / "broker.md"
 STEPS = 10

@@ -22,7 +22,7 @@ from device_sdk import (
 from device_sdk.cells import Invite, InviteState, Presence
 from tests.broker_support.raw import Raw
 from tests.integration.conftest import MakePeer
-from tests.peers import Peer
+from tests.peers import Heard, Peer
 from tests.servers import BrokerProcess
 
 Code = InvitationApiCallErrorCode
@@ -58,14 +58,22 @@ def raised(code: Code, call: Any, *args: Any) -> None:
 def test_accept(door: Peer, kitchen: Peer) -> None:
     """Received, ReceivedByPeer; then Accepted at the caller, then at the callee."""
     mine, theirs = ring(door, kitchen, "somebody is here")
+
+    class Looks(Heard):
+        def on_remote_invitation_accepted(self, _invitation: Any) -> None:
+            self._note("looked at the caller's", mine)
+
+    looks = Looks()
+    kitchen.listen(looks)
     assert mine.state is LocalInvitationState.RECEIVED_BY_REMOTE
     assert theirs.state is RemoteInvitationState.INVITATION_RECEIVED
     assert (theirs.caller_id, theirs.content) == ("front-door", "somebody is here")
     kitchen.accept(theirs, "coming")
     at_door = door.expect("local_invitation_accepted", mine.call_id)
-    at_kitchen = kitchen.expect("remote_invitation_accepted", mine.call_id)
+    kitchen.expect("remote_invitation_accepted", mine.call_id)
     assert at_door.args[1] == "coming"
-    assert at_door.at <= at_kitchen.at
+    looks.wait_until(lambda told: told, 5, "accepted")
+    assert [told.state for told in looks.told] == ["ACCEPTED_BY_REMOTE"]
     assert mine.state is LocalInvitationState.ACCEPTED_BY_REMOTE
     assert theirs.state is RemoteInvitationState.ACCEPTED
     assert (mine.response, theirs.response) == ("coming", "coming")
