@@ -2,7 +2,8 @@
 
 Fenced ``python`` and ``console`` (or ``sh``) blocks are executed, against a broker of their own
 that stands in for ``mqtt://127.0.0.1:1883``. A block below ``<!-- not run: reason -->`` is exempt;
-the reasons are pinned here, so that none slips in. Blocks of other languages are not code.
+the reasons are pinned here, so that none slips in. ``toml`` blocks are read by the parser that
+they are for; blocks of other languages are not code.
 
 A Python block is a program, with an empty line as its standard input and, where it calls one, a
 ``kitchen`` that accepts. In a console block ``$ `` begins a command; commands that stay (listen,
@@ -12,6 +13,7 @@ whatever stands there without ``$ `` must appear in the output, numbers aside.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -24,7 +26,8 @@ from pathlib import Path
 
 import pytest
 
-from device_sdk import CallEventListener, RemoteInvitation, SignalingClient
+from device_sdk import CallEventListener, RemoteInvitation, SignalingClient, Tls
+from device_sdk.cli.options import Options, add_options
 from tests.servers import BundledBroker
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +171,33 @@ def test_the_readme_has_both_faces_and_the_commands() -> None:
     languages = [s.language for s in ALL if s.document == "README.md"]
     assert languages.count("python") >= 2
     assert "console" in languages
+
+
+def settings(path: Path) -> list[str]:
+    """The ``toml`` blocks of a document."""
+    return re.findall(r"^```toml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_settings_in_the_readme_are_accepted(tmp_path: Path) -> None:
+    """Where the README says they are; files are found beside them, and nothing is warned of."""
+    (block,) = settings(ROOT / "README.md")
+    folder = tmp_path / ".config"
+    folder.mkdir()
+    (folder / "bellwire.toml").write_text(block)
+    (folder / "front-door.secret").write_text("correct horse\n")
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    found = Options(parser.parse_args([]), {"HOME": str(tmp_path)})
+    assert (found.peer, str(found.checked()[0])) == ("front-door", "mqtts://broker.lan:8883")
+    assert found.tls() == Tls(ca_file=str(folder / "ca.pem"))
+    assert found.password() == "correct horse"
+    assert found.warning == ""
+
+
+def test_which_documents_have_settings() -> None:
+    """Those of the README are read above, those of the guide in ``test_pi_guide``."""
+    found = {path.name: len(blocks) for path in DOCUMENTS if (blocks := settings(path))}
+    assert found == {"README.md": 1, "raspberry-pi.md": 2}
 
 
 def test_which_snippets_are_not_run() -> None:
