@@ -161,8 +161,8 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         """
         invitation = self.create(callee_id)
         invitation.content, invitation.channel_id = content, channel_id
-        self.send(invitation, timeout)
         try:
+            self.send(invitation, timeout)
             invitation.wait()
         except BaseException:
             with contextlib.suppress(Exception):

@@ -84,12 +84,17 @@ class Ringing(Telling[L, R]):
             Settings(ring_timeout=leg_timeout)
         group = self._group(plan, os.urandom(GROUP_BYTES))
         group._leg = (content, channel_id, leg_timeout)
-        with self._guard:
-            if self._session is not None and self._session.closed:
-                raise self._closed_error()
-            self._groups[group.group] = group
-            self._ring_legs(group, plan.start())
-            self._perform()
+        try:
+            with self._guard:
+                if self._session is not None and self._session.closed:
+                    raise self._closed_error()
+                self._groups[group.group] = group
+                self._ring_legs(group, plan.start())
+                self._perform()
+        except BaseException:  # Ctrl-C when some ring already
+            with contextlib.suppress(Exception):
+                self.cancel_group(group)
+            raise
         return group
 
     def cancel_group(self, group: RingGroupBase) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
+from typing import Any
 
 import pytest
 
-from device_sdk import CallEventListener, LocalInvitation, SignalingClient
+from device_sdk import CallEventListener, LocalInvitation, RemoteInvitation, SignalingClient
 from device_sdk.testing import MemoryBroker
 
 
@@ -38,3 +41,34 @@ def test_a_deadline_that_a_command_sets_is_kept(monkeypatch: pytest.MonkeyPatch)
             assert invitation.wait(20), "it waits for the keep-alive instead"
             assert ended.wait(5)
             ended.clear()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_interrupt_while_it_is_sent_cancels_what_rings(several: bool) -> None:
+    """Ctrl-C has no good moment; nobody may ring for a caller that is gone."""
+
+    class Interrupted(SignalingClient):
+        sent = 0
+
+        def send(self, *args: Any, **options: Any) -> None:
+            super().send(*args, **options)
+            self.sent += 1
+            if self.sent == 1 + several:
+                raise KeyboardInterrupt
+
+    broker = MemoryBroker()
+    canceled: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    class Panel(CallEventListener):
+        def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
+            canceled.put(invitation.caller_id)
+
+    with contextlib.ExitStack() as stack:
+        for name in ("kitchen", "bedroom"):
+            panel = stack.enter_context(SignalingClient(name, broker=broker))
+            panel.call_manager.add_event_listener(Panel())
+        door = stack.enter_context(Interrupted("front-door", broker=broker))
+        with pytest.raises(KeyboardInterrupt):
+            door.ring(["kitchen", "bedroom"]) if several else door.call("kitchen")
+        for _ in range(1 + several):
+            assert canceled.get(timeout=10) == "front-door"
