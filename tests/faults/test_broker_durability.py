@@ -189,6 +189,14 @@ def test_a_full_disk_refuses_publishes_and_nothing_else(path: Path, clients: Kee
         assert broker.broker.retained_messages["y"].data == b"y"
 
 
+def let_pass(broker: Running, seconds: float) -> None:
+    """Time passes for the broker's loop; what is due by then has happened."""
+    before = broker.loop.time
+    broker.loop.time = lambda: before() + seconds  # type: ignore[method-assign]  # the point
+    for _ in range(10):
+        broker.call(asyncio.sleep(0))
+
+
 @pytest.mark.parametrize("returns", [True, False])
 def test_a_will_outlives_the_broker(path: Path, clients: Keep, returns: bool) -> None:
     """Who was connected before the restart and does not come back is gone [MQTT-3.1.2-8]."""
@@ -196,14 +204,15 @@ def test_a_will_outlives_the_broker(path: Path, clients: Keep, returns: bool) ->
     with Running(store=path) as broker:
         door = clients(broker.client("door", will=will))
         door.publish("p/door", b"online", retain=True)
-    with Running(store=path, will_grace=0.2) as broker:
+    with Running(store=path, will_grace=30) as broker:
         panel = clients(broker.client("panel"))
         panel.subscribe("p/door")
         assert panel.message().data == b"online"
         if returns:
             clients(broker.client("door", will=will))
+        let_pass(broker, 30)
+        if returns:
             marker = clients(broker.client("marker"))
-            assert not marker.closed(0.4)  # the grace passes
             marker.publish("p/door", b"marker")
             assert panel.message().data == b"marker"
         else:
