@@ -49,7 +49,8 @@ class InvitationApiCallError(BellwireError, RuntimeError):
         call_id: str = "",
         state: object = None,
     ) -> None:
-        where = f" (call {call_id}" + (f", {getattr(state, 'name', state)}" if state else "") + ")"
+        shown = "" if state is None else f", {getattr(state, 'name', state)}"
+        where = f" (call {call_id}{shown})"
         super().__init__(f"{code.name}: {problem}" + (where if call_id else ""))
         self.code = code
         self.call_id = call_id

@@ -58,6 +58,9 @@ log = logging.getLogger("bellwire")
 #: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10). No longer than the
 #: first resend takes: then no command sets a deadline before the one that is waited for already.
 TICK = 1.0
+#: After something happened, how long to wait for more, in seconds, before what nobody waits for is
+#: done: whoever is to answer, or to hear of it, may need this processor now.
+LINGER = 0.001
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .effects import DeadlineReached
 from .errors import LoginError
-from .face import Face
+from .face import LINGER, Face
 from .invitations import Event
 from .links import carry_out
 from .listener import CallEventListener
@@ -81,7 +81,7 @@ class LoopDriver:
         link = self._link
         if link is not None:
             link.read()
-            if self._pump() or link.fileno() != self._reading or link.wants_write():
+            if self._pump() or self._link_changed():
                 self._rest_soon()
 
     def _writable(self) -> None:
@@ -135,12 +135,23 @@ class LoopDriver:
         self._rest_soon()
 
     def _rest_soon(self) -> None:
-        """Do what nobody waits for after those who wait have had their turn of the loop."""
-        if self._resting is None:
-            self._resting = asyncio.get_running_loop().call_soon(self._rest)
+        """Do what nobody waits for after a moment, but at once where the loop waits wrongly."""
+        if self._link_changed():
+            self._rest()
+        elif self._resting is None:
+            self._resting = asyncio.get_running_loop().call_later(LINGER, self._rest)
+
+    def _link_changed(self) -> bool:
+        """Whether the link is another, is broken, or waits for another thing than the loop does."""
+        link = self._link
+        if link is None:
+            return self._reading >= 0 or self._ticker is not None
+        return link.fileno() != self._reading or link.wants_write() != self._writing
 
     def _rest(self) -> None:
-        self._resting = None
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._link is not None:
             self._link.acknowledge()
         self._rearm()

@@ -18,7 +18,7 @@ from typing import Any
 
 from .effects import DeadlineReached
 from .errors import LoginError
-from .face import LOGOUT_TIMEOUT, Face
+from .face import LINGER, LOGOUT_TIMEOUT, Face
 from .invitations import Event
 from .links import carry_out
 from .listener import CallEventListener
@@ -27,10 +27,7 @@ from .transport import Link, LinkFailed
 
 log = logging.getLogger("bellwire")
 
-#: After something happened, how long to wait for more, in seconds, before what nobody waits for is
-#: done. The listeners' threads need the interpreter now, and this thread is out of it meanwhile.
-LINGER = 0.001
-#: How often in a row at most: then acknowledgements and the keep-alive have their turn anyway.
+#: How often in a row it lingers at most: then acknowledgements and the keep-alive have their turn.
 MOST_LINGERS = 10
 
 

@@ -23,6 +23,7 @@ from device_sdk.invitations import (
 )
 from device_sdk.states import (
     EndReason,
+    InvitationApiCallErrorCode,
     LocalInvitationError,
     LocalInvitationState,
     RemoteInvitationError,
@@ -201,3 +202,11 @@ def test_an_event_needs_no_more_than_its_name_and_what_the_listener_gets() -> No
     rest = (event.invitation, event.missed, event.state, event.reason, event.error)
     assert rest == (None,) * 5
     assert (event.response, event.content) == (None, None)
+
+
+def test_an_error_names_the_state_even_if_that_is_the_first() -> None:
+    error = InvitationApiCallError(
+        InvitationApiCallErrorCode.NOT_STARTED, "it was not sent yet",
+        call_id="abc", state=LocalInvitationState.IDLE,
+    )  # fmt: skip
+    assert str(error) == "NOT_STARTED: it was not sent yet (call abc, IDLE)"
