@@ -6,6 +6,7 @@ again, the caps against floods, and what is remembered of calls that are over.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -32,6 +33,10 @@ _TELLS = {
     Do.TELL_CANCELED: Name.REMOTE_CANCELED,
     Do.TELL_FAILURE: Name.REMOTE_FAILURE,
 }
+#: Refusals for want of room: so many a second, after so many at once. Who is not answered says it
+#: again by itself; a flood must not use up what this peer may publish.
+OVERLOAD_RATE, OVERLOAD_BURST = 20.0, 64.0
+
 _SPOKEN = frozenset({*_TELLS, Do.TELL_MISSED, Do.TELL_ENDED})
 _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
@@ -48,12 +53,15 @@ class CalleeSide:
         self.remembered: dict[Key, CalleeCall] = {}
         self._due: dict[Key, float] = {}
         self._from: Counter[str] = Counter()
+        self._refusals = OVERLOAD_BURST  # for want of room, that may be said at once
+        self._refused_at = -math.inf
 
     def clone(self, context: Context) -> CalleeSide:
         """An independent copy around a cloned context."""
         other = CalleeSide(context, self._screen)
         other.calls, other.remembered = dict(self.calls), dict(self.remembered)
         other._due, other._from = dict(self._due), self._from.copy()
+        other._refusals, other._refused_at = self._refusals, self._refused_at
         return other
 
     # --- the app ---------------------------------------------------------------------------
@@ -97,6 +105,8 @@ class CalleeSide:
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
+                if on is On.OVERLOAD and not self._may_refuse(now):
+                    return
                 self._step(call, on, now, invite=invite, refusal=told)
                 return
         self._step(call, on, now, invite=invite)
@@ -227,6 +237,16 @@ class CalleeSide:
             call = call._replace(content=invite.content, channel=invite.channel, time=invite.time)
         told = self._screen(call, [c.phase in callee.OPEN for c in self.calls.values()].count(True))
         return None if told is None else (On.TURN_AWAY, told)
+
+    def _may_refuse(self, now: float) -> bool:
+        """Whether another one may be refused for want of room by now."""
+        gained = (now - self._refused_at) * OVERLOAD_RATE
+        self._refusals = min(OVERLOAD_BURST, self._refusals + gained)
+        self._refused_at = now
+        if self._refusals < 1:
+            return False
+        self._refusals -= 1
+        return True
 
     def _fire(self, call: CalleeCall, now: float) -> None:
         if call.ring_at is not None and call.ring_at <= now:

@@ -565,6 +565,26 @@ def test_over_the_cap_of_all_callers_it_is_busy() -> None:
     assert states(lone) == [("RECEIVED", None)]
 
 
+def test_a_flood_over_the_cap_is_answered_so_many_times_a_second() -> None:
+    """All are counted; what this peer may publish is left for those who may ring."""
+    lone = Lone().connect()
+    for i in range(8):
+        lone.hear(ringing(), call=many(i))
+    refused = 0
+    for i in range(8, 200):
+        lone.hear(ringing(), call=many(i))
+        refused += states(lone) == [("REFUSED", 2)]
+    assert refused == 64
+    lone.now += 0.25
+    for i in range(200, 300):
+        lone.hear(ringing(), call=many(i))
+        refused += ("REFUSED", 2) in states(lone)
+    assert refused == 64 + 5
+    assert lone.engine.stats.counters["turned_away"] == 292
+    lone.hear(ringing(), call=many(300), peer="another")
+    assert states(lone) == [("RECEIVED", None)]
+
+
 def test_a_flood_of_ends_is_answered_but_not_kept() -> None:
     """Over 256 kept calls a final answer is said once and remembered, with no timer."""
     lone = Lone().connect()
