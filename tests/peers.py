@@ -434,3 +434,11 @@ def raising() -> CallEventListener:
         raise RuntimeError("a listener that raises")
 
     return _every_method(fail)
+
+
+def ring(door: Peer, kitchen: Peer, content: Any = None) -> tuple[Any, Any]:
+    """Press, and wait until both ends know that it rings: both invitations."""
+    mine = door.press(kitchen.peer_id, content)
+    theirs = kitchen.expect("remote_invitation_received", mine.call_id).invitation
+    door.expect("local_invitation_received_by_peer", mine.call_id)
+    return mine, theirs

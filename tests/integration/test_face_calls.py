@@ -22,7 +22,7 @@ from device_sdk import (
 from device_sdk.cells import Invite, InviteState, Presence
 from tests.broker_support.raw import Raw
 from tests.integration.conftest import MakePeer
-from tests.peers import Heard, Peer
+from tests.peers import Heard, Peer, ring
 from tests.servers import BrokerProcess
 
 Code = InvitationApiCallErrorCode
@@ -36,14 +36,6 @@ def door(make_peer: MakePeer) -> Peer:
 @pytest.fixture
 def kitchen(make_peer: MakePeer) -> Peer:
     return make_peer("kitchen")
-
-
-def ring(door: Peer, kitchen: Peer, content: Any = None) -> tuple[Any, Any]:
-    """Press, and wait until both ends know that it rings: both invitations."""
-    mine = door.press(kitchen.peer_id, content)
-    theirs = kitchen.expect("remote_invitation_received", mine.call_id).invitation
-    door.expect("local_invitation_received_by_peer", mine.call_id)
-    return mine, theirs
 
 
 def raised(code: Code, call: Any, *args: Any) -> None:

@@ -23,7 +23,7 @@ from device_sdk import (
 from device_sdk import InvitationApiCallErrorCode as Code
 from device_sdk.testing import MemoryBroker
 from device_sdk.transport import Will
-from tests.peers import Held, Peer
+from tests.peers import Held, Peer, ring
 from tests.unit.conftest import Do, MakePeer
 
 #: What cannot be a body: no CBOR without tags, too long, too deep, no string that can be encoded.
@@ -38,14 +38,6 @@ def door(make_peer: MakePeer) -> Peer:
 @pytest.fixture
 def kitchen(make_peer: MakePeer) -> Peer:
     return make_peer("kitchen")
-
-
-def ring(door: Peer, kitchen: Peer, content: Any = None) -> tuple[Any, Any]:
-    """A call that both ends know to ring: its two invitations."""
-    mine = door.press(kitchen.peer_id, content)
-    theirs = kitchen.expect("remote_invitation_received", mine.call_id).invitation
-    door.expect("local_invitation_received_by_peer", mine.call_id)
-    return mine, theirs
 
 
 def illegal(code: Code, invitation: Any, call: Any, *args: Any) -> Any:
