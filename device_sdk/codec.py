@@ -6,17 +6,17 @@ has (definite lengths, shortest heads, no tags, 16 levels), so that cbor2 is han
 What a cell itself is made of, small integers and short strings, is read on the way.
 
 Encoding is RFC 8949's core deterministic form. cbor2 orders map keys by length first, as RFC 7049
-did, so maps are put together here; every scalar is cbor2's.
+did, so maps are put together here, with the shortest numbers; every other scalar is cbor2's.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import cbor2
 
+from . import usual
 from .cells import (
     EPOCH_BYTES,
     GROUP_BYTES,
@@ -54,16 +54,11 @@ _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _FLOATS = (25, 26, 27)
 _FALSE_TRUE_NULL = (20, 21, 22)
 _BOOLEANS: Final = {0xF4: False, 0xF5: True}
+#: The numbers that are one byte, and the heads of maps.
+_SMALL: Final = tuple(bytes((n,)) for n in range(24))
+_MAPS: Final = tuple(bytes((0xA0 | n,)) for n in range(12))
 #: The least value that needs a head argument of so many bytes.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
-
-#: How this end begins its cells: version, state, epoch, a seq below 24, perhaps a ttl of two bytes.
-#: Read in one go, since every ring waits for it; whatever begins otherwise is read item by item.
-_USUAL: Final = re.compile(
-    rb"[\xa4-\xab]\x00\x01\x01([\x00-\x04])\x02\x48(.{8})\x03([\x00-\x17])"
-    rb"(?:\x04\x19([\x01-\xff].))?",
-    re.DOTALL,
-)
 
 _INVITE_STATES: Final = tuple(InviteState)
 _ANSWER_STATES: Final = tuple(AnswerState)
@@ -176,35 +171,39 @@ def encode(cell: Cell) -> bytes:
     """A cell's bytes, deterministic: equal cells are equal bytes."""
     # Keys 0 to 10 are one byte each, so their numeric order is the order of their encodings.
     if isinstance(cell, Presence):
-        parts = [b"\x00\x01\x01", _uint(int(cell.online)), b"\x02\x48", cell.epoch]
-        return _map(3, parts, ((b"\x09", _uint_or_nothing(cell.time)),))
-    parts = [b"\x00\x01\x01", _uint(cell.state), b"\x02\x48", cell.epoch, b"\x03", _uint(cell.seq)]
-    if isinstance(cell, Answer):
-        return _map(
-            4,
-            parts,
-            (
-                (b"\x05", cell.response),
-                (b"\x07", _uint_or_nothing(cell.reason)),
-                (b"\x0a", b"\xf5" if cell.ask else None),
-            ),
-        )
-    return _map(
-        4,
-        parts,
-        (
-            (b"\x04", _uint_or_nothing(cell.ttl)),
-            (b"\x05", cell.content),
-            (b"\x06", None if cell.channel is None else cbor2.dumps(cell.channel)),
-            (b"\x07", _uint_or_nothing(cell.reason)),
-            (b"\x08", None if cell.group is None else b"\x50" + cell.group),
-            (b"\x09", _uint_or_nothing(cell.time)),
-        ),
+        data = b"\x00\x01\x01" + _SMALL[cell.online] + b"\x02\x48" + cell.epoch
+        return b"\xa3" + data if cell.time is None else b"\xa4" + data + b"\x09" + _uint(cell.time)
+    data = (
+        b"\x00\x01\x01" + _SMALL[cell.state] + b"\x02\x48" + cell.epoch + b"\x03" + _uint(cell.seq)
     )
+    pairs = 4
+    if isinstance(cell, Answer):
+        if cell.response is not None:
+            pairs, data = pairs + 1, data + b"\x05" + cell.response
+        if cell.reason is not None:
+            pairs, data = pairs + 1, data + b"\x07" + _uint(cell.reason)
+        if cell.ask:
+            pairs, data = pairs + 1, data + b"\x0a\xf5"
+        return _MAPS[pairs] + data
+    if cell.ttl is not None:
+        pairs, data = pairs + 1, data + b"\x04" + _uint(cell.ttl)
+    if cell.content is not None:
+        pairs, data = pairs + 1, data + b"\x05" + cell.content
+    if cell.channel is not None:
+        pairs, data = pairs + 1, data + b"\x06" + cbor2.dumps(cell.channel)
+    if cell.reason is not None:
+        pairs, data = pairs + 1, data + b"\x07" + _uint(cell.reason)
+    if cell.group is not None:
+        pairs, data = pairs + 1, data + b"\x08\x50" + cell.group
+    if cell.time is not None:
+        pairs, data = pairs + 1, data + b"\x09" + _uint(cell.time)
+    return _MAPS[pairs] + data
 
 
 def decode_invite(data: bytes) -> Invite:
     """The invite in ``data``; raises :class:`DecodeError`."""
+    if (cell := usual.invite(data)) is not None:
+        return cell
     fields = _fields(data)
     number = _need(fields, STATE)
     if number >= len(_INVITE_STATES):
@@ -234,6 +233,8 @@ def decode_invite(data: bytes) -> Invite:
 
 def decode_answer(data: bytes) -> Answer:
     """The answer in ``data``; raises :class:`DecodeError`."""
+    if (cell := usual.answer(data)) is not None:
+        return cell
     fields = _fields(data)
     number = _need(fields, STATE)
     if number >= len(_ANSWER_STATES):
@@ -285,20 +286,13 @@ def _open(major: int, value: int) -> bytes:
 
 
 def _uint(value: int) -> bytes:
-    return bytes((value,)) if value < 24 else cbor2.dumps(int(value))
-
-
-def _uint_or_nothing(value: int | None) -> bytes | None:
-    return None if value is None else _uint(value)
-
-
-def _map(count: int, parts: list[bytes], more: tuple[tuple[bytes, bytes | None], ...]) -> bytes:
-    """A map of ``count`` pairs in ``parts`` and those of ``more`` that have a value."""
-    for key, value in more:
-        if value is not None:
-            count += 1
-            parts += (key, value)
-    return bytes((0xA0 | count,)) + b"".join(parts)
+    if value < 24:
+        return _SMALL[value]
+    if 0x100 <= value < 0x10000:
+        return b"\x19" + value.to_bytes(2, "big")
+    if 0x10000 <= value < 0x1_0000_0000:
+        return b"\x1a" + value.to_bytes(4, "big")
+    return cbor2.dumps(int(value))
 
 
 def _fields(data: bytes) -> dict[int, Any]:
@@ -310,21 +304,12 @@ def _fields(data: bytes) -> dict[int, Any]:
     size = len(data)
     if size > MAX_CELL:
         raise DecodeError(OVERSIZED, f"{size} bytes; a cell has at most {MAX_CELL}")
-    fields: dict[int, Any]
-    usual, left = _USUAL.match(data), -1
-    if usual is not None:
-        state, epoch, seq, ttl = usual.groups()
-        fields = {VERSION_KEY: VERSION, STATE: state[0], EPOCH: epoch, SEQ: seq[0]}
-        if ttl is not None:
-            fields[TTL] = ttl[0] << 8 | ttl[1]
-        left, pos = data[0] - 0xA0 - len(fields), usual.end()
-    if left < 0:
-        major, left, pos = _head(data, 0)
-        if major != _MAP:
-            if _scan(data, 0, MAX_DEPTH) != size:
-                raise DecodeError(MALFORMED, "more than one item")
-            raise DecodeError(WRONG_TYPE, "a cell is a map")
-        fields = {}
+    major, left, pos = _head(data, 0)
+    if major != _MAP:
+        if _scan(data, 0, MAX_DEPTH) != size:
+            raise DecodeError(MALFORMED, "more than one item")
+        raise DecodeError(WRONG_TYPE, "a cell is a map")
+    fields: dict[int, Any] = {}
     value: Any
     others: set[bytes] | None = None
     for _ in range(left):

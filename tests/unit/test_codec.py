@@ -15,7 +15,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from device_sdk import codec
+from device_sdk import codec, usual
 from device_sdk.cells import Answer, AnswerState, Invite, InviteState, Presence
 from device_sdk.errors import DecodeError
 
@@ -96,6 +96,8 @@ def test_the_bytes_of_a_cell(value: Any, hexadecimal: str) -> None:
         Invite(InviteState.RINGING, EPOCH, 0, ttl=0, channel="", time=0),
         Invite(InviteState.ACCEPTED, EPOCH, 2),
         Invite(InviteState.ENDED, EPOCH, 3, reason=6, group=GROUP, channel="ü" * 32),
+        # A text that ends as if something came after it.
+        RINGING._replace(content=codec.encode_body("\x07\x01"), time=65_536),
     ],
 )
 def test_an_invite_survives_the_wire(invite: Invite) -> None:
@@ -108,6 +110,47 @@ def test_a_cell_that_says_it_has_one_pair_less_does_not_end_where_it_does() -> N
     with pytest.raises(DecodeError, match="4 bytes after the end") as caught:
         codec.decode_invite(bytes.fromhex(f"a400010100{HEADER}03010419ea60"))
     assert caught.value.cause == codec.MALFORMED
+
+
+TEXT, LONG_TEXT = codec.encode_body("somebody is here"), codec.encode_body("ä" * 127)
+
+
+@pytest.mark.parametrize(
+    "usual_one",
+    [
+        RINGING,
+        RINGING._replace(ttl=256, content=TEXT, group=GROUP, time=1_800_000_000),
+        RINGING._replace(ttl=65_535, content=LONG_TEXT, time=65_536),
+        Invite(InviteState.ACCEPTED, EPOCH, 23),
+        Invite(InviteState.ENDED, EPOCH, 2, content=TEXT, reason=1, time=1_800_000_000),
+    ],
+)
+def test_a_usual_invite_is_read_in_one_go(usual_one: Invite) -> None:
+    """What every ring waits for does not take the long way."""
+    assert usual.invite(codec.encode(usual_one)) == usual_one
+
+
+@pytest.mark.parametrize(
+    "usual_one",
+    [
+        RECEIVED,
+        RECEIVED._replace(ask=True),
+        Answer(AnswerState.ACCEPTED, EPOCH, 2, response=TEXT),
+        Answer(AnswerState.REFUSED, EPOCH, 3, response=LONG_TEXT, reason=3),
+    ],
+)
+def test_a_usual_answer_is_read_in_one_go(usual_one: Answer) -> None:
+    """And neither does its answer."""
+    assert usual.answer(codec.encode(usual_one)) == usual_one
+
+
+@pytest.mark.parametrize(
+    "body", ["61ff", "62c3", "7810" + "61" * 16, "6161" * 2, "78", "6261", "a0"]
+)
+def test_a_body_that_is_no_short_text_takes_the_long_way(body: str) -> None:
+    """Not UTF-8, a long head, a wrong length, or another type."""
+    assert usual.invite(bytes.fromhex(f"a600010100{HEADER}03010419ea6005{body}")) is None
+    assert usual.answer(bytes.fromhex(f"a500010100{HEADER}030105{body}")) is None
 
 
 @pytest.mark.parametrize("state", AnswerState)

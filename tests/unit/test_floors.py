@@ -21,6 +21,7 @@ FLOORS = [
     {"states", "values"},
     {"errors"},
     {"topics", "cells", "stats"},
+    {"usual"},
     {"codec"},
     {"settings"},
     {"caller", "callee", "events", "presence"},
