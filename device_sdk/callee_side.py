@@ -279,12 +279,13 @@ class CalleeSide:
                 call = call._replace(keep_at=now + settings.missed_keep)
             elif call.phase is Phase.REMEMBERED:
                 call = call._replace(keep_at=now + settings.remember)
+        ring_at = call.ring_at
+        if Do.EXTEND in todo and invite is not None:
+            ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
         for do in todo:
             if do is Do.SAY or do is Do.ASK:
-                call = self._say(call, now, ask=do is Do.ASK, again=on is On.RESEND)
-            elif do is Do.EXTEND and invite is not None:
-                ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
-                call = call._replace(ring_at=ring_at)
+                again = on is On.RESEND
+                call = self._say(call, now, ask=do is Do.ASK, again=again, ring_at=ring_at)
             elif do is Do.CLEAR and self._context.up:
                 awaited = CLEAR_ANSWER if call.phase is Phase.CLEARING else None
                 self._context.say_answer(call.key, None, awaited)
@@ -305,25 +306,32 @@ class CalleeSide:
             self._from[caller] -= 1
             if self._from[caller] <= 0:
                 del self._from[caller]
-            self._context.watches.leave(caller, now)
+            self._context.leave(caller, now)
 
     def _entered(self, caller: str) -> None:
         self._from[caller] = self._from.get(caller, 0) + 1
         self._context.watch(caller)
 
     def _say(
-        self, call: CalleeCall, now: float, *, ask: bool = False, again: bool = False
+        self,
+        call: CalleeCall,
+        now: float,
+        *,
+        ask: bool = False,
+        again: bool = False,
+        ring_at: float | None = None,
     ) -> CalleeCall:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
+        ring_at = call.ring_at if ring_at is None else ring_at
         if not context.up:
-            return call._replace(resend_at=None)
+            return call._replace(ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
             first = settings.resend_first if call.phase is Phase.OVER else settings.ask_first
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
-        call = call._replace(seq=call.seq + 1, resend_at=at, resend_delay=delay)
+        call = call._replace(seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
         context.say_answer(call.key, call.cell(context.epoch, ask=ask))
         return call
 
@@ -331,6 +339,7 @@ class CalleeSide:
         key = call.key
         if call.phase is Phase.REMEMBERED:
             self.remembered[key] = call
+            self._context.idle_until = -math.inf
             if len(self.remembered) > MAX_REMEMBERED:
                 del self.remembered[next(iter(self.remembered))]
         else:
@@ -345,6 +354,7 @@ class CalleeSide:
             self._due.pop(key, None)
         else:
             self._due[key] = due
+            self._context.arm(due)
 
     def _tell(self, do: Do, call: CalleeCall) -> None:
         if do is Do.TELL_MISSED:

@@ -175,6 +175,13 @@ ANSWER_REASONS: Final[Mapping[int, EndReason]] = {
     AnswerReason.CALLER_LOST: EndReason.CALLER_LOST,
 }
 
+#: What the invite cell says in each phase that has one.
+SAYS: Final[Mapping[Phase, InviteState]] = {
+    Phase.SENT: InviteState.RINGING,
+    Phase.RECEIVED: InviteState.RINGING,
+    Phase.ACCEPTED: InviteState.ACCEPTED,
+    Phase.ENDED: InviteState.ENDED,
+}
 UNDECIDED: Final = frozenset({Phase.SENT, Phase.RECEIVED})
 DECIDED: Final = frozenset({Phase.ACCEPTED, Phase.ENDED})
 
@@ -223,12 +230,7 @@ class CallerCall(NamedTuple):
 
     def cell(self, epoch: bytes, now: float) -> Invite:
         """What the invite cell says at ``now``."""
-        state = {
-            Phase.SENT: InviteState.RINGING,
-            Phase.RECEIVED: InviteState.RINGING,
-            Phase.ACCEPTED: InviteState.ACCEPTED,
-            Phase.ENDED: InviteState.ENDED,
-        }[self.phase]
+        state = SAYS[self.phase]
         ttl = reason = None
         if state is InviteState.RINGING:
             ttl = max(0, round(((self.ring_at or now) - now) * 1000))

@@ -56,8 +56,7 @@ class CallerSide:
                 call_id=command.call_id,
                 state=self.calls[key].state,
             )
-        settings = self._context.settings
-        ring_timeout = command.ring_timeout or settings.ring_timeout
+        context, settings = self._context, self._context.settings
         call = CallerCall(
             call_id=command.call_id,
             callee=command.callee,
@@ -65,13 +64,18 @@ class CallerSide:
             channel=command.channel,
             group=command.group,
             time=command.wall,
+            seq=1 if context.up else 0,  # while the link is down the resync will say it
             sent_at=now,
-            ring_at=now + ring_timeout,
+            ring_at=now + (command.ring_timeout or settings.ring_timeout),
             ack_at=now + (command.ack_timeout or settings.ack_timeout),
+            resend_at=now + settings.resend_first if context.up else None,
+            resend_delay=settings.resend_first,
         )
-        self._context.stats.counters["sent"] += 1
-        self._keep(self._say(call, now))
-        self._context.watch(command.callee)
+        if context.up:
+            context.say_invite(key, call.cell(context.epoch, now))
+        context.stats.counters["sent"] += 1
+        self._keep(call)
+        context.watch(command.callee)
 
     def cancel(self, command: Cancel, now: float) -> None:
         """Cancel a call; raises ALREADY_END once it is decided or over."""
@@ -108,11 +112,11 @@ class CallerSide:
             self._unknown(key, answer, now)
             return True
         on = caller.ANSWERS[answer.state]
-        if on not in caller.TABLE[call.phase]:
+        entry = caller.TABLE[call.phase].get(on)
+        if entry is None:
             return False
-        said = Do.SAY in caller.TABLE[call.phase][on][1]
         call = self._step(call, on, now, answer)
-        if answer.ask and not said and call.phase is not Phase.CLEARING:
+        if answer.ask and Do.SAY not in entry[1] and call.phase is not Phase.CLEARING:
             self._keep(self._say(call, now))
         return True
 
@@ -212,19 +216,19 @@ class CallerSide:
                 self._context.say_invite(call.key, None, CLEAR_INVITE)
         self._keep(call)
         if call.phase is Phase.CLEARING and before is not Phase.CLEARING:
-            self._context.watches.leave(call.callee, now)
+            self._context.leave(call.callee, now)
             call = self._tell_canceled(call)  # the callee saw the end, so the broker had it
         if before is Phase.SENT and answer is not None and not call.former:
             self._context.stats.round_trip(now - call.sent_at)
         for do in todo:
-            if do is Do.END_OTHER_LEGS:
+            if do in _TELLS:
+                self._tell(do, call)
+            elif do is Do.END_OTHER_LEGS:
                 self._end_other_legs(call, now)
             elif do is Do.TELL_CANCELED and not self._context.up:
                 self._tell_canceled(call)
             elif do is Do.TELL_PEER_LOST and answer is not None and not call.former:
                 self._context.tell(PeerLost(call, caller.failure(answer.reason)))
-            else:
-                self._tell(do, call)
         return call
 
     def _say(self, call: CallerCall, now: float, *, again: bool = False) -> CallerCall:
@@ -256,6 +260,7 @@ class CallerSide:
             self._due.pop(key, None)
         else:
             self._due[key] = due
+            self._context.arm(due)
 
     def _adopt(self, call: CallerCall, now: float) -> None:
         """Keep a call that this life did not make; over the bound it is only said once."""
@@ -311,12 +316,11 @@ class CallerSide:
         return call
 
     def _tell(self, do: Do, call: CallerCall) -> None:
-        name = _TELLS.get(do)
-        if name is None or call.former:
+        if call.former:
             return
         if do is not Do.TELL_RECEIVED:
             self._ended(call)
-        self._context.tell(LocalEvent(name, call))
+        self._context.tell(LocalEvent(_TELLS[do], call))
 
     def _ended(self, call: CallerCall) -> None:
         self._context.stats.local_ends[str(call.reason or EndReason.CANCELED)] += 1

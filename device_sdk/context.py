@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from . import codec, topics
 from .cells import Answer, Invite, Presence
 from .effects import Effect, Publish, Subscribe, Tell
@@ -29,6 +31,8 @@ class Context:
         #: What is done once the broker has acknowledged a publish: side, purpose, call.
         self.awaited: dict[int, tuple[str, Key]] = {}
         self._token = 0
+        #: Nothing is due before: at most the earliest deadline, so that few have to look for that.
+        self.idle_until = -math.inf
 
     def clone(self) -> Context:
         """An independent copy; statistics are not carried over."""
@@ -37,7 +41,12 @@ class Context:
         other.out = list(self.out)
         other.watches = self.watches.clone()
         other.awaited, other._token = dict(self.awaited), self._token
+        other.idle_until = self.idle_until
         return other
+
+    def arm(self, at: float) -> None:
+        """Something is due ``at``."""
+        self.idle_until = min(self.idle_until, at)
 
     def tell(self, event: Event) -> None:
         """Tell the app."""
@@ -65,6 +74,11 @@ class Context:
         """A call with ``peer`` begins: be told of its presence."""
         if self.watches.enter(peer) and self.inbox:
             self.out.append(Subscribe((topics.presence(self.realm, peer),)))
+
+    def leave(self, peer: str, now: float) -> None:
+        """A call with ``peer`` is over."""
+        self.watches.leave(peer, now)
+        self.idle_until = -math.inf
 
     def forget_awaited(self) -> dict[int, tuple[str, Key]]:
         """No acknowledgement will come any more; what was awaited."""

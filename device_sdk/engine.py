@@ -87,8 +87,6 @@ class Engine:
         self._goodbye_at: float | None = None
         self._closed = False
         self._logged_at: dict[str, float] = {}
-        #: Nothing is due before: what :meth:`deadline` said, until the next input.
-        self._idle_until = -math.inf
 
     # --- what everybody may ask ------------------------------------------------------------
 
@@ -107,6 +105,11 @@ class Engine:
         """Whether this login is over: logged out, or replaced by a newer one."""
         return self._closed
 
+    @property
+    def idle_until(self) -> float:
+        """Nothing is due before: :meth:`deadline` without looking, or earlier."""
+        return math.inf if self._closed else self._context.idle_until
+
     def will(self) -> tuple[str, bytes]:
         """Topic and payload of the will: presence offline, to be retained, QoS 1."""
         topic = topics.presence(self._context.realm, self._context.me)
@@ -124,7 +127,7 @@ class Engine:
             self._goodbye_at,
         )
         at = min((t for t in times if t is not None), default=None)
-        self._idle_until = math.inf if at is None else at
+        self._context.idle_until = math.inf if at is None else at
         return at
 
     def handle(self, what: Input, now: float) -> None:
@@ -135,9 +138,9 @@ class Engine:
         """
         if self._closed:
             return
-        if now >= self._idle_until:
+        if now >= self._context.idle_until:
             self._fire(now)
-        self._idle_until = -math.inf
+            self.deadline()
         self._HANDLERS[type(what)](self, what, now)
         if self._goodbye_at is not None:
             self._say_goodbye(now)
@@ -154,7 +157,6 @@ class Engine:
         other._context = context = self._context.clone()
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
         other._own = self._own.clone()
-        other._idle_until = self._idle_until
         other._settled, other._settle_at = self._settled, self._settle_at
         other._first, other._echoed = self._first, self._echoed
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
@@ -175,6 +177,7 @@ class Engine:
         else:
             context.out.append(Subscribe((own, *topics.outbox(context.realm, context.me))))
             self._settle_at = now + context.settings.settle
+            context.arm(self._settle_at)
         context.say_presence(online=True, wall=what.wall)
         if self._settled:
             self._resync(now)
@@ -353,6 +356,7 @@ class Engine:
 
     def _unwatch(self, what: Unwatch, now: float) -> None:
         self._context.watches.unwatch(what.peer, now)
+        self._context.idle_until = -math.inf
 
     def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002 - one signature
         self.caller.log_out(now)
@@ -360,6 +364,7 @@ class Engine:
         self._leaving = True
         if self._context.up:
             self._goodbye_at = now + self._context.settings.farewell
+            self._context.arm(self._goodbye_at)
         else:
             self._finish()
 

@@ -154,6 +154,16 @@ class Session:
         times = (self.engine.deadline(), self._retry_at, self._greeting_at, self._login_at)
         return min((t for t in times if t is not None), default=None)
 
+    def due_before(self, at: float) -> bool:
+        """Whether something is due before ``at``, without looking where that is plain."""
+        if (
+            self.engine.idle_until >= at
+            and self._retry_at is self._greeting_at is self._login_at is None
+        ):
+            return False
+        deadline = self.deadline()
+        return deadline is not None and deadline < at
+
     # --- inside ----------------------------------------------------------------------------
 
     def _fire(self, now: float) -> None:

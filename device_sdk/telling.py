@@ -24,6 +24,7 @@ from .events import (
 from .events import Event as CoreEvent
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
 from .ring_group import RingGroupBase
+from .states import EndReason
 
 log = logging.getLogger("bellwire")
 
@@ -68,10 +69,12 @@ class Telling(Generic[L, R]):
     # --- following ---------------------------------------------------------------------------
 
     def _told(self, event: CoreEvent) -> None:
-        if isinstance(event, LocalEvent | PeerLost):
-            self._told_local(event)
+        if isinstance(event, LocalEvent):
+            self._told_local(event, event.call.reason)
         elif isinstance(event, RemoteEvent):
             self._told_remote(event)
+        elif isinstance(event, PeerLost):
+            self._told_local(event, event.reason)
         elif isinstance(event, PresenceChanged):
             self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
                                 content=event.online))  # fmt: skip
@@ -80,8 +83,8 @@ class Telling(Generic[L, R]):
             self._deliver(Event(event.name, (event.state, event.change), state=event.state,
                                 reason=event.change, detail=event.detail))  # fmt: skip
 
-    def _told_local(self, event: LocalEvent | PeerLost) -> None:
-        record = event.call
+    def _told_local(self, event: LocalEvent | PeerLost, reason: EndReason | None) -> None:
+        record, name = event.call, event.name
         key = (True, record.callee, record.call_id)
         invitation = self._underway.get(key) or self._over.get(key)
         if invitation is None or not isinstance(invitation, LocalInvitationBase):
@@ -91,41 +94,40 @@ class Telling(Generic[L, R]):
             invitation = self._local(record.callee, record.call_id, record.group)
         invitation._follow(record)
         args: tuple[Any, ...] = (invitation,)
-        reason = record.reason
-        if event.name in (Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED):
+        if name is Name.LOCAL_ACCEPTED or name is Name.LOCAL_REFUSED:
             args = (invitation, invitation.response)
-        elif event.name is Name.LOCAL_FAILURE:
+        elif name is Name.LOCAL_FAILURE:
             args = (invitation, record.error)
-        elif isinstance(event, PeerLost):
-            args, reason = (invitation, event.reason), event.reason
+        elif name is Name.LOCAL_PEER_LOST:
+            args = (invitation, reason)
         self._deliver(
             Event(
-                event.name,
+                name,
                 args,
                 invitation,
-                peer=record.callee,
-                call_id=record.call_id,
-                state=record.state,
-                reason=reason,
-                error=record.error,
-                response=invitation.response,
-                content=invitation.content,
+                None,
+                record.callee,
+                record.call_id,
+                record.state,
+                reason,
+                record.error,
+                invitation._response,
+                invitation._content,
             )
         )
-        self._end(key, event.name, invitation)
-        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, event.name, reason)
+        self._end(key, name, invitation)
+        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, name, reason)
 
     def _told_remote(self, event: RemoteEvent) -> None:
         record = event.call
-        log.info("call %s from %s: %s (%s)", record.call_id, record.caller, event.name,
-                 record.reason)  # fmt: skip
-        content = None if record.content is None else codec.decode_body(record.content)
         if event.name is Name.MISSED_CALL:
+            content = None if record.content is None else codec.decode_body(record.content)
             missed = MissedCall(record.caller, record.call_id, record.reason, record.time,
                                 content, record.channel)  # fmt: skip
             self._deliver(Event(event.name, (missed,), missed=missed, peer=record.caller,
                                 call_id=record.call_id, state=record.state,
                                 reason=record.reason, content=content))  # fmt: skip
+            self._log_remote(event)
             return
         key = (False, record.caller, record.call_id)
         invitation = self._underway.get(key)
@@ -148,10 +150,16 @@ class Telling(Generic[L, R]):
                 reason=record.reason,
                 error=record.error,
                 response=invitation.response,
-                content=content,
+                content=invitation.content,
             )
         )
         self._end(key, event.name, invitation)
+        self._log_remote(event)
+
+    def _log_remote(self, event: RemoteEvent) -> None:
+        record = event.call
+        log.info("call %s from %s: %s (%s)", record.call_id, record.caller, event.name,
+                 record.reason)  # fmt: skip
 
     def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
         if name in ENDS:

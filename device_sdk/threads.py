@@ -129,8 +129,8 @@ class NetworkThread:
 
     def _is_due(self) -> bool:
         """Whether the thread has to look before what it waits for."""
-        link, deadline = self._link, self._session.deadline()
-        return (deadline is not None and deadline < self._waits_until) or (
+        link = self._link
+        return self._session.due_before(self._waits_until) or (
             link is not None and (link.fileno() < 0 or link.wants_write())
         )
 

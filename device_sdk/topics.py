@@ -6,6 +6,7 @@ else in the library has them plain.
 """
 
 import base64
+import re
 import unicodedata
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -25,6 +26,11 @@ CALL_ID_BYTES = 16
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 Kind = Literal["invite", "answer"]
+
+#: Realm, owner, kind, writer and call id (16 bytes in their one spelling).
+_CALL = re.compile(
+    rf"([^/]*)/{VERSION_LEVEL}/([^/]*)/(?:(invite)|answer)/([^/]*)/([A-Za-z0-9_-]{{21}}[AQgw])\Z"
+)
 
 
 class PresenceTopic(NamedTuple):
@@ -82,11 +88,6 @@ def call_id_from_bytes(random: bytes) -> str:
     return base64.urlsafe_b64encode(random).rstrip(b"=").decode("ascii")
 
 
-def is_call_id(value: str) -> bool:
-    """Whether ``value`` is the one spelling of some 16 bytes."""
-    return len(value) == 22 and value[-1] in "AQgw" and _PLAIN.issuperset(value)
-
-
 def _escape(peer: str) -> str:
     if _PLAIN.issuperset(peer):
         return peer
@@ -141,21 +142,15 @@ def everything(realm: str) -> str:
 
 def parse(realm: str, topic: str) -> Topic | None:
     """Take a topic apart; None if it is not one of this realm's."""
+    call = _CALL.match(topic)
+    if call is not None:
+        level, owner_level, invite, writer_level, call_id = call.groups()
+        owner, writer = unescape(owner_level), unescape(writer_level)
+        if owner is None or writer is None or level != realm:
+            return None
+        return CallTopic("invite" if invite else "answer", owner, writer, call_id)
     levels = topic.split("/")
-    if len(levels) < 4 or levels[0] != realm or levels[1] != VERSION_LEVEL:
+    if len(levels) != 4 or levels[:2] != [realm, VERSION_LEVEL] or levels[3] != "presence":
         return None
-    owner = unescape(levels[2])
-    if owner is None:
-        return None
-    if len(levels) == 4:
-        return PresenceTopic(owner) if levels[3] == "presence" else None
-    if len(levels) != 6:
-        return None
-    kind, writer, call_id = levels[3], unescape(levels[4]), levels[5]
-    if writer is None or not is_call_id(call_id):
-        return None
-    if kind == "invite":
-        return CallTopic("invite", owner, writer, call_id)
-    if kind == "answer":
-        return CallTopic("answer", owner, writer, call_id)
-    return None
+    peer = unescape(levels[2])
+    return None if peer is None else PresenceTopic(peer)

@@ -121,7 +121,9 @@ class Automaton:
     def deadline(self, state: int) -> float | None:
         """The time until its next deadline."""
         engine, now = self._engines[state]
+        quiet_until = engine.idle_until
         at = engine.deadline()
+        assert at is None or quiet_until <= at, f"due at {at}, not looked at before {quiet_until}"
         return None if at is None else max(0.0, at - now)
 
     def life(self, state: int) -> int:

@@ -192,7 +192,8 @@ def test_each_invitation_is_another_call(door: Peer) -> None:
     """Its id is 16 random bytes, spelt the one way."""
     calls = [door.create("kitchen") for _ in range(50)]
     assert len({call.call_id for call in calls}) == 50
-    assert all(topics.is_call_id(call.call_id) for call in calls)
+    cells = [topics.cell("sig", "invite", "kitchen", "front-door", c.call_id) for c in calls]
+    assert all(topics.parse("sig", cell) for cell in cells)
     assert {(call.callee_id, call.state.name, call.group) for call in calls} == {
         ("kitchen", "IDLE", None)
     }
