@@ -42,6 +42,13 @@ _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 
 
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
+# ring waits for these.
+_NEW, _PROBING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
+_ON_RINGING, _ON_OVERLOAD, _ON_RESEND = On.RINGING, On.OVERLOAD, On.RESEND
+
+
 class CalleeSide:
     """The callee's half of the engine."""
 
@@ -85,7 +92,7 @@ class CalleeSide:
         """A newer login owns these cells now: tell the app, say nothing."""
         for call in self.calls.values():
             if call.phase in callee.OPEN:
-                gone = call._replace(phase=Phase.RINGING)
+                gone = call._replace(phase=_RINGING)
                 self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
         self.calls.clear()
         self.remembered.clear()
@@ -101,11 +108,11 @@ class CalleeSide:
             if invite is None:
                 return
             call = callee.new(key[1], key[0], invite)
-        if on in _RINGS and call.phase in (Phase.NEW, Phase.PROBING):
+        if on in _RINGS and call.phase in (_NEW, _PROBING):
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
-                if on is On.OVERLOAD and not self._may_refuse(now):
+                if on is _ON_OVERLOAD and not self._may_refuse(now):
                     return
                 self._step(call, on, now, invite=invite, refusal=told)
                 return
@@ -118,7 +125,7 @@ class CalleeSide:
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
         call = call._replace(keep_at=now + settings.missed_keep)
-        if call.phase is Phase.PROBING:
+        if call.phase is _PROBING:
             # The invite itself, if there still is one, comes with the inbox; ask if it does not.
             at = now + settings.ask_first
             self._keep(call._replace(resend_at=at, resend_delay=settings.ask_first))
@@ -129,7 +136,7 @@ class CalleeSide:
     def acked(self, key: Key, now: float) -> None:
         """The broker has a clear."""
         call = self.calls.get(key)
-        if call is not None and call.phase is Phase.CLEARING:
+        if call is not None and call.phase is _CLEARING:
             self._step(call, On.CLEAR_ACKED, now)
 
     def caller_seen(self, caller: str, presence: Presence | None, now: float, *,
@@ -142,15 +149,15 @@ class CalleeSide:
             if call.caller != caller or call.phase not in callee.WATCHING:
                 continue
             same = presence.epoch == call.epoch
-            if call.phase is Phase.PROBING:
+            if call.phase is _PROBING:
                 if presence.online and changed and not retained:
                     self._keep(self._say(call, now, ask=True))
-            elif presence.online and same and back and call.phase is Phase.RINGING:
+            elif presence.online and same and back and call.phase is _RINGING:
                 # It was away, or a late will said so: its word on the time left is wanted again.
                 self._keep(self._say(call, now, ask=True))
             elif presence.online and not same and not retained:
                 self._step(call, On.CALLER_REPLACED, now)
-            elif call.phase is Phase.RINGING and presence.online != same:
+            elif call.phase is _RINGING and presence.online != same:
                 # Gone, or, read from the broker's store, perhaps another: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
                 doubted = call._replace(ring_at=at)
@@ -161,10 +168,10 @@ class CalleeSide:
     def resync(self, now: float) -> None:
         """Say every live cell once more."""
         for call in list(self.calls.values()):
-            if call.phase is Phase.CLEARING:
+            if call.phase is _CLEARING:
                 self._context.say_answer(call.key, None, CLEAR_ANSWER)
             else:
-                self._keep(self._say(call, now, ask=call.phase is Phase.PROBING))
+                self._keep(self._say(call, now, ask=call.phase is _PROBING))
 
     def disconnected(self) -> None:
         """Nothing is said until the next resync."""
@@ -175,8 +182,8 @@ class CalleeSide:
     def unfinished(self) -> bool:
         """Whether a caller who is there has yet to clear a call that ended here."""
         return any(
-            call.phase is Phase.CLEARING
-            or (call.phase is Phase.OVER and not self._context.watches.of(call.caller).away)
+            call.phase is _CLEARING
+            or (call.phase is _OVER and not self._context.watches.of(call.caller).away)
             for call in self.calls.values()
         )
 
@@ -205,9 +212,9 @@ class CalleeSide:
 
     def _ringing(self, key: Key, call_id: str, verb: str) -> CalleeCall:
         call = self.calls.get(key)
-        if call is not None and call.phase is Phase.RINGING:
+        if call is not None and call.phase is _RINGING:
             return call
-        if call is not None and call.phase is Phase.ACCEPTING:
+        if call is not None and call.phase is _ACCEPTING:
             raise InvitationApiCallError(
                 InvitationApiCallErrorCode.ALREADY_ACCEPT,
                 f"cannot {verb} it: it was accepted here, and the caller is about to decide",
@@ -225,15 +232,15 @@ class CalleeSide:
         self, call: CalleeCall, on: On, invite: Invite | None
     ) -> tuple[On, AnswerReason] | None:
         settings = self._context.settings
-        if call.phase is Phase.NEW and (
+        if call.phase is _NEW and (
             self._from.get(call.caller, 0) >= settings.max_calls_per_caller
             or sum(self._from.values()) >= settings.max_calls
         ):
             self._context.stats.counters["turned_away"] += 1
-            return On.OVERLOAD, AnswerReason.BUSY
-        if self._screen is None or invite is None or on is not On.RINGING:
+            return _ON_OVERLOAD, AnswerReason.BUSY
+        if self._screen is None or invite is None or on is not _ON_RINGING:
             return None  # what is in doubt is asked about first
-        if call.phase is Phase.PROBING:
+        if call.phase is _PROBING:
             call = call._replace(content=invite.content, channel=invite.channel, time=invite.time)
         told = self._screen(call, [c.phase in callee.OPEN for c in self.calls.values()].count(True))
         return None if told is None else (On.TURN_AWAY, told)
@@ -257,7 +264,7 @@ class CalleeSide:
             self._step(call, On.KEEP_EXPIRED, now)
         else:
             self._context.stats.counters["resends"] += 1
-            self._step(call, On.RESEND, now)
+            self._step(call, _ON_RESEND, now)
 
     def _step(
         self,
@@ -273,26 +280,26 @@ class CalleeSide:
         before = call.phase
         call, todo = callee.step(call, on, invite, refusal, response)
         if call.phase is not before:
-            if call.phase is Phase.ACCEPTING:
+            if call.phase is _ACCEPTING:
                 call = call._replace(accept_at=now + settings.accept_timeout)
-            elif call.phase in (Phase.OVER, Phase.PROBING):
+            elif call.phase in (_OVER, _PROBING):
                 call = call._replace(keep_at=now + settings.missed_keep)
-            elif call.phase is Phase.REMEMBERED:
+            elif call.phase is _REMEMBERED:
                 call = call._replace(keep_at=now + settings.remember)
         ring_at = call.ring_at
-        if Do.EXTEND in todo and invite is not None:
+        if _EXTEND in todo and invite is not None:
             ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
         for do in todo:
-            if do is Do.SAY or do is Do.ASK:
-                again = on is On.RESEND
-                call = self._say(call, now, ask=do is Do.ASK, again=again, ring_at=ring_at)
-            elif do is Do.CLEAR and self._context.up:
-                awaited = CLEAR_ANSWER if call.phase is Phase.CLEARING else None
+            if do is _SAY or do is _ASK:
+                again = on is _ON_RESEND
+                call = self._say(call, now, ask=do is _ASK, again=again, ring_at=ring_at)
+            elif do is _CLEAR and self._context.up:
+                awaited = CLEAR_ANSWER if call.phase is _CLEARING else None
                 self._context.say_answer(call.key, None, awaited)
-        unkept = before in (Phase.NEW, Phase.REMEMBERED) and call.phase is Phase.OVER
+        unkept = before in (_NEW, _REMEMBERED) and call.phase is _OVER
         if unkept and len(self.calls) >= MAX_KEPT:  # said once; said again when asked
             at = now + settings.remember
-            call = call._replace(phase=Phase.REMEMBERED, resend_at=None, keep_at=at)
+            call = call._replace(phase=_REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
         for do in todo:
@@ -328,7 +335,7 @@ class CalleeSide:
             return call._replace(ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
-            first = settings.resend_first if call.phase is Phase.OVER else settings.ask_first
+            first = settings.resend_first if call.phase is _OVER else settings.ask_first
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
         call = call._replace(seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
@@ -337,14 +344,14 @@ class CalleeSide:
 
     def _keep(self, call: CalleeCall) -> None:
         key = call.key
-        if call.phase is Phase.REMEMBERED:
+        if call.phase is _REMEMBERED:
             self.remembered[key] = call
             self._context.idle_until = -math.inf
             if len(self.remembered) > MAX_REMEMBERED:
                 del self.remembered[next(iter(self.remembered))]
         else:
             self.remembered.pop(key, None)
-        if call.phase in (Phase.REMEMBERED, Phase.GONE):
+        if call.phase in (_REMEMBERED, _GONE):
             self.calls.pop(key, None)
             self._due.pop(key, None)
             return

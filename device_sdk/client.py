@@ -30,28 +30,29 @@ from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 from .threads import ListenerThread, NetworkThread
 
 
-class LocalInvitation(LocalInvitationBase):
+class Awaited:
+    """An invitation that threads may wait for: the first who does makes the event."""
+
+    _ended: bool
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
+        over: threading.Event = vars(self).setdefault("_over", threading.Event())
+        return self._ended or over.wait(timeout)
+
+    def _wake(self) -> None:
+        """Let all who wait go on; ``_ended`` was set before, so nobody begins to wait after."""
+        over: threading.Event | None = vars(self).get("_over")
+        if over is not None:
+            over.set()
+
+
+class LocalInvitation(Awaited, LocalInvitationBase):
     """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
 
-    def __init__(self, callee_id: str, call_id: str, group: bytes | None = None) -> None:
-        super().__init__(callee_id, call_id, group)
-        self._over = threading.Event()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
-        return self._over.wait(timeout)
-
-
-class RemoteInvitation(RemoteInvitationBase):
+class RemoteInvitation(Awaited, RemoteInvitationBase):
     """The callee's end of a call; comes with ``on_remote_invitation_received``."""
-
-    def __init__(self, record: Any) -> None:
-        super().__init__(record)
-        self._over = threading.Event()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
-        return self._over.wait(timeout)
 
 
 class RingGroup(RingGroupBase):
@@ -204,7 +205,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             listener.put(event)
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
-        invitation._over.set()
+        invitation._wake()
 
     def _told_group_end(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):

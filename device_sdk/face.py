@@ -65,6 +65,9 @@ LINGER = 0.001
 LOGOUT_TIMEOUT = 2.0
 
 
+_ACCEPTED = Name.LOCAL_ACCEPTED
+
+
 class Face(Ringing[L, R]):
     """The common part of a signaling client; see the faces for the arguments."""
 
@@ -143,7 +146,7 @@ class Face(Ringing[L, R]):
             if type(effect) is Tell:
                 self._tells.append(effect.event)
                 # The caller decides, and hears of it before the callee can.
-                self._tells_first |= effect.event.name is Name.LOCAL_ACCEPTED
+                self._tells_first |= effect.event.name is _ACCEPTED
             elif type(effect) is Dropped:
                 log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
             else:

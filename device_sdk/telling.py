@@ -31,6 +31,10 @@ log = logging.getLogger("bellwire")
 L = TypeVar("L", bound=LocalInvitationBase)
 R = TypeVar("R", bound=RemoteInvitationBase)
 
+#: What a listener gets beside the invitation.
+_WITH_RESPONSE = frozenset({Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED})
+_WITH_REASON = frozenset({Name.LOCAL_FAILURE, Name.LOCAL_PEER_LOST})
+
 #: Made here or come in, peer, call id.
 Key = tuple[bool, str, str]
 
@@ -94,12 +98,10 @@ class Telling(Generic[L, R]):
             invitation = self._local(record.callee, record.call_id, record.group)
         invitation._follow(record)
         args: tuple[Any, ...] = (invitation,)
-        if name is Name.LOCAL_ACCEPTED or name is Name.LOCAL_REFUSED:
+        if name in _WITH_RESPONSE:
             args = (invitation, invitation.response)
-        elif name is Name.LOCAL_FAILURE:
-            args = (invitation, record.error)
-        elif name is Name.LOCAL_PEER_LOST:
-            args = (invitation, reason)
+        elif name in _WITH_REASON:
+            args = (invitation, record.error if name is Name.LOCAL_FAILURE else reason)
         self._deliver(
             Event(
                 name,
