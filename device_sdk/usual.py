@@ -12,19 +12,19 @@ from typing import Final
 from .cells import Answer, AnswerState, Invite, InviteState
 
 _BEGIN: Final = rb"[\xa4-\xa9]\x00\x01\x01([\x00-%c])\x02\x48(.{8})\x03([\x00-\x17])"
-#: A body goes on to wherever the rest can begin; whether that is its length stands in its head.
-_BODY: Final = rb"(?:\x05(.{1,257}?))?"
+_TTL: Final = rb"(?:\x04\x19([\x01-\xff].))?"
+#: The head of a text of at most 255 bytes: where that ends is counted, and the end matched there.
+_TEXT: Final = rb"\x05([\x60-\x77]|\x78[\x18-\xff])"
 _REASON: Final = rb"(?:\x07([\x00-\x17]))?"
-_INVITE: Final = re.compile(
-    (_BEGIN % 2)
-    + rb"(?:\x04\x19([\x01-\xff].))?"  # ttl
-    + _BODY
-    + _REASON
-    + rb"(?:\x08\x50(.{16}))?"  # group
-    + rb"(?:\x09\x1a((?!\x00\x00).{4}))?\Z",  # time
-    re.DOTALL,
+_GROUP_AND_TIME: Final = rb"(?:\x08\x50(.{16}))?(?:\x09\x1a((?!\x00\x00).{4}))?\Z"
+_ASK: Final = rb"(?:\x0a(\xf5))?\Z"
+
+_INVITE: Final = re.compile((_BEGIN % 2) + _TTL + rb"(?:" + _TEXT + rb")?", re.DOTALL)
+_INVITE_END: Final = re.compile(_REASON + _GROUP_AND_TIME, re.DOTALL)
+_ANSWER: Final = re.compile(
+    (_BEGIN % 4) + rb"(?:" + _TEXT + rb"|" + _REASON + _ASK + rb")", re.DOTALL
 )
-_ANSWER: Final = re.compile((_BEGIN % 4) + _BODY + _REASON + rb"(?:\x0a(\xf5))?\Z", re.DOTALL)
+_ANSWER_END: Final = re.compile(_REASON + _ASK, re.DOTALL)
 
 _INVITE_STATES: Final = tuple(InviteState)
 _ANSWER_STATES: Final = tuple(AnswerState)
@@ -32,13 +32,22 @@ _ANSWER_STATES: Final = tuple(AnswerState)
 
 def invite(data: bytes) -> Invite | None:
     """The invite in ``data``, or None if it is not a usual one (or none at all)."""
-    match = _INVITE.match(data)
-    if match is None:
+    begin = _INVITE.match(data)
+    if begin is None:
         return None
-    parts = state, epoch, seq, ttl, body, reason, group, time = match.groups()
-    if data[0] != 0xA9 - parts.count(None) or (body is not None and not _is_text(body)):
+    state, epoch, seq, ttl, head = begin.groups()
+    body, at = None, begin.end()
+    if head is not None:
+        body = _text(data, head, at)
+        if body is None:
+            return None
+        at = begin.start(5) + len(body)
+    end = _INVITE_END.match(data, at)
+    if end is None:
         return None
-    if state == b"\x00" and ttl is None:
+    reason, group, time = end.groups()
+    absent = (ttl, body, reason, group, time).count(None)
+    if data[0] != 0xA9 - absent or (state == b"\x00" and ttl is None):
         return None
     return Invite(
         _INVITE_STATES[state[0]],
@@ -58,8 +67,15 @@ def answer(data: bytes) -> Answer | None:
     match = _ANSWER.match(data)
     if match is None:
         return None
-    parts = state, epoch, seq, body, reason, ask = match.groups()
-    if data[0] != 0xA7 - parts.count(None) or (body is not None and not _is_text(body)):
+    state, epoch, seq, head, reason, ask = match.groups()
+    body = None
+    if head is not None:
+        body = _text(data, head, match.end())
+        end = None if body is None else _ANSWER_END.match(data, match.start(4) + len(body))
+        if end is None:
+            return None
+        reason, ask = end.groups()
+    if data[0] != 0xA7 - (body, reason, ask).count(None):
         return None
     return Answer(
         _ANSWER_STATES[state[0]],
@@ -71,21 +87,12 @@ def answer(data: bytes) -> Answer | None:
     )
 
 
-def _is_text(body: bytes) -> bool:
-    """Whether ``body`` is one text string of at most 255 bytes, with the shortest head."""
-    head = body[0]
-    if 0x60 <= head < 0x78:
-        text = body[1:]
-        length = head - 0x60
-    elif head == 0x78 and len(body) > 1 and body[1] >= 24:
-        text = body[2:]
-        length = body[1]
-    else:
-        return False
-    if len(text) != length:
-        return False
+def _text(data: bytes, head: bytes, start: int) -> bytes | None:
+    """The text whose ``head`` ends at ``start``, with it; None if it is cut short or no UTF-8."""
+    length = head[0] - 0x60 if len(head) == 1 else head[1]
+    text = data[start : start + length]
     try:
         text.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
+    return head + text if len(text) == length else None

@@ -145,12 +145,13 @@ def test_a_usual_answer_is_read_in_one_go(usual_one: Answer) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["61ff", "62c3", "7810" + "61" * 16, "6161" * 2, "78", "6261", "a0"]
+    "body", ["61ff", "62c3", "7810" + "61" * 16, "6161" * 2, "61", "78", "7820", "6261", "a0"]
 )
 def test_a_body_that_is_no_short_text_takes_the_long_way(body: str) -> None:
-    """Not UTF-8, a long head, a wrong length, or another type."""
-    assert usual.invite(bytes.fromhex(f"a600010100{HEADER}03010419ea6005{body}")) is None
-    assert usual.answer(bytes.fromhex(f"a500010100{HEADER}030105{body}")) is None
+    """Not UTF-8, a long head, a wrong length, or another type; whatever the count of pairs says."""
+    for pairs in "456789":
+        assert usual.invite(bytes.fromhex(f"a{pairs}00010100{HEADER}03010419ea6005{body}")) is None
+        assert usual.answer(bytes.fromhex(f"a{pairs}00010100{HEADER}030105{body}")) is None
 
 
 @pytest.mark.parametrize("state", AnswerState)
