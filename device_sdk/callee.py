@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from .cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
 from .states import EndReason, RemoteInvitationError, RemoteInvitationState
+from .values import reviser
 
 
 class Phase(Enum):
@@ -279,6 +280,9 @@ class CalleeCall(NamedTuple):
         )
 
 
+revised = reviser(CalleeCall)
+
+
 def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
     """The record of a call heard of for the first time, by ``invite``."""
     return CalleeCall(
@@ -310,7 +314,8 @@ def step(
     phase, todo = TABLE[before][on]
     if invite is not None and before is _PROBING:
         # What an earlier copy said of the content stays, where this one does not say it.
-        call = call._replace(
+        call = revised(
+            call,
             epoch=invite.epoch,
             content=call.content if invite.content is None else invite.content,
             channel=invite.channel or call.channel,
@@ -318,41 +323,41 @@ def step(
             time=call.time if invite.time is None else invite.time,
         )
     elif invite is not None and invite.epoch != call.epoch:
-        call = call._replace(epoch=invite.epoch)
+        call = revised(call, epoch=invite.epoch)
     if phase is before:
         return call, todo
     if phase is _RINGING:
-        return call._replace(phase=phase, state=_RECEIVED,
+        return revised(call, phase=phase, state=_RECEIVED,
             resend_at=None, keep_at=None,
         ), todo  # fmt: skip
     if phase is _ACCEPTING:
-        return call._replace(phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
+        return revised(call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
             answer=AnswerState.ACCEPTED, response=response, ring_at=None,
         ), todo  # fmt: skip
-    quiet = call._replace(phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
+    quiet = revised(call, phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
     if (before, on) in OUTCOMES:
         answer, number, state, error, reason = OUTCOMES[before, on]
         if on is On.REFUSE:
             number, reason = refusal, REFUSALS[refusal]
-            quiet = quiet._replace(response=response)
-        return quiet._replace(
-            answer=answer, answer_reason=number, state=state, error=error, reason=reason
+            quiet = revised(quiet, response=response)
+        return revised(
+            quiet, answer=answer, answer_reason=number, state=state, error=error, reason=reason
         ), todo
     if on is On.ENDED and before in (_NEW, *WATCHING):
         state, error, reason = ENDS.get(
             (invite.reason or 0) if invite else 0, ENDS[EndedReason.EXPIRED]
         )
-        return quiet._replace(
-            answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
+        return revised(
+            quiet, answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
         ), todo
     if on in (On.TURN_AWAY, On.OVERLOAD):
-        return quiet._replace(answer=AnswerState.REFUSED, answer_reason=refusal,
+        return revised(quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
             state=RemoteInvitationState.REFUSED, reason=REFUSALS[refusal],
         ), todo  # fmt: skip
     if on is On.CLEARED and before in WATCHING:
-        return quiet._replace(state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED), todo
+        return revised(quiet, state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED), todo
     if on is On.LOGOUT and before is _RINGING:
-        return quiet._replace(state=RemoteInvitationState.FAILURE,
+        return revised(quiet, state=RemoteInvitationState.FAILURE,
             error=RemoteInvitationError.INVITATION_EXPIRE, reason=EndReason.LOGGED_OUT,
         ), todo  # fmt: skip
     return quiet, todo
@@ -375,13 +380,14 @@ def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
     """
     call = CalleeCall(call_id=call_id, caller=caller, seq=cell.seq)
     if cell.state is AnswerState.ACCEPTED:
-        return call._replace(
-            phase=_OVER, answer=AnswerState.FAILED, answer_reason=AnswerReason.ACCEPT_FAILURE
+        return revised(
+            call, phase=_OVER, answer=AnswerState.FAILED, answer_reason=AnswerReason.ACCEPT_FAILURE
         )
     if not cell.state.final:
-        return call._replace(phase=_PROBING)
+        return revised(call, phase=_PROBING)
     reason = next((r for r in AnswerReason if r == cell.reason), None)
-    return call._replace(
+    return revised(
+        call,
         phase=_OVER,
         answer=cell.state,
         answer_reason=reason,

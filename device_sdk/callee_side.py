@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from . import callee
-from .callee import CalleeCall, Do, On, Phase
+from .callee import CalleeCall, Do, On, Phase, revised
 from .cells import Answer, AnswerReason, Invite, Presence
 from .context import Context, Key
 from .effects import Accept, Refuse
@@ -92,7 +92,7 @@ class CalleeSide:
         """A newer login owns these cells now: tell the app, say nothing."""
         for call in self.calls.values():
             if call.phase in callee.OPEN:
-                gone = call._replace(phase=_RINGING)
+                gone = revised(call, phase=_RINGING)
                 self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
         self.calls.clear()
         self.remembered.clear()
@@ -124,11 +124,11 @@ class CalleeSide:
             return
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
-        call = call._replace(keep_at=now + settings.missed_keep)
+        call = revised(call, keep_at=now + settings.missed_keep)
         if call.phase is _PROBING:
             # The invite itself, if there still is one, comes with the inbox; ask if it does not.
             at = now + settings.ask_first
-            self._keep(call._replace(resend_at=at, resend_delay=settings.ask_first))
+            self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
             self._entered(call.caller)
         else:
             self._keep(self._say(call, now))
@@ -160,7 +160,7 @@ class CalleeSide:
             elif call.phase is _RINGING and presence.online != same:
                 # Gone, or, read from the broker's store, perhaps another: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
-                doubted = call._replace(ring_at=at)
+                doubted = revised(call, ring_at=at)
                 self._keep(self._say(doubted, now, ask=True) if presence.online else doubted)
 
     # --- the link and time -----------------------------------------------------------------
@@ -177,7 +177,7 @@ class CalleeSide:
         """Nothing is said until the next resync."""
         for call in list(self.calls.values()):
             if call.resend_at is not None:
-                self._keep(call._replace(resend_at=None))
+                self._keep(revised(call, resend_at=None))
 
     def unfinished(self) -> bool:
         """Whether a caller who is there has yet to clear a call that ended here."""
@@ -241,7 +241,7 @@ class CalleeSide:
         if self._screen is None or invite is None or on is not _ON_RINGING:
             return None  # what is in doubt is asked about first
         if call.phase is _PROBING:
-            call = call._replace(content=invite.content, channel=invite.channel, time=invite.time)
+            call = revised(call, content=invite.content, channel=invite.channel, time=invite.time)
         told = self._screen(call, [c.phase in callee.OPEN for c in self.calls.values()].count(True))
         return None if told is None else (On.TURN_AWAY, told)
 
@@ -281,11 +281,11 @@ class CalleeSide:
         call, todo = callee.step(call, on, invite, refusal, response)
         if call.phase is not before:
             if call.phase is _ACCEPTING:
-                call = call._replace(accept_at=now + settings.accept_timeout)
+                call = revised(call, accept_at=now + settings.accept_timeout)
             elif call.phase in (_OVER, _PROBING):
-                call = call._replace(keep_at=now + settings.missed_keep)
+                call = revised(call, keep_at=now + settings.missed_keep)
             elif call.phase is _REMEMBERED:
-                call = call._replace(keep_at=now + settings.remember)
+                call = revised(call, keep_at=now + settings.remember)
         ring_at = call.ring_at
         if _EXTEND in todo and invite is not None:
             ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
@@ -299,7 +299,7 @@ class CalleeSide:
         unkept = before in (_NEW, _REMEMBERED) and call.phase is _OVER
         if unkept and len(self.calls) >= MAX_KEPT:  # said once; said again when asked
             at = now + settings.remember
-            call = call._replace(phase=_REMEMBERED, resend_at=None, keep_at=at)
+            call = revised(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
         for do in todo:
@@ -332,13 +332,13 @@ class CalleeSide:
         context, settings = self._context, self._context.settings
         ring_at = call.ring_at if ring_at is None else ring_at
         if not context.up:
-            return call._replace(ring_at=ring_at, resend_at=None)
+            return revised(call, ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
             first = settings.resend_first if call.phase is _OVER else settings.ask_first
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
-        call = call._replace(seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
+        call = revised(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
         context.say_answer(call.key, call.cell(context.epoch, ask=ask))
         return call
 

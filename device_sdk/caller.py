@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from .cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
 from .states import EndReason, LocalInvitationError, LocalInvitationState
+from .values import reviser
 
 
 class Phase(Enum):
@@ -257,6 +258,9 @@ class CallerCall(NamedTuple):
         )
 
 
+revised = reviser(CallerCall)
+
+
 def step(
     call: CallerCall, on: On, answer: Answer | None = None
 ) -> tuple[CallerCall, tuple[Do, ...]]:
@@ -265,14 +269,15 @@ def step(
     if phase is call.phase:
         return call, todo
     if phase is _RECEIVED:
-        return call._replace(
+        return revised(
+            call,
             phase=phase,
             state=_RECEIVED_BY_REMOTE,
             ack_at=None,
             resend_at=None,
         ), todo
     if call.phase not in UNDECIDED:
-        return call._replace(phase=phase, resend_at=None, keep_at=None), todo
+        return revised(call, phase=phase, resend_at=None, keep_at=None), todo
     state, error, reason = OUTCOMES[on]
     response = call.response
     if answer is not None:
@@ -283,7 +288,8 @@ def step(
             reason = failure(answer.reason)
             if reason is EndReason.CALLEE_EXPIRED:
                 error = LocalInvitationError.INVITATION_EXPIRE
-    return call._replace(
+    return revised(
+        call,
         phase=phase,
         state=state,
         error=error,
@@ -312,7 +318,8 @@ def failure(number: int | None) -> EndReason:
 
 def logged_out(call: CallerCall) -> CallerCall:
     """The record of a call that is given up because this login is no longer one."""
-    return call._replace(
+    return revised(
+        call,
         phase=Phase.GONE,
         state=LocalInvitationState.FAILURE,
         error=LocalInvitationError.NOT_LOGGEDIN,

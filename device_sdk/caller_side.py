@@ -7,7 +7,7 @@ cell is said again, when a call is forgotten.
 from __future__ import annotations
 
 from . import caller
-from .caller import CallerCall, Do, On, Phase
+from .caller import CallerCall, Do, On, Phase, revised
 from .cells import Answer, Invite, InviteState
 from .context import Context, Key
 from .effects import Cancel, Send
@@ -65,8 +65,8 @@ class CallerSide:
             )
         context, settings = self._context, self._context.settings
         call = CallerCall(
-            call_id=command.call_id,
-            callee=command.callee,
+            command.call_id,
+            command.callee,
             content=command.content,
             channel=command.channel,
             group=command.group,
@@ -160,7 +160,7 @@ class CallerSide:
                 self._tell_canceled(self.calls[key])
         for call in list(self.calls.values()):
             if call.resend_at is not None:
-                self._keep(call._replace(resend_at=None))
+                self._keep(revised(call, resend_at=None))
 
     def callee_back(self, callee: str, now: float) -> None:
         """A callee that was away is online: say what it has not shown to know."""
@@ -172,7 +172,7 @@ class CallerSide:
         """Nobody reads: what is decided waits in the broker until the callee is back."""
         for call in list(self.calls.values()):
             if call.callee == callee and call.phase in caller.DECIDED:
-                self._keep(call._replace(resend_at=None))
+                self._keep(revised(call, resend_at=None))
 
     def unfinished(self) -> bool:
         """Whether somebody who is there has yet to learn how a call of mine ended."""
@@ -215,7 +215,7 @@ class CallerSide:
         before = call.phase
         call, todo = caller.step(call, on, answer)
         if call.phase in caller.DECIDED and before is not call.phase:
-            call = call._replace(keep_at=now + self._context.settings.missed_keep)
+            call = revised(call, keep_at=now + self._context.settings.missed_keep)
         for do in todo:
             if do is _SAY:
                 call = self._say(call, now, again=on is _ON_RESEND)
@@ -242,14 +242,14 @@ class CallerSide:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
         if not context.up:
-            return call._replace(resend_at=None)
+            return revised(call, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN and not (
             call.phase in caller.DECIDED and context.watches.of(call.callee).away
         ):
             delay = min(delay * 2, settings.resend_max) if again else settings.resend_first
             at = now + delay
-        call = call._replace(seq=call.seq + 1, resend_at=at, resend_delay=delay)
+        call = revised(call, seq=call.seq + 1, resend_at=at, resend_delay=delay)
         canceling = call.phase is _ENDED and call.cancel_pending
         context.say_invite(
             call.key, call.cell(context.epoch, now), CANCEL_INVITE if canceling else None
@@ -271,9 +271,9 @@ class CallerSide:
 
     def _adopt(self, call: CallerCall, now: float) -> None:
         """Keep a call that this life did not make; over the bound it is only said once."""
-        call = call._replace(keep_at=now + self._context.settings.missed_keep)
+        call = revised(call, keep_at=now + self._context.settings.missed_keep)
         if len(self.calls) >= MAX_KEPT:
-            call = call._replace(seq=call.seq + 1)
+            call = revised(call, seq=call.seq + 1)
             if self._context.up:
                 self._context.say_invite(call.key, call.cell(self._context.epoch, now))
             return
@@ -290,7 +290,7 @@ class CallerSide:
         if not answer.state.final and self.remembered.get(key, now) <= now:
             self._adopt(call, now)
         elif len(self.calls) < MAX_KEPT:
-            self._keep(call._replace(phase=_CLEARING))
+            self._keep(revised(call, phase=_CLEARING))
             self._context.say_invite(key, None, CLEAR_INVITE)
         else:
             self._context.say_invite(key, None)
@@ -316,7 +316,7 @@ class CallerSide:
 
     def _tell_canceled(self, call: CallerCall) -> CallerCall:
         if call.cancel_pending:
-            call = call._replace(cancel_pending=False)
+            call = revised(call, cancel_pending=False)
             self._keep(call)
             self._ended(call)
             self._context.tell(LocalEvent(Name.LOCAL_CANCELED, call))

@@ -81,7 +81,7 @@ class LoopDriver:
         link = self._link
         if link is not None:
             link.read()
-            if self._pump() or self._link_changed():
+            if not self._pump() and self._link_changed():
                 self._rest_soon()
 
     def _writable(self) -> None:
@@ -138,11 +138,8 @@ class LoopDriver:
         """Do what nobody waits for after a moment, but at once where the loop waits wrongly."""
         if self._link_changed():
             self._rest()
-        elif self._resting is None:  # behind the application's tasks, which have been told
-            self._resting = asyncio.get_running_loop().call_soon(self._linger)
-
-    def _linger(self) -> None:
-        self._resting = asyncio.get_running_loop().call_later(LINGER, self._rest)
+        elif self._resting is None:
+            self._resting = asyncio.get_running_loop().call_later(LINGER, self._rest)
 
     def _link_changed(self) -> bool:
         """Whether the link is another, is broken, or waits for another thing than the loop does."""
