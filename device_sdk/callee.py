@@ -263,21 +263,15 @@ class CalleeCall(NamedTuple):
     @property
     def due(self) -> float | None:
         """The earliest of its deadlines."""
-        times = [
-            t for t in (self.ring_at, self.accept_at, self.resend_at, self.keep_at) if t is not None
-        ]
-        return min(times) if times else None
+        at = None
+        for due in (self.ring_at, self.accept_at, self.resend_at, self.keep_at):
+            if due is not None and (at is None or due < at):
+                at = due
+        return at
 
     def cell(self, epoch: bytes, *, ask: bool = False) -> Answer:
         """What the answer cell says."""
-        return Answer(
-            state=self.answer,
-            epoch=epoch,
-            seq=self.seq,
-            response=self.response,
-            reason=self.answer_reason,
-            ask=ask,
-        )
+        return Answer(self.answer, epoch, self.seq, self.response, self.answer_reason, ask)
 
 
 revised = reviser(CalleeCall)

@@ -230,10 +230,11 @@ class CallerCall(NamedTuple):
     @property
     def due(self) -> float | None:
         """The earliest of its deadlines."""
-        times = [
-            t for t in (self.ring_at, self.ack_at, self.resend_at, self.keep_at) if t is not None
-        ]
-        return min(times) if times else None
+        at = None
+        for due in (self.ring_at, self.ack_at, self.resend_at, self.keep_at):
+            if due is not None and (at is None or due < at):
+                at = due
+        return at
 
     def cell(self, epoch: bytes, now: float) -> Invite:
         """What the invite cell says at ``now``."""
@@ -244,17 +245,9 @@ class CallerCall(NamedTuple):
         elif state is InviteState.ENDED and self.reason is not None:
             reason = ENDED_REASONS.get(self.reason, EndedReason.EXPIRED)
         elif state is InviteState.ACCEPTED:  # the callee has the rest already
-            return Invite(state=state, epoch=epoch, seq=self.seq)
+            return Invite(state, epoch, self.seq)
         return Invite(
-            state=state,
-            epoch=epoch,
-            seq=self.seq,
-            ttl=ttl,
-            content=self.content,
-            channel=self.channel,
-            reason=reason,
-            group=self.group,
-            time=self.time,
+            state, epoch, self.seq, ttl, self.content, self.channel, reason, self.group, self.time
         )
 
 

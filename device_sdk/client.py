@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -89,7 +88,6 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     def _set_up(self) -> None:
         self._guard = threading.RLock()
         self._listeners: list[ListenerThread] = []
-        self._delivered: deque[Event] = deque()
         self._owner: NetworkThread | None = None
         self.call_manager = CallManager(self)
 
@@ -111,7 +109,6 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             session.start(timeout, self._clock())
             self._sort(session)
             self._tell_all()
-            self._hand_over()
             owner.start()
         owner.login_ended.wait()
         if owner.login_error is not None:
@@ -200,18 +197,12 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     def _perform(self) -> None:
         if self._owner is None:
             self._tell_all()
-            self._hand_over()
         else:
             self._owner.perform()
 
     def _deliver(self, event: Event) -> None:
-        self._delivered.append(event)
-
-    def _hand_over(self) -> None:
-        while self._delivered:
-            event = self._delivered.popleft()
-            for listener in self._listeners:
-                listener.put(event)
+        for listener in self._listeners:
+            listener.put(event)
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._wake()

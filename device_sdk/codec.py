@@ -145,9 +145,9 @@ def encode_body(value: Any) -> bytes:
     levels. Raises ``ValueError`` saying what does not fit.
     """
     try:
-        if type(value) is str:  # one item, without tags or levels
-            value.encode()  # cbor2 5 and 6 tell of lone surrogates differently
-            data = cbor2.dumps(value)
+        if type(value) is str:  # what it mostly is: one item, without tags or levels
+            text = value.encode()
+            data = _open(_TEXT, len(text)) + text
         else:
             data = _encode_value(value, MAX_DEPTH - 1)  # the cell around it is a level too
             _scan(data, 0, MAX_DEPTH - 1)
@@ -164,6 +164,8 @@ def encode_body(value: Any) -> bytes:
 
 def decode_body(data: bytes) -> Any:
     """The value in a body that came with a decoded cell (so it is known to be sound)."""
+    if 0x60 <= data[0] <= 0x78:  # what it mostly is: a short text
+        return data[1 if data[0] < 0x78 else 2 :].decode()
     return cbor2.loads(data)
 
 
@@ -280,9 +282,8 @@ def _encode_value(value: Any, depth: int) -> bytes:
 
 
 def _open(major: int, value: int) -> bytes:
-    encoded = bytearray(_uint(value))
-    encoded[0] |= major << 5
-    return bytes(encoded)
+    encoded = _uint(value)
+    return bytes((encoded[0] | major << 5,)) + encoded[1:]
 
 
 def _uint(value: int) -> bytes:

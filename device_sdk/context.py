@@ -46,7 +46,8 @@ class Context:
 
     def arm(self, at: float) -> None:
         """Something is due ``at``."""
-        self.idle_until = min(self.idle_until, at)
+        if at < self.idle_until:
+            self.idle_until = at
 
     def tell(self, event: Event) -> None:
         """Tell the app."""

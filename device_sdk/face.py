@@ -115,9 +115,6 @@ class Face(Ringing[L, R]):
         """Make what this face has besides; the arguments are sound."""
         raise NotImplementedError
 
-    def _hand_over(self) -> None:
-        """Wake the application's threads for what was delivered; hold the guard."""
-
     # --- what a face does with a session -----------------------------------------------------
 
     def _new_session(self, *, keep_trying: bool) -> Session:
@@ -368,7 +365,6 @@ class Face(Ringing[L, R]):
             )
         )
         self._told_end(invitation)
-        self._hand_over()
 
 
 class _EndedIfClosed:

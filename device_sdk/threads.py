@@ -124,10 +124,8 @@ class NetworkThread:
             client._tell_all()
             if not mine or not client._todo:
                 break
-        if not mine:
-            if client._todo or self._is_due():
-                self._wake()
-            client._hand_over()
+        if not mine and (client._todo or self._is_due()):
+            self._wake()
 
     def _is_due(self) -> bool:
         """Whether the thread has to look before what it waits for."""
@@ -156,8 +154,6 @@ class NetworkThread:
                         return
                     lingered = lingered + 1 if busy else 0
                     timeout = LINGER if busy else self._rearm()
-                    # Last of all: who is woken wants the interpreter, which waiting lets go of.
-                    self._client._hand_over()
                 ready = self._selector.select(timeout)
         except BaseException:
             log.exception("%s: the network thread failed; this is a defect", self._client.peer_id)
@@ -165,7 +161,6 @@ class NetworkThread:
         finally:
             with self._guard:
                 self._done, self._waits_until = True, -math.inf
-                self._client._hand_over()
                 if self._link is not None:
                     self._link.close(clean=False)
                 self._selector.close()
