@@ -105,7 +105,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
                     raise self._closed_error()
                 raise ClientClosed(f"{self.peer_id} is logged in already")
             session = self._session = self._new_session(keep_trying=keep_trying)
-            owner = self._owner = NetworkThread(self, session)
+            owner = self._owner = NetworkThread(self, session, lambda: self._listeners)
             session.start(timeout, self._clock())
             self._sort(session)
             self._tell_all()

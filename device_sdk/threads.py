@@ -1,6 +1,9 @@
 """The threads of the threaded face: one for the network, one for each listener.
 
-Session and link belong to whoever holds the guard; the network thread alone waits on them.
+Session and link belong to whoever holds the guard; one thread at a time, who leads, waits on them.
+That is the network thread while there is work for the others; else a listener with nothing to hear
+leads in its place, and so hears what comes at once, without a switch of threads. It hands the lead
+back before it calls its listener, whatever that does then.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Any
 
@@ -36,32 +39,61 @@ class ListenerThread:
 
     def __init__(self, listener: CallEventListener, name: str) -> None:
         self.listener = listener
-        self.put: Callable[[Event | None], None]
-        queue: SimpleQueue[Event | None] = SimpleQueue()
-        self.put = queue.put
-        self._queue = queue
+        self.leads: NetworkThread | None = None
+        self._queue: SimpleQueue[Event | NetworkThread | None] = SimpleQueue()
+        self._put = 0  # written by who holds the guard
+        self._done = 0  # written by this thread
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has heard everything."""
+        return self._put == self._done
+
+    def put(self, event: Event | None) -> None:
+        """Let it hear ``event``, or, None, come to its end; hold the guard."""
+        self._put += 1
+        self._queue.put(event)
+        if self.leads is not None:
+            self.leads.wake()
+
+    def lead(self, network: NetworkThread) -> None:
+        """Let it lead until it has something to hear."""
+        self._queue.put(network)
+
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
+            if isinstance(event, NetworkThread):
+                event.lead(self)
+                continue
             try:
                 getattr(self.listener, f"on_{event.name}")(*event.args)
             except Exception:
                 log.exception("call %s: listener %r raised in on_%s", event.call_id or "-",
                               self.listener, event.name)  # fmt: skip
+            self._done += 1
 
 
 class NetworkThread:
     """Waits for the link, commands that need it, and deadlines; one turn for each.
 
-    The link belongs to whoever holds the guard: the thread that gives a command writes its publish
-    itself, and wakes this one only for what is left. Nothing waits, and none of the application's
-    listeners runs, while the guard is held.
+    ``listeners`` says which there are now. The link belongs to whoever holds the guard: the thread
+    that gives a command writes its publish itself, and wakes who leads only for what is left.
+    Nothing waits, and none of the application's listeners runs, while the guard is held.
     """
 
-    def __init__(self, client: Face[Any, Any], session: Session) -> None:
+    def __init__(
+        self,
+        client: Face[Any, Any],
+        session: Session,
+        listeners: Callable[[], Iterable[ListenerThread]] = tuple,
+    ) -> None:
         self._client = client
+        self._listeners = listeners
+        self._leader = 0  # the thread's identifier
+        self._lead_again: SimpleQueue[None] = SimpleQueue()  # said to the network thread
+        self._failure: BaseException | None = None  # of a listener's thread that led
         self._guard = client._guard
         self._session = session
         self.login_ended = threading.Event()
@@ -110,7 +142,7 @@ class NetworkThread:
         What only the network thread does, and a deadline before the one it waits for, wake it.
         """
         client = self._client
-        mine = threading.get_ident() == self._thread.ident
+        mine = threading.get_ident() == self._leader
         if client._tells_first:
             client._tell_all()
         while True:
@@ -125,7 +157,7 @@ class NetworkThread:
             if not mine or not client._todo:
                 break
         if not mine and (client._todo or self._is_due()):
-            self._wake()
+            self.wake()
 
     def _is_due(self) -> bool:
         """Whether the thread has to look before what it waits for."""
@@ -134,8 +166,8 @@ class NetworkThread:
             link is not None and (link.fileno() < 0 or link.wants_write())
         )
 
-    def _wake(self) -> None:
-        """Let the thread take its turn, unless it is about to; hold the guard."""
+    def wake(self) -> None:
+        """Let who leads take a turn, unless it is about to; hold the guard."""
         if self._waits_until > -math.inf:
             self._waits_until = -math.inf
             with contextlib.suppress(BlockingIOError):
@@ -146,15 +178,11 @@ class NetworkThread:
     def _run(self) -> None:
         try:
             ready: list[tuple[selectors.SelectorKey, int]] = []
-            lingered = 0
-            while True:
-                with self._guard:
-                    busy = self._turn(ready) and lingered < MOST_LINGERS
-                    if self._done:
-                        return
-                    lingered = lingered + 1 if busy else 0
-                    timeout = LINGER if busy else self._rearm()
-                ready = self._selector.select(timeout)
+            while self._wait(None, ready):
+                self._lead_again.get()
+                ready = self._selector.select(LINGER)  # the listener's first, too
+                if self._failure is not None:
+                    raise self._failure
         except BaseException:
             log.exception("%s: the network thread failed; this is a defect", self._client.peer_id)
             raise
@@ -169,6 +197,46 @@ class NetworkThread:
             if not self.login_ended.is_set():
                 self.login_error = LoginError("the client failed within; see the log")
                 self.login_ended.set()
+
+    def lead(self, listener: ListenerThread) -> None:
+        """Wait in the network thread's place, on the thread of a ``listener`` that is idle."""
+        try:
+            self._wait(listener, [])
+        except BaseException as error:  # noqa: BLE001 - raised where it belongs
+            self._failure = error
+        finally:
+            self._lead_again.put(None)
+
+    def _wait(
+        self, listener: ListenerThread | None, ready: list[tuple[selectors.SelectorKey, int]]
+    ) -> bool:
+        """Lead until another is to; False if all is over. ``listener`` None: the network thread."""
+        lingered = 0
+        while True:
+            with self._guard:
+                self._leader = threading.get_ident()
+                busy = self._turn(ready) and lingered < MOST_LINGERS
+                if self._done:
+                    return False
+                lingered = lingered + 1 if busy else 0
+                timeout = LINGER if busy else self._rearm()
+                if self._passes_on(listener, busy=busy):
+                    return True
+            ready = self._selector.select(timeout)
+
+    def _passes_on(self, listener: ListenerThread | None, *, busy: bool) -> bool:
+        """Whether another is to lead now, which a listener's thread is then told."""
+        if listener is not None:
+            listener.leads = self if listener.idle else None
+            passes = listener.leads is None
+        else:
+            heir = None if busy else next((one for one in self._listeners() if one.idle), None)
+            passes = heir is not None
+            if heir is not None:
+                heir.lead(self)
+        if passes:
+            self._leader = 0
+        return passes
 
     def _turn(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
         """Read and write what is ready, feed the session, do what it says; whether that was any."""
@@ -248,7 +316,7 @@ class NetworkThread:
                 else:
                     self._client._feed(self._session, failure)
                 self.perform()
-                self._wake()
+                self.wake()
 
         threading.Thread(
             target=connect, name=f"bellwire-{self._client.peer_id}-connect", daemon=True
