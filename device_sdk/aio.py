@@ -32,18 +32,30 @@ log = logging.getLogger("bellwire")
 __all__ = ["CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
 
 
-class LocalInvitation(LocalInvitationBase):
-    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
+class Awaited:
+    """An invitation that tasks may wait for: the first that does makes the event."""
 
+    _ended: bool
     _client: SignalingClient
+    _over: asyncio.Event | None = None
 
-    def __init__(self, callee_id: str, call_id: str, group: bytes | None = None) -> None:
-        super().__init__(callee_id, call_id, group)
-        self._over = asyncio.Event()
+    async def _wait(self) -> None:
+        if not self._ended:
+            self._over = self._over or asyncio.Event()
+            await self._over.wait()
+
+    def _wake(self) -> None:
+        """Let all who wait go on."""
+        if self._over is not None:
+            self._over.set()
+
+
+class LocalInvitation(Awaited, LocalInvitationBase):
+    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
 
     async def wait(self) -> Outcome:
         """Wait for its end."""
-        await self._over.wait()
+        await self._wait()
         return outcome_of(self)
 
     async def cancel(self) -> None:
@@ -51,18 +63,12 @@ class LocalInvitation(LocalInvitationBase):
         self._client.cancel(self)
 
 
-class RemoteInvitation(RemoteInvitationBase):
+class RemoteInvitation(Awaited, RemoteInvitationBase):
     """The callee's end of a call; comes with the event ``remote_invitation_received``."""
-
-    _client: SignalingClient
-
-    def __init__(self, record: Any) -> None:
-        super().__init__(record)
-        self._over = asyncio.Event()
 
     async def wait(self) -> Self:
         """Wait for its end: ``state`` and ``reason`` say which."""
-        await self._over.wait()
+        await self._wait()
         return self
 
     async def accept(self, response: Any = None) -> None:
@@ -242,7 +248,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         self._driver.perform()
 
     def _deliver(self, event: Event) -> None:
-        if isinstance(event.invitation, LocalInvitation | RemoteInvitation):
+        if isinstance(event.invitation, Awaited):
             event.invitation._client = self
         for listener in self._listeners:
             listener.queue.put_nowait(event)
@@ -250,7 +256,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             queue.put_nowait(event)
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
-        invitation._over.set()
+        invitation._wake()
 
     def _told_group_end(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):
