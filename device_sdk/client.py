@@ -4,7 +4,8 @@ Threads: a command is carried out by the thread that gives it, down to the write
 network thread waits for the broker and for deadlines; each listener has a thread of its own, on
 which its methods are called one after the other, in the order of events, never under a lock; while
 a connection is being made there is one more. A listener that blocks delays only itself: nothing
-waits for it, and no event is dropped.
+waits for it, and no event is dropped. While a listener has nothing to hear, its thread waits for
+the broker in the network thread's place, and so hears what comes a switch of threads sooner.
 """
 
 from __future__ import annotations

@@ -205,6 +205,7 @@ class NetworkThread:
         except BaseException as error:  # noqa: BLE001 - raised where it belongs
             self._failure = error
         finally:
+            listener.leads = None
             self._lead_again.put(None)
 
     def _wait(

@@ -5,6 +5,7 @@ An illegal call raises with a code, names the call and its state, and changes no
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -223,6 +224,21 @@ def test_after_its_end_an_invitation_does_nothing_more(door: Peer, kitchen: Peer
     illegal(Code.ALREADY_END, theirs, kitchen.accept, theirs)
     illegal(Code.ALREADY_END, theirs, kitchen.refuse, theirs)
     illegal(Code.ALREADY_END, theirs, setattr, theirs, "response", "late")
+
+
+def test_all_who_wait_for_an_end_are_let_go(door: Peer, kitchen: Peer) -> None:
+    """Whether they began before it or after, and none of them before."""
+    mine, theirs = ring(door, kitchen)
+    assert not door.wait(mine, 0)
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(door.wait, mine) for _ in range(3)]
+        waiting += [pool.submit(kitchen.wait, theirs) for _ in range(3)]
+        assert not door.wait(mine, 0.05)
+        assert not any(one.done() for one in waiting)
+        door.cancel(mine)
+        assert all(one.result() for one in waiting)
+    assert door.wait(mine, 0)
+    assert kitchen.wait(theirs, 0)
 
 
 def test_an_invitation_shows_at_once_what_the_app_has_decided(door: Peer, kitchen: Peer) -> None:
