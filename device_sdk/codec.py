@@ -289,9 +289,11 @@ def _open(major: int, value: int) -> bytes:
 def _uint(value: int) -> bytes:
     if value < 24:
         return _SMALL[value]
-    if 0x100 <= value < 0x10000:
+    if value < 0x100:
+        return bytes((0x18, value))
+    if value < 0x10000:
         return b"\x19" + value.to_bytes(2, "big")
-    if 0x10000 <= value < 0x1_0000_0000:
+    if value < 0x1_0000_0000:
         return b"\x1a" + value.to_bytes(4, "big")
     return cbor2.dumps(int(value))
 

@@ -65,7 +65,9 @@ LINGER = 0.001
 LOGOUT_TIMEOUT = 2.0
 
 
+# Members by themselves, as in callee_side: every ring waits for these.
 _ACCEPTED = Name.LOCAL_ACCEPTED
+_IDLE, _SENT = LocalInvitationState.IDLE, LocalInvitationState.SENT_TO_REMOTE
 
 
 class Face(Ringing[L, R]):
@@ -222,7 +224,7 @@ class Face(Ringing[L, R]):
         ack_timeout: float | None = None,
     ) -> None:
         """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
-        if invitation._state is not LocalInvitationState.IDLE:
+        if invitation._state is not _IDLE:
             over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
             code = (
                 InvitationApiCallErrorCode.ALREADY_END
@@ -257,7 +259,7 @@ class Face(Ringing[L, R]):
                     raise self._closed_error()
                 self._not_logged_in(invitation)
                 return
-            invitation._state = LocalInvitationState.SENT_TO_REMOTE
+            invitation._state = _SENT
             self._underway[True, invitation.callee_id, invitation.call_id] = invitation
             self._feed(session, command)
             self._perform()

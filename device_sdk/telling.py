@@ -146,13 +146,14 @@ class Telling(Generic[L, R]):
                 event.name,
                 args,
                 invitation,
-                peer=record.caller,
-                call_id=record.call_id,
-                state=record.state,
-                reason=record.reason,
-                error=record.error,
-                response=invitation.response,
-                content=invitation.content,
+                None,
+                record.caller,
+                record.call_id,
+                record.state,
+                record.reason,
+                record.error,
+                invitation._response,
+                invitation.content,
             )
         )
         self._end(key, event.name, invitation)
