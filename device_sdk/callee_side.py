@@ -46,6 +46,7 @@ _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 # ring waits for these.
 _NEW, _PROBING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
 _SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
+_TELL_MISSED, _TELL_ENDED, _REMOTE_RECEIVED = Do.TELL_MISSED, Do.TELL_ENDED, Name.REMOTE_RECEIVED
 _ON_RINGING, _ON_OVERLOAD, _ON_RESEND = On.RINGING, On.OVERLOAD, On.RESEND
 
 
@@ -364,16 +365,16 @@ class CalleeSide:
             self._context.arm(due)
 
     def _tell(self, do: Do, call: CalleeCall) -> None:
-        if do is Do.TELL_MISSED:
+        if do is _TELL_MISSED:
             if call.reason is not EndReason.ANSWERED_ELSEWHERE:
                 self._context.stats.counters["missed"] += 1
                 self._context.tell(RemoteEvent(Name.MISSED_CALL, call))
             return
-        if do is Do.TELL_ENDED:
+        if do is _TELL_ENDED:
             canceled = call.state is RemoteInvitationState.CANCELED
             do = Do.TELL_CANCELED if canceled else Do.TELL_FAILURE
         name = _TELLS[do]
-        if name is Name.REMOTE_RECEIVED:
+        if name is _REMOTE_RECEIVED:
             self._context.stats.counters["rang"] += 1
         else:
             self._context.stats.remote_ends[str(call.reason)] += 1
