@@ -4,8 +4,11 @@ The threaded face is here, its asyncio twin in :mod:`device_sdk.aio`; the protoc
 needs neither (:mod:`device_sdk.engine`), and :mod:`device_sdk.testing` joins engines in memory.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .cells import AnswerReason
-from .client import CallManager, LocalInvitation, RemoteInvitation, RingGroup, SignalingClient
 from .errors import (
     BellwireError,
     BrokerRefused,
@@ -34,6 +37,9 @@ from .states import (
     RemoteInvitationState,
 )
 from .transport import Tls
+
+if TYPE_CHECKING:
+    from .client import CallManager, LocalInvitation, RemoteInvitation, RingGroup, SignalingClient
 
 __all__ = [
     "AnswerReason",
@@ -69,3 +75,21 @@ __all__ = [
     "SubscriptionRefused",
     "Tls",
 ]
+
+#: The threaded face, imported with its first use: its asyncio twin needs nothing of it.
+_THREADED = frozenset(
+    ("CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup", "SignalingClient")
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _THREADED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import client
+
+    value = globals()[name] = getattr(client, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_THREADED})

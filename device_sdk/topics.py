@@ -7,7 +7,6 @@ else in the library has them plain.
 
 import base64
 import re
-import unicodedata
 from functools import lru_cache
 from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote
@@ -24,6 +23,9 @@ CALL_ID_BYTES = 16
 
 #: What a level holds unescaped. NATS refuses ``.`` and spaces, so these are few.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+#: Control characters and lone surrogates (Unicode's categories Cc and Cs, which are closed).
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Kind = Literal["invite", "answer"]
 
@@ -65,7 +67,7 @@ def check_peer_id(value: object, argument: str = "peer_id") -> str:
         raise InvalidArgument(
             argument, f"a peer id has 1 to {MAX_PEER_ID} characters, not {len(value)}"
         )
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+    if _CONTROL.search(value):
         raise InvalidArgument(argument, f"a peer id has no control characters: {value!r}")
     if len(_escape(value)) > MAX_ESCAPED:
         raise InvalidArgument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -140,3 +141,22 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     assert imports(nested, tmp_path) == {
         "device_sdk.aio", "device_sdk.cells", "device_sdk.pi.pins",
     }  # fmt: skip
+
+
+def test_the_asyncio_face_needs_nothing_of_the_threaded_one() -> None:
+    """A device pays for the face that it uses; the names are there all the same."""
+    code = (
+        "import sys, device_sdk.aio;"
+        "assert 'device_sdk.client' not in sys.modules, 'imported without need';"
+        "import device_sdk;"
+        "assert set(device_sdk.__all__) <= set(dir(device_sdk));"
+        "from device_sdk import SignalingClient;"
+        "assert SignalingClient is device_sdk.client.SignalingClient"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True, timeout=60)
+
+
+def test_a_name_that_is_not_there_is_said_to_be_missing() -> None:
+    """As of any other module."""
+    with pytest.raises(AttributeError, match="module 'device_sdk' has no attribute 'Client'"):
+        _ = device_sdk.Client

@@ -54,13 +54,19 @@ def test_the_longest_peer_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", None, 7, b"kitchen", "a\nb", "a\x00", "\x7f", "\x85", "\ud800"]
+    "bad", ["", None, 7, b"kitchen", "a\nb", "a\x00", "\x1f", "\x7f", "\x9f", "\ud800", "\udfff"]
 )
 def test_what_is_no_peer_id_is_refused_by_name(bad: object) -> None:
     """Not a string, empty, control characters, lone surrogates: an error with the argument."""
     with pytest.raises(InvalidArgument, match="callee_id") as caught:
         topics.check_peer_id(bad, "callee_id")
     assert caught.value.argument == "callee_id"
+
+
+@pytest.mark.parametrize("good", [" ", "~", "\xa0", "\xad", "\ud7ff", "\ue000", "\U0010ffff"])
+def test_what_is_beside_a_control_character_is_none(good: str) -> None:
+    """The neighbours of those, and what else does not show."""
+    assert topics.check_peer_id(good) == good
 
 
 @pytest.mark.parametrize("good", ["sig", "a", "Home_1-x", "r" * 64])
