@@ -54,7 +54,7 @@ def test_the_longest_peer_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", None, 7, b"kitchen", "a\nb", "a\x00", "\x1f", "\x7f", "\x9f", "\ud800", "\udfff"]
+    "bad", ["", None, 7, b"kitchen", "a\nb", "a\x00", "\x1f", "\x7f", "\x9f", "\ud800", chr(0xDFFF)]
 )
 def test_what_is_no_peer_id_is_refused_by_name(bad: object) -> None:
     """Not a string, empty, control characters, lone surrogates: an error with the argument."""
