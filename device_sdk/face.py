@@ -67,6 +67,7 @@ LOGOUT_TIMEOUT = 2.0
 
 # Members by themselves, as in callee_side: every ring waits for these.
 _ACCEPTED = Name.LOCAL_ACCEPTED
+_TAKES_ALL = Policy()
 _IDLE, _SENT = LocalInvitationState.IDLE, LocalInvitationState.SENT_TO_REMOTE
 
 
@@ -335,6 +336,8 @@ class Face(Ringing[L, R]):
 
     def _screened(self, call: CalleeCall, open_calls: int) -> AnswerReason | None:
         policy = self._policy
+        if policy == _TAKES_ALL and not self._occupied:
+            return None
         now = datetime.fromtimestamp(self._wall(), UTC).astimezone() if policy.quiet else None
         return policy.screen(call.caller, open_calls=open_calls, occupied=self._occupied, now=now)
 

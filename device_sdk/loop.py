@@ -136,8 +136,9 @@ class LoopDriver:
 
     def _rest_soon(self) -> None:
         """Do what nobody waits for after a moment, but at once where the loop waits wrongly."""
-        if self._link_changed():
-            self._rest()
+        link = self._link
+        if (-1 if link is None else link.fileno()) != self._reading:
+            self._rest()  # before its descriptor is somebody else's
         elif self._resting is None:
             self._resting = asyncio.get_running_loop().call_later(LINGER, self._rest)
 

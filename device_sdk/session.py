@@ -73,6 +73,8 @@ _LOGGED_IN = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
 _LINK_INPUTS = frozenset(
     (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed)
 )
+#: What does not simply go to the engine.
+_OURS_TOO = frozenset((LinkFailed, Disconnected, Connected))
 #: Effects of the engine that concern others than the connection.
 _PASSED_ON = frozenset((Publish, Tell, Subscribe, Unsubscribe, Dropped))
 
@@ -127,12 +129,14 @@ class Session:
         ):
             self._fire(now)
         try:
-            if isinstance(what, LinkFailed):
+            if type(what) not in _OURS_TOO:
+                self.engine.handle(what, now)  # type: ignore[arg-type]  # no LinkFailed
+            elif isinstance(what, LinkFailed):
                 self._lost(what.error, now)
             elif isinstance(what, Disconnected):
                 self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
             else:
-                self.engine.handle(Connected(wall) if isinstance(what, Connected) else what, now)
+                self.engine.handle(Connected(wall), now)
         finally:
             self._take(now)
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import math
 import os
-import selectors
+import select
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -100,12 +100,12 @@ class NetworkThread:
         self.login_error: LoginError | None = None
         self._link: Link | None = None
         self._opening: object | None = None  # the token of the attempt underway
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.poll()  # no wrapper: it is on every ring's way
         self._registered: tuple[int, int] | None = None
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
-        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        self._poll.register(self._wake_r, select.POLLIN)
         #: Until when it waits, on the client's clock; while it is awake it will look by itself.
         self._waits_until = -math.inf
         self._due_at = math.inf  # the deadline when it last looked
@@ -177,10 +177,10 @@ class NetworkThread:
 
     def _run(self) -> None:
         try:
-            ready: list[tuple[selectors.SelectorKey, int]] = []
+            ready: list[tuple[int, int]] = []
             while self._wait(None, ready):
                 self._lead_again.get()
-                ready = self._selector.select(LINGER)  # the listener's first, too
+                ready = self._select(LINGER)  # the listener's first, too
                 if self._failure is not None:
                     raise self._failure
         except BaseException:
@@ -191,7 +191,6 @@ class NetworkThread:
                 self._done, self._waits_until = True, -math.inf
                 if self._link is not None:
                     self._link.close(clean=False)
-                self._selector.close()
                 os.close(self._wake_r)
                 os.close(self._wake_w)
             if not self.login_ended.is_set():
@@ -208,9 +207,7 @@ class NetworkThread:
             listener.leads = None
             self._lead_again.put(None)
 
-    def _wait(
-        self, listener: ListenerThread | None, ready: list[tuple[selectors.SelectorKey, int]]
-    ) -> bool:
+    def _wait(self, listener: ListenerThread | None, ready: list[tuple[int, int]]) -> bool:
         """Lead until another is to; False if all is over. ``listener`` None: the network thread."""
         lingered = 0
         while True:
@@ -223,7 +220,7 @@ class NetworkThread:
                 timeout = LINGER if busy else self._rearm()
                 if self._passes_on(listener, busy=busy):
                     return True
-            ready = self._selector.select(timeout)
+            ready = self._select(timeout)
 
     def _passes_on(self, listener: ListenerThread | None, *, busy: bool) -> bool:
         """Whether another is to lead now, which a listener's thread is then told."""
@@ -239,19 +236,19 @@ class NetworkThread:
             self._leader = 0
         return passes
 
-    def _turn(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
+    def _turn(self, ready: list[tuple[int, int]]) -> bool:
         """Read and write what is ready, feed the session, do what it says; whether that was any."""
         client, session, link = self._client, self._session, self._link
         self._waits_until = -math.inf
         moved = False
-        for key, events in ready:
-            if key.fd == self._wake_r:
+        for fd, events in ready:
+            if fd == self._wake_r:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
-            elif link is not None and key.fd == link.fileno():
-                if events & selectors.EVENT_READ:
+            elif link is not None and self._registered is not None and fd == self._registered[0]:
+                if events & ~select.POLLOUT:  # what is broken is read, too, which says how
                     link.read()
-                if events & selectors.EVENT_WRITE:
+                if events & select.POLLOUT:
                     link.write()
                 moved = True
         happened = link.drain() if link is not None else []
@@ -330,17 +327,20 @@ class NetworkThread:
             self._register(None)
             link.close(clean=clean)
 
+    def _select(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait, ``timeout`` seconds at most, for what is registered."""
+        return self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+
     def _register(self, link: Link | None) -> None:
-        """Let the selector wait for what this link waits for."""
+        """Wait for what this link waits for."""
         wanted: tuple[int, int] | None = None
         if link is not None and (fd := link.fileno()) >= 0:
-            write = selectors.EVENT_WRITE if link.wants_write() else 0
-            wanted = (fd, selectors.EVENT_READ | write)
+            wanted = (fd, select.POLLIN | (select.POLLOUT if link.wants_write() else 0))
         if wanted == self._registered:
             return
         if self._registered is not None:
-            with contextlib.suppress(KeyError, OSError, ValueError):
-                self._selector.unregister(self._registered[0])
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(self._registered[0])
         if wanted is not None:
-            self._selector.register(*wanted)
+            self._poll.register(*wanted)
         self._registered = wanted
