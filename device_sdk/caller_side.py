@@ -71,17 +71,12 @@ class CallerSide:
             channel=command.channel,
             group=command.group,
             time=command.wall,
-            seq=1 if context.up else 0,  # while the link is down the resync will say it
             sent_at=now,
             ring_at=now + (command.ring_timeout or settings.ring_timeout),
             ack_at=now + (command.ack_timeout or settings.ack_timeout),
-            resend_at=now + settings.resend_first if context.up else None,
-            resend_delay=settings.resend_first,
         )
-        if context.up:
-            context.say_invite(key, call.cell(context.epoch, now))
         context.stats.counters["sent"] += 1
-        self._keep(call)
+        self._keep(self._say(call, now))
         context.watch(command.callee)
 
     def cancel(self, command: Cancel, now: float) -> None:
