@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Any
 
 from amqtt.adapters import (
@@ -31,13 +32,38 @@ class SignalingStreamReader(StreamReaderAdapter):
             return b""
 
 
+def _unsent(transport: Any) -> int:
+    """Bytes in a transport's buffer; none in one that has ended.
+
+    asyncio's TLS transport takes itself apart as it closes, and raises AttributeError from then
+    on: a peer that sends close_notify with its last bytes brings that about.
+    """
+    with contextlib.suppress(AttributeError):
+        return int(transport.get_write_buffer_size())
+    return 0
+
+
 class SignalingStreamWriter(StreamWriterAdapter):
     """Writes at once; never waits for a peer that doesn't read."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        super().__init__(writer)
+        # Asked at the start: a TLS transport that has ended raises at this, too.
+        self._ssl_info: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+        self._peer_info = super().get_peer_info()
+
+    def get_peer_info(self) -> tuple[str, int] | None:
+        """Where the client is."""
+        return self._peer_info
+
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        """The TLS session, if there is one."""
+        return self._ssl_info
 
     @property
     def unsent(self) -> int:
         """Bytes written and not yet taken by the peer's side."""
-        return self._writer.transport.get_write_buffer_size()
+        return _unsent(self._writer.transport)
 
     def end(self, *, abort: bool = False) -> None:
         """Close without waiting; ``abort`` throws away what the peer has not taken."""
@@ -49,7 +75,7 @@ class SignalingStreamWriter(StreamWriterAdapter):
             transport.abort()
             return
         transport.close()
-        if transport.get_write_buffer_size() or self.get_ssl_info() is not None:
+        if self.unsent or self.get_ssl_info() is not None:
             asyncio.get_running_loop().call_later(LINGER, transport.abort)
 
     def abandon(self) -> None:
@@ -83,11 +109,21 @@ class SignalingWebSocketsWriter(WebSocketsWriter):
         self._unsent = bytearray()
         self._sender: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
+        self._ssl_info: ssl.SSLObject | None = protocol.transport.get_extra_info("ssl_object")
+
+    def get_peer_info(self) -> tuple[str, int] | None:
+        """Where the client is; nowhere when it has gone already."""
+        address = self._protocol.remote_address
+        return (address[0], address[1]) if address else None
+
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        """The TLS session, if there is one."""
+        return self._ssl_info
 
     @property
     def unsent(self) -> int:
         """Bytes written and not yet taken by the peer's side."""
-        return len(self._unsent) + self._protocol.transport.get_write_buffer_size()
+        return len(self._unsent) + _unsent(self._protocol.transport)
 
     def write(self, data: bytes) -> None:
         """Send ``data`` after what was written before."""
@@ -137,6 +173,10 @@ class SignalingWebSocketsWriter(WebSocketsWriter):
     async def close(self) -> None:
         """Close the connection, after what was written."""
         self.end()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until the last words are sent: the server closes once its handler returns."""
         if self._closer is not None:
             await self._closer
 

@@ -171,11 +171,9 @@ class SignalingBroker(KeepingBroker):
         self, websocket: websockets.asyncio.server.ServerConnection, listener_name: str
     ) -> None:
         """A WebSocket connection."""
-        await self._client_connected(
-            listener_name,
-            SignalingWebSocketsReader(websocket),
-            SignalingWebSocketsWriter(websocket),
-        )
+        writer = SignalingWebSocketsWriter(websocket)
+        await self._client_connected(listener_name, SignalingWebSocketsReader(websocket), writer)
+        await writer.ended()
 
     async def _client_connected(
         self, listener_name: str, reader: ReaderAdapter, writer: WriterAdapter
@@ -223,15 +221,13 @@ class SignalingBroker(KeepingBroker):
             logger.exception("serving %s failed; its connection is closed", handler)
             stats.cut["error"] += 1
         finally:
-            handler.end("")
-            if writer.unsent or writer.get_ssl_info() is not None:
-                self.loop.call_later(LINGER, self._writers.discard, writer)
-            else:
-                self._writers.discard(writer)
+            # Its place is free again first: nothing that its transport does may keep it taken.
             del self._tasks[handler]
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+            self.loop.call_later(LINGER, self._writers.discard, writer)
+            handler.end("")
 
     async def _serve(
         self, handler: SignalingHandler, reader: Reader, writer: Writer, listener_name: str

@@ -197,10 +197,16 @@ class SignalingHandler(BrokerProtocolHandler):
         self.end("stopped")
 
     def end(self, cause: str, *, abort: bool = False) -> None:
-        """Close the connection now, counted by ``cause``; its task then finishes by itself."""
+        """Close the connection now, counted by ``cause``; its task then finishes by itself.
+
+        Never raises: what a transport does in its end is nobody else's matter.
+        """
         if self.closed:
             return
-        self.flush()
+        try:
+            self.flush()
+        except Exception:  # it is at an end in any case
+            logger.debug("%s could not be sent its last words", self, exc_info=True)
         self.closed = True
         if cause:
             self.broker.stats.cut[cause] += 1
@@ -209,7 +215,11 @@ class SignalingHandler(BrokerProtocolHandler):
             self._keepalive_task = None
         self._relieve()
         if self.writer is not None:
-            self.writer.end(abort=abort)
+            try:
+                self.writer.end(abort=abort)
+            except Exception:  # a transport that cannot even be closed
+                logger.exception("%s could not be closed", self)
+                self.broker.stats.cut["error"] += 1
 
     def over(self) -> bool:
         """Whether the connection has ended, possibly while its task waited for something."""

@@ -13,7 +13,7 @@ from device_sdk.topics import CallTopic, parse
 
 from .handler import SignalingHandler
 from .routing import Retained, RoutingBroker
-from .session import Outgoing, SignalingSession
+from .session import Outgoing, SignalingSession, device_of
 from .store import CLOCK_IS_SET
 from .wire import encode_topic
 
@@ -53,7 +53,7 @@ class KeepingBroker(RoutingBroker):
     async def _take_session(self, asked: SignalingSession) -> SignalingSession:
         """The session to serve: the kept one with its new will, or ``asked`` itself."""
         client_id = asked.client_id or ""
-        self._orphans.pop(client_id, None)
+        self._returned(asked)
         old = self._sessions.get(client_id)
         session = asked
         if old is not None:
@@ -110,6 +110,23 @@ class KeepingBroker(RoutingBroker):
         if self.store is not None:
             self.store.no_will(session.client_id or "")
 
+    def _returned(self, session: SignalingSession) -> None:
+        """Forget the wills that the broker's end left of who is back, under whatever client id.
+
+        A device may take a new client id for each login (``kitchen.x7Fq``): it is back when one
+        of its own has the same will again.
+        """
+        self._orphans.pop(session.client_id or "", None)
+        for client_id, orphan in list(self._orphans.items()):
+            if (
+                session.will_flag
+                and orphan.will_topic == session.will_topic
+                and orphan.device == session.device
+            ):
+                del self._orphans[client_id]
+                if self.store is not None:
+                    self.store.no_will(client_id)
+
     def _bury(self) -> None:
         """Publish the wills of those who were connected before the restart and did not return."""
         orphans, self._orphans = list(self._orphans.values()), {}
@@ -158,7 +175,7 @@ class KeepingBroker(RoutingBroker):
             session = self._kept(client_id)
             session.inflight_in[packet_id] = None  # type: ignore[assignment] # only its key counts
         for client_id, topic, data, qos, retain in loaded.wills:
-            orphan = self._offline(client_id, None)
+            orphan = self._offline(client_id, device_of(client_id))
             orphan.will_flag = True
             orphan.will_topic, orphan.will_message = topic, data
             orphan.will_qos, orphan.will_retain = qos, bool(retain)

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from .handler import SignalingHandler
 
 
+def device_of(client_id: str) -> str:
+    """The device of a client id: ``kitchen`` of ``kitchen`` and of ``kitchen.x7Fq``.
+
+    A device's logins and tools tell themselves apart by what follows its escaped name.
+    """
+    return client_id.partition(".")[0]
+
+
 class SessionState:
     """What amqtt asks of its ``transitions`` machine, which costs 20 KB a session."""
 
@@ -80,6 +88,11 @@ class SignalingSession(Session):
     def owner(self) -> str | None:
         """The user to whom this session belongs; None for anonymous ones."""
         return None if self.is_anonymous else self.username
+
+    @property
+    def device(self) -> str:
+        """Whose share it takes of: its user, or what its client id names where nobody is known."""
+        return self.owner or device_of(self.client_id or "")
 
     @property
     def waiting(self) -> int:

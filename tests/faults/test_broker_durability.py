@@ -197,6 +197,23 @@ def let_pass(broker: Running, seconds: float) -> None:
         broker.call(asyncio.sleep(0))
 
 
+def test_who_returns_under_another_client_id_is_back(path: Path, clients: Keep) -> None:
+    """A client id for each login: the old login's will says nothing of the new one."""
+    will = Will("p/door", b"offline", retain=True)
+    with Running(store=path) as broker:
+        clients(broker.client("door.a", will=will))
+        clients(broker.client("window.a", will=Will("p/window", b"offline", retain=True)))
+    with Running(store=path, will_grace=30) as broker:
+        door = clients(broker.client("door.b", will=will))
+        door.publish("p/door", b"online", retain=True)
+        panel = clients(broker.client("panel"))
+        panel.subscribe("p/#")
+        let_pass(broker, 30)
+        while panel.message().topic != "p/window":
+            pass
+        assert broker.broker.retained_messages["p/door"].data == b"online"
+
+
 @pytest.mark.parametrize("returns", [True, False])
 def test_a_will_outlives_the_broker(path: Path, clients: Keep, returns: bool) -> None:
     """Who was connected before the restart and does not come back is gone [MQTT-3.1.2-8]."""

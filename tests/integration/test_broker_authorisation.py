@@ -168,6 +168,19 @@ def test_a_tool_of_the_device_does_not_take_it_over(
     undisturbed(broker, clients, kitchen)
 
 
+def test_each_login_may_have_a_client_id_of_its_own(
+    broker: Running, clients: Keep, kitchen: Raw
+) -> None:
+    """``kitchen.x`` is kitchen's alone: nobody else takes it, and it takes over nobody."""
+    clients(broker.client("kitchen.a8Fq-_0", user="kitchen", password=SECRET))
+    for wanted in ("kitchen.a8Fq-_0", "kitchen.b", "kitchen."):
+        other = clients(broker.raw())
+        assert other.connect(wanted, user="front-door", password=SECRET) == 2
+    clients(broker.client("kitchen.b", user="kitchen", password=SECRET))
+    undisturbed(broker, clients, kitchen)
+    assert broker.broker.stats.takeovers == 0
+
+
 def test_an_escaped_name_is_its_own_device(broker: Running, clients: Keep) -> None:
     client = clients(broker.client("kitchen%2E1", user="kitchen%2E1", password=SECRET))
     assert client.subscribe("sig/v1/kitchen%2E1/invite/+/+", INBOX) == [1, 0x80]
