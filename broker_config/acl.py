@@ -6,7 +6,7 @@ its identity unforgeable. Deny by default: what no rule names is not allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from device_sdk.topics import PresenceTopic, escape, everything, parse
 
@@ -71,3 +71,29 @@ def may_publish(realm: str, peer: str, topic: str, may_call: MayCall) -> bool:
     if parsed.kind == "invite":
         return may_call(peer, parsed.owner)
     return may_call(parsed.owner, peer)
+
+
+def stands(realm: str, topic: str, known: Container[str], may_call: MayCall) -> bool:
+    """Whether a retained message of ``topic`` may be there, by the rules of today.
+
+    Its writer may write it, and who it is for is ``known`` too: a cell that nobody may read or
+    answer any more is a leftover of a removed device.
+    """
+    parsed = parse(realm, topic)
+    if parsed is None:
+        return False
+    if isinstance(parsed, PresenceTopic):
+        return parsed.peer in known
+    return (
+        parsed.owner in known
+        and parsed.writer in known
+        and may_publish(realm, parsed.writer, topic, may_call)
+    )
+
+
+def refused_call(realm: str, peer: str, topic: str) -> tuple[str, str] | None:
+    """Caller and callee of a call cell that ``peer`` itself writes; None for anything else."""
+    parsed = parse(realm, topic)
+    if parsed is None or isinstance(parsed, PresenceTopic) or parsed.writer != peer:
+        return None
+    return (peer, parsed.owner) if parsed.kind == "invite" else (parsed.owner, peer)

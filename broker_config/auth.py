@@ -18,8 +18,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from device_sdk.topics import unescape
 
-from .acl import contains, may_publish, may_subscribe, readable
+from .acl import contains, may_publish, may_subscribe, readable, refused_call, stands
 from .limits import Allowance
+from .naming import allow, command, near_names
 from .registry import HASHER, Device, load
 
 logger = logging.getLogger(__name__)
@@ -129,9 +130,46 @@ class RegistryPlugin(BaseAuthPlugin, BaseTopicPlugin):
         self.registry = load(self._path)
         self.verifier = Verifier()
 
-    def reload(self) -> None:
-        """Read the registry again; raises RegistryError and keeps the old one."""
-        self.registry = load(self._path)
+    def reload(self) -> frozenset[str]:
+        """Read the registry again; raises RegistryError and keeps the old one.
+
+        Gives the devices whose cells are to be cleared: those for which somebody asked, and those
+        that were removed and registered anew under the same name.
+        """
+        old, self.registry = self.registry, load(self._path)
+        return frozenset(
+            name
+            for name, device in self.registry.devices.items()
+            if (before := old.devices.get(name)) is not None
+            and (before.cleared, before.created) != (device.cleared, device.created)
+        )
+
+    def stands(self, topic: str) -> bool:
+        """Whether a retained message of ``topic`` may be there, by the registry as it is now."""
+        return stands(self._realm, topic, self.registry.devices, self.registry.may_call)
+
+    def refusal(self, session: Session, topic: str, action: Action) -> str:
+        """Why ``topic`` is refused to ``session``, for the log, with the command that cures it."""
+        device = self._device(session)
+        if device is None:
+            return f"{session.username!r} is not registered"
+        if action is not Action.PUBLISH:
+            cure = command("device", "set", device.name, "--watches", directory=self._path.parent)
+            return f"{device.name!r} may not subscribe to {topic!r}; to read the realm: {cure}"
+        call = refused_call(self._realm, device.name, topic)
+        if call is None:
+            return (
+                f"{device.name!r} may not publish to {topic!r}: that is no cell of its own in the "
+                f"realm {self._realm!r}"
+            )
+        caller, callee = (self.registry.devices.get(name) for name in call)
+        for name, found in zip(call, (caller, callee), strict=True):
+            if found is None:
+                near = near_names(self.registry.devices, name)
+                return f"{call[0]!r} may not call {call[1]!r}: there is no device {name!r}; {near}"
+        assert caller is not None  # noqa: S101 - said above
+        cure = allow(caller, call[1], self._path.parent)
+        return f"{call[0]} may not call {call[1]}: {cure}"
 
     async def close(self) -> None:
         """Amqtt's end of a plugin."""

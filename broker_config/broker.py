@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import ssl
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import websockets
@@ -52,6 +54,10 @@ _BACKLOG = 2048
 _ACCEPT_TURNS = 5
 
 
+def _not_twice(record: logging.LogRecord) -> bool:
+    return record.msg != "Broker startup failed"
+
+
 class SignalingBroker(KeepingBroker):
     """An MQTT 3.1.1 broker that may be trusted with a door.
 
@@ -67,11 +73,15 @@ class SignalingBroker(KeepingBroker):
         self._writers: set[Writer] = set()
         self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
         self._making: ListenerConfig | None = None
+        #: What this broker should go by and could not read, for /healthz and `doctor`.
+        self.troubles: list[str] = []
 
     # --- listeners ------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Load what was kept, then serve; raises BrokerError and leaves nothing open otherwise."""
+        # Raised too: a traceback beside the one line that says it helps nobody.
+        self.logger.addFilter(_not_twice)
         try:
             await super().start()
         except BrokerError:
@@ -83,6 +93,7 @@ class SignalingBroker(KeepingBroker):
 
     async def _start_listeners(self) -> None:
         self._load()
+        await self.recheck()  # the rules may have changed while nobody served
         await super()._start_listeners()
 
     @staticmethod
@@ -121,6 +132,28 @@ class SignalingBroker(KeepingBroker):
                 "ssl_handshake_timeout": self.limits.connect_timeout,
                 "ssl_shutdown_timeout": LINGER,
             }
+        try:
+            return await self._listen(listener_name, listener_type, host, port, tls)
+        except OSError as error:
+            where = f"{f'[{host}]' if host and ':' in host else host or 'every address'}:{port}"
+            why = error.strerror or str(error)
+            if error.errno == errno.EADDRINUSE:
+                why = (
+                    "the port is in use: another broker or program listens there; end that one, "
+                    "or choose another port"
+                )
+            raise OSError(
+                error.errno, f"cannot listen on {where} ({listener_name}): {why}"
+            ) from error
+
+    async def _listen(
+        self,
+        listener_name: str,
+        listener_type: ListenerType,
+        host: str | None,
+        port: int,
+        tls: dict[str, Any],
+    ) -> asyncio.Server | websockets.asyncio.server.Server:
         if listener_type == ListenerType.TCP:
 
             async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -147,6 +180,10 @@ class SignalingBroker(KeepingBroker):
     def reload_certificates(self) -> None:
         """Read the certificates again: new connections get them, old ones stay."""
         for listener, context in self._contexts:
+            # First for nobody: a context that takes half a pair serves no one any more.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                str(listener.certfile), str(listener.keyfile)
+            )
             context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
 
     def bound(self) -> dict[str, tuple[str, int]]:
@@ -375,6 +412,8 @@ class SignalingBroker(KeepingBroker):
         client_session.handler = None
         client_session.transitions.disconnect()
         client_id = client_session.client_id or ""
+        if self.store is not None and client_session.owner is not None:
+            self.store.went(client_session.owner)
         if client_session.clean_session:
             await self._delete_session(client_id)
         elif client_session.stored and self.store is not None:
@@ -385,8 +424,11 @@ class SignalingBroker(KeepingBroker):
             BrokerEvents.CLIENT_DISCONNECTED, client_id=client_id, client_session=client_session
         )
 
-    async def recheck(self) -> None:
-        """After a change of rules: cut who is no longer known, drop what is no longer allowed."""
+    async def recheck(self, cleared: Collection[str] = ()) -> None:
+        """After a change of rules: cut who is no longer known, drop what is no longer allowed.
+
+        Of the devices ``cleared`` all cells are cleared.
+        """
         plugins = [
             plugin for plugin in self.plugins_manager._auth_plugins if hasattr(plugin, "valid")
         ]
@@ -404,6 +446,8 @@ class SignalingBroker(KeepingBroker):
                 if not await self._topic_filtering(session, topic_filter, Action.SUBSCRIBE):
                     logger.warning("%r may no longer subscribe to %r", client_id, topic_filter)
                     self._del_subscription(topic_filter, session)
+        if cleared or any(hasattr(plugin, "stands") for plugin in self._topic_plugins):
+            await self.sweep(cleared)
 
     # --- the end --------------------------------------------------------------------------------
 

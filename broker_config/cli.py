@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import device_cli
+
 if TYPE_CHECKING:
     from .settings import Settings
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 DIRECTORY = "BELLWIRE_BROKER_DIR"
 
 
@@ -29,10 +33,14 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="serve until SIGTERM or Ctrl-C")
     run.add_argument(
         "directory", nargs="?", type=Path, metavar="DIR",
-        help="what `init` made; without it, anybody on this machine may connect without TLS",
+        help="what `init` made; where nothing is set up and none is given, anybody on this "
+        "machine may connect without TLS",
     )  # fmt: skip
-    run.add_argument("--host", help="without DIR: loopback address (127.0.0.1)")
-    run.add_argument("--port", type=int, help="without DIR: TCP port, 0 for a free one (1883)")
+    run.add_argument("--host", help="without set-up: loopback address (127.0.0.1)")
+    run.add_argument("--port", type=int, help="without set-up: TCP port, 0 for a free one (1883)")
+    run.add_argument(
+        "--anonymous", action="store_true", help="without set-up, whatever is in this directory"
+    )
 
     init = commands.add_parser("init", help="set up a broker: settings, CA, certificate, registry")
     init.add_argument("directory", type=Path, metavar="DIR")
@@ -43,31 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     renew.add_argument("directory", nargs="?", type=Path, metavar="DIR", default=_default())
     _names(renew)
 
-    device = commands.add_parser("device", help="who may connect, and call whom")
-    actions = device.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="register a device and print its secret, once")
-    add.add_argument("name", metavar="NAME", help="its peer id")
-    add.add_argument(
-        "--may-call", nargs="+", action="extend", default=[], metavar="PATTERN",
-        help="whom it may call: peer ids, '*' for anything, @GROUP; without it, nobody",
-    )  # fmt: skip
-    add.add_argument("--group", help="the group it is in, for others' @GROUP")
-    add.add_argument("--watches", action="store_true", help="it may read the whole realm")
-    add.add_argument(
-        "--certificate", action="store_true", help="issue a client certificate, not a secret"
-    )
-    remove = actions.add_parser("remove", help="forget a device and cut its connection")
-    remove.add_argument("name", metavar="NAME")
-    rotate = actions.add_parser("rotate", help="give a device a new secret or certificate")
-    rotate.add_argument("name", metavar="NAME")
-    listing = actions.add_parser("list", help="show all devices")
-    for each in (add, rotate):
-        each.add_argument(
-            "--secret-file", type=Path, metavar="FILE",
-            help="write the secret there (mode 600), do not print it",
-        )  # fmt: skip
-    for each in (add, remove, rotate, listing):
-        _directory(each)
+    device_cli.add_to(commands, _directory)
 
     for name, text in (
         ("status", "figures of the running broker"),
@@ -104,17 +88,45 @@ def _run(args: argparse.Namespace) -> int:
     from .serve import Refused, serve_anonymous, serve_house
 
     try:
-        if args.directory is None:
+        directory = _served(args)
+        if directory is None:
             asyncio.run(serve_anonymous(args.host or "127.0.0.1", _port(args.port)))
         elif args.host is not None or args.port is not None:
-            raise Refused("--host and --port are without DIR; with it, see [listen] in broker.toml")
+            raise Refused(
+                f"{directory} is set up, and [listen] in its broker.toml says where it listens; "
+                "--host and --port are for a broker without set-up (--anonymous)"
+            )
         else:
+            args.directory = directory
             asyncio.run(serve_house(_settings(args)))
     except Refused as refusal:
         print(f"bellwire-broker: {refusal}", file=sys.stderr)
         # systemd tries again after the one, not after the other.
         return EXIT_WRONG if refusal.passing else EXIT_USAGE
     return 0
+
+
+def _served(args: argparse.Namespace) -> Path | None:
+    """The directory to serve; None for the broker without set-up, which nobody gets by mistake."""
+    from .serve import Refused
+    from .settings import FILE, REGISTRY
+
+    given: Path | None = args.directory
+    if args.anonymous:
+        if given is not None:
+            raise Refused("--anonymous is for a broker without set-up, so without DIR")
+        return None
+    if given is not None:
+        return given
+    default = _default()
+    if DIRECTORY in os.environ or any((default / name).exists() for name in (FILE, REGISTRY)):
+        return default
+    print(
+        "bellwire-broker: there is no broker.toml here, so anybody on this machine may connect, "
+        "without TLS, and nothing is kept",
+        file=sys.stderr,
+    )
+    return None
 
 
 def _port(port: int | None) -> int:
@@ -137,68 +149,8 @@ def _renew(args: argparse.Namespace) -> int:
 
     names = renew(args.directory, args.names)
     print(f"a new certificate for {', '.join(names)}")
-    _told(tell_broker(args.directory))
-    return 0
-
-
-def _told(told: bool) -> None:
-    if not told:
-        print("no running broker could be told; it holds from the broker's next start or look")
-
-
-def _show(
-    name: str, secret: str | None, files: tuple[Path, Path] | None, secret_file: Path | None
-) -> None:
-    from device_sdk.topics import escape
-
-    from .registry import write_private
-
-    if secret is not None and secret_file is not None:
-        write_private(secret_file, secret + "\n")
-        print(f"user name: {escape(name)}")
-        print(f"its secret is in {secret_file}")
-    elif secret is not None:
-        print(f"user name: {escape(name)}")
-        print(f"secret:    {secret}")
-        print("The secret is not shown again.")
-    if files is not None:
-        print(f"certificate: {files[0]}")
-        print(f"key:         {files[1]}")
-        print("Move the key to the device; the broker does not need it.")
-
-
-def _device(args: argparse.Namespace) -> int:
-    from . import house
-
-    directory = args.directory
-    if args.action == "list":
-        for device in house.devices(directory):
-            kind = "certificate" if device.certificate else "secret"
-            calls = ", ".join(device.may_call) or "nobody"
-            group = f", in @{device.group}" if device.group else ""
-            watches = ", watches" if device.watches else ""
-            print(f"{device.name}: {kind}, may call {calls}{group}{watches}")
-        return 0
-    if args.action == "add":
-        shown = house.add(
-            directory,
-            args.name,
-            may_call=tuple(args.may_call),
-            group=args.group,
-            watches=args.watches,
-            certificate=args.certificate,
-        )
-        _show(args.name, *shown, args.secret_file)
-        if not args.may_call:
-            print(f"{args.name!r} may be called, and call nobody (--may-call).")
-    elif args.action == "rotate":
-        _show(args.name, *house.rotate(directory, args.name), args.secret_file)
-    else:
-        house.remove(directory, args.name)
-        print(f"{args.name!r} is removed")
-    told = house.tell_broker(directory)
-    if house.broker_process(directory) is not None:
-        _told(told)
+    if not tell_broker(args.directory):
+        print("no broker runs here, or none could be told; it holds from its next start or look")
     return 0
 
 
@@ -225,7 +177,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
     findings = examine(_settings(args))
     for finding in findings:
-        print(f"{'ok   ' if finding.well else 'WRONG'} {finding.what}")
+        mark = "WRONG" if not finding.well else "note " if finding.news else "ok   "
+        print(f"{mark} {finding.what}")
     return 0 if all(finding.well for finding in findings) else EXIT_WRONG
 
 
@@ -233,7 +186,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "init": _init,
     "renew": _renew,
-    "device": _device,
+    "device": device_cli.perform,
     "status": _status,
     "doctor": _doctor,
 }
@@ -241,16 +194,31 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit status: 0 well, 1 something is wrong, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
     args = _parser().parse_args(argv)
     try:
-        return _perform(args)
+        code = _perform(args)
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:  # installed as on a device, without what a broker needs
-        print(
-            f"bellwire-broker: {error.name} is not installed; a broker needs the extra:"
-            " pip install '.[broker]' in the clone, or the wheel's file name with [broker]",
-            file=sys.stderr,
+        return _say(
+            f"{error.name} is not installed; a broker needs the extra:"
+            " pip install '.[broker]' in the clone, or the wheel's file name with [broker]"
         )
-        return EXIT_USAGE
+    except BrokenPipeError:
+        # Who reads has enough (`| head`). The interpreter would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        return _say("interrupted", EXIT_INTERRUPTED)
+
+
+def _say(text: str, code: int = EXIT_USAGE) -> int:
+    print(f"bellwire-broker: {text}", file=sys.stderr)
+    return code
 
 
 def _perform(args: argparse.Namespace) -> int:
@@ -260,9 +228,12 @@ def _perform(args: argparse.Namespace) -> int:
 
     try:
         return _COMMANDS[args.command](args)
+    except BrokenPipeError:
+        raise
+    except PermissionError as error:
+        return _say(f"{error}: who are you here? The broker's user may, or root (sudo)")
     except (HouseError, RegistryError, SettingsError, ValueError, OSError) as error:
-        print(f"bellwire-broker: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _say(str(error))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
+import shlex
+import socket
 import sqlite3
 import time
 import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from device_sdk.topics import CallTopic, escape, parse
+from device_sdk.topics import CallTopic, PresenceTopic, escape, parse
 
-from .house import broker_process, devices
-from .pki import expiry
-from .registry import RegistryError
+from . import naming, outside, pki
+from .house import broker_process
+from .mdns import local_name
+from .registry import Device, RegistryError, load
 from .settings import Settings, split_address
 from .store import CLOCK_IS_SET
 
@@ -22,38 +29,62 @@ from .store import CLOCK_IS_SET
 _SOON = 30
 #: Seconds after which a call cell is a leftover: the longest of calls has ended and been cleared.
 _LEFTOVER = 3600.0
+#: Part of a bound from which it is worth a word.
+_FULL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: whether it is well, and what to do if not."""
+    """One thing looked at: whether it is well, and what to do if not.
+
+    What is ``news`` is well, and worth a line all the same.
+    """
 
     well: bool
     what: str
+    news: bool = False
 
 
-def _certificates(settings: Settings) -> list[Finding]:
+def _renew(settings: Settings) -> str:
+    return shlex.join(["bellwire-broker", "renew", str(settings.directory)])
+
+
+def certificates(settings: Settings, now: dt.datetime) -> list[Finding]:
+    """What is to be said of the CA and of the broker's certificate."""
     found = []
-    now = dt.datetime.now(dt.UTC)
-    for name in (settings.tls.ca, settings.tls.certificate):
-        path = settings.path(name)
+    for name, path in (
+        ("ca", settings.path(settings.tls.ca_file)),
+        ("server", settings.path(settings.tls.cert_file)),
+    ):
+        cure = _renew(settings) if name == "server" else "a new CA, and every device needs it"
         try:
-            start, end = expiry(path)
+            start, end = pki.expiry(path)
         except (OSError, ValueError) as error:
-            found.append(Finding(False, f"{path} cannot be read: {error}"))
+            why = getattr(error, "strerror", None) or error
+            found.append(Finding(False, f"{path} cannot be read: {why}; {cure}"))
             continue
         days = (end - now).days
-        again = "bellwire-broker renew" if name == settings.tls.certificate else "a new CA"
         if now < start:
             found.append(Finding(False, f"{path} is valid from {start:%Y-%m-%d} only: the clock?"))
+        elif now > end:
+            what = f"{path} ended on {end:%Y-%m-%d}, no device connects any more: {cure}"
+            found.append(Finding(False, what))
         elif days < _SOON:
-            found.append(Finding(False, f"{path} ends in {days} days: {again}"))
+            found.append(Finding(False, f"{path} ends in {days} days: {cure}"))
         else:
             found.append(Finding(True, f"{path} is valid for {days} days"))
+    try:
+        names = set(pki.extra_names(settings.path(settings.tls.cert_file)))
+    except (OSError, ValueError):
+        return found
+    here = local_name()
+    if here not in names:
+        what = f"{settings.path(settings.tls.cert_file)} is not for {here}, as this host is called"
+        found.append(Finding(True, f"{what}: {_renew(settings)}", news=True))
     return found
 
 
-def _database(settings: Settings) -> tuple[list[Finding], dict[str, float]]:
+def _database(settings: Settings) -> tuple[list[Finding], outside.Known]:
     path = settings.path(settings.storage.file)
     found = [
         Finding(False, f"{aside} was set aside as unusable; delete it when it is no longer wanted")
@@ -61,20 +92,16 @@ def _database(settings: Settings) -> tuple[list[Finding], dict[str, float]]:
         if not aside.name.endswith(("-wal", "-shm"))
     ]
     if not path.exists():
-        return [*found, Finding(True, f"{path} is not there yet: the broker has not run")], {}
+        what = f"{path} is not there yet: the broker has not run"
+        return [*found, Finding(True, what)], outside.Known()
     try:
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
-            seen = dict(database.execute("SELECT user, at FROM seen").fetchall())
-            rows = database.execute("SELECT topic, at FROM retained").fetchall()
-        finally:
-            database.close()
+        known = outside.look(settings)
     except sqlite3.Error as error:
-        return [*found, Finding(False, f"{path} cannot be read: {error}")], {}
+        return [*found, Finding(False, f"{path} cannot be read: {error}")], outside.Known()
     before = time.time() - _LEFTOVER
     left = [
         topic
-        for topic, at in rows
+        for topic, at, _ in known.retained
         if CLOCK_IS_SET < at < before and isinstance(parse(settings.realm, topic), CallTopic)
     ]
     if left:
@@ -87,26 +114,127 @@ def _database(settings: Settings) -> tuple[list[Finding], dict[str, float]]:
             )
         )
     else:
-        found.append(Finding(True, f"{path}: {len(rows)} retained messages, no leftovers"))
-    return found, seen
+        what = f"{path}: {len(known.retained)} retained messages, no leftovers"
+        found.append(Finding(True, what))
+    return [*found, *_shares(settings, known)], known
 
 
-def _devices(settings: Settings, seen: dict[str, float]) -> list[Finding]:
+def _shares(settings: Settings, known: outside.Known) -> list[Finding]:
+    """Who has nearly as many retained messages as are taken."""
+    count, most = len(known.retained), settings.limits.retained
+    if count >= _FULL * most:
+        return [
+            Finding(
+                False,
+                f"{count} of {most} retained messages (limits.retained): soon no more are taken; "
+                f"most are of {_greediest(settings, known)}",
+            )
+        ]
+    return []
+
+
+def _greediest(settings: Settings, known: outside.Known) -> str:
+    owners: Counter[str] = Counter()
+    for topic, _, _ in known.retained:
+        parsed = parse(settings.realm, topic)
+        if parsed is not None:
+            owners[parsed.peer if isinstance(parsed, PresenceTopic) else parsed.writer] += 1
+    name, count = owners.most_common(1)[0] if owners else ("nobody of this realm", 0)
+    cure = naming.command("device", "clear", name, directory=settings.directory)
+    return f"{name} ({count}): {cure}"
+
+
+def _devices(settings: Settings, seen: Mapping[str, float]) -> list[Finding]:
     try:
-        known = devices(settings.directory)
+        registry = load(settings.registry)
     except RegistryError as error:
         return [Finding(False, str(error))]
-    found = [
-        Finding(False, f"device {device.name!r} has never connected")
-        for device in known
-        if escape(device.name) not in seen
-    ]
-    open_file = settings.registry.stat().st_mode & 0o077
-    if open_file:
+    known = registry.devices
+    found = [*rules(known, settings.directory)]
+    new = [name for name in known if escape(name) not in seen]
+    if new:
+        found.append(Finding(True, f"not connected yet: {', '.join(sorted(new))}", news=True))
+    if settings.registry.stat().st_mode & 0o077:
         found.append(Finding(False, f"{settings.registry} is readable by others: chmod 600"))
-    if not found:
-        found.append(Finding(True, f"{len(known)} devices, all of which have connected"))
+    if all(finding.well for finding in found):
+        found.append(Finding(True, f"{len(known)} devices, {len(known) - len(new)} have connected"))
     return found
+
+
+def rules(known: Mapping[str, Device], directory: Path) -> Iterator[Finding]:
+    """What the registry allows and nobody will have meant so, each with the command for it."""
+    for name, device in sorted(known.items()):
+        calls = naming.called_by(known, name)
+        for pattern in device.may_call:
+            why = naming.stands_for_nobody(known, name, pattern)
+            if why is not None:
+                yield Finding(False, f"{name!r} may call {pattern!r}, but {why}")
+        if not calls and not device.watches and not naming.callers_of(known, name):
+            cure = naming.command("device", "set", "OTHER", "--may-call", name, directory=directory)
+            yield Finding(
+                False, f"nobody may call {name!r}, and it may call nobody; for a panel: {cure}"
+            )
+        other = naming.clash(known, name)
+        if other is not None and other > name:
+            yield Finding(False, f"{name!r} and {other!r} look the same: remove one of them")
+
+
+def _serving(settings: Settings, known: outside.Known) -> list[Finding]:
+    """Whether it runs, goes by what is written, and has room; else, whether it could."""
+    process = broker_process(settings.directory)
+    if process is None:
+        return [
+            Finding(False, f"no broker serves {settings.directory} now"),
+            *(Finding(False, taken) for taken in _taken(settings)),
+        ]
+    found = [Finding(True, f"a broker serves it as process {process}")]
+    if known.applied is not None and not settings.anonymous:
+        try:
+            if load(settings.registry).digest != known.applied:
+                what = (
+                    "has not read the registry as it is now, and goes by the old one; see its log"
+                )
+                found.append(Finding(False, f"process {process} {what}"))
+        except RegistryError:
+            pass  # said elsewhere
+    room = _descriptors(process)
+    if room is not None and room < settings.limits.connections:
+        what = f"limits.connections is {settings.limits.connections}, but process {process} may "
+        cure = "LimitNOFILE= in its unit, or a lower limit"
+        found.append(Finding(True, f"{what}open {room} files only: {cure}", news=True))
+    return found
+
+
+def _descriptors(process: int) -> int | None:
+    try:
+        limits = Path(f"/proc/{process}/limits").read_text("ascii")
+    except OSError:
+        return None
+    line = next((line for line in limits.splitlines() if line.startswith("Max open files")), "")
+    soft = line.split()[3:4]
+    return int(soft[0]) if soft and soft[0].isdecimal() else None
+
+
+def _taken(settings: Settings) -> Iterator[str]:
+    """Ports of the settings at which something else listens."""
+    addresses = (
+        ("listen.mqtts", settings.listen.mqtts),
+        ("listen.wss", settings.listen.wss),
+        ("listen.mqtt", settings.listen.mqtt),
+        ("metrics.listen", settings.metrics.listen),
+    )
+    for key, address in addresses:
+        if not address:
+            continue
+        host, port = split_address(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    yield f"{key}: port {port} is in use by something else; end it, or change {key}"
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -115,19 +243,14 @@ def examine(settings: Settings) -> list[Finding]:
     clock_well = time.time() > CLOCK_IS_SET
     found.append(Finding(clock_well, "the clock is set" if clock_well else "the clock is not set"))
     if settings.listen.mqtts or settings.listen.wss:
-        found += _certificates(settings)
-    seen: dict[str, float] = {}
+        found += certificates(settings, dt.datetime.now(dt.UTC))
+    known = outside.Known()
     if settings.storage.file:
-        stored, seen = _database(settings)
+        stored, known = _database(settings)
         found += stored
     if not settings.anonymous:
-        found += _devices(settings, seen)
-    process = broker_process(settings.directory)
-    if process is None:
-        found.append(Finding(False, f"no broker serves {settings.directory} now"))
-    else:
-        found.append(Finding(True, f"a broker serves it as process {process}"))
-    return found
+        found += _devices(settings, known.seen)
+    return [*found, *_serving(settings, known)]
 
 
 def ask(settings: Settings) -> dict[str, Any]:

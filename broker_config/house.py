@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+import shutil
 import signal
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from device_sdk.topics import check_peer_id, check_realm, escape
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from device_sdk.topics import check_realm, escape
 
 from . import pki
+from .naming import check_group, check_name, check_patterns, clash, near_names, stands_for_nobody
 from .registry import HASHER, Device, Registry, changing, load, new_secret, save, write_private
 from .settings import FILE, REGISTRY
+from .writing import Staged, own_lock, uninterrupted
 
 LOCK = "broker.lock"
+#: What may hold a secret and some white space.
+_SECRET_FILE_BYTES = 4096
 _SETTINGS = """\
 # Settings of bellwire-broker; docs/broker.md explains them all.
 realm = "{realm}"
@@ -47,19 +57,35 @@ class HouseError(Exception):
 def init(directory: Path, *, realm: str = "sig", names: list[str] | None = None) -> list[str]:
     """Make settings, CA, server certificate and an empty registry; gives the certificate's names.
 
-    Raises :class:`HouseError` when the directory already is a broker's.
+    The settings come last: without them the directory is none of a broker, and `init` goes on with
+    what an earlier one, cut short, has made. Raises :class:`HouseError` when it is a broker's.
     """
     check_realm(realm)
-    for name in (FILE, REGISTRY, "tls/ca.key"):
-        if (directory / name).exists():
-            raise HouseError(f"{directory / name} is there already; choose an empty directory")
+    if (directory / FILE).exists():
+        raise HouseError(f"{directory / FILE} is there already; choose an empty directory")
+    registry = directory / REGISTRY
+    if registry.exists() and load(registry).devices:
+        raise HouseError(
+            f"{registry} is there already, with devices in it, but no {FILE}; put that back, or "
+            "choose an empty directory"
+        )
+    pki.check_names(names or [])
+    made = [folder for folder in (directory, directory / "tls", directory / "data")
+            if not folder.exists()]  # fmt: skip
     tls = directory / "tls"
-    for folder in (directory, tls, directory / "data"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pki.make_ca(tls)
-    certified = pki.make_server(tls, names or [])
-    save(directory / REGISTRY, Registry())
-    write_private(directory / FILE, _SETTINGS.format(realm=realm))
+    try:
+        with uninterrupted():
+            for folder in made:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (tls / "ca.key").exists() or not (tls / "ca.crt").exists():
+                pki.make_ca(tls)
+            certified = pki.make_server(tls, names or [])
+            save(registry, Registry())
+            write_private(directory / FILE, _SETTINGS.format(realm=realm))
+    except BaseException:
+        if directory in made:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
     return certified
 
 
@@ -68,23 +94,148 @@ def renew(directory: Path, names: list[str]) -> list[str]:
     tls = directory / "tls"
     if not (tls / "ca.key").exists():
         raise HouseError(f"there is no {tls / 'ca.key'}: this CA did not make the certificate")
-    return pki.make_server(tls, [*pki.extra_names(tls / "server.crt"), *names])
+    pki.check_names(names)
+    try:
+        old = pki.extra_names(tls / "server.crt")
+    except (OSError, ValueError):
+        old = []  # what is to be replaced may be missing or damaged
+    with uninterrupted():
+        return pki.make_server(tls, [*old, *names])
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a device gets, this once: its secret, or the files of its certificate."""
+
+    name: str
+    secret: str | None
+    files: tuple[Path, Path] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A device to be registered."""
+
+    name: str
+    may_call: tuple[str, ...] = ()
+    group: str | None = None
+    watches: bool = False
+    certificate: bool = False
+
+
+#: Shows what a device gets. It is called before the registry changes: when it raises, nothing has.
+Show = Callable[[Given], None]
 
 
 def _credentials(
-    directory: Path, name: str, certificate: bool
-) -> tuple[Device, str | None, tuple[Path, Path] | None]:
-    """A device with new credentials; its secret in the clear, or its certificate's files."""
+    directory: Path, name: str, certificate: bool, staged: Staged
+) -> tuple[Device, Given]:
+    """A device with new credentials, and what it gets of them."""
     if not certificate:
         secret = new_secret()
-        return Device(name, secret=HASHER.hash(secret)), secret, None
+        return Device(name, secret=HASHER.hash(secret)), Given(name, secret, None)
     made = pki.make_device(directory / "tls", name)
     folder = directory / "tls" / "devices"
     folder.mkdir(mode=0o700, exist_ok=True)
     files = folder / f"{escape(name)}.crt", folder / f"{escape(name)}.key"
-    write_private(files[0], made.certificate)
-    write_private(files[1], made.key)
-    return Device(name, certificate=made.fingerprint), None, files
+    staged.add(files[0], made.certificate, over=True)
+    staged.add(files[1], made.key, over=True)
+    return Device(name, certificate=made.fingerprint), Given(name, None, files)
+
+
+def _stage_secret(staged: Staged, file: Path, given: Given, old: Device | None) -> None:
+    """Put the secret into ``file`` unless something else is there; raises HouseError."""
+    if given.secret is None:
+        raise HouseError(
+            f"--secret-file: {given.name!r} has a certificate and no secret; its files are made in "
+            "tls/devices"
+        )
+    try:
+        there = file.exists() or file.is_symlink()
+        if there and not (file.is_file() and _is_secret_of(old, file.read_bytes())):
+            raise HouseError(
+                f"--secret-file: {file} is there already, and it is not the secret of "
+                f"{given.name!r}; name another file, or move that one away. Nothing has changed"
+            )
+        if not file.parent.is_dir():
+            raise HouseError(
+                f"--secret-file: there is no directory {file.parent}; make it first. "
+                "Nothing has changed"
+            )
+        staged.add(file.resolve() if there else file, given.secret + "\n", over=there)
+    except OSError as error:
+        raise HouseError(
+            f"--secret-file: {file} cannot be written: {error.strerror or error}. "
+            "Nothing has changed"
+        ) from error
+
+
+def _is_secret_of(device: Device | None, data: bytes) -> bool:
+    if device is None or device.secret is None or len(data) > _SECRET_FILE_BYTES:
+        return False
+    try:
+        return HASHER.verify(device.secret, data.strip())
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def add_all(
+    directory: Path,
+    wanted: Sequence[Wanted],
+    *,
+    secret_files: Mapping[str, Path] | None = None,
+    show: Show | None = None,
+) -> list[Given]:
+    """Register devices, all of them or none; gives what each of them gets.
+
+    A secret for which there is a file in ``secret_files`` is in it afterwards, the others are for
+    ``show``. Raises HouseError, ValueError; then nothing has changed.
+    """
+    gets = []
+    with Staged() as staged, changing(directory / REGISTRY, staged) as devices:
+        for each in wanted:
+            name = check_name(each.name)
+            if name in devices:
+                raise HouseError(
+                    f"{name!r} is registered; `device set` changes what it may, `device rotate` "
+                    "gives it a new secret"
+                )
+            if (other := clash(devices, name)) is not None:
+                raise HouseError(
+                    f"{name!r} looks the same as {other!r}, which is registered, and is spelt "
+                    f"with other characters ({_spelt(name)} here, {_spelt(other)} there); nobody "
+                    "could tell them apart. Use that one"
+                )
+            device, given = _credentials(directory, name, each.certificate, staged)
+            devices[name] = replace(
+                device,
+                may_call=check_patterns(each.may_call),
+                group=None if each.group is None else check_group(each.group),
+                watches=each.watches,
+                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            )
+            if secret_files and name in secret_files:
+                _stage_secret(staged, secret_files[name], given, None)
+            gets.append(given)
+        _show_all(gets, show)
+    return gets
+
+
+def _spelt(name: str) -> str:
+    return " ".join(f"{ord(character):04X}" for character in name)
+
+
+def _show_all(gets: Sequence[Given], show: Show | None) -> None:
+    if show is None:
+        return
+    try:
+        for given in gets:
+            show(given)
+    except OSError as error:
+        raise HouseError(
+            f"it could not be shown ({error.strerror or error}), so nothing has changed; "
+            "--secret-file FILE writes it to a file"
+        ) from error
 
 
 def add(
@@ -95,30 +246,101 @@ def add(
     group: str | None = None,
     watches: bool = False,
     certificate: bool = False,
+    secret_file: Path | None = None,
+    show: Show | None = None,
 ) -> tuple[str | None, tuple[Path, Path] | None]:
     """Register a device; gives its secret, shown this once, or the files of its certificate."""
-    check_peer_id(name, "NAME")
-    with changing(directory / REGISTRY) as devices:
-        if name in devices:
-            raise HouseError(f"{name!r} is registered; `device rotate` gives it a new secret")
-        device, secret, files = _credentials(directory, name, certificate)
-        devices[name] = replace(
-            device,
-            may_call=may_call,
-            group=group,
-            watches=watches,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        )
-    return secret, files
+    wanted = Wanted(name, may_call, group, watches, certificate)
+    files = {} if secret_file is None else {name: secret_file}
+    (given,) = add_all(directory, [wanted], secret_files=files, show=show)
+    return given.secret, given.files
 
 
-def rotate(directory: Path, name: str) -> tuple[str | None, tuple[Path, Path] | None]:
+def rotate(
+    directory: Path, name: str, *, secret_file: Path | None = None, show: Show | None = None
+) -> tuple[str | None, tuple[Path, Path] | None]:
     """Give a device a new secret, or a new certificate; what it had opens nothing any more."""
-    with changing(directory / REGISTRY) as devices:
+    with Staged() as staged, changing(directory / REGISTRY, staged) as devices:
         old = _known(devices, name)
-        new, secret, files = _credentials(directory, name, old.certificate is not None)
+        new, given = _credentials(directory, name, old.certificate is not None, staged)
+        if secret_file is not None:
+            _stage_secret(staged, secret_file, given, old)
         devices[name] = replace(old, secret=new.secret, certificate=new.certificate)
-    return secret, files
+        _show_all([given], show)
+    return given.secret, given.files
+
+
+def change(
+    directory: Path,
+    name: str,
+    *,
+    may_call: tuple[str, ...] | None = None,
+    group: str | None = None,
+    watches: bool | None = None,
+) -> Device:
+    """Change what a device may; what is None stays, an empty ``group`` is none. Gives it."""
+    with changing(directory / REGISTRY) as devices:
+        device = _known(devices, name)
+        if group is not None:
+            device = replace(device, group=check_group(group) if group else None)
+        if watches is not None:
+            device = replace(device, watches=watches)
+        devices[name] = device
+        if may_call is not None:
+            wrong = [
+                why
+                for pattern in check_patterns(may_call)
+                if (why := stands_for_nobody(devices, name, pattern)) is not None
+            ]
+            if wrong:
+                raise HouseError(f"--may-call: {'; '.join(wrong)}. Nothing has changed")
+            devices[name] = replace(device, may_call=check_patterns(may_call))
+        return devices[name]
+
+
+def secret_files(folder: Path | None, wanted: Sequence[Wanted]) -> dict[str, Path]:
+    """Where each device's secret goes, in ``folder``, which is made; raises HouseError."""
+    names = [each.name for each in wanted if not each.certificate]
+    if folder is None:
+        if names:
+            raise HouseError("--secrets DIR is missing: where shall the devices' secrets go?")
+        return {}
+    files = {name: folder / f"{escape(name)}.secret" for name in names}
+    for name, file in files.items():
+        if file.exists() or file.is_symlink():
+            raise HouseError(
+                f"--secrets: {file} is there already, and {name!r} is new; choose another "
+                "directory. Nothing has changed"
+            )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HouseError(
+            f"--secrets: {folder} cannot be made: {error.strerror}. Nothing has changed"
+        ) from error
+    return files
+
+
+def find(directory: Path, name: str) -> Device:
+    """The device of that name; raises HouseError."""
+    return _known({device.name: device for device in devices(directory)}, name)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep a broker from serving ``directory`` meanwhile; raises HouseError if one does."""
+    with own_lock(directory / LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HouseError(f"a broker has just begun to serve {directory}; try again") from None
+        yield
+
+
+def mark_cleared(directory: Path, name: str) -> None:
+    """Have the running broker clear all cells of a device."""
+    with changing(directory / REGISTRY) as devices:
+        devices[name] = replace(_known(devices, name), cleared=secrets.token_hex(8))
 
 
 def remove(directory: Path, name: str) -> None:
@@ -130,9 +352,10 @@ def remove(directory: Path, name: str) -> None:
         (directory / "tls" / "devices" / f"{escape(name)}{suffix}").unlink(missing_ok=True)
 
 
-def _known(devices: dict[str, Device], name: str) -> Device:
+def _known(devices: Mapping[str, Device], name: str) -> Device:
     if name not in devices:
-        raise HouseError(f"there is no device {name!r}; `device list` shows all")
+        near = near_names(devices, name) if devices else f"`device add {name}` registers it"
+        raise HouseError(f"there is no device {name!r}: {near} (`device list` shows all)")
     return devices[name]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any
 
 from amqtt.session import Session
 
-from device_sdk.topics import CallTopic, parse
+from device_sdk.topics import CallTopic, PresenceTopic, parse
 
 from .handler import SignalingHandler
 from .routing import Retained, RoutingBroker
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 _ROUND = 60.0
 #: Seconds after a restart in which a client may come back before its will is published.
 WILL_GRACE = 15.0
+#: Retained messages looked at before others have their turn.
+_SWEPT = 500
 
 
 class KeepingBroker(RoutingBroker):
@@ -76,7 +80,7 @@ class KeepingBroker(RoutingBroker):
             if session.will_flag:
                 self.store.will(session)
             if session.owner is not None:
-                self.store.seen(session.owner)
+                self.store.came(session.owner)
         return session
 
     async def _delete_session(self, client_id: str) -> None:
@@ -99,6 +103,8 @@ class KeepingBroker(RoutingBroker):
 
     async def _settle_will(self, session: SignalingSession, publish: bool) -> None:
         session.will_flag = False
+        if publish and not self._will_stands(session):
+            publish = False
         if publish and self.stopping:
             return  # stored, it is published after the restart if the client does not come back
         if publish:
@@ -127,6 +133,14 @@ class KeepingBroker(RoutingBroker):
                 if self.store is not None:
                     self.store.no_will(client_id)
 
+    def _will_stands(self, session: SignalingSession) -> bool:
+        """Whether the rules of today let the will be published: it may be a call that rings.
+
+        That somebody is gone may always be said.
+        """
+        topic = session.will_topic or ""
+        return isinstance(parse(self.realm, topic), PresenceTopic) or self.stands(topic)
+
     def _bury(self) -> None:
         """Publish the wills of those who were connected before the restart and did not return."""
         orphans, self._orphans = list(self._orphans.values()), {}
@@ -138,6 +152,69 @@ class KeepingBroker(RoutingBroker):
     async def _publish_wills(self, orphans: list[SignalingSession]) -> None:
         for session in orphans:
             await self._settle_will(session, not self.stopping)
+
+    # --- what the rules of today do not allow ---------------------------------------------------
+
+    def stands(self, topic: str) -> bool:
+        """Whether every plugin with an opinion lets a retained message of ``topic`` stand."""
+        return all(
+            plugin.stands(topic) for plugin in self._topic_plugins if hasattr(plugin, "stands")
+        )
+
+    async def sweep(self, cleared: Collection[str] = ()) -> int:
+        """After a change of rules: clear what may stand no longer; gives how much that was.
+
+        Cells of removed devices, those addressed to them, those of calls no longer allowed, and
+        all cells of the devices ``cleared``. Subscribers are told by the empty message; what waits
+        for somebody's connection is not delivered any more, and such a will is not published.
+        """
+        verdicts: dict[str, bool] = {}
+
+        def stays(topic: str) -> bool:
+            known = verdicts.get(topic)
+            if known is None:
+                cell = parse(self.realm, topic) if cleared else None
+                known = verdicts[topic] = self.stands(topic) and not (
+                    isinstance(cell, CallTopic)
+                    and (cell.owner in cleared or cell.writer in cleared)
+                )
+            return known
+
+        for orphan in [each for each in self._orphans.values() if not self._will_stands(each)]:
+            del self._orphans[orphan.client_id or ""]
+            if self.store is not None:
+                self.store.no_will(orphan.client_id or "")
+        for session, _ in list(self._sessions.values()):
+            if not isinstance(session, SignalingSession):
+                continue
+            if session.will_flag and not self._will_stands(session):
+                session.will_flag = False
+                if self.store is not None:
+                    self.store.no_will(session.client_id or "")
+            self._drop_waiting(session, stays)
+        gone = 0
+        for count, topic in enumerate(list(self._retained_messages)):
+            if not stays(topic):
+                gone += 1
+                await self.retain_message(None, topic, b"")
+                await self._broadcast_message(None, topic, b"", 1)
+            if count % _SWEPT == _SWEPT - 1:
+                await asyncio.sleep(0)  # others have their turn
+        if gone:
+            logger.info("%d cells that may stand no longer are cleared", gone)
+        return gone
+
+    def _drop_waiting(self, session: SignalingSession, stays: Callable[[str], bool]) -> None:
+        """Forget what has not been sent to ``session`` and is not to be said any more."""
+        kept = [message for message in session.pending if stays(message.topic)]
+        if len(kept) == len(session.pending):
+            return
+        for index, message in enumerate(session.pending):
+            if not stays(message.topic):
+                session.burst -= index < session.burst
+                if message.row is not None and self.store is not None:
+                    self.store.done(message.row)
+        session.pending = deque(kept)
 
     # --- from the store -------------------------------------------------------------------------
 

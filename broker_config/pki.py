@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ from device_sdk.topics import escape
 from .auth import CERTIFICATE_NAME
 from .mdns import local_name
 from .registry import write_private
+from .writing import Staged
 
 #: A machine whose clock is not set yet still makes certificates that are valid when it is.
 _EARLIEST = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
 _BACKDATED = dt.timedelta(days=1)
 CA_DAYS, SERVER_DAYS, DEVICE_DAYS = 3650, 825, 3650
 _COMMON_NAME_BYTES = 64
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,19 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name.encode("idna").decode())
+
+
+def check_names(names: list[str]) -> None:
+    """Raise ValueError for what no certificate can be for, before anything is made."""
+    for name in names:
+        try:
+            found = _general_name(name)
+            if isinstance(found, x509.DNSName) and not _HOST.fullmatch(found.value):
+                raise ValueError("letters, digits, hyphens and dots")
+        except ValueError as error:
+            raise ValueError(
+                f"--name: {name!r} is no name or address of a host: {error}"
+            ) from error
 
 
 def _common_name(text: str) -> x509.Name:
@@ -146,8 +162,10 @@ def make_server(folder: Path, extra: list[str]) -> list[str]:
         purpose=ExtendedKeyUsageOID.SERVER_AUTH,
         issuer=_ca(folder),
     )
-    write_private(folder / "server.key", server.key)
-    write_private(folder / "server.crt", server.certificate)
+    with Staged() as staged:
+        staged.add(folder / "server.key", server.key, over=True)
+        staged.add(folder / "server.crt", server.certificate, over=True)
+        staged.place()
     return names
 
 

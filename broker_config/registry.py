@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -16,6 +15,8 @@ from typing import Any
 from argon2 import PasswordHasher
 
 from device_sdk.topics import check_peer_id
+
+from .writing import Staged, own_lock, uninterrupted, write_private
 
 VERSION = 1
 #: Secrets are 160 random bits, never chosen: no hash can be slow enough to matter to their safety.
@@ -46,12 +47,20 @@ class Device:
     #: Whether it may read the whole realm (``bellwire trace``).
     watches: bool = False
     created: str = ""
+    #: Another value than the running broker has read: its cells are to be cleared, once.
+    cleared: str = ""
 
+
+__all__ = [
+    "HASHER", "Device", "Registry", "RegistryError", "changing", "load", "matches", "new_secret",
+    "save", "write_private",
+]  # fmt: skip
 
 _FIELDS = {each.name for each in fields(Device)}
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Whether ``name`` is one that ``pattern`` stands for; ``*`` is anything."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
 
 
@@ -60,6 +69,8 @@ class Registry:
     """All devices by peer id."""
 
     devices: dict[str, Device] = field(default_factory=dict)
+    #: SHA-256 of the file it was read from: tells which one a running broker goes by.
+    digest: str = field(default="", compare=False)
 
     def may_call(self, caller: str, callee: str) -> bool:
         """Whether ``caller`` may ring ``callee``; never, without a pattern that says so."""
@@ -71,7 +82,7 @@ class Registry:
                 other = self.devices.get(callee)
                 if other is not None and other.group == pattern[1:]:
                     return True
-            elif _matches(pattern, callee):
+            elif matches(pattern, callee):
                 return True
         return False
 
@@ -94,21 +105,31 @@ def _device(entry: Any) -> Device:
         entry.get("group"),
         entry.get("watches") is True,
         str(entry.get("created", "")),
+        str(entry.get("cleared", "")),
     )
 
 
 def load(path: Path) -> Registry:
     """Read the registry; raises :class:`RegistryError`."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        data = path.read_bytes()
+        content = json.loads(data.decode("utf-8"))
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise ValueError(f"it is no registry of version {VERSION}")
-        devices = [_device(entry) for entry in content.get("devices", [])]
+        entries = content.get("devices", [])
+        if not isinstance(entries, list):
+            raise ValueError("its devices are no list")
+        devices: dict[str, Device] = {}
+        for entry in entries:
+            device = _device(entry)
+            if device.name in devices:
+                raise ValueError(f"{device.name!r} is in it twice")
+            devices[device.name] = device
     except OSError as error:
         raise RegistryError(f"cannot read the registry {path}: {error.strerror}") from error
     except ValueError as error:
         raise RegistryError(f"the registry {path} is damaged: {error}") from error
-    return Registry({device.name: device for device in devices})
+    return Registry(devices, hashlib.sha256(data).hexdigest())
 
 
 def save(path: Path, registry: Registry) -> None:
@@ -120,32 +141,20 @@ def save(path: Path, registry: Registry) -> None:
     write_private(path, json.dumps({"version": VERSION, "devices": entries}, indent=2) + "\n")
 
 
-def write_private(path: Path, text: str | bytes) -> None:
-    """Write a file of mode 600 in one step: a crash leaves the old one or the new one."""
-    data = text.encode() if isinstance(text, str) else text
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists() and os.geteuid() == 0:
-            # Changed by root, it stays the service user's to read.
-            owner = path.stat()
-            os.chown(name, owner.st_uid, owner.st_gid)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 @contextmanager
-def changing(path: Path) -> Iterator[dict[str, Device]]:
-    """Change the devices in a dictionary; written at the end, one change at a time."""
+def changing(path: Path, staged: Staged | None = None) -> Iterator[dict[str, Device]]:
+    """Change the devices in a dictionary; written at the end, one change at a time.
+
+    What is ``staged`` takes its place right after the registry. An exception inside changes
+    nothing, and neither does Ctrl-C: it waits until all is written or nothing is.
+    """
     import fcntl
 
-    with (path.parent / f".{path.name}.lock").open("w") as lock:
+    with own_lock(path.parent / f".{path.name}.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        devices = dict(load(path).devices)
-        yield devices
-        save(path, Registry(devices))
+        with uninterrupted():
+            devices = dict(load(path).devices)
+            yield devices
+            save(path, Registry(devices))
+            if staged is not None:
+                staged.place()

@@ -136,6 +136,13 @@ class RoutingBroker(Broker):
                 allowed = True
         return allowed
 
+    def _why_not(self, session: Session, topic: str, action: Action) -> str:
+        """Why it is refused, with the command that cures it where the plugin knows one."""
+        for plugin in self._topic_plugins:
+            if hasattr(plugin, "refusal"):
+                return str(plugin.refusal(session, topic, action))
+        return f"{session.client_id!r} may not {action.value} {topic!r}"
+
     def _penalise(self, session: Session) -> None:
         """Count a denial: who reconnects to try the same again is let in more and more slowly."""
         who = session.username or str(session.remote_address)
@@ -182,7 +189,10 @@ class RoutingBroker(Broker):
             return False
         if not await self._topic_filtering(client_session, topic, Action.PUBLISH):
             self._penalise(client_session)
-            logger.warning("%s may not publish to %r; connection closed", handler, topic)
+            logger.warning(
+                "%s: %s; connection closed",
+                handler, self._why_not(client_session, topic, Action.PUBLISH),
+            )  # fmt: skip
             self.stats.denied["publish"] += 1
             return False
         if self.store is not None and self.store.refusing:
@@ -360,7 +370,7 @@ class RoutingBroker(Broker):
             self.stats.denied["too many filters"] += 1
             return REFUSED
         if not await self._topic_filtering(session, topic_filter, Action.SUBSCRIBE):
-            logger.warning("%r may not subscribe to %r", session.client_id, topic_filter)
+            logger.warning("%s", self._why_not(session, topic_filter, Action.SUBSCRIBE))
             self.stats.denied["subscribe"] += 1
             return REFUSED
         qos = min(qos, QOS_2)

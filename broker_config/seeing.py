@@ -140,6 +140,8 @@ class Window:
         store = self._broker.store
         if store is not None and store.refusing:
             return f"{store.path} cannot be written"
+        if self._broker.troubles:
+            return "; ".join(self._broker.troubles)
         return None
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

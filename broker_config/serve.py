@@ -8,8 +8,8 @@ import fcntl
 import logging
 import os
 import signal
-import ssl
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from amqtt.errors import BrokerError, PluginError
 from .auth import RegistryPlugin
 from .broker import SignalingBroker
 from .house import LOCK
+from .limits import Limits
 from .mdns import keep_announced
 from .notify import keep_alive, notify, reloading
-from .registry import RegistryError
 from .seeing import Window, start_logging
 from .settings import Settings, is_loopback, split_address
 from .store import Store, StoreError
+from .watching import Reserve, Watched, calm, room_for
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,14 @@ def _passes(error: BaseException | None) -> bool:
     return isinstance(error, OSError | StoreError) and not isinstance(error, PermissionError)
 
 
+def _why(error: BrokerError) -> str:
+    """What stands in the way: the cause, without amqtt's words around it."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause or error)
+
+
 def anonymous_config(host: str, port: int) -> BrokerConfig:
     """The shipped configuration without set-up: plain MQTT, anybody on this machine."""
     literal = f"[{host}]" if ":" in host else host
@@ -61,9 +70,9 @@ def house_config(settings: Settings) -> BrokerConfig:
     """Amqtt's configuration for a broker that serves a directory."""
     tls: dict[str, Any] = {
         "ssl": True,
-        "cafile": settings.path(settings.tls.ca),
-        "certfile": settings.path(settings.tls.certificate),
-        "keyfile": settings.path(settings.tls.key),
+        "cafile": settings.path(settings.tls.ca_file),
+        "certfile": settings.path(settings.tls.cert_file),
+        "keyfile": settings.path(settings.tls.key_file),
     }
     # amqtt insists on a listener of this name, from which the others would inherit.
     listeners = {"default": ListenerConfig(bind=None)}
@@ -117,6 +126,7 @@ def _say(broker: SignalingBroker, *, named: bool) -> None:
 def _stop_signal() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    calm(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
@@ -135,14 +145,14 @@ async def serve_anonymous(host: str, port: int) -> None:
             "bellwire-broker init DIR, device add, run DIR"
         )
     start_logging("plain", "warning")
-    broker = SignalingBroker(anonymous_config(host, port))
+    limits = Limits()
+    limits = replace(limits, connections=room_for(limits.connections, told=False))
+    broker = SignalingBroker(anonymous_config(host, port), limits=limits)
     stop = _stop_signal()
     try:
         await broker.start()
     except BrokerError as error:
-        raise Refused(
-            f"cannot listen on {host}:{port}: {error}", passing=_passes(error.__cause__)
-        ) from error
+        raise Refused(_why(error), passing=_passes(error.__cause__)) from error
     _say(broker, named=False)
     notify("READY=1")
     watchdog = asyncio.create_task(keep_alive())
@@ -179,26 +189,29 @@ class House:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             full = settings.storage.synchronous == "full"
             store = Store(path, synchronous="full" if full else "normal")
-        self.broker = SignalingBroker(house_config(settings), limits=settings.limits, store=store)
+        limits = replace(settings.limits, connections=room_for(settings.limits.connections))
+        self.broker = SignalingBroker(house_config(settings), limits=limits, store=store)
         self.broker.realm = settings.realm
         self.broker.cell_keep = settings.storage.cell_hours * 3600
         self._window: Window | None = None
-        self._stamp = self._registry_stamp()
         self._reloading = asyncio.Lock()
-
-    def _registry_stamp(self) -> tuple[int, int]:
-        try:
-            found = self.settings.registry.stat()
-        except OSError:
-            return (0, 0)
-        return (found.st_mtime_ns, found.st_ino)
+        self._reserve = Reserve()
+        self._watched: list[Watched] = []
+        if not settings.anonymous:
+            registry = Watched("the registry", [settings.registry], self._apply_registry)
+            self._watched.append(registry)
+        if settings.listen.mqtts or settings.listen.wss:
+            pair = [settings.path(settings.tls.cert_file), settings.path(settings.tls.key_file)]
+            self._watched.append(Watched("the certificate", pair, self._apply_certificates))
 
     async def start(self) -> None:
         """Serve; raises Refused."""
         try:
             await self.broker.start()
         except BrokerError as error:
-            raise Refused(str(error), passing=_passes(error.__cause__)) from error
+            raise Refused(_why(error), passing=_passes(error.__cause__)) from error
+        for watched in self._watched:
+            await self._read(watched)  # it may have changed since the broker was made
         if self.settings.metrics.listen:
             host, port = split_address(self.settings.metrics.listen)
             try:
@@ -217,33 +230,56 @@ class House:
         return self._window.port if self._window is not None else None
 
     async def reload(self) -> None:
-        """Read registry and certificates again; what cannot be read stays as it was."""
+        """Read registry and certificates again; what cannot be read is tried until it can."""
         async with self._reloading:
             notify(reloading())
-            self._stamp = self._registry_stamp()
-            try:
-                for plugin in self.broker.plugins_manager.plugins:
-                    if isinstance(plugin, RegistryPlugin):
-                        plugin.reload()
-                await self.broker.recheck()
-                self.broker.reload_certificates()
-                logger.info("registry and certificates read again")
-            except (RegistryError, OSError, ssl.SSLError) as error:
-                logger.error("nothing was reloaded in full: %s", error)
+            for watched in self._watched:
+                await self._read(watched)
             notify("READY=1")
 
     async def watch(self) -> None:
-        """Reload when the registry has changed and nobody could signal it."""
+        """Read again what has changed and nobody could signal, or could not be read before."""
         while True:
             await asyncio.sleep(_LOOK)
-            if self._registry_stamp() != self._stamp:
-                await self.reload()
+            async with self._reloading:
+                for watched in self._watched:
+                    if watched.stamp() != watched.applied:
+                        await self._read(watched)
+
+    async def _read(self, watched: Watched) -> None:
+        stamp = watched.stamp()  # of before the reading: a change in the midst of it is another
+        self._reserve.release()
+        try:
+            await watched.apply()
+        except Exception as error:  # noqa: BLE001 - whatever it is, what was read before still holds
+            watched.applied = None
+            watched.failed(f"{watched.what} cannot be read again: {error}")
+        else:
+            watched.applied = stamp
+            watched.read()
+        finally:
+            self._reserve.take()
+        self.broker.troubles = [each.trouble for each in self._watched if each.trouble]
+
+    async def _apply_registry(self) -> None:
+        digest, cleared = "", frozenset[str]()
+        for plugin in self.broker.plugins_manager.plugins:
+            if isinstance(plugin, RegistryPlugin):
+                cleared |= plugin.reload()
+                digest = plugin.registry.digest
+        await self.broker.recheck(cleared)
+        if self.broker.store is not None:
+            self.broker.store.applied(digest)
+
+    async def _apply_certificates(self) -> None:
+        self.broker.reload_certificates()
 
     async def stop(self) -> None:
         """Stop serving."""
         if self._window is not None:
             await asyncio.to_thread(self._window.close)
         await self.broker.shutdown()
+        self._reserve.release()
 
 
 async def serve_house(settings: Settings) -> None:

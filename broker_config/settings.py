@@ -38,9 +38,9 @@ class Listen:
 class Tls:
     """Files, relative to the broker's directory."""
 
-    ca: str = "tls/ca.crt"
-    certificate: str = "tls/server.crt"
-    key: str = "tls/server.key"
+    ca_file: str = "tls/ca.crt"
+    cert_file: str = "tls/server.crt"
+    key_file: str = "tls/server.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ _CHOICES = {
 }
 
 
+#: What settings were called before there was one vocabulary, and what they are called now.
+_RENAMED = {"tls.ca": "ca_file", "tls.certificate": "cert_file", "tls.key": "key_file"}
 _ADDRESSES = (("listen", "mqtts"), ("listen", "wss"), ("listen", "mqtt"), ("metrics", "listen"))
 
 
@@ -170,6 +172,8 @@ class _Checker:
         known = {each.name: getattr(default, each.name) for each in fields(default)}
         for key in content:
             if key not in known:
+                if (new := _RENAMED.get(f"{name}.{key}")) is not None:
+                    raise self.wrong(name, key, f"is called {new} now, as everywhere in Bellwire")
                 near = ", ".join(sorted(known))
                 raise self.wrong(name, key, f"there is no such setting; there are: {near}")
         return replace(
@@ -182,7 +186,7 @@ def load(directory: Path) -> Settings:
     """Read ``broker.toml`` of ``directory``; raises :class:`SettingsError`."""
     path = directory / FILE
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # with Notepad's byte order mark, or without
         content = tomllib.loads(text)
     except FileNotFoundError as error:
         raise SettingsError(
@@ -216,12 +220,7 @@ def _check(settings: Settings, checker: _Checker) -> None:
         check_realm(settings.realm)
     except ValueError as error:
         raise checker.wrong("", "realm", str(error)) from error
-    for table, key in (
-        ("listen", "mqtts"),
-        ("listen", "wss"),
-        ("listen", "mqtt"),
-        ("metrics", "listen"),
-    ):
+    for table, key in _ADDRESSES:
         value = getattr(getattr(settings, table), key)
         if not value:
             continue

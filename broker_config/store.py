@@ -12,6 +12,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -38,6 +39,13 @@ CREATE TABLE incoming (client TEXT NOT NULL, packet_id INTEGER NOT NULL,
 CREATE TABLE will (client TEXT PRIMARY KEY, topic TEXT NOT NULL, data BLOB NOT NULL,
     qos INTEGER NOT NULL, retain INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE seen (user TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+"""
+#: For those who look from outside: who is connected, and which registry the broker goes by.
+_OUTWARD = """
+CREATE TABLE IF NOT EXISTS online (user TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS applied (one INTEGER PRIMARY KEY CHECK (one = 1), registry TEXT);
+DELETE FROM online;
+DELETE FROM applied;
 """
 #: Before this the clock is not set (2025-01-01): an age by it means nothing.
 CLOCK_IS_SET = 1735689600.0
@@ -101,6 +109,7 @@ class Store:
         self._row = 0
         self._place = 0
         self._seen: dict[str, float] = {}
+        self._online: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -154,6 +163,7 @@ class Store:
             raise sqlite3.DatabaseError(str(verdict))
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(f"PRAGMA synchronous={self._synchronous}")
+        database.executescript(f"BEGIN;{_OUTWARD}COMMIT;")
         rows = database.execute
         retained = rows(
             "SELECT topic, data, qos, at, place FROM retained ORDER BY place"
@@ -316,11 +326,31 @@ class Store:
         self._note("DELETE FROM will WHERE client=?", client_id)
 
     def seen(self, user: str) -> None:
-        """Note that ``user`` connected; at most once an hour, the figure is for people."""
+        """Note that ``user`` was here; at most once an hour, the figure is for people."""
         now = time.time()
         if not 0 <= now - self._seen.get(user, 0.0) < 3600:
             self._seen[user] = now
             self._note("INSERT OR REPLACE INTO seen VALUES (?, ?)", user, now)
+
+    def came(self, user: str) -> None:
+        """Note that ``user`` has one connection more."""
+        self._online[user] += 1
+        self.seen(user)
+        if self._online[user] == 1:
+            self._note("INSERT OR REPLACE INTO online VALUES (?, ?)", user, time.time())
+
+    def went(self, user: str) -> None:
+        """Note that ``user`` has one connection less; without any it was last seen now."""
+        self._online[user] -= 1
+        if self._online[user] <= 0:
+            del self._online[user]
+            self._seen[user] = time.time()
+            self._note("INSERT OR REPLACE INTO seen VALUES (?, ?)", user, self._seen[user])
+            self._note("DELETE FROM online WHERE user=?", user)
+
+    def applied(self, digest: str) -> None:
+        """Note which registry the broker goes by, for who has changed it and waits."""
+        self._note("INSERT OR REPLACE INTO applied VALUES (1, ?)", digest)
 
     # --- when it is kept --------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,88 +24,22 @@ from broker_config import cli, house, pki
 from tests.bench.broker_wire import connect
 from tests.broker_support.killing import free_port
 from tests.broker_support.raw import Raw
+from tests.broker_support.served import Served, house_on_free_ports, serving, trust
 
 Keep = Callable[[Raw], Raw]
 RING = f"sig/v1/kitchen/invite/front-door/{'A' * 22}"
 
 
-class Served:
-    """``bellwire-broker run DIR`` in a process of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notified.bind(str(directory / "notify"))
-        self.notified.settimeout(10)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "broker_config.cli", "run", str(directory)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")},
-        )
-        assert self.process.stdout
-        self.ports: dict[str, int] = {}
-        for _ in range(3):
-            line = self.process.stdout.readline()
-            assert line.startswith("listening on 127.0.0.1:"), self.process.stderr
-            port, _, name = line.removeprefix("listening on 127.0.0.1:").partition(" ")
-            self.ports[name.strip("()\n")] = int(port)
-        self.wait_for("READY=1")
-
-    def wait_for(self, state: str) -> None:
-        while self.notified.recv(200).decode() != state:
-            pass
-
-    def stop(self) -> str:
-        """End it; gives what it logged."""
-        self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=10)
-        self.notified.close()
-        assert self.process.returncode == 0, log
-        return log
-
-
-@contextmanager
-def serving(directory: Path) -> Iterator[Served]:
-    served = Served(directory)
-    try:
-        yield served
-    finally:
-        served.stop()
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A house set up by ``init``, on free ports."""
-    place = tmp_path / "house"
-    assert cli.main(["init", str(place), "--name", "door.example"]) == 0
-    settings = place / "broker.toml"
-    text = settings.read_text()
-    for old, new in (
-        ('mqtts = ":8883"', 'mqtts = "127.0.0.1:0"'),
-        ('wss = "" ', 'wss = "127.0.0.1:0" '),
-        ("127.0.0.1:1883", "127.0.0.1:0"),
-        ("127.0.0.1:9883", f"127.0.0.1:{free_port()}"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    settings.write_text(text)
-    return place
+    return house_on_free_ports(tmp_path / "house", "--name", "door.example")
 
 
 @pytest.fixture
 def clients() -> Iterator[Keep]:
     with ExitStack() as stack:
         yield stack.enter_context
-
-
-def trust(directory: Path, name: str | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(directory / "tls" / "ca.crt"))
-    if name:
-        files = directory / "tls" / "devices"
-        context.load_cert_chain(files / f"{name}.crt", files / f"{name}.key")
-    return context
 
 
 def let_in(port: int, tls: ssl.SSLContext, name: str) -> bool:
@@ -339,7 +273,7 @@ def test_doctor_finds_what_is_wrong(
     assert cli.main(["doctor", str(directory)]) == 1
     out = capsys.readouterr().out
     for wrong in (
-        "'kitchen' has never connected", "chmod 600", "was set aside", "ends in 9 days",
+        "nobody may call 'kitchen'", "chmod 600", "was set aside", "ends in 9 days",
         "no broker serves",
     ):  # fmt: skip
         assert any(line.startswith("WRONG") and wrong in line for line in out.splitlines()), wrong

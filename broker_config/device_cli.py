@@ -1,0 +1,370 @@
+"""``bellwire-broker device``: who may connect, and call whom."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .house import Given
+    from .registry import Device
+    from .settings import Settings
+
+_PATTERNS = "whom it may call: peer ids, '*' for anything, @GROUP"
+
+
+def add_to(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    directory: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """Add the command; ``directory`` gives each action its --dir."""
+    device = commands.add_parser("device", help="who may connect, and call whom")
+    actions = device.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    add = actions.add_parser("add", help="register a device and print its secret, once")
+    add.add_argument("name", metavar="NAME", nargs="?", help="its peer id")
+    add.add_argument(
+        "--may-call", nargs="+", action="extend", default=[], metavar="PATTERN",
+        help=f"{_PATTERNS}; without it, nobody",
+    )  # fmt: skip
+    add.add_argument("--group", help="the group it is in, for others' @GROUP")
+    add.add_argument("--watches", action="store_true", help="it may read the whole realm")
+    add.add_argument(
+        "--certificate", action="store_true", help="issue a client certificate, not a secret"
+    )
+    add.add_argument(
+        "--from", dest="table", type=Path, metavar="FILE",
+        help="register all devices of a CSV file, or none: name,may_call,group,watches,certificate "
+        "(several patterns are separated by ';'); needs --secrets DIR",
+    )  # fmt: skip
+    add.add_argument(
+        "--secrets", type=Path, metavar="DIR", help="with --from: NAME.secret for each device"
+    )
+
+    change = actions.add_parser("set", help="change what a device may do; the rest stays")
+    change.add_argument("name", metavar="NAME")
+    change.add_argument(
+        "--may-call", nargs="*", action="extend", metavar="PATTERN",
+        help=f"{_PATTERNS}; these alone from now on, nobody if none is given",
+    )  # fmt: skip
+    change.add_argument("--group", help="the group it is in; '' for none")
+    change.add_argument("--watches", action=argparse.BooleanOptionalAction)
+
+    listing = actions.add_parser("list", help="all devices: online, last seen, what they may")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    rotate = actions.add_parser("rotate", help="give a device a new secret or certificate")
+    clear = actions.add_parser(
+        "clear", help="clear what it has left of its calls, and others to it"
+    )
+    remove = actions.add_parser(
+        "remove", help="forget a device, cut its connection, clear its calls"
+    )
+    for each in (rotate, clear, remove):
+        each.add_argument("name", metavar="NAME")
+    for each in (add, rotate):
+        each.add_argument(
+            "--secret-file", type=Path, metavar="FILE",
+            help="write the secret there (mode 600), do not print it",
+        )  # fmt: skip
+    for each in (add, change, listing, rotate, clear, remove):
+        directory(each)
+
+
+def perform(args: argparse.Namespace) -> int:
+    """Run the action; raises HouseError, RegistryError, SettingsError, ValueError, OSError."""
+    return _ACTIONS[args.action](args)
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def _show(given: Given) -> None:
+    """Print a secret; raises OSError unless it was taken."""
+    from device_sdk.topics import escape
+
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    if given.secret is not None:
+        print(f"user name: {escape(given.name)}")
+        print(f"secret:    {given.secret}")
+        print("The secret is not shown again.")
+    sys.stdout.flush()
+
+
+def _show_files(given: Given, secret_file: Path | None) -> None:
+    from device_sdk.topics import escape
+
+    if given.files is not None:
+        print(f"certificate: {given.files[0]}")
+        print(f"key:         {given.files[1]}")
+        print("Move the key to the device; the broker does not need it.")
+    elif secret_file is not None:
+        print(f"user name: {escape(given.name)}")
+        print(f"its secret is in {secret_file}")
+
+
+def _explain(directory: Path, name: str, devices: Mapping[str, Device]) -> None:
+    """Say what a device may now, and what would have to be done for more."""
+    from . import naming
+
+    device = devices[name]
+    calls = naming.called_by(devices, name)
+    callers = naming.callers_of(devices, name)
+    if calls:
+        print(f"{name!r} may call {', '.join(calls)}.")
+    elif not device.may_call:
+        cure = naming.command("device", "set", name, "--may-call", "NAME", directory=directory)
+        print(f"{name!r} may call nobody; for a doorbell: {cure}")
+    for pattern in device.may_call:
+        why = naming.stands_for_nobody(devices, name, pattern)
+        if why is not None:
+            print(f"{name!r} may call {pattern!r}, but {why}")
+    if callers:
+        print(f"{', '.join(callers)} may call it.")
+    else:
+        cure = naming.command("device", "set", "OTHER", "--may-call", name, directory=directory)
+        print(f"nobody may call it yet; for a panel: {cure}")
+
+
+def _by_name(directory: Path) -> dict[str, Device]:
+    from .house import devices
+
+    return {device.name: device for device in devices(directory)}
+
+
+def _settled(args: argparse.Namespace) -> int:
+    """Have the running broker take the change, and see that it has; 1 if it does not."""
+    from . import house, outside
+    from .registry import load
+    from .settings import REGISTRY, SettingsError
+    from .settings import load as load_settings
+
+    process = house.broker_process(args.directory)
+    if process is None:
+        return 0  # it is read at the next start
+    told = house.tell_broker(args.directory)
+    try:
+        settings = load_settings(args.directory)
+    except SettingsError as error:
+        print(f"bellwire-broker: {error}", file=sys.stderr)
+        return 0 if told else 1
+    digest = load(args.directory / REGISTRY).digest
+    taken = outside.applied(settings, digest)
+    if taken is False:
+        print(
+            f"bellwire-broker: it is written, but the running broker (process {process}) has not "
+            f"read it within {outside.PATIENCE:g} s and goes by the old rules; it tries again "
+            "every second, and its log says what stands in the way",
+            file=sys.stderr,
+        )
+        return 1
+    if taken is None and not told:
+        print("the running broker could not be told; it looks for itself every second")
+    return 0
+
+
+# --- actions ------------------------------------------------------------------------------------
+
+
+def _add(args: argparse.Namespace) -> int:
+    from . import house
+
+    if args.table is not None:
+        return _add_table(args)
+    if args.name is None:
+        raise house.HouseError("NAME is missing: how is it called? Or --from FILE for many")
+    if args.secrets is not None:
+        raise house.HouseError("--secrets is for --from FILE; for one device it is --secret-file")
+    wanted = house.Wanted(
+        args.name, tuple(args.may_call), args.group, args.watches, args.certificate
+    )
+    files = {} if args.secret_file is None else {args.name: args.secret_file}
+    show = _show if args.secret_file is None else None
+    (given,) = house.add_all(args.directory, [wanted], secret_files=files, show=show)
+    _show_files(given, args.secret_file)
+    _explain(args.directory, args.name, _by_name(args.directory))
+    return _settled(args)
+
+
+def _add_table(args: argparse.Namespace) -> int:
+    from . import house
+    from .table import TableError, read
+
+    alone = ("name", "group", "secret_file")
+    if any(getattr(args, each) is not None for each in alone) or (
+        args.may_call or args.watches or args.certificate
+    ):
+        raise house.HouseError("--from FILE has all that is said of its devices; nothing beside it")
+    try:
+        wanted = read(args.table, _by_name(args.directory))
+    except TableError as error:
+        for line in error.lines:
+            print(f"bellwire-broker: {line}", file=sys.stderr)
+        print("bellwire-broker: nothing has changed", file=sys.stderr)
+        return 2
+    files = house.secret_files(args.secrets, wanted)
+    house.add_all(args.directory, wanted, secret_files=files)
+    devices = _by_name(args.directory)
+    for each in wanted:
+        print(f"{each.name}: {files.get(each.name) or 'its certificate is in tls/devices'}")
+    print(f"{len(wanted)} devices are registered")
+    for each in wanted:
+        if not each.may_call and not any(
+            name != each.name and each.name in _called(devices, name) for name in devices
+        ):
+            print(f"{each.name!r} may call nobody, and nobody may call it")
+    return _settled(args)
+
+
+def _called(devices: Mapping[str, Device], name: str) -> list[str]:
+    from .naming import called_by
+
+    return called_by(devices, name)
+
+
+def _set(args: argparse.Namespace) -> int:
+    from . import house
+
+    if args.may_call is None and args.group is None and args.watches is None:
+        raise house.HouseError(
+            "say what to change: --may-call PATTERN…, --group GROUP, --watches or --no-watches"
+        )
+    house.change(
+        args.directory,
+        args.name,
+        may_call=None if args.may_call is None else tuple(args.may_call),
+        group=args.group,
+        watches=args.watches,
+    )
+    _explain(args.directory, args.name, _by_name(args.directory))
+    return _settled(args)
+
+
+def _rotate(args: argparse.Namespace) -> int:
+    from . import house
+
+    show = _show if args.secret_file is None else None
+    secret, files = house.rotate(args.directory, args.name, secret_file=args.secret_file, show=show)
+    _show_files(house.Given(args.name, secret, files), args.secret_file)
+    return _settled(args)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from . import house, naming
+
+    before = _by_name(args.directory)
+    house.remove(args.directory, args.name)
+    print(f"{args.name!r} is removed")
+    for device in before.values():
+        if args.name in device.may_call and device.name != args.name:
+            rest = [each for each in device.may_call if each != args.name]
+            cure = naming.command(
+                "device", "set", device.name, "--may-call", *rest, directory=args.directory
+            )
+            print(f"{device.name!r} still names it: {cure}")
+    return _settled(args)
+
+
+def _clear(args: argparse.Namespace) -> int:
+    from . import house, outside
+    from .settings import load
+
+    settings = load(args.directory)
+    known = house.find(args.directory, args.name)
+    try:
+        cells = outside.cells_of(settings, known.name, outside.look(settings))
+        process = house.broker_process(args.directory)
+        if process is None:
+            with house.alone(args.directory):
+                outside.forget(settings, cells)
+        else:
+            house.mark_cleared(args.directory, args.name)
+    except sqlite3.Error as error:
+        raise OSError(f"{settings.path(settings.storage.file)}: {error}") from error
+    code = 0 if process is None else _settled(args)
+    if not code:
+        print(f"{len(cells)} cells of {args.name!r} are cleared")
+    return code
+
+
+def _list(args: argparse.Namespace) -> int:
+    from . import outside
+    from .settings import SettingsError, load
+
+    devices = _by_name(args.directory)
+    known = outside.Known()
+    settings: Settings | None = None
+    try:
+        settings = load(args.directory)
+        known = outside.look(settings, cells=False)
+    except (SettingsError, sqlite3.Error) as error:
+        print(f"bellwire-broker: who is online is not known: {error}", file=sys.stderr)
+    shown = [_described(device, devices, known) for device in devices.values()]
+    if args.json:
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        return 0
+    for each in shown:
+        print(_line(each))
+    if not shown:
+        print("no device is registered yet; `bellwire-broker device add NAME` registers one")
+    return 0
+
+
+def _utc(at: float | None) -> str | None:
+    return None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def _described(device: Device, devices: Mapping[str, Device], known: Any) -> dict[str, Any]:
+    from device_sdk.topics import escape
+
+    from .naming import called_by, callers_of
+
+    user = escape(device.name)
+    return {
+        "name": device.name,
+        "user": user,
+        "credential": "certificate" if device.certificate else "secret",
+        "online": user in known.online,
+        "online_since": _utc(known.online.get(user)),
+        "last_seen": _utc(known.seen.get(user)),
+        "may_call": list(device.may_call),
+        "calls": called_by(devices, device.name),
+        "called_by": callers_of(devices, device.name),
+        "group": device.group,
+        "watches": device.watches,
+        "created": device.created or None,
+    }
+
+
+def _line(each: Mapping[str, Any]) -> str:
+    if each["online"]:
+        state = f"online since {each['online_since']}"
+    elif each["last_seen"]:
+        state = f"offline, last seen {each['last_seen']}"
+    else:
+        state = "has not connected yet"
+    calls = ", ".join(each["may_call"]) or "nobody"
+    callers = ", ".join(each["called_by"]) or "nobody"
+    group = f", in @{each['group']}" if each["group"] else ""
+    watches = ", watches" if each["watches"] else ""
+    return (
+        f"{each['name']}: {each['credential']}, may call {calls}{group}{watches}; "
+        f"may be called by {callers}; {state}"
+    )
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "add": _add,
+    "set": _set,
+    "list": _list,
+    "rotate": _rotate,
+    "clear": _clear,
+    "remove": _remove,
+}

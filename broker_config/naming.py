@@ -1,0 +1,105 @@
+"""Names of devices, groups and patterns: what may be given, what it stands for, what cures it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from device_sdk.topics import check_peer_id
+
+from .registry import Device, Registry, matches
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_LONGEST = 128
+
+
+def _same(name: str) -> str:
+    """What people cannot tell apart is one: composed or not, wide or narrow."""
+    return unicodedata.normalize("NFKC", name)
+
+
+def clash(devices: Iterable[str], name: str) -> str | None:
+    """The other name among ``devices`` that looks like ``name`` and has other characters."""
+    return next((each for each in devices if each != name and _same(each) == _same(name)), None)
+
+
+def check_name(name: str) -> str:
+    """Give ``name`` back if a device may be called so; raises ValueError."""
+    return check_peer_id(name, "NAME")
+
+
+def check_group(group: str) -> str:
+    """Give ``group`` back if a group may be called so; raises ValueError."""
+    if group.startswith("@"):
+        raise ValueError(f"--group: the '@' is for --may-call alone; --group {group[1:]}")
+    if not group.strip() or _CONTROL.search(group) or len(group) > _LONGEST:
+        raise ValueError(f"--group: {group!r} is no name for a group")
+    return group
+
+
+def check_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Give the patterns back, each once; raises ValueError."""
+    found = dict.fromkeys(patterns)
+    for pattern in found:
+        if not pattern.strip("@") or _CONTROL.search(pattern) or len(pattern) > _LONGEST:
+            raise ValueError(
+                f"--may-call: {pattern!r} is no pattern; a peer id, in which * stands for "
+                "anything, or @GROUP"
+            )
+    return tuple(found)
+
+
+def called_by(devices: Mapping[str, Device], caller: str) -> list[str]:
+    """The registered devices that ``caller`` may call."""
+    registry = Registry(dict(devices))
+    return [name for name in sorted(devices) if registry.may_call(caller, name)]
+
+
+def callers_of(devices: Mapping[str, Device], callee: str) -> list[str]:
+    """The registered devices that may call ``callee``."""
+    registry = Registry(dict(devices))
+    return [name for name in sorted(devices) if registry.may_call(name, callee)]
+
+
+def stands_for_nobody(devices: Mapping[str, Device], caller: str, pattern: str) -> str | None:
+    """Why ``pattern`` lets ``caller`` call nobody, with what would do; None if it does."""
+    others = [device for device in devices.values() if device.name != caller]
+    if pattern.startswith("@"):
+        if any(device.group == pattern[1:] for device in others):
+            return None
+        groups = sorted({device.group for device in others if device.group})
+        near = "there is " + ", ".join(f"@{group}" for group in groups) if groups else (
+            f"`device set NAME --group {shlex.quote(pattern[1:])}` puts one into it"
+        )  # fmt: skip
+        return f"no device is in {pattern}; {near}"
+    if any(matches(pattern, device.name) for device in others):
+        return None
+    if pattern == caller:
+        return f"{pattern!r} is itself, and nobody calls himself"
+    if "*" in pattern:
+        return f"no device is called like {pattern!r}; `device list` shows all"
+    return f"no device is called {pattern!r}; {near_names(devices, pattern, caller)}"
+
+
+def near_names(devices: Mapping[str, Device], name: str, caller: str = "") -> str:
+    """Who may have been meant by ``name``, and how it would come to be."""
+    near = difflib.get_close_matches(name, [each for each in devices if each != caller], 1, 0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"`device add {shlex.quote(name)}` registers it"
+
+
+def command(*words: str, directory: object = None) -> str:
+    """A command of ours as one types it, for the broker of ``directory``."""
+    where = [] if directory is None else ["--dir", str(directory)]
+    return shlex.join(["bellwire-broker", *words, *where])
+
+
+def allow(device: Device, callee: str, directory: object = None) -> str:
+    """The command that lets ``device`` call ``callee`` too."""
+    return command(
+        "device", "set", device.name, "--may-call", *device.may_call, callee, directory=directory
+    )
