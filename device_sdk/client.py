@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .cells import AnswerReason
-from .errors import ClientClosed
+from .errors import ClientClosed, InvalidArgument
 from .face import LOGOUT_TIMEOUT, Face
 from .invitations import (
     Event,
@@ -26,7 +26,7 @@ from .invitations import (
     RemoteInvitationBase,
     outcome_of,
 )
-from .listener import CallEventListener
+from .listener import CallEventListener, coroutine_methods
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 from .threads import ListenerThread, NetworkThread
 
@@ -279,8 +279,17 @@ class CallManager:
         return self._client.find(call_id)
 
     def add_event_listener(self, listener: CallEventListener) -> None:
-        """Let ``listener`` hear everything from now on, on a thread of its own."""
+        """Let ``listener`` hear everything from now on, on a thread of its own.
+
+        Raises :class:`InvalidArgument` for one with coroutine methods: no loop would run them.
+        """
         client = self._client
+        if coroutines := coroutine_methods(listener):
+            raise InvalidArgument(
+                "listener",
+                f"{', '.join(coroutines)} of {type(listener).__name__} is a coroutine function, "
+                "for which there is device_sdk.aio.SignalingClient",
+            )
         with client._guard:
             if all(known.listener is not listener for known in client._listeners):
                 name = f"bellwire-{client.peer_id}-listener"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from device_sdk import BellwireError, codec, topics
@@ -31,17 +32,17 @@ class Failed(Exception):
 class Stage:
     """The three processes, and the wire between them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.say = Say(as_json=False)
         self.ladder = Ladder(
             width=min(shutil.get_terminal_size((100, 24)).columns, 100), style=self.say.style
         )
-        self.processes = []
-        self.said = []  # (who, what) of the call at hand
+        self.processes: list[subprocess.Popen[str]] = []
+        self.said: list[tuple[str, str]] = []  # (who, what) of the call at hand
 
-    def set_up(self):
+    def set_up(self) -> None:
         broker = self.start("-c", BROKER)
-        listening = broker.stdout.readline()
+        listening = next(lines(broker), "")
         if not listening.startswith("listening on "):
             raise Failed("the broker did not start; see above")
         url = f"mqtt://{listening.split()[-1]}"
@@ -55,7 +56,9 @@ class Stage:
         self.panel = self.start(HERE / "kitchen_panel.py", env=env)
         self.until(("kitchen", "ONLINE"))
 
-    def start(self, *command, env=None):
+    def start(
+        self, *command: str | Path, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(  # noqa: S603 - the project's own commands
             [sys.executable, *command], env=env, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
@@ -63,7 +66,7 @@ class Stage:
         self.processes.append(process)
         return process
 
-    def until(self, *wanted, patience=PATIENCE):
+    def until(self, *wanted: tuple[str, str], patience: float = PATIENCE) -> None:
         """Read along until everything wanted was said, or for ``patience`` seconds."""
         deadline = time.monotonic() + patience
         while not (wanted and all(each in self.said for each in wanted)):
@@ -79,45 +82,52 @@ class Stage:
                     ):
                         self.say.raw(line)
 
-    def scene(self, title):
+    def scene(self, title: str) -> None:
         self.said.clear()
         self.say.raw(f"\n{self.say.style('bold', title)}")
 
-    def press(self, process, who, what):
+    def press(self, process: subprocess.Popen[str], who: str, what: str) -> None:
         """Somebody makes up their mind and presses: the button, a, r or Ctrl-C."""
         self.until(patience=FINGER)
         for line in self.ladder.note(time.monotonic(), who, f"[{what}]"):
             self.say.raw(line)
         if what == "Ctrl-C":
             process.send_signal(signal.SIGINT)
-        else:
+        elif process.stdin is not None:
             process.stdin.write("\n" if what == "button" else f"{what[0]}\n")
 
-    def over(self, process, told):
+    def over(self, process: subprocess.Popen[str], told: str) -> None:
         """Both have cleared their cells, and ``process`` says how it ended."""
         self.until(("front-door", "CLEARED"), ("kitchen", "CLEARED"))
-        for line in process.stdout:
+        for line in lines(process):
             if line.strip() == told:
                 return
         raise Failed(f"{told!r} was expected")
 
-    def close(self):
+    def close(self) -> None:
         for process in reversed(self.processes):
             process.terminate()
         for process in self.processes:
             process.communicate(timeout=10)
 
 
-def what(seen):
+def lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """What it prints from here on."""
+    return iter(process.stdout or ())
+
+
+def what(seen: Seen) -> tuple[str, str]:
     """Who says what in a message."""
     topic = topics.parse("sig", seen.topic)
     if isinstance(topic, topics.PresenceTopic):
         return topic.peer, "ONLINE" if codec.decode_presence(seen.payload).online else "OFFLINE"
+    if topic is None:  # nobody is at the demo's broker but the demo
+        raise Failed(f"who speaks at {seen.topic}?")
     decode = codec.decode_invite if topic.kind == "invite" else codec.decode_answer
     return topic.writer, decode(seen.payload).state.name if seen.payload else "CLEARED"
 
 
-def play(stage):
+def play(stage: Stage) -> None:
     rings = ("kitchen", "RECEIVED")
 
     stage.scene("1. Somebody rings; the kitchen accepts, with a response.")
@@ -139,11 +149,13 @@ def play(stage):
     stage.over(stage.panel, "front-door went away")
 
 
-def main():
-    def too_long(*_):
+def main() -> int:
+    def too_long(*_: object) -> None:
         raise Failed("it takes over a minute; something waits for ever")
 
     signal.signal(signal.SIGALRM, too_long)
+    # A script's background commands ignore Ctrl-C, and so would the doorbell, which has to hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(60)
     stage = Stage()
     try:

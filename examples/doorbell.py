@@ -2,13 +2,14 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
 
 from device_sdk import SignalingClient
 
 BROKER = os.environ.get("BELLWIRE_BROKER", "mqtt://127.0.0.1:1883")
 
 
-def presses():
+def presses() -> Iterator[None]:
     """Yield at each press: of a button on GPIO 17, or of Enter on a machine without pins."""
     try:
         from gpiozero import BadPinFactory, Button
@@ -26,7 +27,7 @@ def presses():
             button.wait_for_release()
 
 
-def main(presses=presses):
+def main(presses: Callable[[], Iterator[None]] = presses) -> None:
     with SignalingClient("front-door", BROKER) as client:
         for _ in presses():
             try:

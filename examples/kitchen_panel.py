@@ -3,32 +3,40 @@
 import os
 import sys
 
-from device_sdk import CallEventListener, SignalingClient
+from device_sdk import (
+    CallEventListener,
+    MissedCall,
+    RemoteInvitation,
+    RemoteInvitationError,
+    SignalingClient,
+)
 
 BROKER = os.environ.get("BELLWIRE_BROKER", "mqtt://127.0.0.1:1883")
 
 
 class Panel(CallEventListener):
-    ringing = None
+    ringing: RemoteInvitation | None = None
 
-    def on_remote_invitation_received(self, invitation):
+    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
         self.ringing = invitation
         print(f"♪ {invitation.caller_id}: {invitation.content} - a)ccept or r)efuse?", flush=True)
 
-    def on_remote_invitation_accepted(self, invitation):
+    def on_remote_invitation_accepted(self, invitation: RemoteInvitation) -> None:
         print(f"talking to {invitation.caller_id}", flush=True)
 
-    def on_remote_invitation_canceled(self, invitation):
+    def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
         print(f"{invitation.caller_id} went away", flush=True)
 
-    def on_remote_invitation_failure(self, invitation, error):
+    def on_remote_invitation_failure(
+        self, invitation: RemoteInvitation, error: RemoteInvitationError
+    ) -> None:
         print(f"no call with {invitation.caller_id}: {error.name.lower()}", flush=True)
 
-    def on_missed_call(self, missed):
+    def on_missed_call(self, missed: MissedCall) -> None:
         print(f"missed: {missed.caller_id}", flush=True)
 
 
-def main():
+def main() -> None:
     client, panel = SignalingClient("kitchen", BROKER), Panel()
     client.call_manager.add_event_listener(panel)
     with client:

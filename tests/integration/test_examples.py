@@ -54,8 +54,9 @@ def close(command: Command) -> None:
 
 
 def test_the_demo_shows_accept_refuse_and_cancel() -> None:
+    """Also from a script without a terminal, whose background commands ignore Ctrl-C."""
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "demo.py"],
+        ["sh", "-c", 'trap "" INT; exec "$@"', "-", sys.executable, EXAMPLES / "demo.py"],
         env=NOWHERE, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from device_sdk import CallEventListener
+from device_sdk import CallEventListener, InvalidArgument
 from device_sdk.events import Name
 from device_sdk.invitations import Event
 from device_sdk.threads import ListenerThread
@@ -203,6 +203,25 @@ def test_a_listener_may_add_remove_and_send(door: Peer) -> None:
     first = door.press("kitchen").call_id
     again = failures(other, 1)[0]
     assert failures(door.heard, 2) == [first, again]
+
+
+def test_a_coroutine_is_for_the_loop(door: Peer) -> None:
+    """Asyncio awaits it; on threads nobody would, so it is refused, by name."""
+    heard: list[Any] = []
+
+    class Later(CallEventListener):
+        async def on_local_invitation_failure(self, invitation: Any, _error: Any) -> None:
+            heard.append(invitation.call_id)
+
+    if door.face == "asyncio":
+        door.listen(Later())
+        call = door.press("kitchen").call_id
+        assert failures(door.heard, 1) == [call]
+        door.logout()
+        assert heard == [call]
+    else:
+        with pytest.raises(InvalidArgument, match=r"^listener: on_local_invitation_failure"):
+            door.listen(Later())
 
 
 def test_listeners_have_threads_of_their_own_or_share_the_loop(door: Peer) -> None:
