@@ -1,30 +1,44 @@
 """A doorbell: press the button (GPIO 17 if there is one, else Enter) and the kitchen rings."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from device_sdk import SignalingClient
+
+if TYPE_CHECKING:
+    from gpiozero import Button
 
 BROKER = os.environ.get("BELLWIRE_BROKER", "mqtt://127.0.0.1:1883")
 
 
-def presses() -> Iterator[None]:
-    """Yield at each press: of a button on GPIO 17, or of Enter on a machine without pins."""
+def button() -> Button | None:
+    """The button on GPIO 17; None on a machine without pins, or without what reads them."""
     try:
         from gpiozero import BadPinFactory, Button
+    except ImportError:
+        return None
+    warnings.filterwarnings("ignore", module="gpiozero")  # it tells of every driver it tries
+    try:
+        return Button(17, bounce_time=0.05)
+    except BadPinFactory:
+        return None
 
-        warnings.filterwarnings("ignore", module="gpiozero")  # it tells of every driver it tries
-        button = Button(17, bounce_time=0.05)
-    except (ImportError, BadPinFactory):
+
+def presses() -> Iterator[None]:
+    """Yield at each press: of the button, or of Enter where there is none."""
+    if (pressed := button()) is None:
         print("press Enter to ring, Ctrl-D to leave", flush=True)
         while os.read(0, 1024):
             yield
     else:
         while True:
-            button.wait_for_press()
+            pressed.wait_for_press()
             yield
-            button.wait_for_release()
+            pressed.wait_for_release()
 
 
 def main(presses: Callable[[], Iterator[None]] = presses) -> None:

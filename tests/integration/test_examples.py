@@ -34,6 +34,15 @@ threading.Thread(target=press, daemon=True).start()
 doorbell.main()
 """
 
+#: On a machine that has no gpiozero.
+PINLESS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+sys.modules["gpiozero"] = None
+import doorbell
+doorbell.main()
+"""
+
 
 def example(broker: BrokerProcess, *program: str | Path) -> Command:
     environ = {"BELLWIRE_BROKER": broker.url, "GPIOZERO_PIN_FACTORY": "none"}
@@ -118,6 +127,17 @@ def test_doorbell_at_a_keyboard_leaves_at_the_end_of_input(bundled_broker: Broke
         door.line("press Enter to ring")
         close(door)
         assert door.end() == 0
+
+
+def test_doorbell_at_a_keyboard_needs_nothing_for_pins(
+    bundled_broker: BrokerProcess,
+) -> None:
+    """As after ``make demo``, which installs no gpiozero."""
+    with example(bundled_broker, "-c", PINLESS, EXAMPLES) as door:
+        door.line("press Enter to ring")
+        close(door)
+        assert door.end() == 0
+    assert door.errors == []
 
 
 def test_panel_says_when_nobody_rings(bundled_broker: BrokerProcess) -> None:
