@@ -7,9 +7,10 @@ WORKERS ?= 4
 STAMP := $(VENV)/.ready
 # The demo needs nothing of what is for development: some of that has no wheel for every machine.
 DEMO_STAMP := $(VENV)/.ready-for-demo
+LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench image-test broker-soak faults model soak soak-real clean
+.PHONY: help demo test test-lowest lint bench image-test broker-soak faults model soak soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -22,6 +23,10 @@ $(DEMO_STAMP): pyproject.toml tools/setup_env.sh
 	@PYTHON=$(PYTHON) sh tools/setup_env.sh $(VENV) demo
 	@touch $@
 
+$(LOWEST)/.ready: pyproject.toml tools/setup_env.sh
+	@PYTHON=$(PYTHON) sh tools/setup_env.sh $(LOWEST) lowest
+	@touch $@
+
 demo: $(DEMO_STAMP) ## a doorbell rings a kitchen, for real, over a broker on loopback
 	@$(BIN)/python examples/demo.py
 
@@ -29,6 +34,10 @@ demo: $(DEMO_STAMP) ## a doorbell rings a kitchen, for real, over a broker on lo
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+
+test-lowest: export PYTHONDONTWRITEBYTECODE :=
+test-lowest: $(LOWEST)/.ready ## the suite on the lowest versions that pyproject.toml declares
+	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

