@@ -7,6 +7,8 @@ that realms and client ids meet nobody. What is to stay together is in :data:`TO
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,16 @@ TOGETHER = {
 
 #: Set where a missing mosquitto is a failure: CI, which installs it.
 REQUIRE = "BELLWIRE_REQUIRE_MOSQUITTO"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard here and by the programs started here.
+
+    In the background of a script it
+    is ignored, and that is inherited.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

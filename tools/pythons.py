@@ -166,7 +166,11 @@ def main() -> int:
     pythons = asked.only or list(PYTHONS)
     today, failed = datetime.now(UTC).date(), 0
     here = platform.machine()
-    runs = [f"Last run {today}, {here}:", "", "| Python | where | set-up of the demo | `make test` |"]
+    runs = [
+        f"Last run {today}, {here}:",
+        "",
+        "| Python | where | set-up of the demo | `make test` |",
+    ]
     runs.append("|---|---|---:|---|")
     for python in () if asked.no_runs else pythons:
         try:
