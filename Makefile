@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint bench image-test broker-soak faults model soak soak-real clean
+.PHONY: help demo test test-lowest test-pythons lint bench image-test broker-soak faults model soak soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,10 @@ demo: $(DEMO_STAMP) ## a doorbell rings a kitchen, for real, over a broker on lo
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+
+test-pythons: $(STAMP) ## demo and suite on Python 3.11 to 3.14, wheels on Arm; writes docs/platforms.md (root)
+	@$(BIN)/python -m pip install --quiet --group resolve
+	@$(BIN)/python -m tools.pythons --workers $(WORKERS) --write
 
 test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test-lowest: $(LOWEST)/.ready ## the suite on the lowest versions that pyproject.toml declares

@@ -36,8 +36,7 @@ REQUIRE = "BELLWIRE_REQUIRE_MOSQUITTO"
 def pytest_configure() -> None:
     """Let Ctrl-C be heard here and by the programs started here.
 
-    In the background of a script it
-    is ignored, and that is inherited.
+    In the background of a script it is ignored, and that is inherited.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)

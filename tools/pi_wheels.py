@@ -28,7 +28,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         subprocess.run(
-            [sys.executable, "-m", "build", "--wheel", "--outdir", str(home), str(CLONE)],
+            [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(home), str(CLONE)],
             check=True,
             stdout=subprocess.DEVNULL,
         )

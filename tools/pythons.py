@@ -25,7 +25,12 @@ CLONE = Path(__file__).resolve().parents[1]
 DOCUMENT = CLONE / "docs" / "platforms.md"
 CACHE = Path(os.environ.get("BELLWIRE_CACHE", "/var/cache/bellwire"))
 MIRROR = "http://deb.debian.org/debian"
-#: Each Python and the Debian that has it, if one has; testing's lists may be weeks old on a mirror.
+#: What a newcomer is asked to install, and nothing else. Testing's lists may be old on a mirror.
+MMDEBSTRAP = (
+    "--quiet", "--variant=minbase", "--include=git,make,python3-venv,ca-certificates",
+    '--aptopt=Acquire::Check-Valid-Until "false"',
+)  # fmt: skip
+#: Each Python and the Debian that has it, if one has.
 PYTHONS = {"3.11": "bookworm", "3.12": None, "3.13": "trixie", "3.14": "forky"}
 #: What the two commands install, as arguments of a resolver, and what they are for.
 PARTS = {
@@ -66,10 +71,7 @@ def chroot(suite: str) -> Path:
         half = CACHE / f"{suite}.half"
         shutil.rmtree(half, ignore_errors=True)
         CACHE.mkdir(parents=True, exist_ok=True)
-        command = ["mmdebstrap", "--variant=minbase", "--quiet",
-                   "--aptopt=Acquire::Check-Valid-Until \"false\"",
-                   "--include=git,make,python3-venv,ca-certificates", suite, str(half), MIRROR]  # fmt: skip
-        subprocess.run(command, check=True)
+        subprocess.run(["mmdebstrap", *MMDEBSTRAP, suite, half, MIRROR], check=True)
         shutil.rmtree(root, ignore_errors=True)
         half.rename(root)
     return root
@@ -141,8 +143,10 @@ def uv(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def wheels(python: str, part: str) -> str:
     """How many wheels that takes on 64-bit Arm; raises :class:`Failed` if one is missing."""
-    done = uv("pip", "compile", "--quiet", "--no-annotate", "--no-header", "--only-binary", ":all:",
-              "--python-platform", ARM, "--python-version", python, *PARTS[part], "pyproject.toml")  # fmt: skip
+    done = uv(
+        "pip", "compile", "--quiet", "--no-annotate", "--no-header", "--only-binary", ":all:",
+        "--python-platform", ARM, "--python-version", python, *PARTS[part], "pyproject.toml",
+    )  # fmt: skip
     if done.returncode:
         raise Failed(f"{python} on {ARM}: {part}: {done.stderr[-2000:]}")
     return str(len(done.stdout.split()))

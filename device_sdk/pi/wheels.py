@@ -75,7 +75,9 @@ def download(folder: Path, own: Path, role: str, target: Target) -> None:
     ``own`` is Bellwire's own wheel. pip's words are shown; :class:`ProvisionError` when it fails.
     """
     if not own.is_file():
-        raise ProvisionError(f"{own}: there is no such wheel; make it: `python -m build --wheel`")
+        raise ProvisionError(
+            f"{own}: there is no such wheel; make it: `pip wheel --no-deps -w dist .`"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     extra = REQUIREMENT[role].removeprefix("bellwire")
     platforms = [word for tag in target.platforms for word in ("--platform", tag)]

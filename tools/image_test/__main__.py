@@ -231,7 +231,7 @@ def memory(serial: str) -> list[tuple[str, str]]:
 def make_card(work: Path, port: int, secret: str, ca: Path) -> Path:
     """A boot partition, provisioned by the command itself; the FAT image."""
     dist, wheels, card = work / "dist", work / "wheels", work / "card"
-    run_quietly(sys.executable, "-m", "build", "--wheel", "--outdir", str(dist), str(CLONE))
+    run_quietly(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(dist), str(CLONE))
     (wheel,) = dist.glob("*.whl")
     bellwire = str(Path(sys.executable).with_name("bellwire"))
     run_quietly(bellwire, "wheels", str(wheels), "--bellwire", str(wheel), "--python", "3.13")
