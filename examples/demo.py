@@ -20,7 +20,11 @@ from device_sdk.cli.say import Say
 from device_sdk.transport import BrokerUrl
 
 HERE = Path(__file__).parent
-BROKER = "import broker_config.cli as b, sys; sys.exit(b.main(['run', '--anonymous', '--port', '0']))"
+BROKER = """
+import sys
+from broker_config.cli import main
+sys.exit(main(["run", "--anonymous", "--port", "0"]))
+"""
 FINGER = 0.4  # seconds until somebody has pressed a button
 PATIENCE = 15.0
 
