@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from device_sdk.pi.toml_reader import SettingsError as NotReadable
+from device_sdk.pi.toml_reader import read_toml
 from device_sdk.topics import check_realm
 
 from .limits import Limits
@@ -185,20 +186,12 @@ class _Checker:
 def load(directory: Path) -> Settings:
     """Read ``broker.toml`` of ``directory``; raises :class:`SettingsError`."""
     path = directory / FILE
+    if not path.exists():
+        raise SettingsError(f"there is no {path}; `bellwire-broker init {directory}` makes one")
     try:
-        text = path.read_text("utf-8-sig")  # with Notepad's byte order mark, or without
-        content = tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise SettingsError(
-            f"there is no {path}; `bellwire-broker init {directory}` makes one"
-        ) from error
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        raise SettingsError(f"{path}:{line[1] if line else 1}: {error}") from error
+        content, _, text = read_toml(path)
+    except NotReadable as error:
+        raise SettingsError(str(error)) from None
     checker = _Checker(path, text)
     settings = Settings(directory, limits=HOUSE_LIMITS)
     tables = {"listen", "tls", "storage", "limits", "metrics", "log"}

@@ -37,7 +37,7 @@ from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from .events import Event as CoreEvent
 from .events import Name
 from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, body_of
-from .links import paho_links
+from .links import chosen_secret, chosen_tls, paho_links
 from .policy import Policy
 from .ringing import Ringing
 from .session import Session, SessionEffect
@@ -50,7 +50,8 @@ from .states import (
     LocalInvitationState,
 )
 from .telling import L, R
-from .transport import Link, LinkFactory, LinkInput, Tls, Will
+from .transport import Link, LinkFactory, LinkInput, Tls, Will, clear_text
+from .vocabulary import FORMER
 
 log = logging.getLogger("bellwire")
 
@@ -76,11 +77,15 @@ class Face(Ringing[L, R]):
 
     def __init__(
         self,
-        peer_id: str,
+        peer: str,
         broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
         *,
         username: str | None = None,
         password: str | None = None,
+        secret_file: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        cert_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
         tls: Tls | None = None,
         realm: str = topics.DEFAULT_REALM,
         keepalive: int = 15,
@@ -89,7 +94,7 @@ class Face(Ringing[L, R]):
         wall: Callable[[], float] = time.time,
         **settings: float,
     ) -> None:
-        super().__init__(topics.check_peer_id(peer_id))
+        super().__init__(topics.check_peer_id(peer, "peer"))
         self.realm = topics.check_realm(realm)
         if isinstance(keepalive, bool) or not isinstance(keepalive, int):
             raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
@@ -97,8 +102,14 @@ class Face(Ringing[L, R]):
             raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
         unknown = sorted(set(settings) - set(Settings._fields))
         if unknown:
-            raise InvalidArgument(unknown[0], "no such setting")
+            now = FORMER.get(unknown[0])
+            hint = f"it is called {now}" if now else "no such setting"
+            raise InvalidArgument(unknown[0], hint)
         self.settings = Settings(**settings)
+        tls = chosen_tls(ca_file, cert_file, key_file, tls)
+        password = chosen_secret(password, secret_file)
+        if isinstance(broker, str) and password is not None and (warning := clear_text(broker)):
+            log.warning("%s: %s", self.peer_id, warning)
         self._make_link: LinkFactory = (
             broker
             if callable(broker)

@@ -5,6 +5,7 @@ connection can reach a new one. Whoever owns a link calls all of it from one thr
 :meth:`Link.open`, which blocks and so is called where blocking is welcome.
 """
 
+import ipaddress
 import ssl
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, Self
@@ -92,15 +93,15 @@ class Tls(NamedTuple):
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise InvalidArgument("tls.ca_file", f"{self.ca_file}: {error}") from None
+            raise InvalidArgument("ca_file", f"{self.ca_file}: {error}") from None
         if self.cert_file is not None:
             try:
                 context.load_cert_chain(self.cert_file, self.key_file)
             except (OSError, ssl.SSLError) as error:
                 files = f"{self.cert_file}, {self.key_file or 'no key file'}"
-                raise InvalidArgument("tls.cert_file", f"{files}: {error}") from None
+                raise InvalidArgument("cert_file", f"{files}: {error}") from None
         elif self.key_file is not None:
-            raise InvalidArgument("tls.key_file", "a key without a certificate (cert_file)")
+            raise InvalidArgument("key_file", "a key without a certificate (cert_file)")
         return context
 
 
@@ -156,6 +157,29 @@ class BrokerUrl(NamedTuple):
             raise InvalidArgument("broker", "port 0 is no port to connect to")
         path = parts.path if parts.path not in ("", "/") else "/mqtt"
         return cls(parts.scheme, unquote(parts.hostname), port or _PORTS[parts.scheme], path)
+
+
+def clear_text(url: str) -> str:
+    """A warning where a secret would cross the network unencrypted to ``url``, else ``""``."""
+    try:
+        broker = BrokerUrl.parse(url)
+    except InvalidArgument:
+        return ""  # refused where it is used
+    if broker.tls or _on_this_machine(broker.host):
+        return ""
+    return (
+        f"the secret goes to {broker} unencrypted, for all on the way to read: say"
+        f" {'wss' if broker.websocket else 'mqtts'}://"
+    )
+
+
+def _on_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _shown(url: str) -> str:

@@ -27,7 +27,7 @@ PI_COMMANDS = {
 
 _AWAY = "; is the broker running, and is --broker right?"
 _REFUSED = {
-    4: "; check --username and the password",
+    4: "; check --username and --secret-file",
     5: "; is this peer registered there, with this user name and password?",
 }
 
@@ -85,8 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     name = f"bellwire {args.command}"
     if unknown:
+        from ..vocabulary import present_flags
+
         flags = " ".join(word.partition("=")[0] for word in unknown if word.startswith("-"))
-        what = f"unknown: {flags}" if flags else f"{len(unknown)} word(s) too many"
+        what = (
+            present_flags(unknown) or f"unknown: {flags}"
+            if flags
+            else f"{len(unknown)} word(s) too many"
+        )
         print(f"{name}: {what}; see `{name} --help`", file=sys.stderr)  # noqa: T201 - a command line prints
         return Exit.USAGE
     interrupted = getattr(args, "interrupted", Exit.OK)
@@ -134,7 +140,7 @@ def _explain(error: Exception, *, verbose: bool) -> tuple[int, str]:
     if isinstance(error, BrokerRefused):
         return Exit.BROKER, f"{error}{_REFUSED.get(error.return_code, '')}"
     if isinstance(error, LoginError):
-        text = str(error).replace("is ca_file", "is --ca")
+        text = str(error).replace("is ca_file", "is --ca-file")
         return Exit.BROKER, f"{text}{_AWAY if _is_away(error) else ''}"
     if isinstance(error, InvalidArgument | InvitationApiCallError):
         return Exit.USAGE, str(error)

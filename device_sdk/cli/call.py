@@ -84,7 +84,7 @@ def _check(
 ) -> None:
     """Refuse before anything is sent what the client would refuse later."""
     if client.peer_id in peers:
-        raise UsageError(f"{client.peer_id!r} cannot call itself: PEER and --as are the same")
+        raise UsageError(f"{client.peer_id!r} cannot call itself: PEER and --peer are the same")
     if args.sequential and len(peers) == 1:
         raise UsageError("--sequential goes with several PEERs")
     if len(set(peers)) != len(peers):

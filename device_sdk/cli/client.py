@@ -167,7 +167,7 @@ def check_aborted(event: Event) -> None:
         raise CommandError(
             Exit.BROKER,
             "another login of this peer id took over, and the newest wins;"
-            " give each device a --as of its own",
+            " give each device a --peer of its own",
         )
 
 

@@ -1,8 +1,9 @@
 """Where a command learns who it is and which broker it talks to.
 
 Each setting is looked for as a flag, then as a ``BELLWIRE_…`` variable, then as a key of a TOML
-file: ``--config``, ``BELLWIRE_CONFIG`` or ``~/.config/bellwire.toml``. The working directory is not
-searched: whoever can write there would choose the broker that gets the password.
+file: ``--settings``, ``BELLWIRE_SETTINGS`` or ``~/.config/bellwire.toml``. A doorbell's or panel's
+file does, too: its ``[account]`` is read. The working directory is not searched: whoever can write
+there would choose the broker that gets the secret.
 """
 
 from __future__ import annotations
@@ -11,65 +12,18 @@ import argparse
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
+from ..text_file import TextFileError, read_secret
 from ..topics import DEFAULT_REALM, check_peer_id, check_realm
-from ..transport import BrokerUrl, Tls
+from ..transport import BrokerUrl, Tls, clear_text
+from ..vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, Word
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..pi.toml_reader import Table
-
-DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
-_SECRET_LIMIT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting; the flag, the variable and the key of the file are made from ``name``."""
-
-    name: str
-    metavar: str
-    help: str
-    kind: type = str
-    argument: str = ""  # what the library calls it, where that differs
-    group: str = "broker"
-
-    @property
-    def flag(self) -> str:
-        """As the command line has it."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """As the environment has it."""
-        return "BELLWIRE_" + self.name.upper()
-
-
-SETTINGS = (
-    Setting("as", "ME", "my own peer id", argument="peer_id"),
-    Setting("broker", "URL", f"mqtt://, mqtts://, ws:// or wss:// (default: {DEFAULT_BROKER})"),
-    Setting("realm", "NAME", f"first level of all topics (default: {DEFAULT_REALM})"),
-    Setting("username", "NAME", "user name (default: the peer id, where there is a password)"),
-    Setting("password", "TEXT", "password; on a command line every user of this machine can read"
-            " it: prefer --password-file or BELLWIRE_PASSWORD"),
-    Setting("password_file", "FILE", "a file whose first line is the password"),
-    Setting("ca", "FILE", "PEM file of the authority to trust (default: the system's)",
-            argument="tls.ca_file"),
-    Setting("cert", "FILE", "my own certificate, PEM", argument="tls.cert_file"),
-    Setting("key", "FILE", "its private key, PEM", argument="tls.key_file"),
-    Setting("keepalive", "S", "whole seconds between signs of life (default: 15)", int),
-    Setting("login_timeout", "S", "how long to try to log in (default: 10)", float),
-    Setting("ack_timeout", "S", "until a callee that shows no sign of life is given up"
-            " (default: 30)", float, group="timers"),
-    Setting("accept_timeout", "S", "until an accept that the caller does not confirm has failed"
-            " (default: 5)", float, group="timers"),
-)  # fmt: skip
-_BY_NAME = {setting.name: setting for setting in SETTINGS}
-_BY_ARGUMENT = {setting.argument or setting.name: setting for setting in SETTINGS}
 
 
 def add_options(parser: argparse.ArgumentParser, *, calls: bool = True) -> None:
@@ -79,15 +33,15 @@ def add_options(parser: argparse.ArgumentParser, *, calls: bool = True) -> None:
         if group == "timers" and not calls:
             continue
         flags = parser.add_argument_group(title)
-        for setting in SETTINGS:
-            if setting.group == group:
+        for word in WORDS:
+            if word.group == group:
                 flags.add_argument(
-                    setting.flag, dest=f"set_{setting.name}", metavar=setting.metavar,
-                    help=setting.help, type=setting.kind,
+                    word.flag, dest=f"set_{word.name}", metavar=word.metavar,
+                    help=word.help, type=word.kind,
                 )  # fmt: skip
     more = parser.add_argument_group("more")
     more.add_argument(
-        "--config", metavar="FILE", help="TOML file with these settings"
+        "--settings", metavar="FILE", help="TOML file with these settings"
         " (default: ~/.config/bellwire.toml, if there is one)",
     )  # fmt: skip
     more.add_argument("--json", action="store_true", help="one JSON object a line, for scripts")
@@ -101,31 +55,34 @@ class Options:
         self._values: dict[str, Any] = {}
         self._sources: dict[str, str] = {}
         self.warning = ""
-        self._read_file(getattr(args, "config", None), environ)
-        for setting in SETTINGS:
-            if value := environ.get(setting.variable):
-                self._set(setting, _number(setting, value, setting.variable), setting.variable)
-        for setting in SETTINGS:
-            value = getattr(args, f"set_{setting.name}", None)
+        self._refuse_former(environ)
+        self._read_file(getattr(args, "settings", None), environ)
+        for word in WORDS:
+            if value := environ.get(word.variable):
+                self._set(word, _number(word, value, word.variable), word.variable)
+        for word in WORDS:
+            value = getattr(args, f"set_{word.name}", None)
             if value is not None:
-                self._set(setting, value, setting.flag)
+                self._set(word, value, word.flag)
+        if self["password"] is not None or self["secret_file"] is not None:
+            self._warn(clear_text(self.broker))
 
-    def _set(self, setting: Setting, value: Any, source: str) -> None:
-        other = {"password": "password_file", "password_file": "password"}.get(setting.name)
+    def _set(self, word: Word, value: Any, source: str) -> None:
+        other = {"password": "secret_file", "secret_file": "password"}.get(word.name)
         if other is not None:
             self._values.pop(other, None)  # the nearer one is meant
-        self._values[setting.name] = value
-        self._sources[setting.name] = source
+        self._values[word.name] = value
+        self._sources[word.name] = source
 
     def __getitem__(self, name: str) -> Any:
         return self._values.get(name)
 
     def source(self, argument: str, fallback: str = "") -> str:
         """Where the library's ``argument`` came from, as the user knows it."""
-        setting = _BY_ARGUMENT.get(argument)
-        if setting is None:
+        word = BY_NAME.get(argument)
+        if word is None:
             return fallback or argument
-        return self._sources.get(setting.name, fallback or setting.flag)
+        return self._sources.get(word.name, fallback or word.flag)
 
     def usage(self, error: InvalidArgument, **names: str) -> UsageError:
         """``error`` as a usage error that names the flag, variable or line at fault."""
@@ -139,9 +96,11 @@ class Options:
     @property
     def peer(self) -> str:
         """My own peer id; it has to be given."""
-        value = self["as"]
+        value = self["peer"]
         if value is None:
-            raise UsageError("who are you? say --as ME (or set BELLWIRE_AS, or `as` in the file)")
+            raise UsageError(
+                "who are you? say --peer ID (or set BELLWIRE_PEER, or `peer` in the file)"
+            )
         return str(value)
 
     @property
@@ -166,26 +125,18 @@ class Options:
 
     def password(self) -> str | None:
         """The password, from wherever it is."""
-        name = self["password_file"]
+        name = self["secret_file"]
         if name is None:
             return None if self["password"] is None else str(self["password"])
-        source = self.source("password_file")
         try:
-            with Path(name).expanduser().open(encoding="utf-8") as file:
-                text = file.readline(_SECRET_LIMIT)
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"{source}: {name}: {why}") from None
-        secret = text.rstrip("\r\n")
-        if not secret:
-            raise UsageError(f"{source}: {name}: its first line is empty; put the password there")
-        return secret
+            return read_secret(Path(name).expanduser())
+        except TextFileError as error:
+            raise UsageError(f"{self.source('secret_file')}: {error}") from None
 
     def tls(self) -> Tls | None:
         """What to trust and to show, if anything was said of it."""
-        if self["ca"] is None and self["cert"] is None and self["key"] is None:
-            return None
-        return Tls(ca_file=self["ca"], cert_file=self["cert"], key_file=self["key"])
+        ca, cert, key = (self[name] for name in FILES[1:])
+        return None if (ca, cert, key) == (None, None, None) else Tls(ca, cert, key)
 
     def checked(self) -> tuple[BrokerUrl, str]:
         """Broker and realm, checked; for those who only read."""
@@ -197,7 +148,7 @@ class Options:
     # --- the file ----------------------------------------------------------------------------
 
     def _read_file(self, flag: str | None, environ: Mapping[str, str]) -> None:
-        named = flag or environ.get("BELLWIRE_CONFIG")
+        named = flag or environ.get("BELLWIRE_SETTINGS")
         if named:
             path = Path(named).expanduser()
         else:
@@ -209,30 +160,41 @@ class Options:
 
         try:
             table = load(path)
-            for setting in SETTINGS:
-                if setting.name in table:
-                    self._take(table, setting, path)
+            device = "account" in table  # a doorbell's or a panel's: the rest is not ours
+            table = table.table("account") if device else table
+            table.know(BY_NAME, FORMER)
+            for word in WORDS:
+                if word.name in table:
+                    self._take(table, word, path)
             table.done()
         except SettingsError as error:
             raise UsageError(str(error)) from None
-        self.warning = _readable_by_others(path) if self["password"] is not None else ""
+        self._warn(_readable_by_others(path) if self["password"] is not None else "")
 
-    def _take(self, table: Table, setting: Setting, path: Path) -> None:
+    def _warn(self, text: str) -> None:
+        self.warning = "; ".join(filter(None, (self.warning, text)))
+
+    def _refuse_former(self, environ: Mapping[str, str]) -> None:
+        for former, name in FORMER.items():
+            if environ.get(f"BELLWIRE_{former.upper()}"):
+                raise UsageError(f"BELLWIRE_{former.upper()}: it is called BELLWIRE_{name.upper()}")
+
+    def _take(self, table: Table, word: Word, path: Path) -> None:
         value: Any
-        if setting.kind is str:
-            if setting.name == "password":
+        if word.kind is str:
+            if word.name == "password":
                 value = table.anything("password", None)
                 if not isinstance(value, str):  # here, because the reader would show it
                     raise table.error("password", "expected a text in quotes")
             else:
-                value = table.text(setting.name)
-            if setting.name in ("password_file", "ca", "cert", "key"):
+                value = table.text(word.name)
+            if word.name in FILES:
                 value = str(path.parent / Path(value).expanduser())  # beside the file
-        elif setting.kind is int:
-            value = table.whole(setting.name, low=1, high=65535)
+        elif word.kind is int:
+            value = table.whole(word.name, low=1, high=65535)
         else:
-            value = table.seconds(setting.name, 0.0, low=0.001, high=86400)
-        self._set(setting, value, f"{path}: {setting.name}")
+            value = table.seconds(word.name, 0.0, low=0.001, high=86400)
+        self._set(word, value, f"{path}: {word.name}")
 
 
 def checked_peer(value: str, source: str) -> str:
@@ -243,12 +205,12 @@ def checked_peer(value: str, source: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def _number(setting: Setting, value: str, source: str) -> Any:
-    convert: Callable[[str], Any] = setting.kind
+def _number(word: Word, value: str, source: str) -> Any:
+    convert: Callable[[str], Any] = word.kind
     try:
         return convert(value)
     except ValueError:
-        what = "whole seconds" if setting.kind is int else "seconds"
+        what = "whole seconds" if word.kind is int else "seconds"
         raise UsageError(f"{source}: {what} are wanted, not {value!r}") from None
 
 

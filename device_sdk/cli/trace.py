@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
             happened: list[Seen | Linked] = list(observer.start(options.login_timeout))
             say.line(f"reading {topics.everything(realm)} at {options.broker} (Ctrl-C ends)",
                      style="dim")  # fmt: skip
-            say.fields("logged_in", peer=options["as"], state="CONNECTED")
+            say.fields("logged_in", peer=options["peer"], state="CONNECTED")
             deadline = time.monotonic() + (args.seconds or float("inf"))
             while True:
                 for what in happened:

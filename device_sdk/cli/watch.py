@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "watch",
         help="show who is there, as it changes",
-        description="Show the presence of peers as it changes. It only reads; with --as it reads"
+        description="Show the presence of peers as it changes. It only reads; with --peer it reads"
         " under that peer's name, which ends that peer's own connection.",
         epilog="exit: 0 after --count lines or Ctrl-C, 14 broker unreachable or refused,"
         " 2 wrong usage",
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
         try:
             first = observer.start(options.login_timeout)
             say.line(f"watching at {options.broker} (Ctrl-C ends)", style="dim")
-            say.fields("logged_in", peer=options["as"], state="CONNECTED", content=None)
+            say.fields("logged_in", peer=options["peer"], state="CONNECTED", content=None)
             quiet_at = time.monotonic() + QUIET
             happened: list[Seen | Linked] = list(first)
             while True:
@@ -76,9 +76,9 @@ def run(args: argparse.Namespace, options: Options) -> int:
 def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
     """An observer for ``options``; raises a usage error naming what is wrong."""
     url, _ = options.checked()
-    peer = options["as"]
+    peer = options["peer"]
     if peer is not None:
-        checked_peer(peer, options.source("peer_id"))
+        checked_peer(peer, options.source("peer"))
     keepalive = 15 if options["keepalive"] is None else options["keepalive"]
     if not 1 <= keepalive <= 65535:
         raise UsageError(f"{options.source('keepalive')}: 1 to 65535 s, not {keepalive}")
@@ -87,7 +87,7 @@ def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
     username, password = options["username"], options.password()
     if username is None and password is not None:
         if peer is None:
-            raise UsageError("a password, but whose? say --as ME or --username NAME")
+            raise UsageError("a secret, but whose? say --peer ID or --username NAME")
         username = topics.escape(peer)
     try:
         return Observer(

@@ -25,7 +25,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         ("doorbell", "be a doorbell: buttons that ring panels"),
         ("panel", "be a panel: ring, answer, refuse"),
     ):
-        parser = subparsers.add_parser(name, help=what, description=what.capitalize())
+        parser = subparsers.add_parser(
+            name, help=what, description=what.capitalize(), allow_abbrev=False
+        )
         parser.add_argument(
             "--settings",
             type=Path,

@@ -83,15 +83,12 @@ def examine(patient: Patient) -> Iterator[str]:
 def _secret(patient: Patient) -> str:
     account = patient.account
     try:
-        secret = account.password()
+        account.check_files()
     except BellwireError as error:
         raise Fault(str(error)) from None
-    if account.ca_file is not None:
-        try:
-            ssl.create_default_context(cafile=str(account.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise Fault(f"{account.ca_file}: no usable certificate authority: {error}") from None
-    return "secret: " + ("there" if secret else "none is asked for")
+    if account.cert_file is not None:
+        return f"secret: a certificate, {account.cert_file}"
+    return "secret: " + ("there" if account.secret_file else "none is asked for")
 
 
 def _clock(patient: Patient) -> str:
@@ -136,8 +133,7 @@ def _port(patient: Patient) -> str:
 def _certificate(patient: Patient) -> str:
     if not patient.tls:
         return "TLS: not used"
-    ca = patient.account.ca_file
-    context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    context = (patient.account.tls() or Tls()).make_context()
     try:
         with (
             socket.create_connection((patient.host, patient.port), _TIMEOUT) as raw,
@@ -188,7 +184,7 @@ def _login(patient: Patient) -> str:
         broker=account.broker,
         username=account.username,
         password=account.password(),
-        tls=Tls(ca_file=str(account.ca_file)) if account.ca_file else None,
+        tls=account.tls(),
         realm=account.realm,
         keepalive=account.keepalive,
     )

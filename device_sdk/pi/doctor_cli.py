@@ -12,7 +12,9 @@ _CARD = Path("/boot/firmware/bellwire")
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     what = "say the first thing that is wrong between this device and its broker"
-    parser = subparsers.add_parser("doctor", help=what, description=what.capitalize())
+    parser = subparsers.add_parser(
+        "doctor", help=what, description=what.capitalize(), allow_abbrev=False
+    )
     parser.add_argument(
         "--settings", type=Path, metavar="FILE", help=f"default: what is in {_CARD}"
     )

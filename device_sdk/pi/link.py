@@ -15,7 +15,6 @@ from ..client import SignalingClient
 from ..errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
 from ..listener import CallEventListener
 from ..states import ConnectionChange, ConnectionState
-from ..transport import Tls
 from .settings import Account
 
 log = logging.getLogger("bellwire.pi")
@@ -50,18 +49,16 @@ class LinkEvents(Protocol):
 
 def make_client(account: Account) -> SignalingClient:
     """A client for ``account``; raises :class:`BellwireError` naming what is wrong with it."""
-    tls = None
-    if account.ca_file is not None:
-        tls = Tls(ca_file=str(account.ca_file))
     return SignalingClient(
         account.peer,
         broker=account.broker,
         username=account.username,
         password=account.password(),
-        tls=tls,
+        tls=account.tls(),
         realm=account.realm,
         keepalive=account.keepalive,
         ack_timeout=account.ack_timeout,
+        accept_timeout=account.accept_timeout,
     )
 
 

@@ -54,13 +54,17 @@ pin = 23
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
     what = "make a freshly flashed card a doorbell, a panel or a broker"
-    parser = subparsers.add_parser("provision", help=what, description=what.capitalize())
+    parser = subparsers.add_parser(
+        "provision", help=what, description=what.capitalize(), allow_abbrev=False
+    )
     parser.add_argument("boot", type=Path, metavar="BOOT", help="its mounted boot partition")
     parser.add_argument("--role", choices=("doorbell", "panel"), default="doorbell")
     parser.add_argument("--broker-role", action="store_true", help="make it the broker's Pi")
     parser.add_argument("--peer", metavar="ID", help="the name it is called by")
     parser.add_argument("--broker", metavar="URL", help="mqtts://HOST[:PORT]")
-    parser.add_argument("--ca", type=Path, metavar="FILE", help="the broker's authority (PEM)")
+    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the broker's authority (PEM)")
+    parser.add_argument("--cert-file", type=Path, metavar="FILE", help="its certificate (PEM)")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="the certificate's key (PEM)")
     parser.add_argument("--secret-file", type=Path, metavar="FILE", help="holds its password")
     parser.add_argument(
         "--rings", action="append", default=[], metavar="ID", help="whom the button rings (kitchen)"
@@ -85,7 +89,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=_provision)
 
     what = "gather the wheels that a Pi without internet needs"
-    wheels = subparsers.add_parser("wheels", help=what, description=what.capitalize())
+    wheels = subparsers.add_parser(
+        "wheels", help=what, description=what.capitalize(), allow_abbrev=False
+    )
     wheels.add_argument("folder", type=Path, metavar="DIR")
     wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")
     wheels.add_argument("--role", choices=("doorbell", "panel", "broker"), default="doorbell")
@@ -175,10 +181,10 @@ def _device(args: argparse.Namespace, role: str) -> tuple[bytes, bytes | None, s
     if not secret:
         raise ProvisionError(f"--secret-file {args.secret_file} is empty")
     ca = None
-    if args.ca is not None:
-        ca = _text(args.ca, "--ca").encode()
+    if args.ca_file is not None:
+        ca = _text(args.ca_file, "--ca-file").encode()
         if b"-----BEGIN CERTIFICATE-----" not in ca:
-            raise ProvisionError(f"--ca {args.ca} is no certificate in PEM form")
+            raise ProvisionError(f"--ca-file {args.ca_file} is no certificate in PEM form")
     text = _settings_text(args, role, ca is not None)
     _check_settings(text, role)
     return secret.encode() + b"\n", ca, text

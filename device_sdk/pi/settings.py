@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ..topics import DEFAULT_REALM, check_peer_id
+from ..errors import InvalidArgument
+from ..text_file import TextFileError, read_secret
+from ..topics import DEFAULT_REALM, check_peer_id, check_realm
+from ..transport import BrokerUrl, Tls
+from ..vocabulary import FILES, FORMER
 from .toml_reader import SettingsError, Table
-
-_SECRET_LIMIT = 4096
 
 
 class Pull(StrEnum):
@@ -47,26 +49,35 @@ class Account:
     username: str | None = None
     secret_file: Path | None = None
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     keepalive: int = 15
     ack_timeout: float = 30.0
+    accept_timeout: float = 5.0
+
+    def tls(self) -> Tls | None:
+        """What to trust and to show, if anything was said of it."""
+        files = (self.ca_file, self.cert_file, self.key_file)
+        ca, cert, key = (None if each is None else str(each) for each in files)
+        return Tls(ca, cert, key) if any(files) else None
+
+    def check_files(self) -> None:
+        """Read secret, authority and certificate; :class:`SettingsError` says what is wrong."""
+        self.password()
+        if (tls := self.tls()) is not None:
+            try:
+                tls.make_context()
+            except InvalidArgument as error:
+                raise SettingsError(str(error)) from None
 
     def password(self) -> str | None:
         """The secret's text, read now; :class:`SettingsError` says what is wrong with the file."""
         if self.secret_file is None:
             return None
         try:
-            with self.secret_file.open(encoding="utf-8") as file:
-                text = file.read(_SECRET_LIMIT + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise SettingsError(
-                f"{self.secret_file}: the secret cannot be read: {reason}"
-            ) from None
-        secret = text.strip("\r\n")
-        if not secret or len(text) > _SECRET_LIMIT:
-            problem = "is empty" if not secret else f"is longer than {_SECRET_LIMIT} characters"
-            raise SettingsError(f"{self.secret_file}: the secret {problem}")
-        return secret
+            return read_secret(self.secret_file)
+        except TextFileError as error:
+            raise SettingsError(f"secret_file: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +119,38 @@ class Action:
 def read_account(root: Table, path: Path) -> Account:
     """The table ``[account]``; file names in it are relative to the settings file."""
     table = root.table("account")
-    peer = table.made("peer", table.text("peer"), check_peer_id)
-    broker = table.made("broker", table.text("broker"), check_broker)
-    realm = table.text("realm", DEFAULT_REALM, at_most=64)
-    username = table.text("username", None)
+    if "password" in table:
+        raise table.error("password", "put it into a file of its own and name that: secret_file")
+    table.know((), FORMER)
+    files = {name: _beside(path, table.text(name, None)) for name in FILES}
     account = Account(
-        peer=peer,
-        broker=broker,
-        realm=realm,
-        username=username,
-        secret_file=_beside(path, table.text("secret_file", None)),
-        ca_file=_beside(path, table.text("ca_file", None)),
+        peer=table.made("peer", table.text("peer"), check_peer_id),
+        broker=table.made("broker", table.text("broker"), check_broker),
+        realm=table.made("realm", table.text("realm", DEFAULT_REALM), check_realm),
+        username=table.text("username", None),
         keepalive=table.whole("keepalive", 15, low=5, high=3600),
         ack_timeout=table.seconds("ack_timeout", 30.0, low=1, high=600),
+        accept_timeout=table.seconds("accept_timeout", 5.0, low=1, high=600),
+        **files,
     )
     table.done()
+    if account.key_file is not None and account.cert_file is None:
+        raise table.error("key_file", "a key without its certificate: say cert_file, too")
+    named = next((name for name in FILES[1:] if files[name] is not None), None)
+    if named is not None and not BrokerUrl.parse(account.broker).tls:
+        raise table.error(named, f"{account.broker} is not encrypted: say mqtts:// or wss://")
     return account
 
 
 def check_broker(url: str) -> str:
     """``url`` if it is one of a broker, else ``ValueError``."""
-    if not re.fullmatch(r"(mqtts?|wss?)://(\[[0-9A-Fa-f:.]+\]|[^\s/:@]+)(:\d{1,5})?(/\S*)?", url):
-        raise ValueError(f'expected a broker such as "mqtts://broker.local:8883", not "{url}"')
+    try:
+        BrokerUrl.parse(url)
+    except InvalidArgument as error:
+        problem = str(error).removeprefix("broker: ")
+        raise ValueError(
+            f'expected a broker such as "mqtts://broker.local:8883": {problem}'
+        ) from None
     return url
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import BellwireError
+from ..text_file import TextFileError, read_text
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Made = TypeVar("_Made")
@@ -27,14 +28,15 @@ class SettingsError(BellwireError, ValueError):
 
 def load(path: Path) -> Table:
     """The file's top table; :class:`SettingsError` when it cannot be read or is no TOML."""
+    return Table(*read_toml(path), ())
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], Path, str]:
+    """What the file says, its path and its text; :class:`SettingsError`. The one reader of TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: there is no such file") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        text = read_text(path)
+    except TextFileError as error:
+        raise SettingsError(str(error)) from None
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -42,7 +44,9 @@ def load(path: Path) -> Table:
         line = at[1] if at else str(text.count("\n") + 1)
         problem = re.sub(r"\s*\(at .*\)", "", str(error))
         raise SettingsError(f"{path}:{line}: not TOML: {problem}") from None
-    return Table(data, path, text, ())
+    except RecursionError:
+        raise SettingsError(f"{path}: not TOML: too many levels") from None
+    return data, path, text
 
 
 class Table:
@@ -141,6 +145,13 @@ class Table:
             Table(item, self._path, self._text, (*self._name, key, str(index)))
             for index, item in enumerate(items)
         ]
+
+    def know(self, names: Iterable[str], former: Mapping[str, str]) -> None:
+        """Take ``names`` for known whether there or not; refuse what they were called before."""
+        self._taken.update(names)
+        for key in self._data:
+            if key in former:
+                raise self.error(key, f"it is called {former[key]}")
 
     def done(self) -> None:
         """Refuse the first key that nobody took."""

@@ -58,9 +58,9 @@ def run_bundled(bundled_broker: BrokerProcess, realm: str) -> Iterator[Run]:
 
 
 def test_two_terminals_accept(run: Run) -> None:
-    panel = run("listen", "--as", "kitchen", "--accept", "--response", "hello", "--count", "1")
+    panel = run("listen", "--peer", "kitchen", "--accept", "--response", "hello", "--count", "1")
     panel.ready()
-    door = run("call", "kitchen", "--as", "front-door", "--content", "somebody is here")
+    door = run("call", "kitchen", "--peer", "front-door", "--content", "somebody is here")
     assert door.end() == 0
     assert "kitchen accepted: hello" in door.lines[-1]
     assert panel.end() == 0
@@ -70,9 +70,9 @@ def test_two_terminals_accept(run: Run) -> None:
 
 
 def test_refuse_with_a_reason(run: Run) -> None:
-    panel = run("listen", "--as", "kitchen", "--refuse", "--reason", "dnd", "--response", "asleep",
-                "--count", "1", "--json").ready()  # fmt: skip
-    door = run("call", "kitchen", "--as", "front-door", "--json")
+    panel = run("listen", "--peer", "kitchen", "--refuse", "--reason", "dnd", "--response",
+                "asleep", "--count", "1", "--json").ready()  # fmt: skip
+    door = run("call", "kitchen", "--peer", "front-door", "--json")
     assert door.end() == 10
     assert panel.end() == 0
     assert door.names == [
@@ -94,8 +94,8 @@ def test_refuse_with_a_reason(run: Run) -> None:
 
 
 def test_ignored_until_the_time_out(run: Run) -> None:
-    panel = run("listen", "--as", "kitchen", "--ignore", "--count", "1", "--json").ready()
-    door = run("call", "kitchen", "--as", "front-door", "--timeout", "0.6", "--json")
+    panel = run("listen", "--peer", "kitchen", "--ignore", "--count", "1", "--json").ready()
+    door = run("call", "kitchen", "--peer", "front-door", "--timeout", "0.6", "--json")
     assert door.end() == 11
     assert panel.end() == 0
     assert door.told[-1]["error"] == panel.told[-1]["error"] == "INVITATION_EXPIRE"
@@ -103,7 +103,7 @@ def test_ignored_until_the_time_out(run: Run) -> None:
 
 
 def test_nobody_there(run: Run) -> None:
-    door = run("call", "kitchen", "--as", "front-door", "--ack-timeout", "0.4", "--json")
+    door = run("call", "kitchen", "--peer", "front-door", "--ack-timeout", "0.4", "--json")
     assert door.end() == 12
     assert door.told[-1]["event"] == "local_invitation_failure"
     assert door.told[-1]["error"] == "PEER_OFFLINE"
@@ -111,8 +111,8 @@ def test_nobody_there(run: Run) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_first(run: Run, number: int) -> None:
-    panel = run("listen", "--as", "kitchen", "--ignore", "--count", "1", "--json").ready()
-    door = run("call", "kitchen", "--as", "front-door", "--json")
+    panel = run("listen", "--peer", "kitchen", "--ignore", "--count", "1", "--json").ready()
+    door = run("call", "kitchen", "--peer", "front-door", "--json")
     door.event("local_invitation_received_by_peer")
     door.signal(number)
     assert door.end() == 13
@@ -125,9 +125,9 @@ def test_a_signal_cancels_first(run: Run, number: int) -> None:
 
 def test_after_and_channel(run_bundled: Run) -> None:
     """--after lets it ring first: the caller hears of the ringing well before the answer."""
-    panel = run_bundled("listen", "--as", "kitchen", "--accept", "--after", "0.3", "--count", "1",
+    panel = run_bundled("listen", "--peer", "kitchen", "--accept", "--after", "0.3", "--count", "1",
                         "--json").ready()  # fmt: skip
-    door = run_bundled("call", "kitchen", "--as", "front-door", "--channel", "room 1", "--json")
+    door = run_bundled("call", "kitchen", "--peer", "front-door", "--channel", "room 1", "--json")
     assert door.end() == 0
     assert panel.end() == 0
     rang, accepted = door.told[-2], door.told[-1]
@@ -136,10 +136,10 @@ def test_after_and_channel(run_bundled: Run) -> None:
 
 def test_several_one_wins(run_bundled: Run) -> None:
     panels = [
-        run_bundled("listen", "--as", name, "--accept", "--count", "1", "--json").ready()
+        run_bundled("listen", "--peer", name, "--accept", "--count", "1", "--json").ready()
         for name in ("kitchen", "bedroom")
     ]
-    door = run_bundled("call", "kitchen", "bedroom", "phone", "--as", "front-door", "--json")
+    door = run_bundled("call", "kitchen", "bedroom", "phone", "--peer", "front-door", "--json")
     assert door.end() == 0
     assert [panel.end() for panel in panels] == [0, 0]
     winner = door.event("ring_group_ended")["peer"]
@@ -150,9 +150,15 @@ def test_several_one_wins(run_bundled: Run) -> None:
 
 
 def test_several_in_turn_and_canceled(run_bundled: Run) -> None:
-    kitchen = run_bundled("listen", "--as", "kitchen", "--refuse", "--count", "1", "--json").ready()
-    bedroom = run_bundled("listen", "--as", "bedroom", "--ignore", "--count", "1", "--json").ready()
-    door = run_bundled("call", "kitchen", "bedroom", "--sequential", "--as", "front-door", "--json")
+    kitchen = run_bundled(
+        "listen", "--peer", "kitchen", "--refuse", "--count", "1", "--json"
+    ).ready()
+    bedroom = run_bundled(
+        "listen", "--peer", "bedroom", "--ignore", "--count", "1", "--json"
+    ).ready()
+    door = run_bundled(
+        "call", "kitchen", "bedroom", "--sequential", "--peer", "front-door", "--json"
+    )
     bedroom.event("remote_invitation_received")
     door.signal(signal.SIGINT)
     assert door.end() == 13
@@ -166,7 +172,7 @@ def test_several_in_turn_and_canceled(run_bundled: Run) -> None:
 def test_no_broker() -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
     for words in (("call", "kitchen"), ("listen", "--ignore"), ("watch", "kitchen"), ("trace",)):
-        with Command(*words, "--as", "front-door", "--broker", url) as command:
+        with Command(*words, "--peer", "front-door", "--broker", url) as command:
             assert command.end() == 14
             assert command.lines == []
             (line,) = command.errors
@@ -204,7 +210,7 @@ def test_a_broker_that_refuses(refusing: Callable[[int], str], code: int, why: s
     for words in (("call", "kitchen"), ("watch", "kitchen")):
         environ = {"BELLWIRE_PASSWORD": "s3cret-word"}
         broker = ("--broker", refusing(code))
-        with Command(*words, "--as", "front-door", *broker, environ=environ) as command:
+        with Command(*words, "--peer", "front-door", *broker, environ=environ) as command:
             assert command.end() == 14
             (line,) = command.errors
             assert why in line
@@ -216,17 +222,17 @@ def test_a_broker_that_knows_its_devices(tmp_path: Path) -> None:
     with Running(plugins=house(tmp_path)) as running:
         where = ("--broker", f"mqtt://127.0.0.1:{running.port}")
         right, wrong = {"BELLWIRE_PASSWORD": SECRET}, {"BELLWIRE_PASSWORD": "wrong"}
-        panel = Command("listen", "--as", "kitchen", "--accept", "--count", "1", *where,
+        panel = Command("listen", "--peer", "kitchen", "--accept", "--count", "1", *where,
                         environ=right)  # fmt: skip
         with panel:
             panel.ready()
-            door = ("call", "kitchen", "--as", "front-door", *where)
+            door = ("call", "kitchen", "--peer", "front-door", *where)
             with Command(*door, environ=wrong) as command:
                 assert command.end() == 14
             with Command(*door, environ=right) as command:
                 assert command.end() == 0
             assert panel.end() == 0
-        back = ("call", "front-door", "--as", "kitchen", "--ack-timeout", "1", *where)
+        back = ("call", "front-door", "--peer", "kitchen", "--ack-timeout", "1", *where)
         with Command(*back, environ=right) as command:
             assert command.end() == 12
             assert "kitchen may not call front-door" in command.errors[0]
@@ -235,7 +241,7 @@ def test_a_broker_that_knows_its_devices(tmp_path: Path) -> None:
 def test_the_newest_login_wins(
     bundled_broker: BrokerProcess, run_bundled: Run, realm: str, loop: Loop
 ) -> None:
-    listen = ("listen", "--as", "kitchen", "--ignore", "--json")
+    listen = ("listen", "--peer", "kitchen", "--ignore", "--json")
     with (
         Proxy(bundled_broker.port, loop) as proxy,
         Command(*listen, "--broker", proxy.url, "--realm", realm) as old,
@@ -257,12 +263,12 @@ def test_the_newest_login_wins(
 
 def test_a_killed_panel_rings_again(run: Run) -> None:
     """SIGKILL while ringing, started again: it rings for the same call within a second."""
-    panel = run("listen", "--as", "kitchen", "--ignore", "--json").ready()
-    door = run("call", "kitchen", "--as", "front-door", "--json")
+    panel = run("listen", "--peer", "kitchen", "--ignore", "--json").ready()
+    door = run("call", "kitchen", "--peer", "front-door", "--json")
     call_id = panel.event("remote_invitation_received")["call_id"]
     panel.signal(signal.SIGKILL)
     panel.end()
-    again = run("listen", "--as", "kitchen", "--accept", "--count", "1", "--json")
+    again = run("listen", "--peer", "kitchen", "--accept", "--count", "1", "--json")
     rings = again.event("remote_invitation_received")
     assert rings["call_id"] == call_id
     assert rings["t"] - again.told[0]["t"] < 1
@@ -288,7 +294,7 @@ def test_a_dead_doorbell_stops_ringing(
     client = SignalingClient("kitchen", broker.url, realm=realm, caller_lost_grace=0.3)
     client.call_manager.add_event_listener(heard)
     with client:
-        door = run("call", "kitchen", "--as", "front-door", "--keepalive", "1", "--json")
+        door = run("call", "kitchen", "--peer", "front-door", "--keepalive", "1", "--json")
         invitation = heard.rings.get(timeout=10)
         door.event("local_invitation_received_by_peer")
         started = time.monotonic()
@@ -302,7 +308,7 @@ def test_a_dead_doorbell_stops_ringing(
 
 def test_a_dead_callers_invitation_never_rings(run: Run, realm: str, broker: BrokerProcess) -> None:
     """Its cell is still there when the kitchen comes: what rings first is somebody who lives."""
-    dead = run("call", "kitchen", "--as", "front-door", "--json").ready()
+    dead = run("call", "kitchen", "--peer", "front-door", "--json").ready()
     with subprocess.Popen(
         [sys.executable, "-m", "device_sdk.cli", "trace", "--json", "--realm", realm,
          "--broker", broker.url],
@@ -317,8 +323,8 @@ def test_a_dead_callers_invitation_never_rings(run: Run, realm: str, broker: Bro
         trace.terminate()
     dead.signal(signal.SIGKILL)
     dead.end()
-    panel = run("listen", "--as", "kitchen", "--accept", "--count", "1", "--json").ready()
-    alive = run("call", "kitchen", "--as", "back-door", "--json")
+    panel = run("listen", "--peer", "kitchen", "--accept", "--count", "1", "--json").ready()
+    alive = run("call", "kitchen", "--peer", "back-door", "--json")
     assert alive.end() == 0
     assert panel.end() == 0
     assert call_id not in [event["call_id"] for event in panel.told]
@@ -335,9 +341,9 @@ def test_a_dead_callers_invitation_never_rings(run: Run, realm: str, broker: Bro
 def test_it_asks_on_a_terminal(run_bundled: Run, typed: str, code: int, end: str) -> None:
     mine, its = pty.openpty()
     try:
-        panel = run_bundled("listen", "--as", "kitchen", "--count", "1", "--json", stdin=its)
+        panel = run_bundled("listen", "--peer", "kitchen", "--count", "1", "--json", stdin=its)
         panel.ready()
-        door = run_bundled("call", "kitchen", "--as", "front-door", "--json")
+        door = run_bundled("call", "kitchen", "--peer", "front-door", "--json")
         panel.event("remote_invitation_received")
         os.write(mine, f"what?\n{typed}\n".encode())
         assert door.end() == code
@@ -350,8 +356,8 @@ def test_it_asks_on_a_terminal(run_bundled: Run, typed: str, code: int, end: str
 
 
 def test_without_a_terminal_it_lets_them_ring(run_bundled: Run) -> None:
-    panel = run_bundled("listen", "--as", "kitchen", "--count", "1", "--json").ready()
-    door = run_bundled("call", "kitchen", "--as", "front-door", "--timeout", "0.3")
+    panel = run_bundled("listen", "--peer", "kitchen", "--count", "1", "--json").ready()
+    door = run_bundled("call", "kitchen", "--peer", "front-door", "--timeout", "0.3")
     assert door.end() == 11
     assert panel.end() == 0
     assert "no terminal" in panel.errors[0]
@@ -360,7 +366,7 @@ def test_without_a_terminal_it_lets_them_ring(run_bundled: Run) -> None:
 def test_watch(run_bundled: Run) -> None:
     watch = run_bundled("watch", "kitchen", "nobody", "--json", "--count", "4").ready()
     watch.until(lambda: len(watch.lines) == 3, "the first reading of both")
-    panel = run_bundled("listen", "--as", "kitchen", "--ignore").ready()
+    panel = run_bundled("listen", "--peer", "kitchen", "--ignore").ready()
     panel.signal(signal.SIGINT)
     assert panel.end() == 0
     assert watch.end() == 0
@@ -373,10 +379,10 @@ def test_watch(run_bundled: Run) -> None:
 def test_trace_draws_a_ladder(run_bundled: Run) -> None:
     trace = run_bundled("trace").ready()
     panel = run_bundled(
-        "listen", "--as", "kitchen", "--accept", "--response", "hello", "--count", "1"
+        "listen", "--peer", "kitchen", "--accept", "--response", "hello", "--count", "1"
     )
     panel.ready()
-    door = run_bundled("call", "kitchen", "--as", "front-door", "--content", "hi")
+    door = run_bundled("call", "kitchen", "--peer", "front-door", "--content", "hi")
     assert door.end() == 0
     assert panel.end() == 0
     trace.line("and forgotten")
@@ -394,7 +400,7 @@ def test_a_closed_pipe_ends_it_quietly(bundled_broker: BrokerProcess, realm: str
     os.close(reader)
     try:
         door = subprocess.run(
-            [*BELLWIRE, "call", "kitchen", "--as", "front-door", "--json", "--realm", realm,
+            [*BELLWIRE, "call", "kitchen", "--peer", "front-door", "--json", "--realm", realm,
              "--broker", bundled_broker.url],
             stdout=writer, stderr=subprocess.PIPE, env=NOWHERE, timeout=20, check=False,
         )  # fmt: skip

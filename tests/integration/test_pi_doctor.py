@@ -55,7 +55,7 @@ def test_all_is_well(account):
 
 def test_a_missing_secret(account, tmp_path):
     (tmp_path / "secret").unlink()
-    assert "secret cannot be read" in fault(account)
+    assert "secret: there is no such file" in fault(account)
 
 
 def test_a_wrong_secret(account, tmp_path):

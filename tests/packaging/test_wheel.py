@@ -84,12 +84,12 @@ def test_command_of_the_wheel(device: Path, tmp_path: Path) -> None:
 def test_a_call_from_wheel_to_wheel(device: Path, bundled_broker: BrokerProcess) -> None:
     where = ("--broker", bundled_broker.url, "--realm", "wheel")
     program = (str(device / "bin" / "bellwire"),)
-    panel = commands.Command("listen", "--as", "kitchen", "--accept", "--count", "1", *where,
+    panel = commands.Command("listen", "--peer", "kitchen", "--accept", "--count", "1", *where,
                     program=program)  # fmt: skip
     with panel:
         panel.ready()
         with commands.Command(
-            "call", "kitchen", "--as", "front-door", *where, program=program
+            "call", "kitchen", "--peer", "front-door", *where, program=program
         ) as door:
             assert door.end() == 0
         assert panel.end() == 0

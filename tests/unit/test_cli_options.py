@@ -23,15 +23,15 @@ def options(*words: str, environ: dict[str, str] | None = None) -> Options:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "bellwire.toml"
-    path.write_text('as = "from-file"\nbroker = "mqtt://file"\nkeepalive = 7\n')
+    path.write_text('peer = "from-file"\nbroker = "mqtt://file"\nkeepalive = 7\n')
     path.chmod(0o600)
     return path
 
 
 def test_flag_before_variable_before_file(config: Path) -> None:
-    environ = {"BELLWIRE_CONFIG": str(config), "BELLWIRE_BROKER": "mqtt://variable",
-               "BELLWIRE_AS": "from-variable"}  # fmt: skip
-    found = options("--as", "from-flag", environ=environ)
+    environ = {"BELLWIRE_SETTINGS": str(config), "BELLWIRE_BROKER": "mqtt://variable",
+               "BELLWIRE_PEER": "from-variable"}  # fmt: skip
+    found = options("--peer", "from-flag", environ=environ)
     assert found.peer == "from-flag"
     assert found.broker == "mqtt://variable"
     assert found["keepalive"] == 7
@@ -42,7 +42,7 @@ def test_defaults_without_anything() -> None:
     assert found.broker == "mqtt://127.0.0.1:1883"
     assert found.realm == "sig"
     assert found.password() is None
-    with pytest.raises(UsageError, match="--as ME"):
+    with pytest.raises(UsageError, match="--peer ID"):
         _ = found.peer
 
 
@@ -52,23 +52,23 @@ def test_file_of_the_home_is_found_and_that_of_the_working_directory_is_not(
     home, here = tmp_path / "home", tmp_path / "here"
     (home / ".config").mkdir(parents=True)
     here.mkdir()
-    (here / "bellwire.toml").write_text('as = "stranger"\n')
+    (here / "bellwire.toml").write_text('peer = "stranger"\n')
     monkeypatch.chdir(here)
-    assert options(environ={"HOME": str(home)})["as"] is None
-    (home / ".config" / "bellwire.toml").write_text('as = "me"\n')
+    assert options(environ={"HOME": str(home)})["peer"] is None
+    (home / ".config" / "bellwire.toml").write_text('peer = "me"\n')
     assert options(environ={"HOME": str(home)}).peer == "me"
     other = tmp_path / "xdg"
     other.mkdir()
-    assert options(environ={"HOME": str(home), "XDG_CONFIG_HOME": str(other)})["as"] is None
+    assert options(environ={"HOME": str(home), "XDG_CONFIG_HOME": str(other)})["peer"] is None
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('as = "a"\nbrokr = "mqtt://x"\n', ":2: brokr: unknown key"),
+        ('peer = "a"\nbrokr = "mqtt://x"\n', ":2: brokr: unknown key"),
         ("keepalive = 0\n", ":1: keepalive: expected a whole number from 1 to 65535"),
-        ("\nas = 5\n", ":2: as: expected a text in quotes"),
-        ("as = \n", ":1: not TOML"),
+        ("\npeer = 5\n", ":2: peer: expected a text in quotes"),
+        ("peer = \n", ":1: not TOML"),
         (f'password = ["{SECRET}"]\n', ":1: password: expected a text in quotes"),
     ],
 )
@@ -78,39 +78,39 @@ def test_complaint_about_a_file_names_line_and_key(
     path = tmp_path / "c.toml"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
-        options("--config", str(path))
+        options("--settings", str(path))
     assert f"{path}{complaint}" in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
 def test_missing_file_that_was_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        options("--config", str(tmp_path / "absent.toml"))
+        options("--settings", str(tmp_path / "absent.toml"))
 
 
 def test_password_file(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text(f"{SECRET}\nmore\n")
-    assert options("--password-file", str(path)).password() == SECRET
+    assert options("--secret-file", str(path)).password() == SECRET
     path.write_text("\n")
     with pytest.raises(UsageError, match="first line is empty"):
-        options("--password-file", str(path)).password()
-    with pytest.raises(UsageError, match=r"--password-file: .*: No such file"):
-        options("--password-file", str(tmp_path / "absent")).password()
+        options("--secret-file", str(path)).password()
+    with pytest.raises(UsageError, match=r"--secret-file: .*: there is no such file"):
+        options("--secret-file", str(tmp_path / "absent")).password()
 
 
 def test_nearer_password_wins_over_a_farther_file(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("far\n")
-    environ = {"BELLWIRE_PASSWORD_FILE": str(path)}
+    environ = {"BELLWIRE_SECRET_FILE": str(path)}
     assert options("--password", "near", environ=environ).password() == "near"
 
 
 def test_files_named_in_the_file_are_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text('password_file = "secret"\nca = "ca.pem"\n')
+    path.write_text('secret_file = "secret"\nca_file = "ca.pem"\n')
     (tmp_path / "secret").write_text(SECRET)
-    found = options("--config", str(path))
+    found = options("--settings", str(path))
     assert found.password() == SECRET
     tls = found.tls()
     assert tls is not None
@@ -121,14 +121,14 @@ def test_warning_when_others_can_read_the_password(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(f'password = "{SECRET}"\n')
     path.chmod(0o644)
-    warning = options("--config", str(path)).warning
+    warning = options("--settings", str(path)).warning
     assert f"chmod 600 {path}" in warning
     assert SECRET not in warning
     path.chmod(0o600)
-    assert options("--config", str(path)).warning == ""
+    assert options("--settings", str(path)).warning == ""
 
 
-CALL = ("call", "kitchen", "--as", "me")
+CALL = ("call", "kitchen", "--peer", "me")
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ CALL = ("call", "kitchen", "--as", "me")
     [
         ((), "COMMAND"),
         (("ring",), "invalid choice"),
-        (("call", "--as", "me"), "PEER"),
-        (("call", "kitchen"), "--as ME"),
-        (("call", "x" * 65, "--as", "me"), "PEER: a peer id has 1 to 64 characters"),
-        (("call", "kitchen", "--as", "a\tb"), "--as: a peer id has no control characters"),
-        (("call", "me", "--as", "me"), "cannot call itself"),
-        (("call", "a", "a", "--as", "me"), "twice"),
+        (("call", "--peer", "me"), "PEER"),
+        (("call", "kitchen"), "--peer ID"),
+        (("call", "x" * 65, "--peer", "me"), "PEER: a peer id has 1 to 64 characters"),
+        (("call", "kitchen", "--peer", "a\tb"), "--peer: a peer id has no control characters"),
+        (("call", "me", "--peer", "me"), "cannot call itself"),
+        (("call", "a", "a", "--peer", "me"), "twice"),
         ((*CALL, "--sequential"), "--sequential goes with several"),
         ((*CALL, "--broker", "http://x"), "--broker: starts with mqtt://"),
         ((*CALL, "--broker", f"mqtt://me:{SECRET}@x"), "--broker: no user or password"),
@@ -153,15 +153,15 @@ CALL = ("call", "kitchen", "--as", "me")
         ((*CALL, "--login-timeout", "-1"), "--login-timeout"),
         ((*CALL, "--content", "x" * 8192), "--content: "),
         ((*CALL, "--channel", "x" * 65), "--channel: at most 64 bytes"),
-        ((*CALL, "--ca", "/nonexistent"), "not encrypted"),
-        ((*CALL, "--broker", "mqtts://x", "--ca", "/nonexistent"), "--ca: /nonexistent"),
+        ((*CALL, "--ca-file", "/nonexistent"), "not encrypted"),
+        ((*CALL, "--broker", "mqtts://x", "--ca-file", "/nonexistent"), "--ca-file: /nonexistent"),
         ((*CALL, f"--passwort={SECRET}"), "unknown: --passwort"),
-        (("listen", "--as", "me", "--accept", "--refuse"), "not allowed with"),
-        (("listen", "--as", "me", "--accept", "--reason", "busy"), "--reason goes with --refuse"),
-        (("listen", "--as", "me", "--ignore", "--after", "1"), "--after goes with"),
-        (("listen", "--as", "me", "--accept", "--after", "nan"), "--after"),
-        (("listen", "--as", "me", "--ignore", "--response", "x"), "--response goes with"),
-        (("listen", "--as", "me", "--ignore", "--count", "0"), "--count: at least 1"),
+        (("listen", "--peer", "me", "--accept", "--refuse"), "not allowed with"),
+        (("listen", "--peer", "me", "--accept", "--reason", "busy"), "--reason goes with --refuse"),
+        (("listen", "--peer", "me", "--ignore", "--after", "1"), "--after goes with"),
+        (("listen", "--peer", "me", "--accept", "--after", "nan"), "--after"),
+        (("listen", "--peer", "me", "--ignore", "--response", "x"), "--response goes with"),
+        (("listen", "--peer", "me", "--ignore", "--count", "0"), "--count: at least 1"),
         (("watch",), "PEER"),
         (("watch", "a", "--count", "0"), "--count: at least 1"),
         (("watch", "a", "--keepalive", "0"), "--keepalive"),

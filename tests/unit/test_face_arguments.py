@@ -46,7 +46,7 @@ def named(argument: str) -> Any:
 @pytest.mark.parametrize("peer_id", ["", "x" * 65, "a\nb", "\ud800", "🚪" * 17, None, 7, b"door"])
 def test_what_no_peer_id_is(make_peer: MakePeer, peer_id: Any) -> None:
     """Empty, long, with control characters, long once escaped, or no string."""
-    with named("peer_id"):
+    with named("peer"):
         make_peer(peer_id, login=False)
 
 
@@ -141,10 +141,10 @@ def test_tls_wants_an_encrypted_scheme(make_peer: MakePeer, scheme: str) -> None
 @pytest.mark.parametrize(
     ("argument", "files"),
     [
-        ("tls.ca_file", {"ca_file": "none.pem"}),
-        ("tls.cert_file", {"cert_file": "none.pem"}),
-        ("tls.cert_file", {"cert_file": "empty.pem", "key_file": "empty.pem"}),
-        ("tls.key_file", {"key_file": "empty.pem"}),
+        ("ca_file", {"ca_file": "none.pem"}),
+        ("cert_file", {"cert_file": "none.pem"}),
+        ("cert_file", {"cert_file": "empty.pem", "key_file": "empty.pem"}),
+        ("key_file", {"key_file": "empty.pem"}),
     ],
 )
 def test_tls_files_that_do_not_do_are_named(

@@ -57,7 +57,7 @@ def run(tmp_path, boot, capsys):
             "--peer": "front-door",
             "--broker": "mqtts://broker.local:8883",
             "--secret-file": str(tmp_path / "secret"),
-            "--ca": str(tmp_path / "ca.crt"),
+            "--ca-file": str(tmp_path / "ca.crt"),
             "--wheels": str(folder),
         }
         words = [word for key in options if key not in without for word in (key, options[key])]

@@ -203,7 +203,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("secret", "says"), [(None, "cannot be read"), (b"", "is empty"), (b"\xff", "UTF-8")]
+    ("secret", "says"), [(None, "no such file"), (b"", "line is empty"), (b"\xff", "UTF-8")]
 )
 def test_a_secret_that_cannot_be_used(write, tmp_path, secret, says):
     if secret is not None:

@@ -71,10 +71,10 @@ def test_files_that_do_not_do_are_named(tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish.pem"
     rubbish.write_text("no certificate")
     for tls, argument in (
-        (Tls(str(tmp_path / "none.pem")), "tls.ca_file"),
-        (Tls(str(rubbish)), "tls.ca_file"),
-        (Tls(cert_file=str(rubbish)), "tls.cert_file"),
-        (Tls(key_file=str(rubbish)), "tls.key_file"),
+        (Tls(str(tmp_path / "none.pem")), "ca_file"),
+        (Tls(str(rubbish)), "ca_file"),
+        (Tls(cert_file=str(rubbish)), "cert_file"),
+        (Tls(key_file=str(rubbish)), "key_file"),
     ):
         with pytest.raises(InvalidArgument) as caught:
             tls.make_context()

@@ -244,7 +244,7 @@ def make_card(work: Path, port: int, secret: str, ca: Path) -> Path:
     (work / "doorbell.toml").write_text(SETTINGS)
     run_quietly(
         bellwire, "provision", str(card), "--role", "doorbell", "--peer", "front-door",
-        "--broker", f"mqtts://{HOST_ADDRESS}:{port}", "--ca", str(ca),
+        "--broker", f"mqtts://{HOST_ADDRESS}:{port}", "--ca-file", str(ca),
         "--secret-file", str(work / "secret"), "--settings", str(work / "doorbell.toml"),
         "--wheels", str(wheels),
     )  # fmt: skip

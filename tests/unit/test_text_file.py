@@ -1,0 +1,58 @@
+"""Files that people write with any editor: what is taken, and what a refusal says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_sdk.text_file import TextFileError, read_secret, read_text
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("data", [b"a\nb", BOM + b"a\nb", BOM + b"a\r\nb", b"a\rb"])
+def test_what_an_editor_adds_is_taken_away(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert read_text(tmp_path / "x") == "a\nb"
+
+
+@pytest.mark.parametrize("data", [
+    b"word", b"word\n", b"word\r\n", BOM + b"word\r\n", b"  word\t \r\n", b"word\nmore\n",
+    BOM + b"word   ",
+])  # fmt: skip
+def test_the_secret_is_the_first_line_without_blanks_around(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert read_secret(tmp_path / "x") == "word"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("word".encode("utf-16"), "this is UTF-16; save it as UTF-8"),
+        ("word".encode("utf-16-be"), "this is UTF-16; save it as UTF-8"),
+        ("word\n".encode("utf-32"), "save it as UTF-8"),
+        (b"fine\nna\xefve\n", "x:2: this is not UTF-8"),
+        (b"", "first line is empty"),
+        (BOM, "first line is empty"),
+        (b"\r\nword", "first line is empty"),
+        (b"wo\x1brd", "cannot be seen"),
+        (b"x" * 5000, "longer than 4096 bytes"),
+    ],
+)
+def test_what_cannot_be_a_secret_is_said(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(TextFileError, match=says):
+        read_secret(tmp_path / "x")
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    """Nothing there, a directory, a name that cannot be, what never ends."""
+    for path, says in (
+        (tmp_path / "none", "there is no such file"),
+        (tmp_path, "this is a directory"),
+        (Path("a\0b"), "cannot be read"),
+        (Path("/dev/zero"), "longer than"),
+    ):
+        with pytest.raises(TextFileError, match=says):
+            read_text(path)
