@@ -42,6 +42,7 @@ from .policy import Policy
 from .ringing import Ringing
 from .session import Session, SessionEffect
 from .settings import Settings
+from .shown import plain
 from .states import (
     ConnectionState,
     EndReason,
@@ -162,7 +163,8 @@ class Face(Ringing[L, R]):
                 # The caller decides, and hears of it before the callee can.
                 self._tells_first |= effect.event.name is _ACCEPTED
             elif type(effect) is Dropped:
-                log.warning("%s: dropped from %s: %s", self.peer_id, effect.topic, effect.problem)
+                log.warning("%s: dropped from %s: %s", self.peer_id, plain(effect.topic),
+                            plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..shown import LineHandler, complain
 from .errors import CommandError, Exit, Interrupted
 
 #: Commands that live in :mod:`device_sdk.pi`, which is loaded when one of them is used.
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if flags
             else f"{len(unknown)} word(s) too many"
         )
-        print(f"{name}: {what}; see `{name} --help`", file=sys.stderr)  # noqa: T201 - a command line prints
+        complain(f"{name}: {what}; see `{name} --help`")
         return Exit.USAGE
     interrupted = getattr(args, "interrupted", Exit.OK)
     try:
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(interrupted)
     except Exception as error:  # noqa: BLE001 - no traceback reaches the user
         code, text = _explain(error, verbose=getattr(args, "verbose", False))
-        print(f"{name}: {text}", file=sys.stderr)  # noqa: T201 - a command line prints
+        complain(f"{name}: {text}")
         return code
 
 
@@ -117,14 +118,14 @@ def _run(args: argparse.Namespace) -> int:
     logger = logging.getLogger("bellwire")
     handler: logging.Handler = logging.NullHandler()
     if args.verbose:
-        handler = logging.StreamHandler()
+        handler = LineHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         options = Options(args)
         if options.warning:
-            print(f"bellwire: warning: {options.warning}", file=sys.stderr)  # noqa: T201 - a command line prints
+            complain(f"bellwire: warning: {options.warning}")
         run: Any = args.run
         return int(run(args, options))
     finally:

@@ -10,6 +10,7 @@ from ..events import Name
 from ..invitations import Event
 from ..ring_group import GroupOutcome
 from ..settings import Settings
+from ..shown import plain
 from ..states import ConnectionChange, LocalInvitationError, LocalInvitationState
 from .client import (
     QueueClient,
@@ -21,7 +22,7 @@ from .client import (
 )
 from .errors import CommandError, Exit, UsageError
 from .options import Options, add_options, checked_peer
-from .say import Say, plain
+from .say import Say
 
 _ENDS = {
     Name.LOCAL_ACCEPTED: Exit.OK,

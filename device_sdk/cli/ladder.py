@@ -14,7 +14,7 @@ from .. import codec, topics
 from ..caller import ANSWER_REASONS, ENDED_REASONS
 from ..cells import Answer, AnswerState, Invite, InviteState
 from ..errors import DecodeError
-from .say import plain, shown
+from ..shown import plain, shown
 
 _GUTTER = 21
 _SHORTEST, _LONGEST = 22, 58

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import sys
 import time
@@ -14,6 +15,7 @@ from ..codec import encode_body
 from ..errors import InvitationApiCallError
 from ..events import ENDS, Name
 from ..invitations import Event
+from ..shown import complain, plain, write
 from ..states import RemoteInvitationState
 from .client import (
     Line,
@@ -27,7 +29,7 @@ from .client import (
 )
 from .errors import Exit, UsageError
 from .options import Options, add_options
-from .say import Say, plain
+from .say import Say
 
 REASONS = {
     "declined": AnswerReason.DECLINED,
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
         choice = "ask" if sys.stdin is not None and sys.stdin.isatty() else "ignore"
         if choice == "ignore":
             note = "calls ring unanswered; say --accept, --refuse or --ignore"
-            sys.stderr.write(f"bellwire listen: no terminal to ask on: {note}\n")
+            complain(f"bellwire listen: no terminal to ask on: {note}")
     with logged_in(client, options):
         say.logged_in(plain(options.peer), options.broker, "waiting for calls (Ctrl-C ends)")
         if choice == "ask":
@@ -176,8 +178,8 @@ class _Listening:
         for invitation in self._asked:
             if invitation.state is RemoteInvitationState.INVITATION_RECEIVED:
                 question = f"{plain(invitation.caller_id)}: accept or refuse? (a/r) "
-                sys.stderr.write(question)
-                sys.stderr.flush()
+                with contextlib.suppress(BrokenPipeError):
+                    write(question, sys.stderr)
                 return
 
     def _typed(self, text: str | None) -> None:

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import sys
 import time
 from typing import IO, Any
 
 from ..events import Name
 from ..invitations import Event
+from ..shown import at_time, jsonable, plain, shown, write
 from ..states import ConnectionState, EndReason, LocalInvitationError, RemoteInvitationError
 
 #: Style by name: SGR numbers of ECMA-48.
 _STYLES = {"good": "32", "bad": "31", "ring": "1;33", "dim": "2", "bold": "1"}
-
-
-def plain(text: str) -> str:
-    """``text`` without anything that a terminal would obey: it may come from a stranger."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def shown(value: Any, limit: int = 160) -> str:
-    """A content or response for a person: a text as it is, anything else as JSON."""
-    text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
-    text = plain(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def jsonable(value: Any) -> Any:
-    """``value`` as JSON has it: bytes as {"base64": …}, other keys and numbers as texts."""
-    if isinstance(value, bytes | bytearray):
-        return {"base64": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [jsonable(each) for each in value]
-    if isinstance(value, dict):
-        return {k if isinstance(k, str) else str(k): jsonable(v) for k, v in value.items()}
-    return value
 
 
 class Say:
@@ -51,10 +25,7 @@ class Say:
         self.as_json = as_json
         self.start = time.monotonic()
         self._out = sys.stdout if out is None else out
-        reconfigure = getattr(self._out, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")  # a terminal without ♪ still gets the rest
-        self.color = not as_json and not environ_no_color and self._out.isatty()
+        self.color = not as_json and not environ_no_color and _is_terminal(self._out)
 
     def style(self, name: str, text: str) -> str:
         """``text`` in a style, where the terminal has it."""
@@ -62,8 +33,7 @@ class Say:
 
     def raw(self, line: str) -> None:
         """One line as it is."""
-        self._out.write(line + "\n")
-        self._out.flush()
+        write(line + "\n", self._out)
 
     def line(self, text: str, *, style: str = "", at: float | None = None) -> None:
         """A line for people: seconds since the start, then ``text``; nothing with ``--json``."""
@@ -101,6 +71,13 @@ class Say:
             )  # fmt: skip
         elif (told := human(event)) is not None:
             self.line(told[1], style=told[0], at=at)
+
+
+def _is_terminal(out: IO[str] | None) -> bool:
+    try:
+        return out is not None and out.isatty()
+    except ValueError:  # closed
+        return False
 
 
 def reason_of(event: Event) -> str:
@@ -159,9 +136,7 @@ def human(event: Event) -> tuple[str, str] | None:
         case Name.REMOTE_CANCELED:
             return "bad", f"✘ {peer} no longer rings ({reason})"
         case Name.MISSED_CALL:
-            when = ""
-            if event.missed is not None and event.missed.time is not None:
-                when = time.strftime(" at %Y-%m-%d %H:%M", time.localtime(event.missed.time))
+            when = at_time(event.missed.time if event.missed is not None else None)
             return "bad", f"✘ missed call from {peer}{when}{content}"
         case Name.CONNECTION_STATE_CHANGED if event.state is ConnectionState.CONNECTED:
             return "dim", "connected again"

@@ -7,11 +7,12 @@ import time
 
 from .. import codec, topics
 from ..errors import DecodeError, InvalidArgument
+from ..shown import plain
 from .client import raising
 from .errors import Exit, UsageError
 from .observer import Linked, Observer, Seen, observer_id
 from .options import Options, add_options, checked_peer
-from .say import Say, plain
+from .say import Say
 
 #: After the subscription, a peer of which the broker has said nothing is unknown to it.
 QUIET = 0.5

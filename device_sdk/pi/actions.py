@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
+from ..shown import as_json, as_text
 from .settings import Action
 
 log = logging.getLogger("bellwire.pi")
@@ -42,12 +45,9 @@ class Actions:
             self._closed = True
             running = list(self._running)
         for process in running:
-            process.terminate()
+            _signal_group(process, signal.SIGTERM)
         for process in running:
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _end(process)
 
     def _do(self, action: Action, facts: dict[str, object]) -> None:
         try:
@@ -55,32 +55,27 @@ class Actions:
                 self._command(action, facts)
             if action.webhook is not None:
                 _post(action.webhook, facts, action.timeout)
+        except Exception:  # this thread's supervisor: one action failed, the service goes on
+            log.exception("an action failed")
         finally:
             self._slots.release()
 
     def _command(self, action: Action, facts: dict[str, object]) -> None:
-        environment = os.environ | {
-            f"BELLWIRE_{key.upper()}": as_text(value) for key, value in facts.items()
-        }
         with self._lock:
             if self._closed:
                 return
-            try:
-                process = subprocess.Popen(  # noqa: S603 # the owner's own command, no shell
-                    action.command, stdin=subprocess.DEVNULL, env=environment
-                )
-            except (OSError, ValueError) as error:
-                log.warning("%s cannot be run: %s", action.command[0], error)
+            process = _start(action.command, facts)
+            if process is None:
                 return
             self._running.add(process)
         try:
             code = process.wait(action.timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _signal_group(process, signal.SIGKILL)
             process.wait()
             log.warning("%s took over %g s and was ended", action.command[0], action.timeout)
         else:
-            if code:
+            if code and not self._closed:
                 log.warning("%s ended with exit code %d", action.command[0], code)
         finally:
             with self._lock:
@@ -88,65 +83,95 @@ class Actions:
 
 
 class SoundCommand:
-    """A command that is to run as long as it rings: started again when it ends by itself."""
+    """A command that is to run as long as it rings: started again when it ends by itself.
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    It runs in a process group of its own, and the group is ended: a script's player with it.
+    """
+
+    def __init__(
+        self, command: tuple[str, ...], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._command = command
+        self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
+        #: When what was told to end is ended the hard way.
+        self._kill_at: float | None = None
         self.wanted = False
 
     def set(self, on: bool) -> None:
         """Begin or end it. Never waits."""
         self.wanted = on and bool(self._command)
-        if not self.wanted:
-            if self._process is not None:
-                self._process.terminate()
-            return
+        if not self.wanted and self._process is not None and self._kill_at is None:
+            _signal_group(self._process, signal.SIGTERM)
+            self._kill_at = self._clock() + STOP_TIMEOUT
         self.tend()
 
+    @property
+    def busy(self) -> bool:
+        """Whether :meth:`tend` is to be called within a second or so."""
+        return self.wanted or self._process is not None
+
     def tend(self) -> None:
-        """Start it again if it has ended and is still wanted; reap it."""
-        if self._process is not None and self._process.poll() is not None:
-            self._process = None
+        """Start it again if it has ended and is still wanted; reap it, and end its group."""
+        if self._process is not None:
+            late = self._kill_at is not None and self._clock() >= self._kill_at
+            if late or self._process.poll() is not None:
+                # What its script left behind would sound on, or beside the next one.
+                _signal_group(self._process, signal.SIGKILL)
+            if self._process.poll() is not None:
+                self._process = self._kill_at = None
         if self._process is None and self.wanted:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 # the owner's own command, no shell
-                    self._command, stdin=subprocess.DEVNULL
-                )
-            except (OSError, ValueError) as error:
-                log.warning("%s cannot be run: %s", self._command[0], error)
-                self.wanted = False
+            self._process = _start(self._command, {})
+            self.wanted = self._process is not None
 
     def close(self) -> None:
         """End it and wait for it."""
         self.wanted = False
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            _signal_group(self._process, signal.SIGTERM)
+            _end(self._process)
+            self._process = None
 
 
-def as_text(value: object) -> str:
-    """A value of a call for people and environment variables: texts as they are, else JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    return json.dumps(value, default=repr, ensure_ascii=False)
+def _start(command: tuple[str, ...], facts: Mapping[str, object]) -> subprocess.Popen[bytes] | None:
+    """The command in a process group of its own; None, and a warning, if it cannot be run."""
+    environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    for key, value in facts.items():
+        # UTF-8 whatever the locale: a stranger's text is no reason not to run it.
+        environment[f"BELLWIRE_{key.upper()}".encode()] = as_text(value).encode()
+    try:
+        return subprocess.Popen(  # noqa: S603 # the owner's own command, no shell
+            command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be run: %s", command[0], error)
+        return None
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Signal ``process`` and all that it started; those that are left when it has gone, too."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a group that was told to end; the hard way after :data:`STOP_TIMEOUT`."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_TIMEOUT)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
 
 
 def _post(url: str, facts: dict[str, object], timeout: float) -> None:
+    import http.client
     import urllib.request  # megabytes that only a web hook is worth
 
-    body = json.dumps(facts, default=repr).encode()
+    body = as_json(facts).encode()
     request = urllib.request.Request(  # noqa: S310 # the settings allow http and https only
         url, data=body, headers={"Content-Type": "application/json"}, method="POST"
     )
     try:
         with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310 # as above
             return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         log.warning("web hook %s: %s", url, error)

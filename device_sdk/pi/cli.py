@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import BellwireError
+from ..shown import LineHandler, complain, say
 
 #: Where a provisioned card keeps its settings.
 CARD = Path("/boot/firmware/bellwire")
@@ -53,7 +53,7 @@ def _run_doorbell(args: argparse.Namespace) -> int:
     def serve() -> int:
         settings = read_doorbell(args.settings)
         if args.check:
-            print(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
+            say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
             return Exit.OK
         from .doorbell_service import DoorbellService
 
@@ -69,7 +69,7 @@ def _run_panel(args: argparse.Namespace) -> int:
     def serve() -> int:
         settings = read_panel(args.settings)
         if args.check:
-            print(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
+            say(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
             return Exit.OK
         from .panel_service import PanelService
 
@@ -88,9 +88,11 @@ def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
     from .loop import Loop
     from .notify import Notifier
     from .pins import Pins, open_pins
-    from .service import say, stop_on_signals
+    from .service import stop_on_signals
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[LineHandler()]
+    )
     logging.getLogger("bellwire.pi").setLevel(logging.INFO)
     notifier = Notifier()
     loop = Loop(notifier)
@@ -117,8 +119,8 @@ def _explained(serve: Callable[[], int]) -> int:
     try:
         return int(serve())
     except (SettingsError, PinError) as error:
-        print(f"bellwire: {error}", file=sys.stderr)
+        complain(f"bellwire: {error}")
         return Exit.SETTINGS
     except BellwireError as error:
-        print(f"bellwire: {error}", file=sys.stderr)
+        complain(f"bellwire: {error}")
         return Exit.SETTINGS if isinstance(error, ValueError) else Exit.FAILED

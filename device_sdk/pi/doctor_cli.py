@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from ..shown import complain, say
 
 _CARD = Path("/boot/firmware/bellwire")
 
@@ -33,13 +34,13 @@ def _doctor(args: argparse.Namespace) -> int:
     try:
         for line in examine(Patient(settings_of(path))):
             if not args.quiet:
-                print(f"ok    {line}", flush=True)  # noqa: T201 # a command line prints
+                say(f"ok    {line}")
     except SettingsError as error:
-        print(f"WRONG {error}", file=sys.stderr)  # noqa: T201 # as above
+        complain(f"WRONG {error}")
         return 2
     except Fault as fault:
-        print(f"WRONG {fault}", file=sys.stderr)  # noqa: T201 # as above
+        complain(f"WRONG {fault}")
         return 1
     if not args.quiet:
-        print("ok    all is well")  # noqa: T201 # as above
+        say("ok    all is well")
     return 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ..shown import say, shown
 from . import doorbell
-from .actions import Actions, as_text
+from .actions import Actions
 from .doorbell import ButtonRules, Doorbell, Outcome
 from .doorbell_settings import Button, DoorbellSettings
 from .lights import strokes
@@ -15,7 +16,7 @@ from .loop import Loop
 from .notify import Notifier
 from .pins import Input, Output, Pins
 from .ringing import Ringer
-from .service import Exit, LinkState, log, say
+from .service import Exit, LinkState, log
 
 
 class DoorbellService:
@@ -128,7 +129,7 @@ class DoorbellService:
 
     def _tell(self, effect: doorbell.Tell) -> None:
         by = f" by {effect.peer}" if effect.peer else ""
-        answer = f": {as_text(effect.response)}" if effect.response is not None else ""
+        answer = f": {shown(effect.response)}" if effect.response is not None else ""
         say(f"{effect.button}: {effect.outcome}{by}{answer}")
         action = self._settings.on.get(effect.outcome)
         if action is not None:

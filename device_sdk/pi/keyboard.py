@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from ..shown import say
 from .pins import Input, OnEdge, Output
 from .settings import InputPin, OutputPin
 
@@ -56,7 +57,10 @@ class KeyboardPins:
         return self._names[0] if self._names else "nothing"
 
     def _read(self) -> None:
-        for line in self._lines:
+        reconfigure = getattr(self._lines, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # a key of another keyboard is a wrong key, no end
+        for line in self._lines or ():
             word = line.strip().lower()
             if word in ("q", "quit"):
                 break
@@ -64,7 +68,7 @@ class KeyboardPins:
                 next(iter(self._keys.values()), None) if not word else None
             )
             if key is None:
-                print(f"no button {word!r}; {self.help()}", flush=True)  # noqa: T201 # who types reads
+                say(f"no button {word!r}; {self.help()}")
                 continue
             key.press()
         self._quit()

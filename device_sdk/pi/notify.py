@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+from ..shown import plain
+
 
 class Notifier:
     """Tells the service manager; the address and the watchdog's time come from the environment.
@@ -26,11 +28,11 @@ class Notifier:
     def ready(self, status: str) -> None:
         """The service does its work."""
         self._ready = True
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={plain(status)}")
 
     def status(self, status: str) -> None:
         """One line for ``systemctl status``."""
-        self._send(f"STATUS={status}")
+        self._send(f"STATUS={plain(status)}")
 
     def beat(self) -> None:
         """Called by the real loop: it turns. Before readiness it asks for more time to start."""
@@ -53,5 +55,5 @@ class Notifier:
         if self._socket is not None:
             try:
                 self._socket.sendto(text.encode(), self._address)
-            except OSError:
+            except (OSError, ValueError):
                 return

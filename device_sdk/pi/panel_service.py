@@ -14,16 +14,17 @@ from ..invitations import MissedCall
 from ..invitations import RemoteInvitationBase as RemoteInvitation
 from ..listener import CallEventListener
 from ..schedule import is_quiet
+from ..shown import say, shown
 from ..states import EndReason, RemoteInvitationError
 from . import panel
-from .actions import Actions, SoundCommand, as_text
+from .actions import Actions, SoundCommand
 from .link import Link
 from .loop import Loop
 from .notify import Notifier
 from .panel import ButtonTiming, CallEnd, Panel, PanelButton
 from .panel_settings import PanelSettings
 from .pins import Input, Output, Pins
-from .service import Exit, LinkState, log, say
+from .service import Exit, LinkState, log
 from .settings import OutputPin
 
 #: Calls remembered for the commands' variables; far more than can ring at once.
@@ -110,7 +111,7 @@ class PanelService(CallEventListener):
 
     def _deadline(self) -> float | None:
         due = self.panel.deadline
-        if self._sound.wanted:
+        if self._sound.busy:
             # A sound that ended is begun again within a second.
             again = self._loop.now() + 1.0
             due = again if due is None else min(due, again)
@@ -131,7 +132,7 @@ class PanelService(CallEventListener):
         self._calls[invitation.call_id] = invitation
         while len(self._calls) > _KEPT:
             del self._calls[next(iter(self._calls))]
-        what = f": {as_text(invitation.content)}" if invitation.content is not None else ""
+        what = f": {shown(invitation.content)}" if invitation.content is not None else ""
         say(f"{invitation.caller_id} rings{what}")
         quiet = is_quiet(self._settings.quiet, self._wall())
         call, caller = invitation.call_id, invitation.caller_id

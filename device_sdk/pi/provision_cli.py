@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import tempfile
 from pathlib import Path
 
+from ..shown import complain, say
 from ..topics import check_peer_id
 from . import settings
 from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
@@ -111,10 +111,10 @@ def _wheels(args: argparse.Namespace) -> int:
         target = Target(args.python or "3.13", args.arch)
         download(args.folder, args.bellwire, args.role, target)
     except ProvisionError as error:
-        print(f"bellwire: {error}", file=sys.stderr)  # noqa: T201 # a command line prints
+        complain(f"bellwire: {error}")
         return 2
     for path in sorted(args.folder.glob("*.whl")):
-        print(path.name)  # noqa: T201 # a command line prints
+        say(path.name)
     return 0
 
 
@@ -122,11 +122,11 @@ def _provision(args: argparse.Namespace) -> int:
     try:
         form, changed = provision(args)
     except (ProvisionError, SettingsError, ValueError) as error:
-        print(f"bellwire: {error}", file=sys.stderr)  # noqa: T201 # a command line prints
+        complain(f"bellwire: {error}")
         return 2
     for name in changed:
-        print(name)  # noqa: T201 # a command line prints
-    print(f"{args.boot}: {len(changed)} file(s) changed, for {form}")  # noqa: T201 # as above
+        say(name)
+    say(f"{args.boot}: {len(changed)} file(s) changed, for {form}")
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
+from ..shown import say
 from .loop import Loop
 from .notify import Notifier
 
@@ -24,11 +25,6 @@ class Exit(IntEnum):
     SETTINGS = 2
     #: Another login with the same peer id took over; starting again would only take it back.
     SUPERSEDED = 17
-
-
-def say(text: str) -> None:
-    """One line for whoever watches: a terminal or the journal."""
-    print(text, flush=True)  # noqa: T201 # a service's standard output is its log
 
 
 class LinkState:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from device_sdk import EndReason, LocalInvitationError, LocalInvitationState, RemoteInvitationError
-from device_sdk.cli.say import Say, human, jsonable, plain, shown
+from device_sdk.cli.say import Say, human
 from device_sdk.events import Name
 from device_sdk.invitations import Event
+from device_sdk.shown import jsonable, plain, shown
 
 
 def lines(event: Event, *, as_json: bool) -> str:
