@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BellwireError
 from ..shown import LineHandler, complain, say
+from ..transport import clear_text
+
+if TYPE_CHECKING:
+    from .settings import Account, Action
 
 #: Where a provisioned card keeps its settings.
 CARD = Path("/boot/firmware/bellwire")
@@ -52,6 +57,7 @@ def _run_doorbell(args: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = read_doorbell(args.settings)
+        _check(settings.account, [settings.chime.action.command, *_commands(settings.on)])
         if args.check:
             say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
             return Exit.OK
@@ -68,6 +74,7 @@ def _run_panel(args: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = read_panel(args.settings)
+        _check(settings.account, [settings.ringer.command, *_commands(settings.on)])
         if args.check:
             say(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
             return Exit.OK
@@ -81,6 +88,23 @@ def _run_panel(args: argparse.Namespace) -> int:
         return _serve(args, settings, PanelService)
 
     return _explained(serve)
+
+
+def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
+    return [action.command for action in actions.values()]
+
+
+def _check(account: Account, commands: list[tuple[str, ...]]) -> None:
+    """All that a press will need, short of sending; raises :class:`BellwireError`."""
+    from .link import make_client
+
+    account.check_files()
+    make_client(account)
+    for command in commands:
+        if command and shutil.which(command[0]) is None:
+            complain(f"bellwire: warning: {command[0]}: there is no such command on this machine")
+    if (account.secret_file is not None) and (warning := clear_text(account.broker)):
+        complain(f"bellwire: warning: {warning}")
 
 
 def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:

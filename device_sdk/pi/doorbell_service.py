@@ -14,7 +14,7 @@ from .lights import strokes
 from .link import Link
 from .loop import Loop
 from .notify import Notifier
-from .pins import Input, Output, Pins
+from .pins import Input, Levels, Output, Pins
 from .ringing import Ringer
 from .service import Exit, LinkState, log
 
@@ -46,6 +46,7 @@ class DoorbellService:
         )
         self._chimes = 0
         self._inputs: dict[str, Input] = {}
+        self._levels = Levels()
         self._light = self._output("light", settings.light)
         self._chime = self._output("chime", settings.chime.output)
         for button in settings.buttons:
@@ -59,7 +60,7 @@ class DoorbellService:
             held = frozenset(name for name, pin in self._inputs.items() if pin.active())
             self._do(self.bell.start(held, self._loop.now()))
             self._link.start()
-            return self._loop.run(self._tick, lambda: self.bell.deadline)
+            return self._loop.run(self._tick, lambda: self._levels.before(self.bell.deadline))
         finally:
             self._notifier.stopping()
             self._link.stop()
@@ -104,6 +105,8 @@ class DoorbellService:
 
     def _tick(self) -> None:
         now = self._loop.now()
+        for name, active in self._levels.ask(self._inputs, now):
+            self._do(self.bell.edge(name, active, now))
         self._do(self.bell.tick(now))
         self._light.set(self.bell.light.level)
         self._chime.set(self.bell.chime.level)

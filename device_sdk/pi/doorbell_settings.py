@@ -66,7 +66,8 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     gpio = settings.read_gpio(root)
     groups = _read_groups(root.table("groups"))
     buttons = tuple(
-        _read_button(table, index, groups) for index, table in enumerate(root.tables("button"))
+        _read_button(table, index, groups, account.peer)
+        for index, table in enumerate(root.tables("button"))
     )
     if not buttons:
         raise root.error("button", "missing; a doorbell needs at least one [[button]]")
@@ -83,7 +84,7 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     uses = [(f"button {button.name}", button.input.pin) for button in buttons]
     uses += [("light", output.pin)] if output else []
     uses += [("chime", chime.output.pin)] if chime.output else []
-    settings.check_pins(path, uses)
+    settings.check_pins(path, uses, gpio)
     return DoorbellSettings(account, buttons, gpio, output, idle, chime, on)
 
 
@@ -95,7 +96,7 @@ def _read_groups(table: Table) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]]) -> Button:
+def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], me: str) -> Button:
     name = table.text("name", f"button{index + 1}" if index else "door", at_most=64)
     peers: list[str] = []
     for entry in table.texts("rings"):
@@ -109,6 +110,8 @@ def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]]) -
             peers.append(table.made("rings", entry, check_peer_id))
     if not peers:
         raise table.error("rings", "expected at least one peer")
+    if me in peers:
+        raise table.error("rings", f"{me} is this doorbell itself; nobody can ring itself")
     channel = table.text("channel", None)
     if channel is not None and len(channel.encode()) > 64:
         raise table.error("channel", "at most 64 bytes")
@@ -117,7 +120,7 @@ def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]]) -
         input=settings.read_input(table),
         peers=tuple(dict.fromkeys(peers)),
         strategy=table.choice("strategy", Strategy, Strategy.PARALLEL),
-        content=table.anything("content", None),
+        content=table.body("content"),
         channel=channel,
         ring_time=table.seconds("ring_time", 60.0, low=1, high=3600),
         while_ringing=table.choice("while_ringing", WhileRinging, WhileRinging.IGNORE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -10,6 +11,8 @@ from typing import Any
 
 from .pins import Input, OnEdge, Output, PinError, check_chip, explain
 from .settings import InputPin, Level, OutputPin, Pull
+
+log = logging.getLogger("bellwire.pi")
 
 #: The chip with the header's pins: on a Raspberry Pi 5 it is not the first one.
 _HEADER_LABELS = ("pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835")
@@ -95,6 +98,12 @@ class GpiodPins:
         return request
 
     def _read(self) -> None:
+        try:
+            self._read_edges()
+        except Exception:  # what is left are the levels, which the services ask for
+            log.exception("the driver tells no edges any more: short presses may be lost")
+
+    def _read_edges(self) -> None:
         rising = self._gpiod.EdgeEvent.Type.RISING_EDGE
         while True:
             for fd, _ in self._poll.poll():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 from ..cells import AnswerReason
-from ..errors import InvitationApiCallError
+from ..errors import ClientClosed, InvitationApiCallError
 from ..invitations import MissedCall
 from ..invitations import RemoteInvitationBase as RemoteInvitation
 from ..listener import CallEventListener
 from ..schedule import is_quiet
 from ..shown import say, shown
-from ..states import EndReason, RemoteInvitationError
+from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationError
 from . import panel
 from .actions import Actions, SoundCommand
 from .link import Link
@@ -23,7 +23,7 @@ from .loop import Loop
 from .notify import Notifier
 from .panel import ButtonTiming, CallEnd, Panel, PanelButton
 from .panel_settings import PanelSettings
-from .pins import Input, Output, Pins
+from .pins import Input, Levels, Output, Pins
 from .service import Exit, LinkState, log
 from .settings import OutputPin
 
@@ -65,6 +65,7 @@ class PanelService(CallEventListener):
         self._ringer = self._output("ringer", settings.ringer.output)
         self._missed = self._output("missed", settings.missed_light)
         self._inputs: dict[PanelButton, Input] = {}
+        self._levels = Levels()
         for button, pin in settings.buttons.items():
             self._inputs[button] = pins.watch(button.value, pin, self._edge(button))
         self._link = make_link(settings.account, self, self, loop.post)
@@ -110,7 +111,9 @@ class PanelService(CallEventListener):
         return edge
 
     def _deadline(self) -> float | None:
-        due = self.panel.deadline
+        due: float | None = self.panel.deadline
+        if self._inputs:
+            due = self._levels.before(due)
         if self._sound.busy:
             # A sound that ended is begun again within a second.
             again = self._loop.now() + 1.0
@@ -119,6 +122,8 @@ class PanelService(CallEventListener):
 
     def _tick(self) -> None:
         now = self._loop.now()
+        for button, active in self._levels.ask(self._inputs, now):
+            self._do(self.panel.edge(button, active, now))
         self._do(self.panel.tick(now))
         self._light.set(self.panel.light.level)
         self._ringer.set(self.panel.ringer.level)
@@ -151,21 +156,29 @@ class PanelService(CallEventListener):
         manager = self._link.client.call_manager
         for effect in effects:
             if isinstance(effect, panel.Answer):
-                # What ended a moment ago tells its end by its own event.
-                with contextlib.suppress(InvitationApiCallError):
-                    manager.accept_remote_invitation(
-                        self._calls[effect.call], self._settings.response
-                    )
+                with self._answering(effect.call) as invitation:
+                    manager.accept_remote_invitation(invitation, self._settings.response)
             elif isinstance(effect, panel.Refuse):
                 reason = AnswerReason.DO_NOT_DISTURB if effect.quiet else AnswerReason.DECLINED
-                with contextlib.suppress(InvitationApiCallError):
-                    manager.refuse_remote_invitation(self._calls[effect.call], reason=reason)
+                with self._answering(effect.call) as invitation:
+                    manager.refuse_remote_invitation(invitation, reason=reason)
             elif isinstance(effect, panel.Sound):
                 self._sound.set(effect.on)
             elif isinstance(effect, panel.TellEnd):
                 self._tell(effect)
             else:
                 log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+
+    @contextlib.contextmanager
+    def _answering(self, call: str) -> Iterator[Any]:
+        """The invitation to answer; what cannot be answered is told by its own event, or logged."""
+        try:
+            yield self._calls[call]
+        except InvitationApiCallError as error:
+            if error.code is InvitationApiCallErrorCode.INVALID_ARGUMENT:
+                log.error("the answer cannot be sent: %s", error)  # it says all
+        except (KeyError, ClientClosed):
+            return  # it ended a moment ago, or this login did
 
     def _tell(self, effect: panel.TellEnd) -> None:
         say(f"call of {effect.caller}: {effect.end}")

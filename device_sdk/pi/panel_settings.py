@@ -50,7 +50,7 @@ def read_panel(path: Path) -> PanelSettings:
         table = root.table(button)
         if button in root:
             if button is PanelButton.ANSWER:
-                response = table.anything("response", None)
+                response = table.body("response")
             buttons[button] = settings.read_input(table)
         table.done()
     ringer = root.table("ringer")
@@ -67,7 +67,7 @@ def read_panel(path: Path) -> PanelSettings:
     uses = [(button.value, pin.pin) for button, pin in buttons.items()]
     uses += [(name, output.pin) for name, output in outputs.items() if output]
     uses += [("ringer", bell.output.pin)] if bell.output else []
-    settings.check_pins(path, uses)
+    settings.check_pins(path, uses, gpio)
     return PanelSettings(
         account=account,
         gpio=gpio,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import BellwireError
 from .settings import Factory, Gpio, InputPin, Level, OutputPin, Pull
+
+T = TypeVar("T")
 
 #: Called with whether the contact is now active, from a thread of the driver's.
 OnEdge = Callable[[bool], None]
@@ -125,6 +127,30 @@ def explain(name: str, pin: int, chip: str, error: Exception) -> PinError:
     else:
         problem = f"cannot be used: {text}"
     return PinError(f"{name}: pin {pin} of {chip} {problem}")
+
+
+class Levels:
+    """When to ask the inputs for their levels: a driver may lose an edge, a level it cannot.
+
+    Pure but for the asking: give :meth:`ask` the time.
+    """
+
+    #: Seconds between two looks: shorter than a press, seldom enough to cost nothing.
+    EVERY = 0.1
+
+    def __init__(self) -> None:
+        self.due = 0.0
+
+    def ask(self, inputs: Mapping[T, Input], now: float) -> list[tuple[T, bool]]:
+        """Each input with its level, if it is time."""
+        if now < self.due or not inputs:
+            return []
+        self.due = now + self.EVERY
+        return [(name, pin.active()) for name, pin in inputs.items()]
+
+    def before(self, deadline: float | None) -> float:
+        """``deadline``, or the next look if that is earlier."""
+        return self.due if deadline is None else min(deadline, self.due)
 
 
 class GpiozeroPins:

@@ -6,17 +6,20 @@ The doorbell's decisions know rings by number; here each becomes one invitation 
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..client import CallManager
-from ..errors import InvitationApiCallError
+from ..errors import BellwireError, InvitationApiCallError
 from ..invitations import LocalInvitationBase as LocalInvitation
 from ..listener import CallEventListener
 from ..states import EndReason, LocalInvitationError
 from .doorbell import Outcome
 from .doorbell_settings import Button, Strategy
 from .link import Post
+
+log = logging.getLogger("bellwire.pi")
 
 
 class RingEvents(Protocol):
@@ -58,6 +61,16 @@ class Ringer(CallEventListener):
     def ring(self, number: int, button: Button, seconds: float) -> None:
         """Ring the button's peers: all at once, or one after the other with its share of time."""
         assert self.manager is not None  # noqa: S101 # set before the loop runs
+        try:
+            self._ring(number, button, seconds)
+        except BellwireError as error:
+            # A press is never silent, and never the end: nobody is rung, which is told and chimes.
+            log.error("%s cannot ring: %s", button.name, error)
+            self._rings.pop(number, None)
+            self._post(lambda: self._events.on_ended(number, Outcome.NOBODY, "", None))
+
+    def _ring(self, number: int, button: Button, seconds: float) -> None:
+        assert self.manager is not None  # noqa: S101 # as above
         peers = button.peers
         handle: Any
         if len(peers) == 1:

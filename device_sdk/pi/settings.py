@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..errors import InvalidArgument
 from ..text_file import TextFileError, read_secret
@@ -154,6 +155,19 @@ def check_broker(url: str) -> str:
     return url
 
 
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0  # raises ValueError where it is no port
+            and re.fullmatch(r"[!-~]+", text) is not None
+        )
+    except ValueError:
+        return False
+
+
 def read_gpio(root: Table) -> Gpio:
     """The table ``[gpio]``."""
     table = root.table("gpio")
@@ -189,7 +203,7 @@ def read_output(table: Table) -> OutputPin | None:
 def read_action(table: Table) -> Action:
     """``command``, ``webhook`` and ``timeout`` of a table."""
     webhook = table.text("webhook", None)
-    if webhook is not None and not re.fullmatch(r"https?://\S+", webhook):
+    if webhook is not None and not _is_web_address(webhook):
         raise table.error("webhook", f'expected "http://…" or "https://…", not "{webhook}"')
     return Action(
         command=table.texts("command", ()),
@@ -198,10 +212,19 @@ def read_action(table: Table) -> Action:
     )
 
 
-def check_pins(path: Path, uses: list[tuple[str, int]]) -> None:
-    """Refuse two uses of one pin, naming both."""
+#: The last pin (BCM) on a Raspberry Pi's header.
+_LAST_PIN = 27
+
+
+def check_pins(path: Path, uses: list[tuple[str, int]], gpio: Gpio) -> None:
+    """Refuse two uses of one pin, naming both, and a pin that no Raspberry Pi has."""
     seen: dict[int, str] = {}
     for use, pin in uses:
+        if pin > _LAST_PIN and gpio.chip is None and gpio.factory is not Factory.GPIOD:
+            raise SettingsError(
+                f"{path}: {use}: pin {pin} is on no Raspberry Pi's header (BCM 0 to {_LAST_PIN});"
+                f" for another board say which chip has it: [gpio] chip = N"
+            )
         if pin in seen:
             raise SettingsError(f"{path}: pin {pin} is used twice: by {seen[pin]} and by {use}")
         seen[pin] = use

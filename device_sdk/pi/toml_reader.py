@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..codec import encode_body
 from ..errors import BellwireError
 from ..text_file import TextFileError, read_text
 
@@ -75,10 +77,14 @@ class Table:
         )
 
     def text(self, key: str, default: object = _REQUIRED, *, at_most: int = 4096) -> str:
-        """A string."""
+        """A string that says something, on one line."""
         value = self._take(key, default, "a text in quotes", str)
         if isinstance(value, str) and len(value) > at_most:
             raise self.error(key, f"at most {at_most} characters, not {len(value)}")
+        if isinstance(value, str) and not value.strip():
+            raise self.error(key, "expected a text that is not empty")
+        if isinstance(value, str) and any(unicodedata.category(c) == "Cc" for c in value):
+            raise self.error(key, "expected a text without control characters")
         return value  # type: ignore[no-any-return] # _take has checked it, or it is the default
 
     def flag(self, key: str, default: bool) -> bool:
@@ -113,15 +119,25 @@ class Table:
         """A list of strings, or one string for a list of one."""
         value = self._take(key, default, "a list of texts", str, list, tuple)
         values = (value,) if isinstance(value, str) else tuple(value)
-        if not all(isinstance(each, str) and each for each in values):
-            raise self.error(key, "expected a list of texts")
+        if not all(isinstance(each, str) and each and "\0" not in each for each in values):
+            raise self.error(key, "expected a list of texts, none of them empty")
         return values
 
     def anything(self, key: str, default: object) -> Any:
         """A value of any type that TOML has, dates and times excepted."""
         return self._take(
-            key, default, "a text, number, list or table", str, int, float, list, dict
+            key, default, "a text, number, list or table", str, int, float, bool, list, dict
         )
+
+    def body(self, key: str) -> Any:
+        """What a cell may carry as content or response; None when absent."""
+        value = self.anything(key, None)
+        if value is not None:
+            try:
+                encode_body(value)
+            except ValueError as error:
+                raise self.error(key, f"cannot be sent: {error}") from None
+        return value
 
     def made(self, key: str, value: str, make: Callable[[str], _Made]) -> _Made:
         """``make(value)``; its ``ValueError`` becomes a complaint about ``key``."""

@@ -213,7 +213,7 @@ def test_the_outputs_follow(bench):
 
 def test_a_pin_that_does_not_exist_is_named_with_its_chip(bench):
     with pytest.raises(PinError, match=r"door: pin 99 of gpiochip0 does not exist"):
-        bench(lambda *_: None, TOML.replace(f"pin = {BUTTON}", "pin = 99"))
+        bench(lambda *_: None, TOML.replace(f"pin = {BUTTON}", "pin = 99") + "[gpio]\nchip = 0\n")
 
 
 def test_a_pin_that_is_taken_is_named_with_its_chip(bench):
@@ -221,3 +221,57 @@ def test_a_pin_that_is_taken_is_named_with_its_chip(bench):
     with pytest.raises(PinError, match=r"light: pin 27 of gpiochip0 is taken"):
         bench(lambda *_: None)
     held.close()
+
+
+class LossyPins:
+    """A driver that loses the edges it is told to lose; the level it gives when asked is true."""
+
+    def __init__(self) -> None:
+        self.level = False
+        self.asked = 0
+
+    def watch(self, _name, _pin, on_edge):
+        self.on_edge = on_edge
+        return self
+
+    def active(self):
+        self.asked += 1
+        return self.level
+
+    def output(self, _name, _pin):
+        return self
+
+    def set(self, on): ...
+
+    def close(self): ...
+
+    def move(self, level, *, told):
+        self.level = level
+        if told:
+            self.on_edge(level)
+
+
+@pytest.mark.parametrize("lost", [(), (False,), (True,), (True, False)])
+def test_a_lost_edge_loses_no_visitor(tmp_path, lost):
+    """Whichever edge the driver swallows: levels are asked, and three presses ring three times."""
+    path = tmp_path / "doorbell.toml"
+    path.write_text(TOML.replace("ring_time = 20", "ring_time = 1"))
+    loop, pins, made = HandLoop(), LossyPins(), []
+
+    def make(*args):
+        made.append(HandBroker(*args))
+        return made[0]
+
+    service = DoorbellService(read_doorbell(path), pins, loop, Notifier({}), make)
+
+    def visitors():
+        service.on_link(True)
+        for number in range(3):
+            for level in (True, False):
+                pins.move(level, told=number != 0 or level not in lost)
+                loop.advance(0.3)
+            loop.advance(30)
+
+    loop.script = visitors
+    service.run()
+    assert len(made[0].sent) == 3
