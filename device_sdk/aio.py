@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from .cells import AnswerReason
 from .errors import ClientClosed, LoginError
-from .face import LOGOUT_TIMEOUT, Face
+from .face import LOGOUT_TIMEOUT, Face, check_timeout
 from .invitations import (
     Event,
     LocalInvitationBase,
@@ -23,7 +23,7 @@ from .invitations import (
     RemoteInvitationBase,
     outcome_of,
 )
-from .listener import CallEventListener
+from .listener import CallEventListener, check_listener
 from .loop import ListenerTask, LoopDriver
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 
@@ -118,6 +118,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     async def login(self, timeout: float = 10, *, keep_trying: bool = False) -> None:
         """Log in; returns once this peer can be called; raises a :class:`LoginError`."""
+        check_timeout(timeout)
         if self._session is not None:
             if self._session.closed:
                 raise self._closed_error()
@@ -332,6 +333,7 @@ class CallManager:
 
     def add_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear everything from now on, in a task of its own."""
+        check_listener(listener)
         known = self._client._listeners
         if all(one.listener is not listener for one in known):
             known.append(ListenerTask(listener))

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from .cells import AnswerReason
 from .errors import ClientClosed, InvalidArgument
-from .face import LOGOUT_TIMEOUT, Face
+from .face import LOGOUT_TIMEOUT, Face, check_timeout
 from .invitations import (
     Event,
     LocalInvitationBase,
@@ -26,7 +26,7 @@ from .invitations import (
     RemoteInvitationBase,
     outcome_of,
 )
-from .listener import CallEventListener, coroutine_methods
+from .listener import CallEventListener, check_listener, coroutine_methods
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
 from .threads import ListenerThread, NetworkThread
 
@@ -100,6 +100,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         Raises a :class:`LoginError` that says what went wrong: at once, or, with ``keep_trying``
         (for a device that may be up before its broker), when ``timeout`` seconds are over.
         """
+        check_timeout(timeout)
         with self._guard:
             if self._session is not None:
                 if self._session.closed:
@@ -283,6 +284,7 @@ class CallManager:
 
         Raises :class:`InvalidArgument` for one with coroutine methods: no loop would run them.
         """
+        check_listener(listener)
         client = self._client
         if coroutines := coroutine_methods(listener):
             raise InvalidArgument(

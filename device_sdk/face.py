@@ -118,7 +118,10 @@ class Face(Ringing[L, R]):
         )
         self._tick_every = min(TICK, keepalive / 4)
         self._clock, self._wall = clock, wall
-        self._policy = policy or Policy()
+        self._policy = Policy() if policy is None else _checked_policy(policy)
+        for name, each in (("clock", clock), ("wall", wall)):
+            if not callable(each):
+                raise InvalidArgument(name, f"what gives seconds when called, not {each!r}")
         self._occupied = False
         self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
@@ -238,6 +241,7 @@ class Face(Ringing[L, R]):
         ack_timeout: float | None = None,
     ) -> None:
         """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
+        _checked_invitation(invitation, self._local)
         if invitation._state is not _IDLE:
             over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
             code = (
@@ -280,6 +284,7 @@ class Face(Ringing[L, R]):
 
     def cancel(self, invitation: L) -> None:
         """Cancel an invitation that is underway."""
+        _checked_invitation(invitation, self._local)
         if invitation.state is LocalInvitationState.IDLE:
             raise InvitationApiCallError(
                 InvitationApiCallErrorCode.NOT_STARTED,
@@ -312,7 +317,7 @@ class Face(Ringing[L, R]):
 
     def set_policy(self, policy: Policy) -> None:
         """How invitations are taken from now on; what rings already rings on."""
-        self._policy = policy
+        self._policy = _checked_policy(policy)
 
     def busy(self) -> None:
         """Refuse new invitations with *busy* until :meth:`free`."""
@@ -362,6 +367,7 @@ class Face(Ringing[L, R]):
         return _EndedIfClosed(invitation)
 
     def _answer(self, invitation: R, response: Any) -> bytes | None:
+        _checked_invitation(invitation, self._remote)
         value = invitation.response if response is None else response
         return body_of(value, "response", invitation)
 
@@ -383,6 +389,23 @@ class Face(Ringing[L, R]):
             )
         )
         self._told_end(invitation)
+
+
+def check_timeout(value: object) -> None:
+    """Raise :class:`InvalidArgument` for what are no seconds to wait."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise InvalidArgument("timeout", f"seconds above 0, not {value!r}")
+
+
+def _checked_policy(policy: object) -> Policy:
+    if not isinstance(policy, Policy):
+        raise InvalidArgument("policy", f"a Policy, not {policy!r}")
+    return policy
+
+
+def _checked_invitation(value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InvalidArgument("invitation", f"a {kind.__name__}, not {value!r}")
 
 
 class _EndedIfClosed:

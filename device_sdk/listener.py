@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeAlias
 
+from .errors import InvalidArgument
 from .invitations import MissedCall
 from .states import (
     ConnectionChange,
@@ -25,6 +26,12 @@ MaybeCoroutine: TypeAlias = Coroutine[Any, Any, None] | None
 LocalInvitation: TypeAlias = Any
 RemoteInvitation: TypeAlias = Any
 RingGroup: TypeAlias = Any
+
+
+def check_listener(value: object) -> None:
+    """Raise :class:`InvalidArgument` for what is no listener: it would hear nothing."""
+    if not isinstance(value, CallEventListener):
+        raise InvalidArgument("listener", f"a CallEventListener of yours, not {value!r}")
 
 
 class CallEventListener:

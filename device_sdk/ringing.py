@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from .cells import GROUP_BYTES
-from .errors import ClientClosed, InvitationApiCallError
+from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from .events import Name
 from .invitations import Event, body_of, outcome_of
 from .ring_group import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
@@ -99,6 +99,8 @@ class Ringing(Telling[L, R]):
 
     def cancel_group(self, group: RingGroupBase) -> None:
         """Cancel a ring group: ring nobody else, cancel what rings."""
+        if not isinstance(group, RingGroupBase):
+            raise InvalidArgument("group", f"what ring() gave, not {group!r}")
         with self._guard:
             if group.ended:
                 raise InvitationApiCallError(

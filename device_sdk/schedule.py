@@ -8,7 +8,10 @@ import re
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from .errors import InvalidArgument
+
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_ALL_DAYS = frozenset(range(len(_DAYS)))
 _WINDOW = r"(?:(?P<days>[a-z,\- ]+)\s+)?(?P<start>\d\d?:\d\d)\s*-\s*(?P<end>\d\d?:\d\d)"
 #: A clock that shows an earlier year was never set (a Pi without network has no time).
 FIRST_PLAUSIBLE_YEAR = 2025
@@ -32,9 +35,18 @@ class Window(NamedTuple):
         )
 
 
+def check_window(window: Window) -> Window:
+    """``window`` if there can be such a one, else :class:`InvalidArgument`."""
+    days, start, end = window
+    whole = all(type(each) is int and 0 <= each <= 24 * 60 for each in (start, end))
+    if not whole or start == end or not isinstance(days, frozenset) or not days <= _ALL_DAYS:
+        raise InvalidArgument("quiet", f"no time window: {window!r}")
+    return window
+
+
 def parse_window(text: str) -> Window:
     """A window from its text; ``ValueError`` says what is wrong with it."""
-    match = re.fullmatch(_WINDOW, text.strip().lower())
+    match = re.fullmatch(_WINDOW, text.strip().lower(), re.ASCII)
     if match is None:
         raise ValueError(
             f'{text!r} is no time window; write "22:00-07:00" or "sat-sun 13:00-15:00"'

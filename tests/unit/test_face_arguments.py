@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from device_sdk import AnswerReason, InvalidArgument, LocalInvitationState, Settings, Tls, topics
+from device_sdk import (
+    AnswerReason,
+    CallEventListener,
+    InvalidArgument,
+    LocalInvitationState,
+    Policy,
+    Settings,
+    Tls,
+    topics,
+)
 from device_sdk.testing import MemoryBroker
 from device_sdk.transport import Will
 from tests.peers import Peer
@@ -272,3 +281,51 @@ def test_a_ring_group_that_cannot_be_rings_nobody(
     with named(argument):
         do(ring, peers, **options)
     assert door.names() == []
+
+
+# --- what else an application hands over -------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [{"quiet": []}, "22:00-07:00", (), Policy])
+def test_what_no_policy_is(make_peer: MakePeer, policy: Any) -> None:
+    """At the start, and when it is set."""
+    with named("policy"):
+        make_peer("a", login=False, policy=policy)
+    peer = make_peer("b", login=False)
+    with named("policy"):
+        peer.client.set_policy(policy)
+
+
+@pytest.mark.parametrize("name", ["clock", "wall"])
+def test_what_no_clock_is(make_peer: MakePeer, name: str) -> None:
+    with named(name):
+        make_peer("a", login=False, **{name: 7})
+
+
+@pytest.mark.parametrize("listener", [None, object(), CallEventListener, lambda: None])
+def test_what_no_listener_is(door: Peer, listener: Any) -> None:
+    """It would hear nothing, without a word."""
+    with named("listener"):
+        door.client.call_manager.add_event_listener(listener)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, True, "1", None])
+def test_what_no_time_to_log_in_is(make_peer: MakePeer, do: Do, timeout: Any) -> None:
+    """Said before anything is begun: it can be tried again."""
+    peer = make_peer("a", login=False)
+    for _ in range(2):
+        with named("timeout"):
+            do(peer.client.login, timeout)
+
+
+def test_what_no_invitation_is(door: Peer, do: Do) -> None:
+    """Another's, or none at all: named, not an AttributeError from inside."""
+    manager = door.client.call_manager
+    for command in (
+        manager.send_local_invitation, manager.cancel_local_invitation,
+        manager.accept_remote_invitation, manager.refuse_remote_invitation,
+    ):  # fmt: skip
+        with named("invitation"):
+            do(command, "kitchen")
+    with named("group"):
+        do(manager.cancel_ring, "kitchen")
