@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from device_sdk.topics import escape
 
 from .auth import CERTIFICATE_NAME
-from .mdns import local_name
+from .mdns import local_name, own_name
 from .registry import write_private
 from .writing import Staged
 
@@ -154,7 +154,7 @@ def _ca(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 
 def make_server(folder: Path, extra: list[str]) -> list[str]:
     """Make ``server.crt`` and ``server.key``; gives the names they are for."""
-    names = list(dict.fromkeys([*host_names(), *extra]))
+    names = list(dict.fromkeys([*host_names(), own_name(folder / "ca.crt"), *extra]))
     server = _issue(
         _common_name(socket.gethostname()),
         SERVER_DAYS,

@@ -20,7 +20,7 @@ from .auth import RegistryPlugin
 from .broker import SignalingBroker
 from .house import LOCK
 from .limits import Limits
-from .mdns import keep_announced
+from .mdns import keep_announced, own_name
 from .notify import keep_alive, notify, reloading
 from .seeing import Window, start_logging
 from .settings import Settings, is_loopback, split_address
@@ -312,7 +312,8 @@ async def serve_house(settings: Settings) -> None:
         notify("READY=1")
         announcement = to_announce(settings, house.broker.bound())
         if announcement is not None:
-            background(loop.create_task(keep_announced(*announcement)))
+            name = own_name(settings.path(settings.tls.ca_file))
+            background(loop.create_task(keep_announced(*announcement, name)))
         await stop.wait()
         notify("STOPPING=1")
         for task in list(tasks):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from zeroconf import ServiceBrowser, ServiceListener, Zeroconf
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from broker_config import house, mdns
 from device_sdk.pi import dns_sd, doctor
@@ -25,7 +28,8 @@ from tests.servers import free_port
 SECONDS = 20
 LOOPBACK = "127.0.0.1"
 #: All but the addresses is real. On loopback no test's broker is seen by anybody's devices.
-ON_LOOPBACK = f"mdns.addresses = lambda host: [{LOOPBACK!r}]"
+HERE = {"lo": (LOOPBACK,)}
+ON_LOOPBACK = f"mdns.networks = lambda host: {HERE!r}"
 
 
 class Served:
@@ -133,11 +137,69 @@ def test_zeroconf_sees_a_broker_come_and_go(tmp_path: Path) -> None:
         assert seen.waited(name, there=True)
         info = zeroconf.get_service_info(mdns.SERVICE, name, 1000 * SECONDS)
         assert info is not None
-        assert (info.port, info.server) == (served.port, f"{mdns.local_name()}.")
+        assert (info.port, info.server) == (served.port, f"{mdns.own_name(served.ca)}.")
         assert info.parsed_addresses() == [LOOPBACK]
         # Not asked just before its end: an answer under way may overtake the goodbye in zeroconf.
         served.stop()
         assert seen.waited(name, there=False)
+
+
+def test_what_others_have_stays_theirs() -> None:
+    """Another machine holds the host name, another broker the label: both get a number here."""
+
+    async def play() -> None:
+        other = AsyncZeroconf(interfaces=[LOOPBACK])
+        theirs = AsyncServiceInfo(
+            mdns.SERVICE, f"house.{mdns.SERVICE}", addresses=[b"\x7f\0\0\x09"], port=1,
+            server="bellwire-1.local.",
+        )  # fmt: skip
+        try:
+            await (await other.async_register_service(theirs))
+            async with mdns.announced(4711, HERE, "bellwire-1.local", label="house") as shown:
+                assert shown == f"house-2: bellwire-1-2.local:4711, {LOOPBACK} on lo"
+                found = await asyncio.to_thread(browse)
+        finally:
+            await other.async_close()
+        assert {(each.name, each.host, each.addresses) for each in found} >= {
+            ("house", "bellwire-1.local", ("127.0.0.9",)),
+            ("house-2", "bellwire-1-2.local", (LOOPBACK,)),
+        }
+
+    asyncio.run(play())
+
+
+_TWO_NETWORKS = """
+import asyncio, sys
+from broker_config import mdns
+from device_sdk.pi import dns_sd
+from pathlib import Path
+async def play():
+    async with mdns.announced(4711, mdns.networks(""), "bellwire-1.local"):
+        for address in ("192.0.2.1", "198.51.100.1"):
+            for found in await asyncio.to_thread(dns_sd.browse, 0.7, interface=address):
+                print(address, *found.addresses)
+asyncio.run(play())
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("ip") is None,
+    reason="networks of its own need root, unshare and ip",
+)
+def test_each_network_is_told_its_own_addresses() -> None:
+    """A machine with two networks: the addresses of one are of no use in the other."""
+    make = "ip link set lo up"
+    for number, address in enumerate(("192.0.2.1", "198.51.100.1")):
+        make += (
+            f" && ip link add d{number} type bridge && ip addr add {address}/24 dev d{number}"
+            f" && ip link set d{number} up multicast on"
+        )
+    ended = subprocess.run(
+        ["unshare", "-n", "sh", "-c", f'{make} && exec "$@"', "sh", sys.executable, "-c",
+         _TWO_NETWORKS],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.stdout.splitlines() == ["192.0.2.1 192.0.2.1", "198.51.100.1 198.51.100.1"], ended
 
 
 def test_doctor_finds_a_running_broker(tmp_path: Path) -> None:
@@ -150,7 +212,7 @@ def test_doctor_finds_a_running_broker(tmp_path: Path) -> None:
         )  # fmt: skip
         lines = list(doctor.examine(doctor.Patient(account, browse=browse, service=lambda: None)))
         (shown,) = [line for line in lines if line.startswith("name: ")]
-        assert f"{mdns.local_name()}:{served.port}" in shown.partition("announced: ")[2]
+        assert f"{mdns.own_name(served.ca)}:{served.port}" in shown.partition("announced: ")[2]
         served.stop()
     assert served.port not in {each.port for each in browse()}
 
@@ -161,7 +223,7 @@ def test_switched_off_it_is_not_announced(tmp_path: Path) -> None:
         later = free_port()
 
         async def look() -> set[int]:
-            async with mdns.announced(later, [LOOPBACK], name="later"):
+            async with mdns.announced(later, HERE, "later.local", label="later"):
                 return await asyncio.to_thread(ports, later)
 
         found = asyncio.run(look())
@@ -174,8 +236,8 @@ def test_switched_off_it_is_not_announced(tmp_path: Path) -> None:
     ("change", "told"),
     [
         (f"{ON_LOOPBACK}; sys.modules['zeroconf'] = None", "zeroconf is not installed"),
-        ("mdns.addresses = lambda host: []", "no address in a network"),
-        ("mdns.addresses = lambda host: ['203.0.113.9']", "No such device"),
+        ("mdns.networks = lambda host: {}", "no address in a network"),
+        ("mdns.networks = lambda host: {'lo': ('203.0.113.9',)}", "No such device"),
     ],
     ids=["no zeroconf", "no network", "no such address"],
 )

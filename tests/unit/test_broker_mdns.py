@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,9 +65,9 @@ def test_the_addresses_are_those_of_the_network_that_the_listener_has(
     }
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
     for everywhere in ("", EVERYWHERE):
-        assert mdns.addresses(everywhere) == ["10.0.0.3", "192.0.2.7"]
-    assert mdns.addresses("192.0.2.7") == ["192.0.2.7"]
-    assert mdns.addresses("192.0.2.8") == [], "it had it once"
+        assert mdns.networks(everywhere) == {"eth0": ("10.0.0.3",), "wlan0": ("192.0.2.7",)}
+    assert mdns.networks("192.0.2.7") == {"wlan0": ("192.0.2.7",)}
+    assert mdns.networks("192.0.2.8") == {}, "it had it once"
 
 
 @pytest.mark.parametrize("name", ["broker", "broker.example.org"])
@@ -79,34 +79,46 @@ def test_the_certificate_is_for_the_announced_name(
     assert "broker.local" in pki.host_names()
 
 
+def test_the_broker_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """Stable, in its certificate, and no machine's: another one may be called as this host is."""
+    house.init(tmp_path / "one")
+    house.init(tmp_path / "two")
+    one, two = (mdns.own_name(tmp_path / name / "tls" / "ca.crt") for name in ("one", "two"))
+    assert one != two
+    assert one == mdns.own_name(tmp_path / "one" / "tls" / "ca.crt")
+    assert mdns.local_name() not in (one, two)
+    house.renew(tmp_path / "one", [])
+    assert one in pki.extra_names(tmp_path / "one" / "tls" / "server.crt")
+
+
 class Network:
     """Stands in for zeroconf and for this host's addresses."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.here: list[str] | Exception = []
+        self.here: mdns.Networks | Exception = {}
         self.fault: Exception | None = None
         self.looks = 0
-        self.now: list[list[str]] = []
-        monkeypatch.setattr(mdns, "addresses", self._addresses)
+        self.now: list[mdns.Networks] = []
+        monkeypatch.setattr(mdns, "networks", self._networks)
         monkeypatch.setattr(mdns, "announced", self._announced)
         monkeypatch.setattr(mdns, "_LOOK", 0)
 
-    def _addresses(self, _host: str) -> list[str]:
+    def _networks(self, _host: str) -> mdns.Networks:
         self.looks += 1
         if isinstance(self.here, Exception):
             raise self.here
         return self.here
 
     @contextlib.asynccontextmanager
-    async def _announced(self, port: int, at: Sequence[str]) -> AsyncIterator[str]:
-        assert port == 8883
+    async def _announced(self, port: int, at: mdns.Networks, host: str) -> AsyncIterator[str]:
+        assert (port, host) == (8883, "bellwire-1.local")
         if self.fault is not None:
             raise self.fault
-        self.now.append(list(at))
+        self.now.append(at)
         try:
             yield "house"
         finally:
-            self.now.remove(list(at))
+            self.now.remove(at)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
@@ -126,7 +138,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
 
 @contextlib.asynccontextmanager
 async def announcing() -> AsyncIterator[None]:
-    task = asyncio.create_task(mdns.keep_announced(8883, ""))
+    task = asyncio.create_task(mdns.keep_announced(8883, "", "bellwire-1.local"))
     try:
         yield
         assert not task.done()
@@ -140,8 +152,9 @@ def test_what_is_announced_follows_the_addresses(network: Network) -> None:
         async with announcing():
             await network.looked()
             assert network.now == []
-            for addresses in (["192.0.2.7"], ["192.0.2.7", "198.51.100.3"], [], ["192.0.2.8"]):
-                network.here = addresses
+            lan = {"eth0": ("192.0.2.7",)}
+            for here in (lan, {**lan, "wlan0": ("198.51.100.3",)}, {}, {"eth0": ("192.0.2.8",)}):
+                network.here = here
                 await network.until(lambda: network.now == ([network.here] if network.here else []))
         assert network.now == [], "taken back at the end"
 
@@ -151,20 +164,20 @@ def test_what_is_announced_follows_the_addresses(network: Network) -> None:
 @pytest.mark.parametrize(
     ("here", "fault", "told"),
     [
-        ([], None, "this host has no address in a network yet"),
+        ({}, None, "this host has no address in a network yet"),
         (OSError(97, "not supported"), None, "[Errno 97] not supported"),
         (
-            ["192.0.2.7"],
+            {"eth0": ("192.0.2.7",)},
             mdns.NotAnnounced("zeroconf is not installed"),
             "zeroconf is not installed",
         ),
-        (["192.0.2.7"], RuntimeError(), "RuntimeError"),
+        ({"eth0": ("192.0.2.7",)}, RuntimeError(), "RuntimeError"),
     ],
 )
 def test_what_stands_in_the_way_is_told_once_and_overcome(
     network: Network,
     caplog: pytest.LogCaptureFixture,
-    here: list[str] | Exception,
+    here: mdns.Networks | Exception,
     fault: Exception | None,
     told: str,
 ) -> None:
@@ -172,13 +185,13 @@ def test_what_stands_in_the_way_is_told_once_and_overcome(
         network.here, network.fault = here, fault
         async with announcing():
             await network.looked(20)
-            network.here, network.fault = ["192.0.2.7"], None
+            network.here, network.fault = {"eth0": ("192.0.2.7",)}, None
             await network.until(lambda: bool(network.now))
 
     with caplog.at_level(logging.INFO, "broker_config.mdns"):
         asyncio.run(play())
     assert [record.getMessage() for record in caplog.records] == [
         f"not announced on the network: {told}",
-        f"announced as house: {mdns.local_name()}:8883, 192.0.2.7",
+        "announced as house",
     ]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
