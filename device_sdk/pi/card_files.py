@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shlex
+import unicodedata
 from dataclasses import dataclass
 from importlib import resources
 
@@ -17,6 +18,8 @@ from .card import MARK, OWN, Format, ProvisionError
 
 BOOT = "/boot/firmware"
 HERE = f"{BOOT}/{OWN}"
+#: A WPA key instead of the password that it is made of.
+_PSK = re.compile(r"[0-9A-Fa-f]{64}")
 _COMMENT = f"# {MARK[0].upper()}{MARK[1:]}; a change here is lost when it is run again."
 _KERNEL_ARGUMENTS = (
     f"systemd.run={BOOT}/firstrun.sh systemd.run_success_action=reboot "
@@ -26,11 +29,24 @@ _KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Wifi:
-    """A WiFi network; ``country`` as two letters: a Pi keeps its radio off without it."""
+    """A WiFi network; ``country`` as two letters: a Pi keeps its radio off without it.
+
+    ``password``: 8 to 63 bytes, or the key made of it, 64 hexadecimal digits; None: an open one.
+    """
 
     ssid: str
-    password: str
+    password: str | None
     country: str
+    hidden: bool = False
+
+    @property
+    def psk(self) -> str:
+        """The key that is made of name and password (IEEE 802.11, J.4); empty for an open one."""
+        if self.password is None or _PSK.fullmatch(self.password):
+            return (self.password or "").lower()
+        return hashlib.pbkdf2_hmac(
+            "sha1", self.password.encode(), self.ssid.encode(), 4096, 32
+        ).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +56,13 @@ class Card:
     role: str
     hostname: str
     settings: str
-    secret: bytes | None
-    ca: bytes | None
+    #: What lies beside the settings, by name: secret, authority, certificate.
+    beside: dict[str, bytes]
     wheels: dict[str, bytes]
     online: bool
     wifi: Wifi | None = None
     ssh_keys: str = ""
+    timezone: str = ""
 
 
 def check_hostname(name: str) -> str:
@@ -59,13 +76,23 @@ def check_hostname(name: str) -> str:
 
 def check_wifi(wifi: Wifi) -> Wifi:
     """``wifi`` if there can be such a network, else :class:`ProvisionError`."""
-    if not 1 <= len(wifi.ssid.encode()) <= 32 or not wifi.ssid.isprintable():
-        raise ProvisionError("--wifi-ssid: 1 to 32 bytes of visible characters")
-    if not 8 <= len(wifi.password.encode()) <= 63 or not wifi.password.isprintable():
-        raise ProvisionError("--wifi-password-file: a WPA password has 8 to 63 characters")
+    if not _is_text(wifi.ssid) or not 1 <= len(wifi.ssid.encode()) <= 32:
+        raise ProvisionError("--wifi-ssid: 1 to 32 bytes of text without control characters")
+    password = wifi.password
+    if password is None or _PSK.fullmatch(password):
+        pass
+    elif not _is_text(password) or not 8 <= len(password.encode()) <= 63:
+        raise ProvisionError(
+            "--wifi-password-file: a WPA password has 8 to 63 bytes of text without control"
+            " characters (or it is the key: 64 hexadecimal digits)"
+        )
     if not re.fullmatch(r"[A-Z]{2}", wifi.country):
         raise ProvisionError("--wifi-country: two capital letters, such as DE")
     return wifi
+
+
+def _is_text(text: str) -> bool:
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
@@ -73,15 +100,18 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
     unit = f"bellwire-{card.role}.service"
     text = resources.files("device_sdk.pi").joinpath("units", unit).read_text(encoding="utf-8")
     ours: dict[str, bytes] = {
-        "install.sh": _script("install.sh", ROLE=card.role, ONLINE="1" if card.online else ""),
+        "install.sh": _script(
+            "install.sh",
+            ROLE=card.role,
+            ONLINE="1" if card.online else "",
+            TIMEZONE=card.timezone,
+            PSK=card.wifi.psk if card.wifi is not None else "",
+        ),
         unit: text.encode(),
     }
     if card.role != "broker":
         ours[f"{card.role}.toml"] = card.settings.encode()
-    if card.secret is not None:
-        ours["secret"] = card.secret
-    if card.ca is not None:
-        ours["ca.pem"] = card.ca
+    ours |= card.beside
     if card.ssh_keys:
         ours["authorized_keys"] = card.ssh_keys.encode()
     ours |= {f"wheels/{name}": data for name, data in card.wheels.items()}
@@ -102,23 +132,30 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
 
 def _cloud_init(card: Card, _cmdline: str) -> dict[str, str]:
     # JSON is YAML, and its quoting has no surprises.
-    user = {
+    user: dict[str, object] = {
         "hostname": card.hostname,
         "manage_etc_hosts": True,
         "runcmd": [["sh", f"{HERE}/install.sh"]],
     }
+    if card.timezone:
+        user["timezone"] = card.timezone
     wired: dict[str, object] = {"dhcp4": True}
     if card.wifi is not None:
         # With WiFi nobody shall wait for a cable; without, it is all there is to wait for.
         wired["optional"] = True
     network: dict[str, object] = {"version": 2, "ethernets": {"eth0": wired}}
     if card.wifi is not None:
+        point: dict[str, object] = {}
+        if card.wifi.password is not None:
+            point["password"] = card.wifi.password
+        if card.wifi.hidden:
+            point["hidden"] = True
         network["wifis"] = {
             "wlan0": {
                 "dhcp4": True,
                 "optional": True,
                 "regulatory-domain": card.wifi.country,
-                "access-points": {card.wifi.ssid: {"password": card.wifi.password}},
+                "access-points": {card.wifi.ssid: point},
             }
         }
     return {
@@ -128,7 +165,20 @@ def _cloud_init(card: Card, _cmdline: str) -> dict[str, str]:
 
 
 def _yaml(table: dict[str, object]) -> str:
-    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in table.items())
+    return "".join(f"{key}: {_quoted(value)}\n" for key, value in table.items())
+
+
+def _quoted(value: object) -> str:
+    r"""``value`` as JSON that is YAML and TOML, too.
+
+    Those have no surrogates (``\ud83d\udcf6``), and what is invisible is spelt ``\uXXXX`` or
+    ``\UXXXXXXXX``: to YAML some of it ends a line.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(
+        c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
+        for c in text
+    )
 
 
 def _firstrun(card: Card, cmdline: str) -> dict[str, str]:
@@ -139,18 +189,26 @@ def _firstrun(card: Card, cmdline: str) -> dict[str, str]:
             f"cmdline.txt already runs {foreign[0].partition('=')[2]} at the first boot (settings "
             f"given to Raspberry Pi Imager?): flash the card again without settings"
         )
-    wifi = card.wifi or Wifi("", "", "")
+    wifi = card.wifi or Wifi("", None, "")
     script = _script(
         "firstrun.sh",
         HOSTNAME=card.hostname,
         SSID=wifi.ssid,
-        PASSWORD=wifi.password,
+        KEYFILESSID=_keyfile(wifi.ssid),
+        PSK=wifi.psk,
         COUNTRY=wifi.country,
+        HIDDEN="1" if wifi.hidden else "",
     )
     return {
         "firstrun.sh": script.decode(),
         "cmdline.txt": " ".join([*words, _KERNEL_ARGUMENTS]) + "\n",
     }
+
+
+def _keyfile(text: str) -> str:
+    """A text as NetworkManager's keyfiles have it: ``;`` would make it a list of numbers."""
+    text = text.replace("\\", "\\\\").replace(";", "\\;")
+    return re.sub(r"^ | $", r"\\s", text)
 
 
 def _preseed(card: Card, _cmdline: str) -> dict[str, str]:
@@ -166,17 +224,21 @@ def _preseed(card: Card, _cmdline: str) -> dict[str, str]:
             "",
             "[wlan]",
             f"ssid = {_toml(card.wifi.ssid)}",
-            f"password = {_toml(card.wifi.password)}",
             f"country = {_toml(card.wifi.country)}",
-            'key_mgmt = "wpa-psk"',
         ]
+        if card.wifi.password is None:
+            lines += ['key_mgmt = "none"']
+        else:
+            lines += [f"password = {_toml(card.wifi.psk)}", 'key_mgmt = "wpa-psk"']
+        if card.wifi.hidden:
+            lines += ["hidden = true"]
     # Nothing here is decided by the clock, and without a network there is none to wait for.
     lines += ["", "[runcmd]", f'late = ["sh {HERE}/install.sh"]', "late_require_time_sync = false"]
     return {"rpi-preseed.toml": "\n".join(lines) + "\n"}
 
 
 def _toml(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return _quoted(text)
 
 
 def _script(name: str, **values: str) -> bytes:

@@ -17,6 +17,7 @@ from .notify import Notifier
 from .pins import Input, Levels, Output, Pins
 from .ringing import Ringer
 from .service import Exit, LinkState, log
+from .timezone import described
 
 
 class DoorbellService:
@@ -59,6 +60,7 @@ class DoorbellService:
         try:
             held = frozenset(name for name, pin in self._inputs.items() if pin.active())
             self._do(self.bell.start(held, self._loop.now()))
+            say(f"time zone: {described()}")
             self._link.start()
             return self._loop.run(self._tick, lambda: self._levels.before(self.bell.deadline))
         finally:

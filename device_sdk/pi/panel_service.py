@@ -26,6 +26,7 @@ from .panel_settings import PanelSettings
 from .pins import Input, Levels, Output, Pins
 from .service import Exit, LinkState, log
 from .settings import OutputPin
+from .timezone import described
 
 #: Calls remembered for the commands' variables; far more than can ring at once.
 _KEPT = 64
@@ -75,6 +76,7 @@ class PanelService(CallEventListener):
         try:
             held = frozenset(button for button, pin in self._inputs.items() if pin.active())
             self._do(self.panel.start(held, self._loop.now()))
+            say(f"time zone: {described()}")
             self._link.start()
             return self._loop.run(self._tick, self._deadline)
         finally:

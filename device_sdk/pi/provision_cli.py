@@ -6,15 +6,26 @@ import argparse
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+from ..errors import BellwireError
 from ..shown import complain, say
+from ..text_file import TextFileError, read_text
 from ..topics import check_peer_id
 from . import settings
 from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
-from .card_files import Card, Wifi, check_hostname, check_wifi, files
+from .card_files import (
+    Card,
+    Wifi,
+    check_hostname,
+    check_wifi,
+    files,
+)
 from .doorbell_settings import read_doorbell
+from .link import make_client
 from .panel_settings import read_panel
+from .timezone import check_timezone, local_timezone
 from .toml_reader import SettingsError
 from .wheels import Arch, Target, download, read
 
@@ -75,8 +86,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )  # fmt: skip
     parser.add_argument("--hostname", metavar="NAME", help="default: the peer id")
     parser.add_argument("--wifi-ssid", metavar="SSID")
-    parser.add_argument("--wifi-password-file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--wifi-password-file", type=Path, metavar="FILE",
+        help="its first line is the password, or the key made of it (64 hexadecimal digits)",
+    )  # fmt: skip
+    parser.add_argument("--wifi-open", action="store_true", help="it has no password")
+    parser.add_argument("--wifi-hidden", action="store_true", help="it does not tell its name")
     parser.add_argument("--wifi-country", metavar="CC", help="two letters, such as DE")
+    parser.add_argument(
+        "--timezone", metavar="NAME", help="quiet hours are its hours (default: this machine's)"
+    )
     parser.add_argument(
         "--ssh-key", type=Path, metavar="FILE", help="a public key that may log in as pi"
     )
@@ -127,6 +146,7 @@ def _provision(args: argparse.Namespace) -> int:
     for name in changed:
         say(name)
     say(f"{args.boot}: {len(changed)} file(s) changed, for {form}")
+    say(f"time zone: {args.timezone or local_timezone()}")
     return 0
 
 
@@ -144,97 +164,151 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
             "Pi then needs no internet), or --online --wheels DIR with Bellwire's own wheel in it"
         )
     target = Target(args.python or _PYTHON[form], args.arch)
-    secret = ca = None
+    beside: dict[str, bytes] = {}
     text = ""
     if role == "broker":
         hostname = args.hostname or "bellwire-broker"
     else:
-        secret, ca, text = _device(args, role)
+        beside, text = _device(args, role)
         hostname = args.hostname or args.peer
     card = Card(
         role=role,
         hostname=check_hostname(hostname),
         settings=text,
-        secret=secret,
-        ca=ca,
+        beside=beside,
         wheels=read(args.wheels, role, target, online=args.online),
         online=args.online,
         wifi=_wifi(args),
         ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),
+        timezone=_timezone(args.timezone),
     )
     cmdline = _text(args.boot / "cmdline.txt", "cmdline.txt")
     return form, write(args.boot, files(card, form, cmdline))
 
 
-def _device(args: argparse.Namespace, role: str) -> tuple[bytes, bytes | None, str]:
-    for option in ("peer", "broker", "secret_file"):
+def _timezone(named: str | None) -> str:
+    if named is not None:
+        try:
+            return check_timezone(named)
+        except ValueError as error:
+            raise ProvisionError(f"--timezone {error}") from None
+    found = local_timezone()
+    if found is None:
+        raise ProvisionError(
+            "--timezone NAME is missing, and this machine does not tell its own: quiet hours are"
+            " local time. For instance --timezone Europe/Berlin"
+        )
+    return found
+
+
+#: What lies beside the settings on a card, by the option that names it here.
+_BESIDE = {"secret_file": "secret", "ca_file": "ca.pem", "cert_file": "cert.pem",
+           "key_file": "key.pem"}  # fmt: skip
+
+
+def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]:
+    for option, how in (
+        ("peer", "how is it called? For instance --peer front-door"),
+        ("broker", "where is the broker? For instance --broker mqtts://broker.local:8883"),
+    ):
         if getattr(args, option) is None:
-            how = {
-                "peer": "how is it called? For instance --peer front-door",
-                "broker": "where is the broker? For instance --broker mqtts://broker.local:8883",
-                "secret_file": "the file with the secret that `bellwire-broker device add` printed",
-            }[option]
-            raise ProvisionError(f"--{option.replace('_', '-')} is missing: {how}")
+            raise ProvisionError(f"--{option} is missing: {how}")
+    if args.secret_file is None and args.cert_file is None:
+        raise ProvisionError(
+            "--secret-file is missing: the file with the secret that `bellwire-broker device add`"
+            " printed (or --cert-file and --key-file, of a device with a certificate)"
+        )
     check_peer_id(args.peer, "--peer")
     settings.check_broker(args.broker)
-    secret = _text(args.secret_file, "--secret-file").strip()
-    if not secret:
-        raise ProvisionError(f"--secret-file {args.secret_file} is empty")
-    ca = None
-    if args.ca_file is not None:
-        ca = _text(args.ca_file, "--ca-file").encode()
-        if b"-----BEGIN CERTIFICATE-----" not in ca:
-            raise ProvisionError(f"--ca-file {args.ca_file} is no certificate in PEM form")
-    text = _settings_text(args, role, ca is not None)
-    _check_settings(text, role)
-    return secret.encode() + b"\n", ca, text
+    beside = {}
+    for option, name in _BESIDE.items():
+        path, flag = getattr(args, option), "--" + option.replace("_", "-")
+        if path is None:
+            continue
+        if option == "secret_file":
+            beside[name] = _first_line(path, flag).encode() + b"\n"
+        else:
+            beside[name] = _text(path, flag).encode()
+    text = _settings_text(args, role, beside)
+    _check_settings(text, role, beside)
+    return beside, text
 
 
-def _settings_text(args: argparse.Namespace, role: str, with_ca: bool) -> str:
+def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, bytes]) -> str:
     lines = [
         f"# {MARK[0].upper()}{MARK[1:]}. Pins and the rest: docs/raspberry-pi.md.",
         "[account]",
         f"peer = {json.dumps(args.peer, ensure_ascii=False)}",
-        f"broker = {json.dumps(args.broker)}",
-        'secret_file = "secret"',
+        f"broker = {json.dumps(args.broker, ensure_ascii=False)}",
+        *(f'{option} = "{name}"' for option, name in _BESIDE.items() if name in beside),
     ]
-    if with_ca:
-        lines.append('ca_file = "ca.pem"')
-    if args.settings is None:
-        rest = (
-            _PANEL
-            if role == "panel"
-            else _DOORBELL.format(rings=json.dumps(args.rings or ["kitchen"]))
-        )
+    if args.settings is not None:
+        rest = _without_account(_text(args.settings, "--settings"))
+    elif role == "panel":
+        rest = _PANEL
     else:
-        text = _text(args.settings, "--settings")
-        rest = re.sub(r"(?ms)^\[account\][^\[]*", "", text)
+        rings = json.dumps(args.rings or ["kitchen"], ensure_ascii=False)
+        rest = _DOORBELL.format(rings=rings)
     return "\n".join(lines) + "\n\n" + rest
 
 
-def _check_settings(text: str, role: str) -> None:
+def _without_account(text: str) -> str:
+    kept, skips = [], False
+    for line in text.splitlines(keepends=True):
+        if re.match(r"\s*\[", line) and not (skips and line.count("[") == line.count("]") == 0):
+            skips = re.match(r"\s*\[\s*account\s*\]", line) is not None
+        if not skips:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
+    """Read the card as the device will, files and all."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{role}.toml"
         path.write_text(text, encoding="utf-8")
+        for name, data in beside.items():
+            (Path(folder) / name).write_bytes(data)
         try:
-            (read_panel if role == "panel" else read_doorbell)(path)
-        except SettingsError as error:
-            raise ProvisionError(f"--settings: {str(error).removeprefix(folder + '/')}") from None
+            account = (read_panel if role == "panel" else read_doorbell)(path).account
+            account.check_files()
+            make_client(account)
+        except BellwireError as error:
+            problem = str(error).replace(f"{folder}/", "")
+            option = problem.partition(":")[0]
+            if option in _BESIDE:
+                problem = problem.removeprefix(f"{option}: ").removeprefix(f"{_BESIDE[option]}: ")
+                raise ProvisionError(f"--{option.replace('_', '-')}: {problem}") from None
+            raise ProvisionError(f"--settings: {problem}") from None
 
 
 def _wifi(args: argparse.Namespace) -> Wifi | None:
     if args.wifi_ssid is None:
+        for flag in ("wifi_password_file", "wifi_open", "wifi_hidden", "wifi_country"):
+            if getattr(args, flag):
+                raise ProvisionError(f"--{flag.replace('_', '-')} needs --wifi-ssid NAME")
         return None
-    if args.wifi_password_file is None or args.wifi_country is None:
-        raise ProvisionError("--wifi-ssid needs --wifi-password-file FILE and --wifi-country CC")
-    password = _text(args.wifi_password_file, "--wifi-password-file").strip("\r\n")
-    return check_wifi(Wifi(args.wifi_ssid, password, args.wifi_country))
+    if args.wifi_country is None or (args.wifi_password_file is None and not args.wifi_open):
+        raise ProvisionError(
+            "--wifi-ssid needs --wifi-password-file FILE (or --wifi-open) and --wifi-country CC"
+        )
+    password = None
+    if args.wifi_password_file is not None:
+        if args.wifi_open:
+            raise ProvisionError("--wifi-open has no password: leave --wifi-password-file out")
+        password = _first_line(args.wifi_password_file, "--wifi-password-file")
+    return check_wifi(Wifi(args.wifi_ssid, password, args.wifi_country, args.wifi_hidden))
+
+
+def _first_line(path: Path, option: str) -> str:
+    line = _text(path, option).partition("\n")[0].strip()
+    if not line:
+        raise ProvisionError(f"{option} {path}: its first line is empty")
+    return line
 
 
 def _text(path: Path, option: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ProvisionError(f"{option} {path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProvisionError(f"{option} {path}: cannot be read: {error}") from None
+        return read_text(path)
+    except TextFileError as error:
+        raise ProvisionError(f"{option} {error}") from None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -13,6 +16,8 @@ import pytest
 
 from device_sdk.pi import card, cli, wheels
 from device_sdk.pi.card import Format, ProvisionError
+from device_sdk.pi.timezone import described, local_timezone
+from tests.integration.certificates import Authority
 
 CMDLINE = "console=tty1 root=PARTUUID=1234-02 rootwait quiet\n"
 TEMPLATE = "#cloud-config\n\n# Settings for the first boot.\n#hostname: raspberrypi\n"
@@ -49,7 +54,7 @@ def run(tmp_path, boot, capsys):
     for name in WHEELS:
         (folder / name).write_bytes(name.encode())
     (tmp_path / "secret").write_text("swordfish\n")
-    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    (tmp_path / "ca.crt").write_bytes(Authority(tmp_path, "house").path.read_bytes())
     (tmp_path / "wifi").write_text("correct horse\n")
 
     def run(*more: str, without: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -322,3 +327,164 @@ def test_which_wheels_fit(wheel, python, arch, fits):
 def test_wheels_without_our_own_says_how_to_make_it(tmp_path):
     with pytest.raises(ProvisionError, match="pip wheel --no-deps"):
         wheels.download(tmp_path, tmp_path / "none.whl", "doorbell", wheels.Target())
+
+
+# --- what people's files and networks are like -------------------------------------------------
+
+BOM = b"\xef\xbb\xbf"
+EMOJI = ("📶 Zuhause", "🔑🔑 schlüssel")
+
+
+def read_back(boot: Path, form: Format) -> tuple[str, str]:
+    """Name and password (or key) of the WiFi, as the card says them."""
+    if form is Format.CLOUD_INIT:
+        line = (boot / "network-config").read_text("utf-8").splitlines()[1]
+        assert "\\ud8" not in line, "JSON's surrogates are no YAML"
+        network = json.loads(line.removeprefix("network: "))
+        ((name, point),) = network["wifis"]["wlan0"]["access-points"].items()
+        return name, point.get("password", "")
+    if form is Format.PRESEED:
+        wlan = tomllib.loads((boot / "rpi-preseed.toml").read_text("utf-8"))["wlan"]
+        return wlan["ssid"], wlan.get("password", "")
+    lines = (boot / "firstrun.sh").read_text("utf-8").splitlines()
+    values = dict(line.split("=", 1) for line in lines if line.startswith(("ssid=", "psk=")))
+    return shlex.split(values["ssid"])[0], shlex.split(values["psk"])[0]
+
+
+@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.parametrize("secret", [EMOJI[1].encode() + b"\n", BOM + EMOJI[1].encode() + b" \r\n"])
+def test_a_wifi_with_emoji_is_told_as_it_is(run, boot, tmp_path, form, secret):
+    """Whatever editor wrote its password; only cloud-init is told that itself, others its key."""
+    (tmp_path / "wifi").write_bytes(secret)
+    more = wifi(tmp_path)[2:]
+    code, out = run("--wifi-ssid", EMOJI[0], *more, "--format", form, "--python", "3.13")
+    assert code == 0, out
+    name, password = read_back(boot, form)
+    key = hashlib.pbkdf2_hmac("sha1", EMOJI[1].encode(), EMOJI[0].encode(), 4096, 32).hex()
+    assert (name, password) == (EMOJI[0], EMOJI[1] if form is Format.CLOUD_INIT else key)
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_open_and_hidden_networks_and_keys(run, boot, tmp_path, form):
+    options = ("--format", form, "--python", "3.13", "--wifi-ssid", "Haus", "--wifi-country", "DE")
+    assert run(*options, "--wifi-open", "--wifi-hidden")[0] == 0
+    assert read_back(boot, form) == ("Haus", "")
+    written = b"\n".join(tree(boot).values())
+    assert any(word in written for word in (b'"hidden": true', b"hidden=1", b"hidden = true"))
+    key = "0123456789ABCDEF" * 4
+    (tmp_path / "wifi").write_text(key)
+    assert run(*options, "--wifi-password-file", str(tmp_path / "wifi"))[0] == 0
+    assert read_back(boot, form)[1].upper() == key
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--wifi-ssid", "Haus", "--wifi-country", "DE"), "or --wifi-open"),
+        (("--wifi-open",), "--wifi-open needs --wifi-ssid"),
+        (("--wifi-ssid", "a\nb", "--wifi-open", "--wifi-country", "DE"), "--wifi-ssid: 1 to 32"),
+        (("--wifi-ssid", "x" * 33, "--wifi-open", "--wifi-country", "DE"), "--wifi-ssid: 1 to 32"),
+        (("--timezone", "Berlin"), "--timezone 'Berlin': there is no such time zone"),
+        (("--timezone", "../etc/passwd"), "no such time zone"),
+        (("--rings", "front-door"), "is this doorbell itself"),
+        (("--broker", "mqtt://broker.local"), "not encrypted: say mqtts://"),
+    ],
+)
+def test_what_cannot_work_is_refused(run, boot, more, says):
+    before = tree(boot)
+    code, out = run(*more)
+    assert (code, tree(boot)) == (2, before)
+    assert says in out
+
+
+@pytest.mark.parametrize(
+    ("option", "data", "says"),
+    [
+        ("--secret-file", "geheim".encode("utf-16"), "this is UTF-16; save it as UTF-8"),
+        ("--secret-file", b"\r\n", "first line is empty"),
+        ("--ca-file", b"-----BEGIN CERTIFICATE-----\n", "--ca-file: "),
+        ("--settings", b"[[button]]\npin = 99\nrings = 'kitchen'\n", "pin 99 is on no Raspberry"),
+        ("--settings", b"[[button]]\npin = 9\nrings = 'k'\ncontent = 2026-01-01\n", "a date"),
+        ("--wifi-password-file", b"short\n", "8 to 63 bytes"),
+    ],
+)
+def test_a_file_that_cannot_work_is_refused(run, boot, tmp_path, option, data, says):
+    """Now, and not by the device at its first press."""
+    (tmp_path / "own").write_bytes(data)
+    before = tree(boot)
+    more = ("--wifi-ssid", "Haus", "--wifi-country", "DE") if "wifi" in option else ()
+    code, out = run(option, str(tmp_path / "own"), *more)
+    assert (code, tree(boot)) == (2, before)
+    assert says in out
+
+
+def test_files_of_notepad_are_taken(run, boot, tmp_path):
+    """Byte order marks and CRLF; a date in its own account table hurts nobody."""
+    (tmp_path / "own").write_bytes(
+        BOM + b'[account]\r\npeer = "x"\r\n[[button]]\r\npin = 4\r\nrings = ["office"]\r\n'
+    )
+    (tmp_path / "secret").write_bytes(BOM + b"swordfish\r\n")
+    code, out = run("--settings", str(tmp_path / "own"))
+    assert code == 0, out
+    ours = tree(boot / "bellwire")
+    assert ours["secret"] == b"swordfish\n"
+    assert tomllib.loads(ours["doorbell.toml"].decode())["button"] == [
+        {"pin": 4, "rings": ["office"]}
+    ]
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_the_card_has_a_time_zone(run, boot, form, monkeypatch):
+    """The named one, by default this machine's: quiet hours are local time."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    code, out = run("--format", form, "--python", "3.13")
+    assert code == 0, out
+    assert "time zone: Pacific/Auckland" in out
+    assert "timezone=Pacific/Auckland" in (boot / "bellwire" / "install.sh").read_text()
+    assert run("--format", form, "--python", "3.13", "--timezone", "Europe/Berlin")[0] == 0
+    assert "timezone=Europe/Berlin" in (boot / "bellwire" / "install.sh").read_text()
+
+
+def test_where_a_machine_tells_its_time_zone(tmp_path):
+    (tmp_path / "etc").mkdir()
+    assert local_timezone(tmp_path, {}) is None
+    (tmp_path / "etc" / "timezone").write_text("Europe/Berlin\n")
+    assert local_timezone(tmp_path, {}) == "Europe/Berlin"
+    (tmp_path / "etc" / "localtime").symlink_to("/usr/share/zoneinfo/Asia/Tokyo")
+    assert local_timezone(tmp_path, {}) == "Asia/Tokyo"
+    assert local_timezone(tmp_path, {"TZ": ":/etc/localtime"}) == "Asia/Tokyo"
+    assert local_timezone(tmp_path, {"TZ": "America/Lima"}) == "America/Lima"
+    assert re.search(r" \(\S+, UTC[+-]\d\d:\d\d\)$", described())
+
+
+def test_the_wifi_password_does_not_stay_on_the_card(run, boot, tmp_path):
+    """Once it is installed the key that is made of it stands there: the script's own line."""
+    (tmp_path / "wifi").write_text('a "quoted" \\ 🔑\n')
+    assert run(*wifi(tmp_path))[0] == 0
+    script = (boot / "bellwire" / "install.sh").read_text()
+    start = script.index("network=$(dirname")
+    psk = next(line for line in script.splitlines() if line.startswith("psk="))
+    lines = script[start : script.index("\nfi\n", start) + 4]
+    subprocess.run(["sh", "-euc", f"here={boot}/bellwire\n{psk}\n{lines}"], check=True)
+    name, password = read_back(boot, Format.CLOUD_INIT)
+    assert name == 'Haus "7"'
+    assert re.fullmatch("[0-9a-f]{64}", password)
+    assert b"quoted" not in b"".join(tree(boot).values())
+
+
+def test_a_device_with_a_certificate(run, boot, tmp_path):
+    """It needs no secret; certificate and key lie beside the settings, and are tried before."""
+    house = Authority(tmp_path, "devices")
+    pem, key = house.sign("front-door")
+    files = ("--cert-file", str(pem), "--key-file", str(key))
+    code, out = run(*files, without=("--secret-file",))
+    assert code == 0, out
+    ours = tree(boot / "bellwire")
+    account = tomllib.loads(ours["doorbell.toml"].decode())["account"]
+    assert (account["cert_file"], account["key_file"]) == ("cert.pem", "key.pem")
+    assert "secret_file" not in account
+    assert {"cert.pem", "key.pem", "ca.pem"} <= set(ours)
+    before = tree(boot)
+    code, out = run("--cert-file", str(pem), without=("--secret-file",))
+    assert (code, tree(boot)) == (2, before)
+    assert "--cert-file: " in out

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from device_sdk.cli import main
 from device_sdk.pi.doorbell import Outcome, WhileRinging
 from device_sdk.pi.doorbell_settings import Strategy, read_doorbell
 from device_sdk.pi.panel import CallEnd, PanelButton, WhenQuiet
@@ -160,6 +161,25 @@ command = ["true"]
         (BUTTON, 1, "account.peer: missing"),
         (ACCOUNT, 1, "button: missing"),
         ("[account\n", 1, "not TOML"),
+        (ACCOUNT + BUTTON.replace("kitchen", "front-door"), 6, "front-door is this doorbell"),
+        (ACCOUNT + BUTTON + "content = {a = 2026-01-01}\n", 7, "cannot be sent: .* date"),
+        (ACCOUNT + BUTTON + "content = 12:00:00\n", 7, "content: expected a text.*date"),
+        (ACCOUNT + BUTTON + f"content = '{'x' * 9000}'\n", 7, "cannot be sent: 90.. bytes"),
+        (ACCOUNT + BUTTON + f"content = {'[' * 20 + ']' * 20}\n", 7, "deeper than 15 levels"),
+        (ACCOUNT + BUTTON + "channel = ''\n", 7, "channel: expected a text that is not empty"),
+        (ACCOUNT + BUTTON + "name = ''\n", 7, "name: expected a text that is not empty"),
+        (ACCOUNT + BUTTON + 'name = "a\\nb"\n', 7, "without control characters"),
+        (ACCOUNT + BUTTON + "ring_time = nan\n", 7, "ring_time: expected seconds"),
+        (ACCOUNT + BUTTON + "[chime]\ncommand = ['']\n", 8, "none of them empty"),
+        (ACCOUNT + BUTTON + "[on.nobody]\nwebhook = 'http://h:port/'\n", 8, "webhook: expected"),
+        (ACCOUNT + BUTTON + "[on.nobody]\nwebhook = 'http://'\n", 8, "webhook: expected"),
+        (ACCOUNT + BUTTON + "[on.nobody]\nwebhook = 'http://\u00fc/'\n", 8, "webhook: expected"),
+        (ACCOUNT + 'ca_file = "ca.pem"\n' + BUTTON, 4, "not encrypted: say mqtts://"),
+        (ACCOUNT + 'key_file = "k.pem"\n' + BUTTON, 4, "a key without its certificate"),
+        (ACCOUNT + 'password = "x"\n' + BUTTON, 4, "name that: secret_file"),
+        (ACCOUNT + 'realm = "a/b"\n' + BUTTON, 4, "account.realm"),
+        (ACCOUNT.replace("broker.local", "u:p@b") + BUTTON, 3, "no user or password"),
+        (ACCOUNT.replace("broker.local", "b:99999") + BUTTON, 3, "expected a broker"),
     ],
 )
 def test_a_complaint_names_file_line_key_and_expectation(write, text, line, says):
@@ -180,6 +200,8 @@ def test_a_complaint_names_file_line_key_and_expectation(write, text, line, says
             5,
             "do_not_disturb.hours: .*no time of day",
         ),
+        (f"[answer]\npin = 5\nresponse = '{'x' * 9000}'\n", 6, "response: cannot be sent"),
+        ("[answer]\npin = 5\nresponse = [2026-01-01]\n", 6, "response: cannot be sent"),
         ("[do_not_disturb]\naction = 'shout'\n", 5, '"refuse" or "silent"'),
         ("[on.accepted]\ncommand = ['a']\nshell = true\n", 6, "on.accepted.shell: unknown key"),
     ],
@@ -211,3 +233,40 @@ def test_a_secret_that_cannot_be_used(write, tmp_path, secret, says):
     account = read_doorbell(write(ACCOUNT + 'secret_file = "secret"\n' + BUTTON)).account
     with pytest.raises(SettingsError, match=says):
         account.password()
+
+
+@pytest.mark.parametrize("read", [read_doorbell, read_panel])
+def test_a_pin_that_no_raspberry_pi_has(write, read):
+    """Another board says which chip has it."""
+    text = ACCOUNT + (
+        BUTTON.replace("17", "99") if read is read_doorbell else "[answer]\npin = 99\n"
+    )
+    with pytest.raises(SettingsError, match=r"pin 99 is on no Raspberry Pi.*chip = N"):
+        read(write(text))
+    read(write(text + "[gpio]\nchip = 0\n"))
+
+
+@pytest.mark.parametrize("role", ["doorbell", "panel"])
+@pytest.mark.parametrize(
+    ("account", "says"),
+    [
+        ('secret_file = "none"\n', "secret_file: .*none: there is no such file"),
+        ('ca_file = "none"\n', "ca_file: .*none"),
+        ('ca_file = "bell.toml"\n', "ca_file: .*bell.toml"),
+        ('cert_file = "bell.toml"\n', "cert_file: .*bell.toml"),
+    ],
+)
+def test_check_and_start_try_the_files(write, capsys, role, account, says):
+    """Not the first press, or the first login."""
+    text = ACCOUNT.replace("mqtt:", "mqtts:") + account
+    path = write(text + (BUTTON if role == "doorbell" else "[answer]\npin = 5\n"))
+    for more in (["--check"], ["--keyboard"]):
+        assert main([role, "--settings", str(path), *more]) == 2
+        assert re.search(says, capsys.readouterr().err)
+
+
+def test_check_names_a_command_that_is_not_there(write, capsys):
+    """Said, not refused: the settings may be for another machine."""
+    path = write(ACCOUNT + BUTTON + '[chime]\ncommand = ["aplya", "ding.wav"]\n')
+    assert main(["doorbell", "--check", "--settings", str(path)]) == 0
+    assert "aplya: there is no such command" in capsys.readouterr().err

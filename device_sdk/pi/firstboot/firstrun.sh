@@ -5,14 +5,18 @@
 set -u
 hostname=@HOSTNAME@
 ssid=@SSID@
-password=@PASSWORD@
+keyfile_ssid=@KEYFILESSID@
+psk=@PSK@
+hidden=@HIDDEN@
 country=@COUNTRY@
 boot=/boot/firmware
 custom=/usr/lib/raspberrypi-sys-mods/imager_custom
 
 if [ -x "$custom" ]; then
     "$custom" set_hostname "$hostname"
-    [ -z "$ssid" ] || "$custom" set_wlan "$ssid" "$password" "$country"
+    if [ -n "$ssid" ]; then
+        "$custom" set_wlan ${hidden:+-h} "$ssid" "$psk" "$country"
+    fi
 else
     former=$(cat /etc/hostname)
     echo "$hostname" >/etc/hostname
@@ -21,9 +25,13 @@ else
         file=/etc/NetworkManager/system-connections/preconfigured.nmconnection
         (
             umask 077
-            printf '[connection]\nid=preconfigured\ntype=wifi\n[wifi]\nmode=infrastructure\nssid=%s\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\n' \
-                "$ssid" "$password" >"$file"
-        )
+            printf '[connection]\nid=preconfigured\ntype=wifi\n[wifi]\nmode=infrastructure\nssid=%s\n' \
+                "$keyfile_ssid"
+            [ -z "$hidden" ] || printf 'hidden=true\n'
+            [ -z "$psk" ] || printf '[wifi-security]\nkey-mgmt=wpa-psk\npsk=%s\n' "$psk"
+            printf '[ipv4]\nmethod=auto\n[ipv6]\nmethod=auto\n'
+        ) >"$file"
+        chmod 0600 "$file"
         raspi-config nonint do_wifi_country "$country" || true
     fi
 fi

@@ -8,6 +8,8 @@
 set -eu
 role=@ROLE@
 online=@ONLINE@
+timezone=@TIMEZONE@
+psk=@PSK@
 here=$(dirname "$(readlink -f "$0")")
 home=/opt/bellwire
 unit=bellwire-$role.service
@@ -116,10 +118,31 @@ else
     getent group audio >/dev/null || groupadd --system audio
 fi
 
+if [ -z "$timezone" ]; then
+    : # the system's own
+elif [ -e "/usr/share/zoneinfo/$timezone" ]; then
+    ln -sfn "/usr/share/zoneinfo/$timezone" /etc/localtime
+    echo "$timezone" >/etc/timezone
+else
+    say "no time zone $timezone on this system: quiet hours are those of $(date +%Z)"
+fi
+
 install -m 0644 "$here/$unit" "$units/$unit"
-if [ -s "$here/ca.pem" ]; then
-    mkdir -p "$units/$unit.d"
-    printf '[Service]\nLoadCredential=ca.pem:%s/ca.pem\n' "$here" >"$units/$unit.d/ca.conf"
+mkdir -p "$units/$unit.d"
+rm -f "$units/$unit.d/ca.conf"
+# Systemd hands the service copies of what lies beside its settings.
+{
+    echo '[Service]'
+    for name in secret ca.pem cert.pem key.pem; do
+        [ ! -s "$here/$name" ] || echo "LoadCredential=$name:$here/$name"
+    done
+} >"$units/$unit.d/credentials.conf"
+
+# The network knows the WiFi password by now: what stays on a partition that any laptop reads is the
+# key that is made of it, which opens this network and nothing else.
+network=$(dirname "$here")/network-config
+if [ -n "$psk" ] && [ -s "$network" ]; then
+    sed -i 's/"password": "\([^"\\]\|\\.\)*"/"password": "'"$psk"'"/' "$network"
 fi
 sync
 systemctl daemon-reload
