@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from .card import MARK, OWN, Format, ProvisionError
@@ -63,6 +63,8 @@ class Card:
     wifi: Wifi | None = None
     ssh_keys: str = ""
     timezone: str = ""
+    #: Of a broker that was set up already: its directory's files by name.
+    house: dict[str, bytes] = field(default_factory=dict)
 
 
 def check_hostname(name: str) -> str:
@@ -109,7 +111,10 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
         ),
         unit: text.encode(),
     }
-    if card.role != "broker":
+    if card.role == "broker":
+        ours["house.sh"] = _script("house.sh")
+        ours |= {f"house/{name}": data for name, data in card.house.items()}
+    else:
         ours[f"{card.role}.toml"] = card.settings.encode()
     ours |= card.beside
     if card.ssh_keys:

@@ -23,6 +23,7 @@ from .card_files import (
     files,
 )
 from .doorbell_settings import read_doorbell
+from .house_files import read_house
 from .link import make_client
 from .panel_settings import read_panel
 from .timezone import check_timezone, local_timezone
@@ -71,6 +72,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("boot", type=Path, metavar="BOOT", help="its mounted boot partition")
     parser.add_argument("--role", choices=("doorbell", "panel"), default="doorbell")
     parser.add_argument("--broker-role", action="store_true", help="make it the broker's Pi")
+    parser.add_argument(
+        "--house", type=Path, metavar="DIR",
+        help="with --broker-role: what `bellwire-broker init` and `device add` made here",
+    )  # fmt: skip
     parser.add_argument("--peer", metavar="ID", help="the name it is called by")
     parser.add_argument("--broker", metavar="URL", help="mqtts://HOST[:PORT]")
     parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the broker's authority (PEM)")
@@ -166,8 +171,12 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
     target = Target(args.python or _PYTHON[form], args.arch)
     beside: dict[str, bytes] = {}
     text = ""
+    house: dict[str, bytes] = {}
     if role == "broker":
-        hostname = args.hostname or "bellwire-broker"
+        hostname = check_hostname(args.hostname or "bellwire-broker")
+        house = _house(args, hostname)
+    elif args.house is not None:
+        raise ProvisionError("--house is for the broker's Pi: --broker-role")
     else:
         beside, text = _device(args, role)
         hostname = args.hostname or args.peer
@@ -181,9 +190,23 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
         wifi=_wifi(args),
         ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),
         timezone=_timezone(args.timezone),
+        house=house,
     )
     cmdline = _text(args.boot / "cmdline.txt", "cmdline.txt")
     return form, write(args.boot, files(card, form, cmdline))
+
+
+def _house(args: argparse.Namespace, hostname: str) -> dict[str, bytes]:
+    if args.house is not None:
+        return read_house(args.house, hostname, login=args.ssh_key is not None)
+    if args.ssh_key is None:
+        raise ProvisionError(
+            "nobody could add a device on this Pi, nor get the certificate that devices need: give "
+            "it a broker that is set up here (--house DIR, from `bellwire-broker init DIR --name "
+            f"{hostname}.local` and `bellwire-broker device add NAME --dir DIR`), or a way in "
+            "(--ssh-key FILE)"
+        )
+    return {}
 
 
 def _timezone(named: str | None) -> str:

@@ -151,10 +151,14 @@ def test_wifi_and_hostname_reach_every_format(run, boot, tmp_path, form):
 
 @pytest.mark.parametrize("role", ["doorbell", "panel", "broker"])
 def test_the_scripts_are_clean_shell(run, boot, tmp_path, role):
-    more = ("--broker-role",) if role == "broker" else ("--role", role)
+    key = tmp_path / "id.pub"
+    key.write_text("ssh-ed25519 AAAA me\n")
+    more = ("--broker-role", "--ssh-key", str(key)) if role == "broker" else ("--role", role)
     code, out = run("--format", "firstrun", "--python", "3.13", *wifi(tmp_path), *more)
     assert code == 0, out
-    for script in (boot / "firstrun.sh", boot / "bellwire" / "install.sh"):
+    scripts = [boot / "firstrun.sh", *(boot / "bellwire").glob("*.sh")]
+    assert len(scripts) == (3 if role == "broker" else 2)
+    for script in scripts:
         assert "@" not in script.read_text().replace("@MARK@", "x").split("set -", 1)[0]
         subprocess.run(["sh", "-n", str(script)], check=True)
         if shutil.which("shellcheck"):

@@ -106,13 +106,16 @@ fi
 if [ "$role" = broker ]; then
     id bellwire-broker >/dev/null 2>&1 ||
         useradd --system --home-dir /var/lib/bellwire-broker --shell /usr/sbin/nologin bellwire-broker
-    install -d -m 0700 -o bellwire-broker -g bellwire-broker /var/lib/bellwire-broker
-    if [ ! -e /var/lib/bellwire-broker/broker.toml ]; then
-        name=$(uname -n)
-        setpriv --reuid=bellwire-broker --regid=bellwire-broker --clear-groups \
-            "$home/venv/bin/bellwire-broker" init /var/lib/bellwire-broker \
-            --name "$name" --name "$name.local"
-    fi
+    state=/var/lib/bellwire-broker
+    install -d -m 0700 -o bellwire-broker -g bellwire-broker $state
+    sh "$here/house.sh" "$here" $state "$home/venv/bin/bellwire-broker" bellwire-broker
+    # Who administers it types `sudo bellwire-broker device add …`, as on any other machine.
+    cat >/usr/local/bin/bellwire-broker <<COMMAND
+#!/bin/sh
+export BELLWIRE_BROKER_DIR="\${BELLWIRE_BROKER_DIR:-$state}"
+exec $home/venv/bin/bellwire-broker "\$@"
+COMMAND
+    chmod 0755 /usr/local/bin/bellwire-broker
 else
     getent group gpio >/dev/null || groupadd --system gpio
     getent group audio >/dev/null || groupadd --system audio
