@@ -1,4 +1,4 @@
-"""docs/broker.md, "A call over TLS, step by step": every command, as it stands there."""
+"""docs/broker.md, a call over TLS and the second week: every command, as it stands there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from pathlib import Path
 from tests.servers import free_port
 
 GUIDE = Path(__file__).parents[2] / "docs" / "broker.md"
-STEPS = 10
+SECTIONS = ("A call over TLS, step by step", "The second week")
+STEPS = 22
 
 
 def commands() -> list[str]:
-    section = GUIDE.read_text("utf-8").split("\n## A call over TLS, step by step\n")[1]
-    return re.findall(r"^\$ (.+)$", section.split("\n## ")[0], re.MULTILINE)
+    text = GUIDE.read_text("utf-8")
+    sections = [text.split(f"\n## {title}\n")[1].split("\n## ")[0] for title in SECTIONS]
+    return [line for each in sections for line in re.findall(r"^\$ (.+)$", each, re.MULTILINE)]
 
 
 def start(command: list[str], folder: Path, until: str, stack: ExitStack) -> None:
@@ -50,6 +52,8 @@ def environment() -> dict[str, str]:
 def test_the_guide_works_as_it_is_written(tmp_path: Path) -> None:
     port = free_port()
     done = []
+    (table,) = re.findall(r"```csv\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "devices.csv").write_text(table)
     with ExitStack() as stack:
         for command in commands():
             words = shlex.split(command.replace("localhost:8883", f"localhost:{port}"))
