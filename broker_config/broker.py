@@ -109,7 +109,8 @@ class SignalingBroker(KeepingBroker):
                 context.verify_mode = ssl.CERT_OPTIONAL
         except (OSError, ssl.SSLError) as error:
             raise BrokerError(
-                f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}"
+                f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}; "
+                "`bellwire-broker renew DIR` makes both anew"
             ) from error
         return context
 

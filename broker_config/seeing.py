@@ -181,6 +181,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """A browser or a scanner at the WebSocket port is no fault of ours: a line, no traceback."""
+    if record.exc_info:
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg = "what came to the WebSocket port is no WebSocket client: %s"
+        record.args = (record.exc_info[1],)
+        record.exc_info = record.exc_text = None
+        return logging.getLogger().isEnabledFor(logging.INFO)
+    return True
+
+
 def start_logging(form: str, level: str) -> None:
     """Log to standard error. Payloads, passwords and CONNECT packets are never logged."""
     handler = logging.StreamHandler()
@@ -192,5 +203,6 @@ def start_logging(form: str, level: str) -> None:
     # amqtt's own debug lines show CONNECT with its password: never below info.
     for name in ("amqtt", "websockets", "transitions"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("websockets.server").addFilter(_in_one_line)
     # It warns of what others send, which is not ours to mend; mdns says what matters.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import fcntl
 import logging
 import os
@@ -18,6 +19,7 @@ from amqtt.errors import BrokerError, PluginError
 
 from .auth import RegistryPlugin
 from .broker import SignalingBroker
+from .doctor import certificates
 from .house import LOCK
 from .limits import Limits
 from .mdns import keep_announced, own_name
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between looks at the registry, for changes that nobody signalled.
 _LOOK = 1.0
+_DAY = 86400.0
 
 
 class Refused(Exception):
@@ -67,7 +70,13 @@ def anonymous_config(host: str, port: int) -> BrokerConfig:
 
 
 def house_config(settings: Settings) -> BrokerConfig:
-    """Amqtt's configuration for a broker that serves a directory."""
+    """Amqtt's configuration for a broker that serves a directory; raises Refused."""
+    for name in (settings.tls.ca_file, settings.tls.cert_file, settings.tls.key_file):
+        if (settings.listen.mqtts or settings.listen.wss) and not settings.path(name).exists():
+            raise Refused(
+                f"there is no {settings.path(name)}: [tls] in broker.toml says where it is, and "
+                f"`bellwire-broker renew {settings.directory}` makes a new certificate with its key"
+            )
     tls: dict[str, Any] = {
         "ssl": True,
         "cafile": settings.path(settings.tls.ca_file),
@@ -274,6 +283,14 @@ class House:
     async def _apply_certificates(self) -> None:
         self.broker.reload_certificates()
 
+    async def mind_certificates(self) -> None:
+        """Say once a day what is the matter with the certificates, before devices find out."""
+        while True:
+            for finding in certificates(self.settings, dt.datetime.now(dt.UTC)):
+                if not finding.well or finding.news:
+                    logger.warning("%s", finding.what)
+            await asyncio.sleep(_DAY)
+
     async def stop(self) -> None:
         """Stop serving."""
         if self._window is not None:
@@ -296,9 +313,17 @@ async def serve_house(settings: Settings) -> None:
         stop = _stop_signal()
         tasks: set[asyncio.Task[None]] = set()
 
-        def background(coroutine: asyncio.Task[None]) -> None:
-            tasks.add(coroutine)
-            coroutine.add_done_callback(tasks.discard)
+        failures: list[BaseException] = []
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                failures.append(failure)
+                stop.set()  # half a broker is none: who watches it starts it again
+
+        def background(task: asyncio.Task[None]) -> None:
+            tasks.add(task)
+            task.add_done_callback(ended)
 
         loop = asyncio.get_running_loop()
         try:
@@ -307,6 +332,8 @@ async def serve_house(settings: Settings) -> None:
             raise Refused(str(error), passing=True) from error
         loop.add_signal_handler(signal.SIGHUP, lambda: background(loop.create_task(house.reload())))
         background(loop.create_task(house.watch()))
+        if settings.listen.mqtts or settings.listen.wss:
+            background(loop.create_task(house.mind_certificates()))
         background(loop.create_task(keep_alive()))
         _say(house.broker, named=True)
         notify("READY=1")
@@ -320,3 +347,6 @@ async def serve_house(settings: Settings) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await house.stop()
+        if failures:
+            logger.error("a part of the broker failed", exc_info=failures[0])
+            raise Refused(f"a part of the broker failed: {failures[0]!r}", passing=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config import cli, house
+from broker_config import cli, house, pki
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, house_on_free_ports, serving, trust
 
@@ -550,3 +551,46 @@ def test_a_port_in_use_is_one_line(directory: Path) -> None:
     (line,) = [line for line in ended.stderr.splitlines() if "there is no broker.toml" not in line]
     assert f"cannot listen on 127.0.0.1:{port}" in line
     assert "in use" in line
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(10, "ends in 9 days: bellwire-broker renew"), (-1, "no device connects any more")],
+)
+def test_a_certificate_that_ends_is_said(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, days: int, told: str
+) -> None:
+    """By the broker itself, whose log somebody reads; not by devices that stay away."""
+    monkeypatch.setattr(pki, "SERVER_DAYS", days)
+    monkeypatch.setattr(pki, "_BACKDATED", dt.timedelta(days=3))
+    house.renew(directory, [])
+    with serving(directory) as served:
+        assert "WARNING" in served.logged(told)
+
+
+def test_a_certificate_that_was_moved_is_one_line(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "tls" / "server.crt").unlink()
+    assert cli.main(["run", str(directory)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "server.crt" in line]
+    assert f"there is no {directory / 'tls' / 'server.crt'}" in line
+    assert "bellwire-broker renew" in line
+    assert house.renew(directory, [])
+
+
+def test_a_browser_at_the_websocket_port_is_one_line(directory: Path) -> None:
+    served = Served(directory)
+    try:
+        for request in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"SSH-2.0-scan\r\n\r\n"):
+            with (
+                socket.create_connection(("127.0.0.1", served.ports["wss"])) as plain,
+                trust(directory).wrap_socket(plain, server_hostname="localhost") as tls,
+            ):
+                tls.sendall(request)
+                while tls.recv(4096):
+                    pass
+            assert " INFO " in served.logged("is no WebSocket client")
+    finally:
+        log = served.stop()
+    assert "Traceback" not in log
