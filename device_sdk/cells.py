@@ -89,11 +89,18 @@ class Answer(NamedTuple):
 
 
 class Presence(NamedTuple):
-    """Whether a peer is logged in, and under which epoch."""
+    """Whether a peer is logged in, and under which epoch.
+
+    ``ask``, ``generation`` and ``age`` (milliseconds since that login) are for other logins of the
+    same peer.
+    """
 
     online: bool
     epoch: bytes
     time: int | None = None
+    ask: bool = False
+    generation: int = 0
+    age: int = 0
 
 
 Cell = Invite | Answer | Presence

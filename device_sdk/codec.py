@@ -39,7 +39,8 @@ MAX_DEPTH: Final = 16
 MAX_UINT: Final = 2**53 - 1
 MAX_TTL: Final = 24 * 60 * 60 * 1000
 
-VERSION_KEY, STATE, EPOCH, SEQ, TTL, BODY, CHANNEL, REASON, GROUP, TIME, ASK = range(11)
+(VERSION_KEY, STATE, EPOCH, SEQ, TTL, BODY, CHANNEL, REASON, GROUP, TIME, ASK, GENERATION,
+ AGE) = range(13)  # fmt: skip
 
 # Causes, the counters that a drop is filed under (``client.stats``).
 OVERSIZED: Final = "oversized"
@@ -171,10 +172,9 @@ def decode_body(data: bytes) -> Any:
 
 def encode(cell: Cell) -> bytes:
     """A cell's bytes, deterministic: equal cells are equal bytes."""
-    # Keys 0 to 10 are one byte each, so their numeric order is the order of their encodings.
+    # Keys 0 to 12 are one byte each, so their numeric order is the order of their encodings.
     if isinstance(cell, Presence):
-        data = b"\x00\x01\x01" + _SMALL[cell.online] + b"\x02\x48" + cell.epoch
-        return b"\xa3" + data if cell.time is None else b"\xa4" + data + b"\x09" + _uint(cell.time)
+        return _encode_presence(cell)
     data = (
         b"\x00\x01\x01" + _SMALL[cell.state] + b"\x02\x48" + cell.epoch + b"\x03" + _uint(cell.seq)
     )
@@ -199,6 +199,19 @@ def encode(cell: Cell) -> bytes:
         pairs, data = pairs + 1, data + b"\x08\x50" + cell.group
     if cell.time is not None:
         pairs, data = pairs + 1, data + b"\x09" + _uint(cell.time)
+    return _MAPS[pairs] + data
+
+
+def _encode_presence(cell: Presence) -> bytes:
+    data, pairs = b"\x00\x01\x01" + _SMALL[cell.online] + b"\x02\x48" + cell.epoch, 3
+    if cell.time is not None:
+        pairs, data = pairs + 1, data + b"\x09" + _uint(cell.time)
+    if cell.ask:
+        pairs, data = pairs + 1, data + b"\x0a\xf5"
+    if cell.generation:
+        pairs, data = pairs + 1, data + b"\x0b" + _uint(cell.generation)
+    if cell.age:
+        pairs, data = pairs + 1, data + b"\x0c" + _uint(cell.age)
     return _MAPS[pairs] + data
 
 
@@ -241,16 +254,13 @@ def decode_answer(data: bytes) -> Answer:
     number = _need(fields, STATE)
     if number >= len(_ANSWER_STATES):
         raise DecodeError(WRONG_TYPE, f"state {number} is none of an answer")
-    ask = fields.get(ASK, False)
-    if not isinstance(ask, bool):
-        raise DecodeError(WRONG_TYPE, f"key {ASK} (ask) is no boolean")
     return Answer(
         _ANSWER_STATES[number],
         _epoch(fields),
         _need(fields, SEQ),
         fields.get(BODY),
         _uint_or_none(fields, REASON) if REASON in fields else None,
-        ask,
+        _ask(fields),
     )
 
 
@@ -260,7 +270,14 @@ def decode_presence(data: bytes) -> Presence:
     number = _need(fields, STATE)
     if number > 1:
         raise DecodeError(WRONG_TYPE, f"state {number} is none of a presence")
-    return Presence(bool(number), _epoch(fields), _uint_or_none(fields, TIME))
+    return Presence(
+        bool(number),
+        _epoch(fields),
+        _uint_or_none(fields, TIME),
+        _ask(fields),
+        _uint_or_none(fields, GENERATION) or 0,
+        _uint_or_none(fields, AGE) or 0,
+    )
 
 
 def _encode_value(value: Any, depth: int) -> bytes:
@@ -319,7 +336,7 @@ def _fields(data: bytes) -> dict[int, Any]:
     for _ in range(left):
         start = pos
         key = data[pos] if pos < size else -1
-        if 0 <= key <= ASK:
+        if 0 <= key <= AGE:
             pos += 1
             if key in fields:
                 raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
@@ -385,6 +402,13 @@ def _uint_or_none(fields: dict[int, Any], key: int, limit: int = MAX_UINT) -> in
     if type(value) is not int or not 0 <= value <= limit:  # a bool is no number here
         raise DecodeError(WRONG_TYPE, f"key {key} is no unsigned integer up to {limit}")
     return value
+
+
+def _ask(fields: dict[int, Any]) -> bool:
+    ask = fields.get(ASK, False)
+    if not isinstance(ask, bool):
+        raise DecodeError(WRONG_TYPE, f"key {ASK} (ask) is no boolean")
+    return ask
 
 
 def _epoch(fields: dict[int, Any]) -> bytes:

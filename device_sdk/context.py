@@ -8,7 +8,7 @@ from . import codec, topics
 from .cells import Answer, Invite, Presence
 from .effects import Effect, Publish, Subscribe, Tell
 from .events import Event
-from .presence import Watches
+from .presence import OwnPresence, Watches
 from .settings import Settings
 from .stats import Stats
 
@@ -28,6 +28,8 @@ class Context:
         self.out: list[Effect] = []
         self.stats = Stats()
         self.watches = Watches(settings.presence_linger)
+        self.own = OwnPresence(epoch)
+        self.born: float | None = None  # when the broker first let this login in
         #: What is done once the broker has acknowledged a publish: side, purpose, call.
         self.awaited: dict[int, tuple[str, Key]] = {}
         self._token = 0
@@ -40,6 +42,7 @@ class Context:
         other.up, other.inbox = self.up, self.inbox
         other.out = list(self.out)
         other.watches = self.watches.clone()
+        other.own, other.born = self.own.clone(), self.born
         other.awaited, other._token = dict(self.awaited), self._token
         other.idle_until = self.idle_until
         return other
@@ -65,9 +68,24 @@ class Context:
         payload = b"" if cell is None else codec.encode(cell)
         self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
 
-    def say_presence(self, *, online: bool, wall: int | None, purpose: str | None = None) -> None:
+    def age(self, now: float) -> int:
+        """Milliseconds since the broker first let this login in."""
+        return (
+            0 if self.born is None else max(0, min(int((now - self.born) * 1000), codec.MAX_UINT))
+        )
+
+    def say_presence(
+        self,
+        now: float,
+        *,
+        online: bool,
+        wall: int | None = None,
+        ask: bool = False,
+        purpose: str | None = None,
+    ) -> None:
         """Publish my presence."""
-        payload = codec.encode(Presence(online, self.epoch, wall))
+        age = self.age(now) if online or ask else 0  # a goodbye claims nothing
+        payload = codec.encode(Presence(online, self.epoch, wall, ask, self.own.generation, age))
         token = self._await(purpose, ("", "")) if purpose else None
         self.out.append(Publish(topics.presence(self.realm, self.me), payload, token))
 

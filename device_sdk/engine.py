@@ -47,7 +47,7 @@ from .effects import (
 )
 from .errors import DecodeError, InvalidArgument
 from .events import PresenceChanged
-from .presence import OwnPresence, Verdict
+from .presence import Verdict
 from .settings import Settings
 from .stats import Stats
 
@@ -77,9 +77,14 @@ class Engine:
         self._context = Context(peer_id, epoch, realm, settings or Settings())
         self.caller = CallerSide(self._context)
         self.callee = CalleeSide(self._context, screen)
-        self._own = OwnPresence(epoch)
+        self._linked = False
         self._settled = False
         self._echoed = False  # my presence came back: what was read before is of former lives
+        self._heard = False  # my presence, as it stands, was read on this connection
+        self._read_on = False  # all that was asked for has been granted, and some may yet come
+        self._asking = False  # whether a login whose presence stands there is alive
+        self._doubts = False  # one stands there that may be newer, and may not know me
+        self._said = 0  # the generation that I said last
         self._settle_at: float | None = None
         self._first = True  # until the first connection is gone
         self._wall: int | None = None
@@ -156,7 +161,9 @@ class Engine:
         other = object.__new__(Engine)
         other._context = context = self._context.clone()
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
-        other._own = self._own.clone()
+        other._linked, other._said = self._linked, self._said
+        other._heard, other._read_on = self._heard, self._read_on
+        other._asking, other._doubts = self._asking, self._doubts
         other._settled, other._settle_at = self._settled, self._settle_at
         other._first, other._echoed = self._first, self._echoed
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
@@ -168,19 +175,49 @@ class Engine:
 
     def _connected(self, what: Connected, now: float) -> None:
         context = self._context
-        context.up = True
+        self._linked = True
+        if context.born is None:
+            context.born = now
         context.stats.counters["connects"] += 1
         self._wall = what.wall
         own = topics.presence(context.realm, context.me)
+        self._settle_at = now + context.settings.settle
+        context.arm(self._settle_at)
         if self._settled:
+            # A newer login may have come meanwhile: what stands there is read before I speak.
             self._subscribe_inbox((own,))
         else:
             context.out.append(Subscribe((own, *topics.outbox(context.realm, context.me))))
-            self._settle_at = now + context.settings.settle
-            context.arm(self._settle_at)
-        context.say_presence(online=True, wall=what.wall)
-        if self._settled:
-            self._resync(now)
+            context.up = True
+            self._say_online(now)
+
+    def _may_return(self, own: str, now: float) -> None:
+        """Speak once what stands there was read, or once the broker shows that nothing does.
+
+        It may grant before it says what is retained, but not a second time.
+        """
+        if self._heard or self._read_on:
+            self._return(now)
+        else:
+            self._read_on = True
+            self._context.out.append(Subscribe((own,)))
+
+    def _return(self, now: float) -> None:
+        """Back on a later connection, with my presence as it stands read: speak, or ask first."""
+        if self._doubts:
+            self._doubts, self._asking = False, True
+            self._settle_at = now + self._context.settings.settle
+            self._context.arm(self._settle_at)
+            self._context.say_presence(now, online=False, ask=True)
+            return
+        self._asking, self._settle_at = False, None
+        self._context.up = True
+        self._say_online(now)
+        self._resync(now)
+
+    def _say_online(self, now: float) -> None:
+        self._said = self._context.own.generation
+        self._context.say_presence(now, online=True, wall=self._wall)
 
     def _settle(self, now: float) -> None:
         """What a former life left has come: from now on others may talk to me."""
@@ -200,7 +237,7 @@ class Engine:
         self.caller.resync(now)
         self.callee.resync(now)
 
-    def _subscribed(self, what: Subscribed, now: float) -> None:  # noqa: ARG002 - one signature
+    def _subscribed(self, what: Subscribed, now: float) -> None:
         context = self._context
         needed = {
             topics.presence(context.realm, context.me),
@@ -216,13 +253,16 @@ class Engine:
             topic = topics.parse(context.realm, topic_filter)
             if isinstance(topic, topics.PresenceTopic):
                 context.watches.confirmed(topic.peer)
+                if topic.peer == context.me and not (context.up or self._asking):
+                    self._may_return(topic_filter, now)
         if topics.inbox(context.realm, context.me)[0] in what.granted:
             context.out.append(Ready())
 
     def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002
         context = self._context
-        self._first = self._first and not context.up  # an attempt that never was up is none
-        context.up = context.inbox = False
+        self._first = self._first and not self._linked  # an attempt that never was up is none
+        self._linked = context.up = context.inbox = False
+        self._heard = self._read_on = self._asking = self._doubts = False
         self._settle_at = None
         context.watches.disconnected()
         self.caller.disconnected(list(context.forget_awaited().values()))
@@ -280,20 +320,34 @@ class Engine:
                 self.callee.found(key, answer, now)
 
     def _own_presence(self, presence: Presence | None, retained: bool, now: float) -> None:
-        verdict = self._own.read(
-            presence, retained=retained, settled=self._echoed, first=self._first
+        context = self._context
+        verdict = context.own.read(
+            presence,
+            retained=retained,
+            settled=self._echoed,
+            first=self._first,
+            age=context.age(now),
         )
-        if verdict is Verdict.ECHO:
-            self._echoed = True
-            if self._settle_at is not None:
-                self._settle(now)
-        elif verdict is Verdict.SAY_AGAIN and not self._leaving:
-            self._context.say_presence(online=True, wall=self._wall)
-        elif verdict is Verdict.ABORT:
+        if verdict is Verdict.ABORT:
             self.caller.abort()
             self.callee.abort()
             self._closed = True
-            self._context.out.append(Aborted())
+            context.out.append(Aborted())
+        elif verdict is Verdict.ECHO:
+            self._echoed = True
+            if context.up and self._said < context.own.generation and not self._leaving:
+                self._say_online(now)  # over what was found
+            if not self._settled and self._settle_at is not None:
+                self._settle(now)
+        elif self._asking:
+            if verdict is Verdict.SAY_AGAIN:
+                self._return(now)
+        elif not context.up:
+            self._heard, self._doubts = True, verdict is Verdict.DOUBT
+            if self._read_on:
+                self._return(now)
+        elif verdict is not Verdict.NOTHING and not self._leaving:
+            self._say_online(now)
 
     def _peer_presence(
         self, peer: str, presence: Presence | None, retained: bool, now: float
@@ -358,7 +412,10 @@ class Engine:
         self._context.watches.unwatch(what.peer, now)
         self._context.idle_until = -math.inf
 
-    def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002 - one signature
+    def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002
+        if self._linked and not self._context.up:
+            self._doubts = False
+            self._return(now)
         self.caller.log_out(now)
         self.callee.log_out(now)
         self._leaving = True
@@ -378,7 +435,7 @@ class Engine:
         if now < self._goodbye_at and (self.caller.unfinished() or self.callee.unfinished()):
             return
         self._goodbye_at = None
-        self._context.say_presence(online=False, wall=None, purpose=_GOODBYE)
+        self._context.say_presence(now, online=False, purpose=_GOODBYE)
 
     def _finish(self) -> None:
         self._closed = True
@@ -391,7 +448,11 @@ class Engine:
 
     def _fire(self, now: float) -> None:
         if self._settle_at is not None and self._settle_at <= now:
-            self._settle(now)
+            if self._settled:
+                self._doubts = False
+                self._return(now)
+            else:
+                self._settle(now)
         for side in (self.caller, self.callee):
             at = side.deadline()
             if at is not None and at <= now:

@@ -29,9 +29,8 @@ def paho_links(
     if tls is not None and not url.tls:
         file = next((n for n in Tls._fields if n != "context" and getattr(tls, n)), "tls")
         raise InvalidArgument(file, f"{url} is not encrypted: say mqtts:// or wss://")
-    client_id = topics.escape(peer_id)
     if username is None and password is not None:
-        username = client_id
+        username = topics.escape(peer_id)
     context = (tls or Tls()).make_context() if url.tls else None
 
     def make(will: Will) -> Link:
@@ -39,7 +38,7 @@ def paho_links(
 
         return PahoLink(
             url,
-            client_id,
+            will.client_id,
             will,
             keepalive=keepalive,
             username=username,

@@ -122,45 +122,60 @@ class Verdict(Enum):
     NOTHING = auto()
     ECHO = auto()  # what I published has come back
     SAY_AGAIN = auto()
+    DOUBT = auto()  # another login is there: it has to give way, unless it is the newer one
     ABORT = auto()
 
 
-class OwnPresence:
-    """Tells a newer login of this peer id from what an older one left behind.
+#: What a generation may come to: an unsigned integer of the protocol.
+_MOST = 2**53 - 1
 
-    Whatever epoch is read on the first connection until the echo of mine (``settled``) is a former
-    one. Later an unknown epoch that is online is a newer login. One that is offline may be a late
-    will, or that of a newer login whose connection mine just took over: only when it comes back, on
-    another connection, is it alive. Where the first connection broke before the echo, another login
-    may have broken it: then an unknown epoch is a suspect too (docs/protocol.md, Newer logins).
+
+class OwnPresence:
+    """Which of several logins of this peer id goes on (docs/protocol.md, Newer logins).
+
+    Each says a rank, generation and epoch, that only grows. A login ends itself when it reads one
+    that is online with a higher rank than its own, and for no other reason: so the one whose rank
+    is the highest never does, however late, often or disordered the readings come, and whatever
+    the broker forgot. That it be the newest is brought about by raising: over whatever the first
+    connection finds, and over a login that is surely older, because its age says so.
     """
 
     def __init__(self, epoch: bytes) -> None:
         self._epoch = epoch
-        self.former: frozenset[bytes] = frozenset()
-        self.suspects: frozenset[bytes] = frozenset()
+        self.generation = 0
 
     def clone(self) -> "OwnPresence":
         """An independent copy."""
         other = OwnPresence(self._epoch)
-        other.former, other.suspects = self.former, self.suspects
+        other.generation = self.generation
         return other
 
     def read(
-        self, presence: Presence | None, *, retained: bool, settled: bool, first: bool = True
+        self, presence: Presence | None, *, retained: bool, settled: bool, first: bool, age: int
     ) -> Verdict:
-        """What to do about this reading."""
-        if presence is not None and presence.epoch == self._epoch:
-            if presence.online:
-                return Verdict.NOTHING if retained else Verdict.ECHO
-            return Verdict.SAY_AGAIN
+        """What to do about this reading.
+
+        ``settled``: what I published has come back before; ``first``: this is the first connection;
+        ``age``: milliseconds since this login.
+        """
         if presence is None:
             return Verdict.SAY_AGAIN
-        if not settled and first:
-            self.former |= {presence.epoch}
-        elif presence.epoch not in self.former:
-            if (settled and presence.online) or (retained and presence.epoch in self.suspects):
-                return Verdict.ABORT
-            self.suspects |= {presence.epoch}
-        # Before it settles, mine has just been published, after what is retained there.
-        return Verdict.NOTHING if retained and not settled else Verdict.SAY_AGAIN
+        if presence.epoch == self._epoch:
+            if presence.online:
+                return Verdict.NOTHING if retained else Verdict.ECHO
+            return Verdict.NOTHING if presence.ask else Verdict.SAY_AGAIN
+        if not settled or (first and retained):
+            self._rise_over(presence)
+            # Before it settles, mine has just been published, after what is retained there.
+            return Verdict.NOTHING if retained and not settled else Verdict.SAY_AGAIN
+        if not presence.online and (retained or not presence.ask):
+            return Verdict.SAY_AGAIN  # a will, which says nothing of who lives
+        higher = (presence.generation, presence.epoch) > (self.generation, self._epoch)
+        if presence.age > age:
+            if higher:
+                self._rise_over(presence)
+            return Verdict.SAY_AGAIN
+        return Verdict.ABORT if higher else Verdict.DOUBT
+
+    def _rise_over(self, presence: Presence) -> None:
+        self.generation = max(self.generation, min(presence.generation + 1, _MOST))

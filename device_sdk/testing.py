@@ -160,9 +160,8 @@ class MemoryLink:
     def __init__(self, broker: MemoryBroker, lock: threading.RLock, will: Will) -> None:
         self._broker, self._lock = broker, lock
         self._happened: deque[LinkInput] = deque()
-        client_id = will.topic.split("/")[-2]  # the peer of its presence
         self._session: MemorySession | None = MemorySession(
-            client_id,
+            will.client_id,
             lambda topic, payload, retained: self._note(MessageReceived(topic, payload, retained)),
             self._kicked,
             (will.topic, will.payload),
@@ -285,11 +284,12 @@ class SimulatedPeer:
         """Connect to the broker, as a transport would."""
         if self._session is None and not self.engine.closed:
             self.inbox.clear()
+            will = Will(*self.engine.will())
             self._session = MemorySession(
-                topics.escape(self.name),
+                will.client_id,
                 lambda t, p, r: self.inbox.append(MessageReceived(t, p, r)),
                 self._kicked,
-                self.engine.will(),
+                will,
             )
             self.network.broker.connect(self._session)
             self.feed(Connected(wall=None))

@@ -98,7 +98,7 @@ def _escape(peer: str) -> str:
 
 @lru_cache(maxsize=1024)
 def escape(peer: str) -> str:
-    """A peer id as topic level, client id and user name: ``kitchen.1`` is ``kitchen%2E1``."""
+    """A peer id as topic level and user name: ``kitchen.1`` is ``kitchen%2E1``."""
     return _escape(check_peer_id(peer))
 
 

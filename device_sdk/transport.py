@@ -5,6 +5,7 @@ connection can reach a new one. Whoever owns a link calls all of it from one thr
 :meth:`Link.open`, which blocks and so is called where blocking is welcome.
 """
 
+import hashlib
 import ipaddress
 import ssl
 from collections.abc import Callable
@@ -69,6 +70,16 @@ class Will(NamedTuple):
 
     topic: str
     payload: bytes
+
+    @property
+    def client_id(self) -> str:
+        """The client id of the login whose will this is: its peer, and what is its alone.
+
+        All connections of one login have the same, so that each takes over the one before, which
+        may be half open; two logins of one peer have two, and so never break each other's.
+        """
+        login = hashlib.blake2b(self.payload, digest_size=8).hexdigest()  # the epoch is in it
+        return f"{self.topic.split('/')[-2]}.{login}"
 
 
 #: Makes a fresh link; called for every connection.

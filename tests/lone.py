@@ -54,6 +54,10 @@ class Lone:
     def connect(self, *, settled: bool = True) -> Lone:
         """Connect, and unless told otherwise let the echo of the presence come back."""
         effects = self.feed(Connected())
+        if self.engine._settled:  # a later connection reads what stands there before it speaks
+            mine = Presence(True, self.engine._context.epoch)
+            effects += self.hear_presence(mine, self.me, retained=True)
+        effects += self.feed(Subscribed((topics.presence("sig", self.me),)))
         if settled:
             effects += self.hear_presence(Presence(True, self.engine._context.epoch), self.me)
         self.effects = effects

@@ -197,6 +197,17 @@ class Scene:
         payload = b"" if cell is None else codec.encode(cell)
         return self.does("message", topic=topic, payload=payload, retained=retained)
 
+    def granted(self) -> Scene:
+        """The broker has the subscriptions of a later connection."""
+        return self.does(
+            "subscribed", filters=[topics.presence("sig", ME), *topics.inbox("sig", ME)]
+        )
+
+    def comes_back(self) -> Scene:
+        """A later connection, on which nothing stands in the way."""
+        mine = Presence(True, MINE)
+        return self.does("connected").hears(mine, mine=True, retained=True).granted()
+
     def hears_own_presence(self) -> Scene:
         """The echo that settles a first connection."""
         return self.hears(Presence(True, MINE), mine=True)
@@ -247,7 +258,7 @@ def scenes() -> list[Scene]:
         .hears(RINGING, call=SECOND)
         .does("disconnected")
         .at(5)
-        .does("connected"),
+        .comes_back(),
         # the caller
         _calls("caller: accepted", "Caller 1, 2, 3, 5").hears(SAYS_YES).hears(SEEN).does("acked"),
         _calls("caller: refused", "Caller 3, 5").hears(REFUSED).does("acked"),
@@ -260,7 +271,7 @@ def scenes() -> list[Scene]:
         .does("disconnected")
         .does("cancel", **CANCEL)
         .at(3)
-        .does("connected"),
+        .comes_back(),
         _calls("caller: accept crosses cancel", "Caller 3")
         .does("cancel", **CANCEL)
         .hears(SAYS_YES)
@@ -361,7 +372,7 @@ def scenes() -> list[Scene]:
         _rings("callee: reconnects while it rings", "Callee 2")
         .does("disconnected")
         .at(5)
-        .does("connected")
+        .comes_back()
         .hears(RINGING, retained=True)
         .hears(RINGING._replace(ttl=55_000))
         .at(62),
@@ -409,19 +420,49 @@ def scenes() -> list[Scene]:
         .hears(ONLINE, retained=True)
         .hears(OFFLINE)
         .hears(Presence(True, NEWER)),
-        _calls("newer login: online", "Newer logins 3").hears(Presence(True, NEWER), mine=True),
+        _calls("newer login: online", "Newer logins 4").hears(
+            Presence(True, NEWER, generation=1), mine=True
+        ),
+        Scene("newer login: a former life was online", "Newer logins 2", connected=False)
+        .does("connected")
+        .hears(Presence(True, FORMER, generation=4), mine=True, retained=True)
+        .hears_own_presence()
+        .hears(Presence(True, FORMER, generation=4), mine=True),
+        Scene("newer login: an older one that was not known", "Newer logins 5")
+        .at(1)
+        .hears(Presence(True, FORMER, generation=4, age=9000), mine=True),
         Scene("newer login: a late will of a former life", "Newer logins 2", connected=False)
         .does("connected")
         .hears(Presence(True, FORMER), mine=True, retained=True)
         .hears_own_presence()
         .hears(Presence(False, FORMER), mine=True),
-        Scene("newer login: taken over in turn", "Newer logins 4")
+        Scene("newer login: wills prove nothing", "Newer logins 3")
         .does("disconnected")
         .at(1)
-        .does("connected")
+        .comes_back()
         .hears(Presence(False, NEWER), mine=True)
         .does("disconnected")
         .at(2)
         .does("connected")
-        .hears(Presence(False, NEWER), mine=True, retained=True),
+        .hears(Presence(False, NEWER), mine=True, retained=True)
+        .granted(),
+        Scene("newer login: it came while this one was away", "Newer logins 4")
+        .does("disconnected")
+        .at(1)
+        .does("connected")
+        .hears(Presence(True, NEWER, generation=1), mine=True, retained=True),
+        Scene("newer login: is it alive? it is", "Newer logins 6")
+        .does("disconnected")
+        .at(1)
+        .does("connected")
+        .hears(Presence(True, FORMER), mine=True, retained=True)
+        .granted()
+        .hears(Presence(True, FORMER, generation=1), mine=True),
+        Scene("newer login: is it alive? nobody answers", "Newer logins 6")
+        .does("disconnected")
+        .at(1)
+        .does("connected")
+        .hears(Presence(True, b"also-old"), mine=True, retained=True)
+        .granted()
+        .at(3),
     ]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from device_sdk import CallEventListener, ClientClosed, LocalInvitationState
+from device_sdk import CallEventListener, ClientClosed, ConnectionState, LocalInvitationState
 from tests.integration.conftest import MakePeer
 from tests.peers import FACES, AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
 from tests.proxy import CONNECT, DOWN, PINGREQ, PUBLISH, UP, Packet, Proxy
-from tests.servers import BrokerProcess
+from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 
 @pytest.fixture
@@ -321,41 +321,77 @@ def test_a_callee_is_told_of_an_accept_only_by_the_caller(
 # --- a newer login --------------------------------------------------------------------------
 
 
-def log_in_undisturbed(make_peer: MakePeer, proxy: Proxy) -> Peer:
-    """A newer kitchen, which the older one behind the proxy disturbs only when it is logged in.
+@pytest.mark.parametrize(("old", "new"), [(0, 0), (0, 0.05), (0.3, 0), (0.05, 0.05), (0.3, 0.3)])
+def test_a_newer_login_takes_over(
+    make_peer: MakePeer, broker: BrokerProcess, loop: Loop, old: float, new: float
+) -> None:
+    """Whatever the delay of each one's link: the older one is ABORTED, says so and stays away.
 
-    It comes back within 50 ms; a login that is not over by then would fail.
+    The newer one logs in with the defaults, on its first connection, and keeps it.
     """
-    proxy.hold(UP)
-    newer = make_peer("kitchen")
-    proxy.release()
-    return newer
-
-
-def test_a_newer_login_takes_over(make_peer: MakePeer, proxy: Proxy) -> None:
-    """The older one is ABORTED, says so and stays away; from then on the newer is not disturbed.
-
-    Brokers publish the will of the connection that is taken over, so the older one cannot tell a
-    late will from a newer login at once: it may come back twice (docs/protocol.md, Connecting).
-    """
-    older = make_peer("kitchen", url=proxy.url)
-    newer = log_in_undisturbed(make_peer, proxy)
-    door = make_peer("front-door")
-    aborted = older.expect_state("ABORTED")
-    assert str(aborted.args[1]) == "remote login"
-    taken = proxy.accepted
-    assert taken <= 3
-    newer.expect_state("CONNECTED", nth=taken)
-    for _ in range(10):
+    with Proxy(broker.port, loop) as far, Proxy(broker.port, loop) as near:
+        for proxy, delay in ((far, old), (near, new)):
+            if delay:
+                proxy.slow(delay, 0, 0)
+        older = make_peer("kitchen", url=far.url)
+        newer = make_peer("kitchen", url=near.url)
+        aborted = older.expect_state("ABORTED")
+        assert str(aborted.args[1]) == "remote login"
+        door = make_peer("front-door")
         mine = door.press("kitchen")
         newer.accept(newer.expect("remote_invitation_received", mine.call_id).invitation)
         door.expect("local_invitation_accepted", mine.call_id)
-    assert newer.client.stats["connects"] == taken
-    assert proxy.accepted == taken
-    assert older.names() == []
-    with pytest.raises(ClientClosed, match="newer login"):
-        older.press("front-door")
-    older.logout()
+        assert (far.accepted, near.accepted) == (1, 1)
+        assert newer.client.stats["connects"] == 1
+        assert older.names() == []
+        with pytest.raises(ClientClosed, match="newer login"):
+            older.press("front-door")
+        for peer in (older, newer):
+            peer.logout()
+
+
+def test_a_login_that_comes_back_after_a_newer_one_ends(make_peer: MakePeer, proxy: Proxy) -> None:
+    """It was away when the newer one came: that one's calls go on ringing meanwhile."""
+    hall = make_peer("hall")
+    older = make_peer("kitchen", url=proxy.url)
+    proxy.refuse()
+    proxy.reset()
+    older.expect_state("RECONNECTING")
+    newer = make_peer("kitchen")
+    mine = newer.press("hall")
+    theirs = hall.expect("remote_invitation_received", mine.call_id).invitation
+    proxy.refuse(False)
+    older.expect_state("ABORTED")
+    hall.accept(theirs)
+    newer.expect("local_invitation_accepted", mine.call_id)
+    hall.expect("remote_invitation_accepted", mine.call_id)
+    assert newer.client.stats["connects"] == 1
+    assert newer.client.connection_state is ConnectionState.CONNECTED
+
+
+def forgetful(broker: BrokerProcess, folder: Path) -> BrokerProcess:
+    """A broker of the same kind that may be killed, with nothing kept."""
+    return BundledBroker() if broker.name == "bundled" else Mosquitto(folder)
+
+
+def test_a_login_that_comes_back_to_a_broker_that_forgot_it_ends(
+    make_peer: MakePeer, broker: BrokerProcess, loop: Loop, tmp_path: Path
+) -> None:
+    """The newer one never saw it; and the older one has the higher rank from an older life."""
+    with forgetful(broker, tmp_path) as own, Proxy(own.port, loop) as proxy:
+        make_peer("kitchen", url=own.url).logout()
+        older = make_peer("kitchen", url=proxy.url)
+        proxy.refuse()
+        own.kill()
+        older.expect_state("RECONNECTING")
+        own.start()
+        newer = make_peer("kitchen", url=own.url)
+        proxy.refuse(False)
+        older.expect_state("ABORTED")
+        assert newer.client.stats["connects"] == 1
+        assert newer.client.connection_state is ConnectionState.CONNECTED
+        for peer in (older, newer):
+            peer.logout()
 
 
 def test_a_newer_login_fails_the_calls_of_the_older(make_peer: MakePeer, proxy: Proxy) -> None:
@@ -364,7 +400,7 @@ def test_a_newer_login_fails_the_calls_of_the_older(make_peer: MakePeer, proxy: 
     mine = door.press("kitchen")
     older.expect("remote_invitation_received", mine.call_id)
     outgoing = older.press("nobody")
-    newer = log_in_undisturbed(make_peer, proxy)
+    newer = make_peer("kitchen")
     older.expect_state("ABORTED")
     older.expect("remote_invitation_failure", mine.call_id)
     older.expect("local_invitation_failure", outgoing.call_id)

@@ -276,11 +276,14 @@ class Automaton:
         return answer.state, answer.reason
 
     def canonical(self, topic: str, payload: bytes) -> bytes:
-        """The payload with ``seq`` 0."""
-        if not payload or self.topics[topic][0] == "presence":
+        """The payload with ``seq`` 0; a presence without its age, which is for a second login."""
+        if not payload:
             return payload
         known = self._canonical.get((topic, payload))
-        if known is None:
+        if known is None and self.topics[topic][0] == "presence":
+            known = codec.encode(codec.decode_presence(payload)._replace(age=0))
+            self._canonical[topic, payload] = known
+        elif known is None:
             decode = (
                 codec.decode_invite if self.topics[topic][0] == "invite" else codec.decode_answer
             )
@@ -307,7 +310,7 @@ class Automaton:
 
 def engine_key(engine: Engine, now: float) -> Hashable:
     """All of an engine that can influence what it will do, times counted from ``now``."""
-    context, own = engine._context, engine._own
+    context = engine._context
     watches = context.watches
     return (
         context.me,
@@ -320,8 +323,13 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         _left(engine._settle_at, now),
         engine._leaving,
         engine.closed,
-        own.former,
-        own.suspects,
+        engine._linked,
+        engine._heard,
+        engine._read_on,
+        engine._asking,
+        engine._doubts,
+        engine._said,
+        context.own.generation,
         frozenset(watches.known.items()),
         frozenset(watches.by_app),
         frozenset(watches._calls.items()),

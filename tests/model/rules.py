@@ -380,8 +380,9 @@ class Rules:
     def is_online(self, store: dict[str, bytes], i: int, peer: Peer) -> bool:
         """Whether the broker's store says that a peer is there."""
         payload = store.get(self._presence(i), b"")
-        epoch = self.automaton.engine(peer.state)._context.epoch
-        return bool(payload) and codec.decode_presence(payload) == Presence(True, epoch)
+        context = self.automaton.engine(peer.state)._context
+        mine = Presence(True, context.epoch, generation=context.own.generation)
+        return bool(payload) and codec.decode_presence(payload) == mine
 
     def _will(self, peer: Peer) -> bytes:
         return self.automaton.engine(peer.state).will()[1]

@@ -49,7 +49,9 @@ answers = build(
     Answer, state=st.sampled_from(AnswerState), epoch=epochs, seq=uints, response=encoded,
     reason=st.none() | uints, ask=st.booleans(),
 )  # fmt: skip
-presences = st.builds(Presence, st.booleans(), epochs, st.none() | uints)
+presences = st.builds(
+    Presence, st.booleans(), epochs, st.none() | uints, st.booleans(), uints, uints
+)
 DECODERS: dict[type, Callable[[bytes], Cell]] = {
     Invite: codec.decode_invite,
     Answer: codec.decode_answer,

@@ -85,14 +85,18 @@ def test_a_first_connection_that_breaks_starts_over() -> None:
     assert lone.effects[0] == Subscribe((OWN, *OUTBOX))
 
 
-def test_a_reconnect_does_all_at_once() -> None:
-    """Own presence, inbox and the watched peers in one packet; presence; resync."""
+def test_a_reconnect_reads_before_it_speaks() -> None:
+    """Own presence, inbox and the watched peers in one packet; then presence; resync."""
     lone = Lone().connect()
     lone.feed(Send(CALL, PEER))
     lone.hear(ringing(), call=OTHER)
     lone.drop()
-    lone.feed(Connected())
-    assert lone.effects[:2] == [Subscribe((OWN, *INBOX, PEERS)), Publish(OWN, ONLINE)]
+    assert lone.feed(Connected()) == [Subscribe((OWN, *INBOX, PEERS))]
+    lone.hear(ringing(9000), call=OTHER)
+    assert lone.said == []
+    assert lone.feed(Subscribed((OWN, *INBOX, PEERS))) == [Subscribe((OWN,)), Ready()]
+    lone.feed(Subscribed((OWN,)))  # by now it would have come
+    assert lone.effects[0] == Publish(OWN, ONLINE)
     assert [type(c).__name__ for c in lone.said] == ["Presence", "Invite", "Answer"]
 
 
@@ -170,23 +174,113 @@ def test_a_late_will_of_a_former_life_is_overwritten() -> None:
     """Presence says online again, with this epoch."""
     lone = Lone()
     lone.feed(Connected())
-    lone.hear_presence(Presence(True, b"former00"), ME, retained=True)
+    lone.hear_presence(Presence(True, b"former00", generation=3), ME, retained=True)
     lone.hear_presence(Presence(True, MINE), ME)
+    assert lone.effects == [Publish(OWN, mine(4)), Unsubscribe(OUTBOX), Subscribe(INBOX)]
     lone.hear_presence(Presence(False, b"former00"), ME)
-    assert lone.effects == [Publish(OWN, ONLINE)]
+    assert lone.effects == [Publish(OWN, mine(4))]
 
 
-def test_two_logins_do_not_kick_each_other_for_ever() -> None:
-    """The will of whom my reconnect took over is answered once; coming back it is the newer one."""
+NEWER = b"newlogin"
+
+
+def mine(generation: int = 0, age: int = 0, *, online: bool = True, ask: bool = False) -> bytes:
+    return codec.encode(Presence(online, MINE, None, ask, generation, age))
+
+
+def test_a_lone_login_never_ends_itself() -> None:
+    """Its own wills and those of a former life may come at the worst moments, again and again."""
+    lone = Lone()
+    lone.feed(Connected())
+    for online, epoch in ((True, b"former00"), (False, b"former00"), (False, MINE), (True, MINE)):
+        lone.hear_presence(Presence(online, epoch), ME, retained=epoch == b"former00")
+    for _ in range(3):
+        lone.drop()
+        lone.feed(Connected())
+        for epoch in (b"former00", MINE, b"another0"):
+            for retained in (True, False):
+                lone.hear_presence(Presence(False, epoch), ME, retained=retained)
+        lone.feed(Subscribed((OWN, *INBOX)))
+        assert lone.said == [Presence(True, MINE, generation=1)]
+    assert not lone.engine.closed
+
+
+def test_a_login_that_comes_back_to_a_newer_one_says_nothing() -> None:
+    """What it read says that it is done: no presence over the newer one's, none of its cells."""
     lone = Lone().connect()
+    lone.feed(Send(CALL, PEER))
     lone.drop()
-    lone.connect()
-    lone.hear_presence(Presence(False, b"newlogin"), ME)
-    assert lone.effects == [Publish(OWN, ONLINE)]
+    lone.now += 5
+    lone.feed(Connected())
+    lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    assert lone.said == []
+    assert lone.effects[-1] == Aborted()
+
+
+def test_a_login_that_comes_back_to_one_it_does_not_know_asks_first() -> None:
+    """Without saying that it is online; the newer one answers with a higher rank."""
+    lone = Lone().connect()
+    lone.engine._context.own.generation = 3
+    lone.drop()
+    lone.now += 5
+    lone.feed(Connected())
+    lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    assert lone.feed(Subscribed((OWN, *INBOX))) == [
+        Publish(OWN, mine(3, 5000, online=False, ask=True)), Ready()
+    ]  # fmt: skip
+    assert lone.hear_presence(Presence(False, MINE, ask=True), ME) == []
+    assert lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True) == []
+    assert lone.hear_presence(Presence(True, NEWER, generation=4), ME) == [Aborted()]
+
+
+def test_nobody_who_answers_is_alive() -> None:
+    """What stands there was left over: it goes on, with its calls."""
+    lone = Lone().connect()
+    lone.engine._context.own.generation = 3
+    lone.feed(Send(CALL, PEER))
     lone.drop()
     lone.feed(Connected())
-    lone.hear_presence(Presence(False, b"newlogin"), ME, retained=True)
-    assert lone.effects == [Aborted()]
+    lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    lone.feed(Subscribed((OWN, *INBOX)))
+    asked = lone.now
+    (at, presence), (_, invite) = lone.until(lone.now + 2)
+    assert (at, presence) == (asked + 2, Presence(True, MINE, generation=3, age=2000))
+    assert isinstance(invite, Invite)
+
+
+def test_the_newer_one_answers_who_asks() -> None:
+    """It is younger: its rank is raised, and the older one is told so."""
+    lone = Lone().connect()
+    lone.now += 1
+    question = Presence(False, b"older000", None, True, 3, 5000)
+    assert lone.hear_presence(question, ME) == [Publish(OWN, mine(4, 1000))]
+    assert lone.hear_presence(question._replace(generation=5, age=10), ME) == [Aborted()]
+
+
+def test_what_stands_there_may_come_after_it_is_granted() -> None:
+    """Mosquitto's order: SUBACK, then what is retained."""
+    lone = Lone().connect()
+    lone.drop()
+    lone.feed(Connected())
+    lone.feed(Subscribed((OWN, *INBOX)))
+    assert lone.said == []
+    assert lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True) == [Aborted()]
+    lone = Lone().connect()
+    lone.drop()
+    lone.feed(Connected())
+    lone.feed(Subscribed((OWN, *INBOX)))
+    lone.hear_presence(Presence(False, MINE), ME, retained=True)
+    assert lone.said == [Presence(True, MINE)]
+    assert lone.feed(Subscribed((OWN,))) == []
+
+
+def test_logging_out_before_anything_was_said_says_goodbye_all_the_same() -> None:
+    """On a later connection, whose own presence was not read yet."""
+    lone = Lone().connect()
+    lone.drop()
+    lone.feed(Connected())
+    lone.feed(Logout())
+    assert lone.said == [Presence(True, MINE), Presence(False, MINE)]
 
 
 # --- bad input -----------------------------------------------------------------------------
@@ -440,4 +534,4 @@ def test_an_attempt_that_never_connected_is_no_first_connection() -> None:
     lone.hear_presence(Presence(True, b"former00"), ME, retained=True)
     lone.hear_presence(Presence(True, MINE), ME)
     lone.hear_presence(Presence(False, b"former00"), ME, retained=True)
-    assert lone.effects == [Publish(OWN, ONLINE)]
+    assert lone.effects == [Publish(OWN, mine(1))]

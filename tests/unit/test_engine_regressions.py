@@ -143,7 +143,8 @@ def test_a_slow_broker_is_no_newer_login() -> None:
     engine.handle(online(engine), 3.0)
     engine.handle(MessageReceived(topic, former), 4.0)
     assert not engine.closed
-    engine.handle(MessageReceived(topic, codec.encode(Presence(True, THEIRS))), 5.0)
+    theirs = Presence(True, THEIRS, generation=2)
+    engine.handle(MessageReceived(topic, codec.encode(theirs)), 5.0)
     assert engine.closed
 
 

@@ -24,7 +24,7 @@ from device_sdk import (
 from device_sdk import InvitationApiCallErrorCode as Code
 from device_sdk.testing import MemoryBroker
 from device_sdk.transport import Will
-from tests.peers import Held, Peer, ring
+from tests.peers import Peer, ring
 from tests.unit.conftest import Do, MakePeer
 
 #: What cannot be a body: no CBOR without tags, too long, too deep, no string that can be encoded.
@@ -356,13 +356,10 @@ def test_after_logout_a_client_is_done(door: Peer, kitchen: Peer, do: Do) -> Non
     door.logout()  # twice is harmless
 
 
-def test_what_a_newer_login_ends_says_so(make_peer: MakePeer, memory: MemoryBroker) -> None:
+def test_what_a_newer_login_ends_says_so(make_peer: MakePeer) -> None:
     """Rather than that it was logged out, which it was not."""
-    links = Held(memory)
-    older = make_peer("kitchen", links)
-    links.hold()
+    older = make_peer("kitchen")
     newer, door = make_peer("kitchen"), make_peer("front-door")
-    links.release()  # before, it would disturb the newer one's login
     older.expect_state("ABORTED")
     assert older.client.connection_state is ConnectionState.ABORTED
     for call in (older.login, lambda: older.press("front-door")):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from device_sdk.cells import Presence
 from device_sdk.presence import Known, OwnPresence, Verdict, Watches
 
-MINE, OTHER, THIRD = b"mine1234", b"other123", b"third123"
+MINE, OTHER = b"mine1234", b"other123"
 
 
 # --- watches -------------------------------------------------------------------------------
@@ -106,79 +110,121 @@ def test_a_clone_is_independent() -> None:
 
 # --- one's own -----------------------------------------------------------------------------
 
-ON, OFF = True, False
+ON, OFF, ASK = "online", "offline", "ask"
+
+
+def heard(
+    own: OwnPresence,
+    what: str,
+    epoch: bytes = OTHER,
+    generation: int = 0,
+    *,
+    age: int = 0,
+    retained: bool = False,
+    settled: bool = True,
+    first: bool = False,
+    my_age: int = 1000,
+) -> str:
+    presence = Presence(what == ON, epoch, None, what == ASK, generation, age)
+    verdict = own.read(presence, retained=retained, settled=settled, first=first, age=my_age)
+    return verdict.name
+
+
+def ranked(generation: int) -> OwnPresence:
+    own = OwnPresence(MINE)
+    own.generation = generation
+    return own
 
 
 @pytest.mark.parametrize(
-    ("readings", "verdict"),
+    ("what", "more", "verdict", "generation"),
     [
-        # (online, epoch, retained, settled) one after the other; the verdict on the last.
-        ([(ON, MINE, False, False)], "ECHO"),
-        ([(ON, MINE, True, False)], "NOTHING"),
-        ([(ON, MINE, False, True)], "ECHO"),
-        ([(OFF, MINE, False, True)], "SAY_AGAIN"),
-        ([(OFF, MINE, True, True)], "SAY_AGAIN"),
-        # before the first connection has settled everything foreign is a former life's
-        ([(ON, OTHER, True, False)], "NOTHING"),
-        ([(ON, OTHER, False, False)], "SAY_AGAIN"),
-        ([(OFF, OTHER, False, False)], "SAY_AGAIN"),
-        ([(OFF, OTHER, True, False), (ON, OTHER, True, True)], "SAY_AGAIN"),
-        ([(ON, OTHER, True, False), (OFF, OTHER, False, True)], "SAY_AGAIN"),
-        # later an unknown one that is online is a newer login
-        ([(ON, OTHER, False, True)], "ABORT"),
-        ([(ON, OTHER, True, True)], "ABORT"),
-        # one that is offline may be a late will; coming back on another connection it is alive
-        ([(OFF, OTHER, False, True)], "SAY_AGAIN"),
-        ([(OFF, OTHER, True, True)], "SAY_AGAIN"),
-        ([(OFF, OTHER, False, True), (OFF, OTHER, False, True)], "SAY_AGAIN"),
-        ([(OFF, OTHER, False, True), (OFF, OTHER, True, True)], "ABORT"),
-        ([(OFF, OTHER, False, True), (OFF, THIRD, True, True)], "SAY_AGAIN"),
-        ([(OFF, OTHER, False, True), (ON, OTHER, False, True)], "ABORT"),
+        # my own
+        (ON, {"epoch": MINE, "settled": False}, "ECHO", 5),
+        (ON, {"epoch": MINE}, "ECHO", 5),
+        (ON, {"epoch": MINE, "retained": True}, "NOTHING", 5),
+        (OFF, {"epoch": MINE}, "SAY_AGAIN", 5),
+        (OFF, {"epoch": MINE, "retained": True}, "SAY_AGAIN", 5),
+        (ASK, {"epoch": MINE}, "NOTHING", 5),
+        # what is found before the first echo is older, whatever it says
+        (ON, {"generation": 7, "retained": True, "settled": False}, "NOTHING", 8),
+        (ON, {"generation": 7, "settled": False}, "SAY_AGAIN", 8),
+        (OFF, {"generation": 7, "settled": False}, "SAY_AGAIN", 8),
+        (ON, {"generation": 3, "retained": True, "settled": False}, "NOTHING", 5),
+        (ON, {"generation": 2**53 - 1, "retained": True, "settled": False}, "NOTHING", 2**53 - 1),
+        # and so is what a slow broker's store says later on the first connection
+        (ON, {"generation": 7, "retained": True, "first": True}, "SAY_AGAIN", 8),
+        # a will proves nothing of anybody
+        (OFF, {"generation": 7}, "SAY_AGAIN", 5),
+        (OFF, {"generation": 7, "retained": True}, "SAY_AGAIN", 5),
+        (ASK, {"generation": 7, "retained": True}, "SAY_AGAIN", 5),
+        # the higher rank goes on: by generation, then by epoch
+        (ON, {"generation": 6}, "ABORT", 5),
+        (ON, {"generation": 6, "retained": True}, "ABORT", 5),
+        (ASK, {"generation": 6}, "ABORT", 5),
+        (ON, {"generation": 5}, "ABORT", 5),
+        (ON, {"generation": 5, "epoch": b"aaaaaaaa"}, "DOUBT", 5),
+        (ON, {"generation": 4}, "DOUBT", 5),
+        (ASK, {"generation": 4}, "DOUBT", 5),
+        # but over one that is older for certain mine is raised
+        (ON, {"generation": 6, "age": 1000}, "ABORT", 5),
+        (ON, {"generation": 6, "age": 1001}, "SAY_AGAIN", 7),
+        (ON, {"generation": 6, "age": 1001, "retained": True}, "SAY_AGAIN", 7),
+        (ASK, {"generation": 6, "age": 1001}, "SAY_AGAIN", 7),
+        (ON, {"generation": 4, "age": 1001}, "SAY_AGAIN", 5),
     ],
 )
 def test_the_verdict_on_ones_own_presence(
-    readings: list[tuple[bool, bytes, bool, bool]], verdict: str
+    what: str, more: dict[str, Any], verdict: str, generation: int
 ) -> None:
-    """docs/protocol.md, Newer logins: each kind of reading, alone and after another."""
-    own = OwnPresence(MINE)
-    for online, epoch, retained, settled in readings:
-        got = own.read(Presence(online, epoch), retained=retained, settled=settled)
-    assert got.name == verdict
+    """docs/protocol.md, Newer logins: each kind of reading, at generation 5 and an age of 1 s."""
+    own = ranked(5)
+    assert heard(own, what, **more) == verdict
+    assert own.generation == generation
 
 
-@pytest.mark.parametrize(
-    ("readings", "verdict"),
-    [
-        # (online, retained, settled) of another epoch, after the first connection broke unsettled
-        ([(ON, True, False)], "NOTHING"),
-        ([(OFF, True, False)], "NOTHING"),
-        ([(OFF, False, False)], "SAY_AGAIN"),
-        ([(OFF, True, False), (OFF, False, True)], "SAY_AGAIN"),
-        ([(OFF, True, False), (OFF, True, True)], "ABORT"),
-        ([(ON, True, False), (OFF, True, False)], "ABORT"),
-        ([(OFF, True, False), (ON, False, True)], "ABORT"),
-    ],
-)
-def test_a_first_connection_that_broke_leaves_suspects(
-    readings: list[tuple[bool, bool, bool]], verdict: str
-) -> None:
-    """Who is read then may have broken it: alive when it comes back, never at the first sight."""
+def test_the_wills_of_others_never_end_a_login() -> None:
+    """Nor are they remembered: a link that breaks at bad moments is no newer login."""
     own = OwnPresence(MINE)
-    for online, retained, settled in readings:
-        got = own.read(Presence(online, OTHER), retained=retained, settled=settled, first=False)
-    assert got.name == verdict
+    for i in range(1000):
+        epoch = i.to_bytes(8, "big")
+        for retained in (False, True, True):
+            assert heard(own, OFF, epoch, retained=retained) == "SAY_AGAIN"
+    assert vars(own) == {"_epoch": MINE, "generation": 0}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((ON, OFF, ASK)), st.integers(0, 3), st.integers(0, 3000),
+            st.booleans(), st.booleans(), st.booleans(),
+        )
+    )
+)  # fmt: skip
+def test_a_rank_only_grows_and_ends_only_below_another(readings: list[tuple[Any, ...]]) -> None:
+    """Whatever is read: so of several the one whose rank is the highest never ends."""
+    own = OwnPresence(MINE)
+    for what, generation, age, retained, settled, first in readings:
+        before = own.generation
+        verdict = heard(own, what, OTHER, generation, age=age, retained=retained,
+                        settled=settled, first=first)  # fmt: skip
+        assert own.generation >= before
+        if verdict == "ABORT":
+            assert (generation, OTHER) > (own.generation, MINE)
+            return
 
 
 @pytest.mark.parametrize("settled", [True, False])
 def test_an_absent_presence_of_mine_is_said_again(settled: bool) -> None:
     """Somebody cleared it."""
     own = OwnPresence(MINE)
-    assert own.read(None, retained=False, settled=settled) is Verdict.SAY_AGAIN
+    verdict = own.read(None, retained=False, settled=settled, first=False, age=0)
+    assert verdict is Verdict.SAY_AGAIN
 
 
 def test_a_clone_of_it_is_independent() -> None:
-    """A suspect of the copy is none of the original."""
+    """What the copy reads raises it alone."""
     own = OwnPresence(MINE)
     other = own.clone()
-    other.read(Presence(False, OTHER), retained=False, settled=True)
-    assert (own.suspects, other.suspects) == (frozenset(), frozenset({OTHER}))
+    heard(other, ON, generation=3, settled=False)
+    assert (own.generation, other.generation) == (0, 4)

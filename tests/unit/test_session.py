@@ -287,7 +287,7 @@ def test_a_newer_login_aborts(bench: Bench) -> None:
     bench.feed(Disconnected())
     bench.due()
     bench.feed(Connected())
-    newer = encode(Presence(True, b"another!"))
+    newer = encode(Presence(True, b"another!", generation=1))
     out = bench.feed(MessageReceived("sig/v1/me/presence", newer, True))
     assert only(out, CloseLink) == [CloseLink(clean=True)]
     assert out[-1] == Closed()
