@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest test-pythons lint bench image-test broker-soak faults model soak soak-real clean
+.PHONY: help demo test test-lowest test-pythons lint bench image-test broker-soak faults model soak soak-day soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ soak: $(STAMP) ## 100,000 simulated calls under faults, then soak-real
 soak-real: $(STAMP) ## 5,000 real calls while the broker is killed; 1,000 ring groups
 	@$(BIN)/python -m tests.soak.real_calls
 	@$(BIN)/python -m tests.soak.ring_group
+
+soak-day: $(STAMP) ## a day of 500 devices in half an hour, one of them hostile (MINUTES=30)
+	@$(BIN)/python -m tests.soak.day --minutes $(or $(MINUTES),30)
 
 image-test: $(STAMP) ## flash a card, boot it in QEMU, press the button (root; long; docs/raspberry-pi.md)
 	@$(BIN)/python -m tools.image_test $(if $(FRESH),--fresh)

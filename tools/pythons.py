@@ -91,6 +91,17 @@ def inside(root: Path, script: str) -> tuple[list[str], dict[str, str]]:
     return command, environment
 
 
+def interpreter(python: str) -> str | None:
+    """Where this machine has a Python of that version, on its path or by pyenv."""
+    found = shutil.which(f"python{python}")
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for each in ([found] if found else []) + sorted(map(str, pyenv.glob(f"{python}.*/bin/python"))):
+        said = subprocess.run([each, "-V"], capture_output=True, text=True, check=False).stdout
+        if said.startswith(f"Python {python}."):
+            return each
+    return None
+
+
 def try_out(python: str, workers: int) -> Run:
     """Both commands in a fresh clone; raises :class:`Failed` with the end of what they said."""
     suite = PYTHONS[python]
@@ -98,7 +109,7 @@ def try_out(python: str, workers: int) -> Run:
         root = chroot(suite)
         clone, where = root / "root" / "bellwire", f"Debian {suite}"
     else:
-        program = shutil.which(f"python{python}")
+        program = interpreter(python)
         if program is None:
             raise Failed(f"no Debian has Python {python}, and this machine no python{python}")
         clone, where = CACHE / f"clone-{python}", "an interpreter of its own, beside Debian's"

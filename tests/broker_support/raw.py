@@ -49,8 +49,11 @@ class Raw:
         tls: ssl.SSLContext | None = None,
         patient: bool = False,
         name: str = "localhost",
+        source: str = "",
     ) -> None:
-        self.socket: socket.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        self.socket: socket.socket = socket.create_connection(
+            ("127.0.0.1", port), TIMEOUT, (source, 0) if source else None
+        )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname=name)

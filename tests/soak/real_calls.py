@@ -71,12 +71,12 @@ class Books:
             found["duplicate"] += len(door) > 1 or len(panel) > 1 or rings > 1
             found["unfinished"] += bool(rings) and not panel
             found["ghost"] += call.rang_late
-            found["split"] += not _agree(door, panel, "peer_lost" in call.door)
+            found["split"] += not agree(door, panel, "peer_lost" in call.door)
         return +found
 
 
-def _agree(door: list[str], panel: list[str], lost: bool) -> bool:
-    """The table "Who may end how" of docs/protocol.md."""
+def agree(door: list[str], panel: list[str], lost: bool) -> bool:
+    """Whether these ends go together: the table "Who may end how" of docs/protocol.md."""
     if len(door) != 1:
         return True  # counted elsewhere
     end = panel[0] if panel else "missed"
