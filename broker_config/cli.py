@@ -199,21 +199,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
     args = _parser().parse_args(argv)
     try:
-        code = _perform(args)
-        if sys.stdout is not None:  # `>&-`
-            sys.stdout.flush()
-        return code
+        return _flushed(_perform(args))
     except ModuleNotFoundError as error:  # installed as on a device, without what a broker needs
         return _say(
             f"{error.name} is not installed; a broker needs the extra:"
             " pip install '.[broker]' in the clone, or the wheel's file name with [broker]"
         )
-    except BrokenPipeError:
-        # Who reads has enough (`| head`). The interpreter would complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who reads has enough (`| head`)
+        _silence()
         return EXIT_WRONG
     except KeyboardInterrupt:
         return _say("interrupted", EXIT_INTERRUPTED)
+
+
+def _flushed(code: int) -> int:
+    """The exit status once what was printed is written, or cannot be."""
+    try:
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence()
+        return code or _say(f"the output cannot be written: {error.strerror}", EXIT_WRONG)
+    return code
+
+
+def _silence() -> None:
+    """Let nothing more be written: the interpreter would try, and complain, at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str, code: int = EXIT_USAGE) -> int:
