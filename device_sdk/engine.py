@@ -47,7 +47,7 @@ from .effects import (
 )
 from .errors import DecodeError, InvalidArgument
 from .events import PresenceChanged
-from .presence import Verdict
+from .presence import Known, Verdict
 from .settings import Settings
 from .stats import Stats
 
@@ -155,6 +155,10 @@ class Engine:
         out = self._context.out
         self._context.out = []
         return out
+
+    def known_of(self, peer: str) -> Known:
+        """What is known of a peer's presence."""
+        return self._context.watches.of(peer)
 
     def clone(self) -> Engine:
         """An independent copy, statistics aside: for exploring what could happen next."""

@@ -21,6 +21,7 @@ class Name(StrEnum):
     LOCAL_CANCELED = "local_invitation_canceled"
     LOCAL_FAILURE = "local_invitation_failure"
     LOCAL_PEER_LOST = "local_invitation_peer_lost"
+    LOCAL_PEER_OFFLINE = "local_invitation_peer_offline"
     REMOTE_RECEIVED = "remote_invitation_received"
     REMOTE_ACCEPTED = "remote_invitation_accepted"
     REMOTE_REFUSED = "remote_invitation_refused"

@@ -35,7 +35,7 @@ from .effects import (
 from .engine import Engine
 from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from .events import Event as CoreEvent
-from .events import Name
+from .events import LocalEvent, Name
 from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, body_of
 from .links import chosen_secret, chosen_tls, paho_links
 from .policy import Policy
@@ -65,6 +65,10 @@ TICK = 1.0
 LINGER = 0.001
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
+#: Of a ring's time, how much at most is waited for a first sign of life.
+ACK_SHARE = 0.9
+#: Seconds after which a peer of which the broker has said nothing is one that was never there.
+NEVER_THERE = 1.0
 
 
 # Members by themselves, as in callee_side: every ring waits for these.
@@ -127,6 +131,8 @@ class Face(Ringing[L, R]):
         self._todo: deque[SessionEffect] = deque()
         self._tells: deque[CoreEvent] = deque()
         self._tells_first = False  # before anything is said on the wire
+        #: Calls without a sign of life, whose callee may turn out not to be there.
+        self._unheard: set[tuple[str, str]] = set()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -170,6 +176,24 @@ class Face(Ringing[L, R]):
                             plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
+        if self._unheard:
+            self._note_offline(session)
+
+    def _note_offline(self, session: Session) -> None:
+        """Tell once of each call whose callee is known not to be there, while it shows no life."""
+        engine = session.engine
+        for key in list(self._unheard):
+            call = engine.caller.calls.get(key)
+            if call is None or call.state is not _SENT:
+                self._unheard.discard(key)
+                continue
+            known = engine.known_of(call.callee)
+            # What the broker never heard of is gone only once it has had time to say otherwise.
+            if known.away and (
+                known.online is not None or self._clock() - call.sent_at >= NEVER_THERE
+            ):
+                self._unheard.discard(key)
+                self._tells.append(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
 
     def _tell_all(self) -> None:
         """Tell the app what has happened, in its order; hold the guard."""
@@ -259,6 +283,10 @@ class Face(Ringing[L, R]):
             Settings(ring_timeout=ring_timeout)  # the same bounds
         if ack_timeout is not None:
             Settings(ack_timeout=ack_timeout)
+        # Who shows no sign of life did not let it ring unanswered: said before the ring expires.
+        most = ACK_SHARE * (ring_timeout or self.settings.ring_timeout)
+        if most < (ack_timeout or self.settings.ack_timeout):
+            ack_timeout = most
         body = body_of(invitation._content, "content", invitation)
         command = Send(
             invitation.call_id,
@@ -279,6 +307,7 @@ class Face(Ringing[L, R]):
                 return
             invitation._state = _SENT
             self._underway[True, invitation.callee_id, invitation.call_id] = invitation
+            self._unheard.add((invitation.callee_id, invitation.call_id))
             self._feed(session, command)
             self._perform()
 

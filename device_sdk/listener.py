@@ -69,6 +69,9 @@ class CallEventListener:
     ) -> MaybeCoroutine:
         """A call that was accepted has nobody at its other end after all."""
 
+    def on_local_invitation_peer_offline(self, invitation: LocalInvitation) -> MaybeCoroutine:
+        """The callee is not there at this moment; it rings should it come back in time."""
+
     def on_ring_group_ended(self, group: RingGroup) -> MaybeCoroutine:
         """A ring group is over: ``group.outcome`` names the winner and each leg's end."""
 

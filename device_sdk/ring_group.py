@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from .errors import InvalidArgument
 from .invitations import LocalInvitationBase, Outcome
-from .states import EndReason, LocalInvitationState
+from .states import EndReason, LocalInvitationError, LocalInvitationState
 from .topics import check_peer_id
 
 Strategy = Literal["parallel", "sequential"]
@@ -18,6 +18,10 @@ Strategy = Literal["parallel", "sequential"]
 #: In a sequence each leg rings so long, and waits so long for a sign of life; seconds.
 LEG_TIMEOUT = 20.0
 LEG_ACK_TIMEOUT = 2.0
+
+
+#: What a callee's policy says, without anybody having heard it ring.
+_POLICIES = frozenset({EndReason.BUSY, EndReason.DO_NOT_DISTURB})
 
 
 class GroupOutcome(NamedTuple):
@@ -32,14 +36,37 @@ class GroupOutcome(NamedTuple):
         return self.winner is not None
 
     @property
+    def decisive(self) -> Outcome | None:
+        """The leg whose end says most, and so is the whole's; None if nobody was rung.
+
+        Somebody who answered, yes or no; else a ring that nobody answered; else a peer that was
+        not reached. What a policy said (*busy*, *do not disturb*) counts only where nobody else
+        was rung: a phone that is silent at night does not answer for the house (as a forking proxy
+        chooses the best of its responses, RFC 3261, 16.7).
+        """
+        return min(self.legs.values(), key=_rank, default=None)
+
+    @property
     def reason(self) -> EndReason:
-        """In a word: accepted, canceled, or what the last leg ended with."""
+        """In a word: accepted, canceled, or what the decisive leg ended with."""
         if self.winner is not None:
             return EndReason.ACCEPTED
         if self.canceled:
             return EndReason.CANCELED
-        last = next(reversed(self.legs.values()), None)
-        return last.reason if last is not None and last.reason else EndReason.EXPIRED
+        leg = self.decisive
+        return leg.reason if leg is not None and leg.reason else EndReason.EXPIRED
+
+
+def _rank(leg: Outcome) -> int:
+    if leg.state is LocalInvitationState.ACCEPTED_BY_REMOTE:
+        return 0
+    if leg.state is LocalInvitationState.REFUSED_BY_REMOTE:
+        return 5 if leg.reason in _POLICIES else 1
+    if leg.state is LocalInvitationState.CANCELED:
+        return 6
+    return {LocalInvitationError.NOT_LOGGEDIN: 2, LocalInvitationError.INVITATION_EXPIRE: 3}.get(
+        leg.error, 4
+    )
 
 
 class RingPlan:

@@ -164,20 +164,15 @@ def _several(client: QueueClient, say: Say, peers: list[str], args: argparse.Nam
 
 
 def _group_end(outcome: GroupOutcome) -> Exit:
-    """Accepted, canceled, or of all the legs' ends the one that says most."""
+    """Accepted, canceled, or what the decisive leg ended with."""
     if outcome:
         return Exit.OK
-    if outcome.canceled:
+    leg = outcome.decisive
+    if outcome.canceled or (leg is not None and leg.state is LocalInvitationState.CANCELED):
         return Exit.CANCELED
-    codes = []
-    for leg in outcome.legs.values():
-        if leg.state is LocalInvitationState.REFUSED_BY_REMOTE:
-            codes.append(Exit.REFUSED)
-        elif leg.state is LocalInvitationState.CANCELED:
-            codes.append(Exit.CANCELED)
-        else:
-            codes.append(_FAILURES.get(leg.error, Exit.NOT_REACHED))
-    return Exit.BROKER if Exit.BROKER in codes else min(codes, default=Exit.NOT_REACHED)
+    if leg is not None and leg.state is LocalInvitationState.REFUSED_BY_REMOTE:
+        return Exit.REFUSED
+    return Exit.NOT_REACHED if leg is None else _FAILURES.get(leg.error, Exit.NOT_REACHED)
 
 
 def _tell(say: Say, event: Event, at: float, *mine: str) -> None:

@@ -121,6 +121,8 @@ def human(event: Event) -> tuple[str, str] | None:
         case Name.REMOTE_FAILURE:
             text = _REMOTE_FAILURES.get(RemoteInvitationError(event.error or 0), "failed: {reason}")
             return "bad", "✘ " + text.format(peer=peer, reason=reason)
+        case Name.LOCAL_PEER_OFFLINE:
+            return "dim", f"  {peer} is offline; it rings should it come back"
         case Name.LOCAL_PEER_LOST:
             return "bad", f"✘ {peer} accepted, but is lost ({reason})"
         case Name.RING_GROUP_ENDED:

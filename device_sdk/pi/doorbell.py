@@ -95,6 +95,7 @@ class _Ring:
     limit_at: float
     chime_at: float | None
     acknowledged: bool = False
+    unreached: bool = False
 
 
 class Doorbell:
@@ -186,7 +187,23 @@ class Doorbell:
         effects = self._advance(now)
         known.acknowledged = True
         known.chime_at = None
+        if known.unreached:
+            self.light.show(lights.RINGING, now)
         return effects
+
+    def unreached(self, ring: int, now: float) -> list[Effect]:
+        """None of those that it rings is there: the visitor need not wait for the chime."""
+        known = self._rings.get(ring)
+        if known is None or known.acknowledged:
+            return []
+        effects = self._advance(now)
+        known.unreached = True
+        if known.chime_at is not None:
+            known.chime_at = None
+            self._sound(now)
+        self.light.show(lights.UNREACHED, now)
+        note = f"{known.button.name}: nobody is online there; rings should somebody come back"
+        return [*effects, Note(note, warning=True), *self._advance(now)]
 
     def ended(
         self, ring: int, outcome: Outcome, now: float, *, peer: str = "", response: object = None

@@ -92,6 +92,10 @@ class DoorbellService:
         """See :class:`~.ringing.RingEvents`."""
         self._do(self.bell.acknowledged(ring, self._loop.now()))
 
+    def on_unreached(self, ring: int) -> None:
+        """See :class:`~.ringing.RingEvents`."""
+        self._do(self.bell.unreached(ring, self._loop.now()))
+
     def on_ended(self, ring: int, outcome: Outcome, peer: str, response: object) -> None:
         """See :class:`~.ringing.RingEvents`."""
         now = self._loop.now()

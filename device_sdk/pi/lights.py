@@ -44,6 +44,8 @@ RINGING = Pattern((0.25, 0.25))
 ACCEPTED = Pattern((3.0, 0.1), repeat=1)
 REFUSED = Pattern((0.15, 0.15), repeat=4)
 NOBODY = Pattern((0.6, 0.6), repeat=3)
+#: Whom the button rings is not there; it rings should it come back.
+UNREACHED = Pattern((0.1, 0.9))
 STUCK = Pattern((0.1, 0.1, 0.1, 0.7))
 #: A bell, not a light: two strokes and a pause.
 RING = Pattern((0.4, 0.2, 0.4, 2.0))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..client import CallManager
 from ..errors import BellwireError, InvitationApiCallError
 from ..invitations import LocalInvitationBase as LocalInvitation
 from ..listener import CallEventListener
-from ..states import EndReason, LocalInvitationError
+from ..ring_group import GroupOutcome, RingGroupBase
+from ..shown import say
+from ..states import EndReason, LocalInvitationError, LocalInvitationState
 from .doorbell import Outcome
 from .doorbell_settings import Button, Strategy
 from .link import Post
@@ -22,11 +24,22 @@ from .link import Post
 log = logging.getLogger("bellwire.pi")
 
 
+_OUTCOMES = {
+    LocalInvitationState.ACCEPTED_BY_REMOTE: Outcome.ACCEPTED,
+    LocalInvitationState.REFUSED_BY_REMOTE: Outcome.REFUSED,
+    LocalInvitationState.CANCELED: Outcome.CANCELED,
+}
+
+
 class RingEvents(Protocol):
     """What comes of a ring, on the loop's thread."""
 
     def on_acknowledged(self, ring: int) -> None:
         """A panel rings."""
+        ...
+
+    def on_unreached(self, ring: int) -> None:
+        """None of those it rings is there."""
         ...
 
     def on_ended(self, ring: int, outcome: Outcome, peer: str, response: object) -> None:
@@ -40,11 +53,8 @@ class _Ring:
     button: Button
     #: What the client gave us: an invitation, or a group of several.
     handle: Any
-    left: set[str]
-    outcome: Outcome = Outcome.NOBODY
-    peer: str = ""
-    response: object = None
-    canceled: bool = False
+    #: Who is not there.
+    away: set[str] = field(default_factory=set)
 
 
 class Ringer(CallEventListener):
@@ -95,41 +105,41 @@ class Ringer(CallEventListener):
         ring = self._rings.get(number)
         if ring is None:
             return
-        ring.canceled = True
         # It may have ended a moment ago; then its end is on its way.
         with contextlib.suppress(InvitationApiCallError):
             if len(ring.button.peers) == 1:
                 self.manager.cancel_local_invitation(ring.handle)
             else:
-                ring.left &= set(ring.handle.legs)
                 self.manager.cancel_ring(ring.handle)
 
     def _keep(self, number: int, button: Button, handle: Any, key: bytes | str) -> None:
         self._numbers[key] = number
-        self._rings[number] = _Ring(number, button, handle, set(button.peers))
+        self._rings[number] = _Ring(number, button, handle)
 
-    def _leg_ended(self, key: bytes | str, peer: str, outcome: Outcome, response: object) -> None:
-        ring = self._rings.get(self._numbers.get(key, -1))
-        if ring is None:
-            return
-        ring.left.discard(peer)
-        if outcome in (Outcome.ACCEPTED, Outcome.REFUSED):
-            ring.outcome, ring.peer, ring.response = outcome, peer, response
-        # At most one accepts; what the other legs tell afterwards is no news.
-        if outcome is Outcome.ACCEPTED or not ring.left:
-            del self._rings[ring.number]
-            del self._numbers[key]
-            told = ring.outcome
-            if ring.canceled and told is Outcome.NOBODY:
-                told = Outcome.CANCELED
-            self._events.on_ended(ring.number, told, ring.peer, ring.response)
+    def _ended(self, key: bytes | str, outcome: Outcome, peer: str, response: object) -> None:
+        number = self._numbers.pop(key, None)
+        if number is not None and self._rings.pop(number, None) is not None:
+            self._events.on_ended(number, outcome, peer, response)
 
     def _acknowledged(self, key: bytes | str) -> None:
         number = self._numbers.get(key)
         if number is not None:
             self._events.on_acknowledged(number)
 
+    def _offline(self, key: bytes | str, peer: str) -> None:
+        ring = self._rings.get(self._numbers.get(key, -1))
+        if ring is not None:
+            say(f"{ring.button.name}: {peer} is offline")
+            ring.away.add(peer)
+            if ring.away.issuperset(ring.button.peers):
+                self._events.on_unreached(ring.number)
+
     # On the listener's thread: hand over.
+
+    def on_local_invitation_peer_offline(self, invitation: LocalInvitation) -> None:
+        """See :class:`CallEventListener`."""
+        key, peer = invitation.group or invitation.call_id, invitation.callee_id
+        self._post(lambda: self._offline(key, peer))
 
     def on_local_invitation_received_by_peer(self, invitation: LocalInvitation) -> None:
         """See :class:`CallEventListener`."""
@@ -159,6 +169,23 @@ class Ringer(CallEventListener):
     def on_local_invitation_peer_lost(self, invitation: LocalInvitation, reason: EndReason) -> None:
         """See :class:`CallEventListener`. The visitor has been told already; the log has it."""
 
+    def on_ring_group_ended(self, group: RingGroupBase) -> None:
+        """See :class:`CallEventListener`. Of several the whole counts, not each leg."""
+        outcome, peer, response = _of_group(group.outcome)
+        self._post(lambda: self._ended(group.group, outcome, peer, response))
+
     def _over(self, invitation: LocalInvitation, outcome: Outcome, response: object = None) -> None:
-        key, peer = invitation.group or invitation.call_id, invitation.callee_id
-        self._post(lambda: self._leg_ended(key, peer, outcome, response))
+        if invitation.group is None:
+            key, peer = invitation.call_id, invitation.callee_id
+            who = peer if outcome in (Outcome.ACCEPTED, Outcome.REFUSED) else ""
+            self._post(lambda: self._ended(key, outcome, who, response))
+
+
+def _of_group(whole: GroupOutcome) -> tuple[Outcome, str, object]:
+    """What a doorbell tells of a ring group: outcome, who answered, and what."""
+    leg = whole.decisive
+    if whole.canceled or leg is None:
+        return (Outcome.CANCELED if whole.canceled else Outcome.NOBODY), "", None
+    outcome = _OUTCOMES.get(leg.state, Outcome.NOBODY)
+    who = leg.peer if outcome in (Outcome.ACCEPTED, Outcome.REFUSED) else ""
+    return outcome, who, leg.response

@@ -17,6 +17,7 @@ def test_the_names_are_agoras_in_snake_case_and_ours() -> None:
         "local_invitation_canceled",
         "local_invitation_failure",
         "local_invitation_peer_lost",
+        "local_invitation_peer_offline",
         "remote_invitation_received",
         "remote_invitation_accepted",
         "remote_invitation_refused",

@@ -367,3 +367,36 @@ def test_what_a_newer_login_ends_says_so(make_peer: MakePeer) -> None:
             call()
     mine = door.press("kitchen")
     newer.expect("remote_invitation_received", mine.call_id)
+
+
+# --- nobody there -------------------------------------------------------------------------------
+
+
+def test_a_callee_that_is_offline_is_told_at_once(
+    door: Peer, kitchen: Peer, make_peer: MakePeer
+) -> None:
+    """Long before the call fails; it rings all the same when the callee comes back, once told."""
+    kitchen.logout()
+    mine = door.press("kitchen", "somebody is here")
+    assert door.expect("local_invitation_peer_offline", mine.call_id).args == (mine,)
+    assert mine.state is LocalInvitationState.SENT_TO_REMOTE
+    again = make_peer("kitchen")
+    again.expect("remote_invitation_received", mine.call_id)
+    door.expect("local_invitation_received_by_peer", mine.call_id)
+    assert door.names(mine.call_id).count("local_invitation_peer_offline") == 1
+    door.cancel(mine)
+
+
+def test_a_callee_that_never_was_there_is_told_soon(door: Peer) -> None:
+    """The broker says nothing of it: then there is nobody, and the call says so at its end."""
+    mine = door.press("nobody", ring_timeout=3)
+    door.expect("local_invitation_peer_offline", mine.call_id, timeout=2.9)
+    assert door.wait(mine)
+    assert (mine.error, mine.reason) == (LocalInvitationError.PEER_OFFLINE, EndReason.PEER_OFFLINE)
+
+
+def test_a_callee_that_rings_is_not_told_offline(door: Peer, kitchen: Peer) -> None:
+    mine, theirs = ring(door, kitchen)
+    kitchen.refuse(theirs)
+    assert door.wait(mine)
+    assert "local_invitation_peer_offline" not in door.names(mine.call_id)

@@ -255,3 +255,23 @@ def test_offline_is_shown():
     assert bench.bell.light.deadline is not None
     bench.out += bench.bell.link(True, bench.now)
     assert (bench.bell.light.level, bench.bell.light.deadline) == (False, None)
+
+
+def test_panels_that_are_not_there_are_shown_and_heard_at_once():
+    """The chime does not wait, the light says so; and one that comes back rings as ever."""
+    bench = Bench(ring_time=30)
+    bench.press()
+    bench.out += bench.bell.unreached(1, bench.now)
+    assert bench.bell.chimes == 1
+    assert any("nobody is online" in note for note in bench.notes())
+    shown = []
+    for _ in range(20):
+        bench.run(0.1)
+        shown.append(bench.bell.light.level)
+    assert 1 <= sum(shown) <= 4, "a short blink each second"
+    bench.acknowledge(1)
+    bench.run(5)
+    assert bench.bell.chimes == 1
+    bench.end(1, Outcome.ACCEPTED, peer="kitchen")
+    assert bench.effects()[-1] == Tell("door", Outcome.ACCEPTED, "kitchen", None)
+    assert bench.bell.unreached(1, bench.now) == []
