@@ -319,6 +319,11 @@ class SignalingBroker(KeepingBroker):
             await self._ended(old_handler, None)
         if handler.over():
             return
+        if not self._still_known(client_session):
+            # Removed while it waited for this: its connection is not one that could be cut.
+            handler.send(ConnackPacket.build(0, NOT_AUTHORIZED).to_bytes())
+            handler.end("")
+            return
         session = await self._take_session(client_session)
         handler.attach(session, reader, writer)
         self._sessions[client_id] = (session, handler)
@@ -425,18 +430,23 @@ class SignalingBroker(KeepingBroker):
             BrokerEvents.CLIENT_DISCONNECTED, client_id=client_id, client_session=client_session
         )
 
+    def _still_known(self, session: Session) -> bool:
+        """Whether every plugin that can say so knows the session's device as it was."""
+        return all(
+            plugin.valid(session)
+            for plugin in self.plugins_manager._auth_plugins
+            if hasattr(plugin, "valid")
+        )
+
     async def recheck(self, cleared: Collection[str] = ()) -> None:
         """After a change of rules: cut who is no longer known, drop what is no longer allowed.
 
         Of the devices ``cleared`` all cells are cleared.
         """
-        plugins = [
-            plugin for plugin in self.plugins_manager._auth_plugins if hasattr(plugin, "valid")
-        ]
         for client_id, (session, handler) in list(self._sessions.items()):
             if not isinstance(session, SignalingSession):
                 continue
-            if not all(plugin.valid(session) for plugin in plugins):
+            if not self._still_known(session):
                 logger.warning("%r is no longer registered as it was: cut off", client_id)
                 if isinstance(handler, SignalingHandler) and handler.session is session:
                     handler.end("no longer registered", abort=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .house import Given
+    from .outside import Known
     from .registry import Device
-    from .settings import Settings
 
 _PATTERNS = "whom it may call: peer ids, '*' for anything, @GROUP"
 
@@ -115,8 +115,8 @@ def _explain(directory: Path, name: str, devices: Mapping[str, Device]) -> None:
     from . import naming
 
     device = devices[name]
-    calls = naming.called_by(devices, name)
-    callers = naming.callers_of(devices, name)
+    everybody = naming.calls(devices)
+    calls, callers = everybody[name], naming.turned(everybody)[name]
     if calls:
         print(f"{name!r} may call {', '.join(calls)}.")
     elif not device.may_call:
@@ -194,7 +194,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _add_table(args: argparse.Namespace) -> int:
-    from . import house
+    from . import house, naming
     from .table import TableError, read
 
     alone = ("name", "group", "secret_file")
@@ -215,18 +215,12 @@ def _add_table(args: argparse.Namespace) -> int:
     for each in wanted:
         print(f"{each.name}: {files.get(each.name) or 'its certificate is in tls/devices'}")
     print(f"{len(wanted)} devices are registered")
+    calls = naming.calls(devices)
+    callers = naming.turned(calls)
     for each in wanted:
-        if not each.may_call and not any(
-            name != each.name and each.name in _called(devices, name) for name in devices
-        ):
+        if not calls[each.name] and not callers[each.name]:
             print(f"{each.name!r} may call nobody, and nobody may call it")
     return _settled(args)
-
-
-def _called(devices: Mapping[str, Device], name: str) -> list[str]:
-    from .naming import called_by
-
-    return called_by(devices, name)
 
 
 def _set(args: argparse.Namespace) -> int:
@@ -295,18 +289,21 @@ def _clear(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from . import outside
+    from . import naming, outside
     from .settings import SettingsError, load
 
     devices = _by_name(args.directory)
     known = outside.Known()
-    settings: Settings | None = None
     try:
-        settings = load(args.directory)
-        known = outside.look(settings, cells=False)
+        known = outside.look(load(args.directory), cells=False)
     except (SettingsError, sqlite3.Error) as error:
         print(f"bellwire-broker: who is online is not known: {error}", file=sys.stderr)
-    shown = [_described(device, devices, known) for device in devices.values()]
+    calls = naming.calls(devices)
+    callers = naming.turned(calls)
+    shown = [
+        _described(device, calls[device.name], callers[device.name], known)
+        for device in devices.values()
+    ]
     if args.json:
         print(json.dumps(shown, indent=2, ensure_ascii=False))
         return 0
@@ -321,10 +318,10 @@ def _utc(at: float | None) -> str | None:
     return None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
-def _described(device: Device, devices: Mapping[str, Device], known: Any) -> dict[str, Any]:
+def _described(
+    device: Device, calls: list[str], callers: list[str], known: Known
+) -> dict[str, Any]:
     from device_sdk.topics import escape
-
-    from .naming import called_by, callers_of
 
     user = escape(device.name)
     return {
@@ -335,8 +332,8 @@ def _described(device: Device, devices: Mapping[str, Device], known: Any) -> dic
         "online_since": _utc(known.online.get(user)),
         "last_seen": _utc(known.seen.get(user)),
         "may_call": list(device.may_call),
-        "calls": called_by(devices, device.name),
-        "called_by": callers_of(devices, device.name),
+        "calls": calls,
+        "called_by": callers,
         "group": device.group,
         "watches": device.watches,
         "created": device.created or None,

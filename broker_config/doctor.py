@@ -163,13 +163,14 @@ def _devices(settings: Settings, seen: Mapping[str, float]) -> list[Finding]:
 
 def rules(known: Mapping[str, Device], directory: Path) -> Iterator[Finding]:
     """What the registry allows and nobody will have meant so, each with the command for it."""
+    calls = naming.calls(known)
+    callers = naming.turned(calls)
     for name, device in sorted(known.items()):
-        calls = naming.called_by(known, name)
         for pattern in device.may_call:
             why = naming.stands_for_nobody(known, name, pattern)
             if why is not None:
                 yield Finding(False, f"{name!r} may call {pattern!r}, but {why}")
-        if not calls and not device.watches and not naming.callers_of(known, name):
+        if not calls[name] and not device.watches and not callers[name]:
             cure = naming.command("device", "set", "OTHER", "--may-call", name, directory=directory)
             yield Finding(
                 False, f"nobody may call {name!r}, and it may call nobody; for a panel: {cure}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from device_sdk.topics import check_peer_id
 
-from .registry import Device, Registry, matches
+from .registry import Device, matches
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONGEST = 128
@@ -52,16 +52,32 @@ def check_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def called_by(devices: Mapping[str, Device], caller: str) -> list[str]:
-    """The registered devices that ``caller`` may call."""
-    registry = Registry(dict(devices))
-    return [name for name in sorted(devices) if registry.may_call(caller, name)]
+def calls(devices: Mapping[str, Device]) -> dict[str, list[str]]:
+    """Whom each registered device may call, of those that are registered."""
+    groups: dict[str | None, set[str]] = {}
+    for name, device in devices.items():
+        groups.setdefault(device.group, set()).add(name)
+    found = {}
+    for name, device in devices.items():
+        others: set[str] = set()
+        for pattern in device.may_call:
+            if pattern.startswith("@"):
+                others |= groups.get(pattern[1:], set())
+            elif "*" in pattern:
+                others |= {each for each in devices if matches(pattern, each)}
+            elif pattern in devices:
+                others.add(pattern)
+        found[name] = sorted(others - {name})
+    return found
 
 
-def callers_of(devices: Mapping[str, Device], callee: str) -> list[str]:
-    """The registered devices that may call ``callee``."""
-    registry = Registry(dict(devices))
-    return [name for name in sorted(devices) if registry.may_call(name, callee)]
+def turned(calls: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Who may call each, of who may call whom."""
+    found: dict[str, list[str]] = {name: [] for name in calls}
+    for caller in sorted(calls):
+        for callee in calls[caller]:
+            found[callee].append(caller)
+    return found
 
 
 def stands_for_nobody(devices: Mapping[str, Device], caller: str, pattern: str) -> str | None:

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,9 @@ def test_what_was_changed_while_nobody_served_holds_from_the_start(
         kitchen = login(served, clients, secrets, "kitchen")
         kitchen.subscribe("sig/v1/kitchen/#", "sig/v1/+/invite/kitchen/+")
         assert kitchen.gather() == []
+    with closing(sqlite3.connect(directory / "data" / "broker.sqlite3")) as database:
+        wills = database.execute("SELECT topic FROM will").fetchall()
+    assert not any("front-door" in topic for (topic,) in wills)
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,28 @@ def test_a_removed_device_is_cut_at_once(
     assert [door.message().data for _ in range(2)] == [b"offline", b""]
     assert clients(broker.raw()).connect("kitchen", user="kitchen", password=SECRET) == 5
     assert door.gather() == []
+
+
+def test_one_that_is_removed_while_it_is_let_in_stays_out(
+    broker: Running, clients: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its secret was found right it waits for what it was denied before, then for nothing."""
+    waits = threading.Event()
+
+    def penalty(_session: Session) -> float:
+        waits.set()
+        return 0.3
+
+    monkeypatch.setattr(broker.broker, "_penalty", penalty)
+    with ThreadPoolExecutor(1) as pool:
+        late = clients(broker.raw())
+        code = pool.submit(late.connect, "kitchen", user="kitchen", password=SECRET)
+        assert waits.wait(10)
+        with changing(tmp_path / "devices.json") as devices:
+            del devices["kitchen"]
+        _reload(broker)
+        assert code.result(10) == 5
+    assert late.closed()
 
 
 def test_a_new_secret_cuts_who_has_the_old_one(
