@@ -15,7 +15,7 @@ from .invitations import Event
 from .links import carry_out
 from .listener import CallEventListener
 from .session import Closed, CloseLink, LoginEnded, OpenLink, SessionEffect
-from .transport import Link, LinkFailed
+from .transport import Link, LinkFailed, LinkOpened
 
 log = logging.getLogger("bellwire")
 
@@ -192,6 +192,7 @@ class LoopDriver:
         else:
             self._opening = None
             self._link = link
+            self._client._feed(session, LinkOpened())
             self._pump()
             self._rest_soon()
 

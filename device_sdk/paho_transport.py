@@ -6,13 +6,15 @@ a newer one. So nothing is ever reconnected; the next connection is a new client
 is not used either: the owner calls ``loop_read`` and its kin, so a publish is on the wire when
 :meth:`PahoLink.publish` returns. paho's callbacks only note what happened, and so cannot raise.
 A message is acknowledged once it is dealt with: the answer that the peer waits for goes out first.
+What paho raises all the same, which its older versions do at malformed packets, ends the link.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import socket
 import ssl
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -21,11 +23,19 @@ from typing import Any
 from paho.mqtt.client import Client, WebsocketConnectionError
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
+from . import dialing
 from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
 from .errors import BrokerRefused, BrokerUnreachable, LoginError
 from .transport import BrokerUrl, LinkFailed, LinkInput, Will
 
-CONNECT_TIMEOUT = 5.0
+log = logging.getLogger("bellwire")
+
+#: How long TLS and WebSocket wait for each word of the other end, once there is a connection.
+HANDSHAKE_TIMEOUT = 10.0
+#: For how many keep-alives the greeting is waited for, within the session's bound.
+GREETED_WITHIN = 3
+#: What is kept of a packet; a cell has 20 KiB, a topic at most 64. The rest is read and dropped.
+LARGEST_PACKET = 128 * 1024
 
 #: MQTT 5 reason codes, into which paho turns the return codes of CONNACK (MQTT 3.1.1, 3.2.2.3).
 _RETURN_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
@@ -36,6 +46,42 @@ _REFUSALS = {
     4: "bad user name or password",
     5: "not authorised",
 }
+
+
+class _Dropped(bytes):
+    """What paho is told that it has read, and has not to keep: it has a length and no bytes."""
+
+    def __new__(cls, _length: int) -> _Dropped:
+        return super().__new__(cls)
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class _Client(Client):
+    """paho's client on a socket of ours, which keeps no more of a packet than may be in one.
+
+    A publish that is too large comes out cut off: no cell, so it is dropped, counted and
+    acknowledged, and a broker that retains it does not hand it out for ever.
+    """
+
+    def _create_socket_connection(self) -> socket.socket:
+        sock = dialing.connect(self._host, self._port)
+        sock.settimeout(self._connect_timeout)
+        return sock
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        packet = self._in_packet
+        if not packet["have_remaining"] or packet["remaining_length"] <= LARGEST_PACKET:
+            return super()._sock_recv(bufsize)
+        left = LARGEST_PACKET - len(packet["packet"])
+        if left > 0:
+            return super()._sock_recv(min(bufsize, left))
+        read = super()._sock_recv(min(bufsize, LARGEST_PACKET))
+        return _Dropped(len(read)) if read else read
 
 
 class PahoLink:
@@ -54,7 +100,6 @@ class PahoLink:
         username: str | None = None,
         password: str | None = None,
         context: ssl.SSLContext | None = None,
-        nodelay: bool = True,
     ) -> None:
         self._url = url
         self._keepalive = keepalive
@@ -63,9 +108,10 @@ class PahoLink:
         self._filters: dict[int, tuple[str, ...]] = {}
         self._read: list[int] = []  # packet ids of messages to acknowledge
         self._greeted = False
+        self._opened = 0.0
         self._ended = False
         self._pending: Callable[[], int] | None = None  # bytes taken from the socket, not yet read
-        client = Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=True,
@@ -74,7 +120,7 @@ class PahoLink:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        client.connect_timeout = CONNECT_TIMEOUT
+        client.connect_timeout = HANDSHAKE_TIMEOUT
         client.max_inflight_messages_set(0)
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
@@ -84,8 +130,6 @@ class PahoLink:
             client.tls_set_context(context or ssl.create_default_context())
         if url.websocket:
             client.ws_set_options(path=url.path)
-        if nodelay:
-            client.on_socket_open = _set_nodelay
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -100,7 +144,11 @@ class PahoLink:
         except (OSError, ssl.SSLError, ValueError) as error:
             _close_left_open(error)
             raise explain(error, self._url) from error
+        except Exception as error:
+            _close_left_open(error)
+            raise BrokerUnreachable("connection lost", f"{self._url}: {error!r}") from error
         self._pending = getattr(self._client.socket(), "pending", None)
+        self._opened = time.monotonic()
 
     def fileno(self) -> int:
         """The socket's descriptor, or -1 once it is closed."""
@@ -114,17 +162,33 @@ class PahoLink:
     def read(self) -> None:
         """Take in all that has come; TLS and WebSockets may hold more than the socket shows."""
         client = self._client
-        client.loop_read()
-        while self._pending is not None and not self._ended and self._pending() > 0:
+        try:
             client.loop_read()
+            while self._pending is not None and not self._ended and self._pending() > 0:
+                client.loop_read()
+        except Exception as error:  # noqa: BLE001 - of malformed packets, and of what closes meanwhile
+            self._break(error)
 
     def write(self) -> None:
         """Write on."""
-        self._client.loop_write()
+        try:
+            self._client.loop_write()
+        except Exception as error:  # noqa: BLE001 - whatever it is, this link is done
+            self._break(error)
 
     def tick(self) -> None:
-        """Ping when idle; a peer that answers no ping for a keep-alive is gone."""
-        self._client.loop_misc()
+        """Ping when idle; a peer that answers no ping for a keep-alive is gone.
+
+        Before the greeting paho would give up after a keep-alive; a broker that is coming up may
+        take longer, but who chose a short one wants to know soon.
+        """
+        try:
+            if self._greeted:
+                self._client.loop_misc()
+            elif time.monotonic() - self._opened > GREETED_WITHIN * self._keepalive:
+                raise TimeoutError("no greeting")
+        except Exception as error:  # noqa: BLE001 - whatever it is, this link is done
+            self._break(error)
 
     def publish(self, topic: str, payload: bytes, token: int | None) -> None:
         """Publish, retained, QoS 1."""
@@ -165,6 +229,12 @@ class PahoLink:
         for mid in read:
             if not self._ended:
                 self._client.ack(mid, 1)
+
+    def _break(self, error: Exception) -> None:
+        """Paho failed: without its socket it is inert, and the next link is a new client."""
+        log.warning("%s: the connection is given up: %r", self._url, error)
+        self._client._sock_close()
+        self._on_disconnect(None, None, None, None, None)
 
     # --- paho's callbacks: they note, and do nothing else ------------------------------------
 
@@ -230,8 +300,11 @@ def explain(error: Exception, url: BrokerUrl) -> LoginError:
     if isinstance(error, socket.gaierror):
         problem = f"{url}: the name {url.host!r} is not known here ({error.strerror})"
         return BrokerUnreachable("unknown host", problem)
+    if isinstance(error, dialing.ResolveTimeout):
+        problem = f"{url}: {error} for {url.host!r}: does the network have a name server?"
+        return BrokerUnreachable("timeout", problem)
     if isinstance(error, TimeoutError):
-        problem = f"{url}: no answer within {CONNECT_TIMEOUT:.0f} s"
+        problem = f"{url}: no answer within {dialing.CONNECT_TIMEOUT:.0f} s"
         return BrokerUnreachable("timeout", problem)
     if isinstance(error, WebsocketConnectionError):
         problem = f"{url}: no WebSocket there ({error})"
@@ -251,10 +324,3 @@ def _close_left_open(error: Exception) -> None:
         for value in frame.f_locals.values():
             if isinstance(value, socket.socket):
                 value.close()
-
-
-def _set_nodelay(_client: Any, _userdata: Any, sock: Any) -> None:
-    # Nagle's algorithm against delayed acknowledgement costs each QoS 1 message 40 ms. The option
-    # belongs to the connection, so a second descriptor reaches it beneath TLS and WebSocket.
-    with socket.socket(fileno=os.dup(sock.fileno())) as plain:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

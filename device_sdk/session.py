@@ -30,15 +30,19 @@ from .engine import Engine
 from .errors import BrokerRefused, BrokerUnreachable, LoginError, LoginTimeout, SubscriptionRefused
 from .events import ConnectionStateChanged
 from .states import ConnectionChange, ConnectionState
-from .transport import LinkFailed, LinkInput
+from .transport import LinkFailed, LinkInput, LinkOpened
 from .values import Signal, distinct
 
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
 #: A login that lasted so long was no accident: the next break is tried at once again.
 RETRY_LASTED = 1.0
-#: From the start of a connection to its CONNACK, and from there to the inbox's SUBACK.
-GREETING_TIMEOUT = 10.0
+#: From the start of a connection until the link is open. Each step of that has a bound of its own
+#: in the link, so this is for links that have none.
+OPEN_TIMEOUT = 120.0
+#: From there to CONNACK, and from there to the inbox's SUBACK: a broker that just came up may have
+#: all of its clients to greet.
+GREETING_TIMEOUT = 20.0
 
 
 class OpenLink(Signal):
@@ -71,10 +75,10 @@ SessionEffect = Effect | OpenLink | CloseLink | LoginEnded | Closed
 
 _LOGGED_IN = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
 _LINK_INPUTS = frozenset(
-    (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed)
+    (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed, LinkOpened)
 )
 #: What does not simply go to the engine.
-_OURS_TOO = frozenset((LinkFailed, Disconnected, Connected))
+_OURS_TOO = frozenset((LinkFailed, LinkOpened, Disconnected, Connected))
 #: Effects of the engine that concern others than the connection.
 _PASSED_ON = frozenset((Publish, Tell, Subscribe, Unsubscribe, Dropped))
 
@@ -135,7 +139,10 @@ class Session:
                 self._lost(what.error, now)
             elif isinstance(what, Disconnected):
                 self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
+            elif isinstance(what, LinkOpened):
+                self._greeting_at = now + GREETING_TIMEOUT
             else:
+                self._greeting_at = now + GREETING_TIMEOUT
                 self.engine.handle(Connected(wall), now)
         finally:
             self._take(now)
@@ -185,7 +192,7 @@ class Session:
     def _open(self, now: float) -> None:
         self._linked = True
         self._retry_at = None
-        self._greeting_at = now + GREETING_TIMEOUT
+        self._greeting_at = now + OPEN_TIMEOUT
         self._out.append(OpenLink())
 
     def _lost(self, error: LoginError, now: float) -> None:

@@ -26,7 +26,7 @@ from .invitations import Event
 from .links import carry_out
 from .listener import CallEventListener
 from .session import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
-from .transport import Link, LinkFailed
+from .transport import Link, LinkFailed, LinkOpened
 
 log = logging.getLogger("bellwire")
 
@@ -311,8 +311,7 @@ class NetworkThread:
                 self._opening = None
                 if failure is None:
                     self._link = link
-                else:
-                    self._client._feed(self._session, failure)
+                self._client._feed(self._session, failure or LinkOpened())
                 self.perform()
                 self.wake()
 

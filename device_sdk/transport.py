@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
 from .errors import InvalidArgument, LoginError
+from .values import Signal
 
 
 class LinkFailed(NamedTuple):
@@ -22,7 +23,15 @@ class LinkFailed(NamedTuple):
     error: LoginError
 
 
-LinkInput = Connected | Disconnected | Subscribed | MessageReceived | PublishAcked | LinkFailed
+class LinkOpened(Signal):
+    """There is a connection, and the greeting is on its way."""
+
+    __slots__ = ()
+
+
+LinkInput = (
+    LinkOpened | Connected | Disconnected | Subscribed | MessageReceived | PublishAcked | LinkFailed
+)
 
 
 class Link(Protocol):

@@ -269,9 +269,9 @@ async def _asynchronous(url: str, name: str, peer: str) -> None:
 def _allow_nagle(nagle: bool) -> None:
     """Leave the sockets as paho makes them, to show what that costs."""
     if nagle:
-        from device_sdk import paho_transport
+        from device_sdk import dialing
 
-        paho_transport._set_nodelay = lambda *_: None
+        dialing._set_nodelay = lambda *_: None
 
 
 if __name__ == "__main__":

@@ -475,3 +475,28 @@ def test_refused_while_reconnecting_is_said(make_peer: MakePeer) -> None:
         assert "refused" in changes
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
+
+
+def test_a_slow_resolver_delays_a_login_and_does_not_prevent_it(
+    make_at: MakeAt, broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it takes longer than a login waits: the next one goes on waiting for the same."""
+    answers, asked, look_up = threading.Event(), [], socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **more: Any) -> Any:
+        if host != "broker.lan":
+            return look_up(host, *args, **more)
+        asked.append(host)
+        answers.wait(30)
+        return look_up("127.0.0.1", *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    peer = make_at("slowly", f"mqtt://broker.lan:{broker.port}")
+    try:
+        with pytest.raises(LoginTimeout):
+            peer.login(0.3, keep_trying=True)
+    finally:
+        answers.set()
+    peer.login(10)
+    peer.expect_state("CONNECTED")
+    assert len(asked) <= 2  # the second one only if the answer came before it

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 from paho.mqtt.client import WebsocketConnectionError
 
+from device_sdk.dialing import ResolveTimeout
+from device_sdk.effects import Connected, Disconnected, MessageReceived
 from device_sdk.errors import BrokerUnreachable
-from device_sdk.paho_transport import PahoLink, explain
-from device_sdk.transport import BrokerUrl, Will
+from device_sdk.paho_transport import LARGEST_PACKET, PahoLink, explain
+from device_sdk.transport import BrokerUrl, LinkFailed, Will
 
 URL = BrokerUrl("mqtts", "broker.lan", 8883)
 
@@ -32,7 +38,8 @@ def certificate(code: int) -> ssl.SSLCertVerificationError:
         (certificate(62), "certificate", "reason 62"),
         (ssl.SSLError(1, "wrong version number"), "tls", "TLS"),
         (socket.gaierror(-2, "Name or service not known"), "unknown host", "broker.lan"),
-        (TimeoutError("timed out"), "timeout", "5 s"),
+        (TimeoutError("timed out"), "timeout", "15 s"),
+        (ResolveTimeout("the resolver has not answered"), "timeout", "name server"),
         (WebsocketConnectionError("no"), "connection lost", "WebSocket"),
         (ConnectionRefusedError(111, "refused"), "connection refused", "nothing listens"),
         (ConnectionResetError(104, "reset"), "connection lost", "broke"),
@@ -82,3 +89,109 @@ def test_the_socket_of_a_failed_handshake_is_closed() -> None:
         assert not thread.is_alive(), "the connection stayed open while the error was kept"
         assert caught.value.cause == "tls"
         assert link.fileno() == -1
+
+
+@contextlib.contextmanager
+def greeted() -> Iterator[tuple[PahoLink, socket.socket]]:
+    """A link that was greeted, and the broker's end of its connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = BrokerUrl("mqtt", "127.0.0.1", server.getsockname()[1])
+        link = PahoLink(url, "kitchen", Will("t/v1/kitchen/presence", b"will"), keepalive=15)
+        link.open()
+        broker, _ = server.accept()
+        with broker:
+            broker.settimeout(5)
+            broker.recv(4096)  # CONNECT
+            broker.sendall(b"\x20\x02\0\0")
+            assert happens(link) == [Connected()]
+            yield link, broker
+            link.close(clean=False)
+
+
+def happens(link: PahoLink) -> list[object]:
+    """What happens next on the link."""
+    while not (happened := link.drain()):
+        assert select.select([link.fileno()], [], [], 5)[0]
+        link.read()
+    return list(happened)
+
+
+def publish(topic: bytes, payload: bytes, mid: int) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big") + payload
+    length, left = b"", len(body)
+    while left > 127:
+        length, left = length + bytes([left & 127 | 128]), left >> 7
+    return b"\x33" + length + bytes([left]) + body
+
+
+@pytest.mark.parametrize("topic", [b"t/v1/kitchen/invite/a/b", b"x" * 65_535])
+def test_a_packet_that_is_too_large_is_read_away_and_acknowledged(topic: bytes) -> None:
+    """Little of it is kept, the link lives on, and the broker does not send it again for ever."""
+    with greeted() as (link, broker):
+        large = publish(topic, b"v" * 8_000_000, 7) + publish(b"t/a", b"next", 8)
+        sending = threading.Thread(target=broker.sendall, args=(large,))
+        sending.start()
+        tracemalloc.start()
+        try:
+            happened = happens(link)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        (cut,) = happened
+        assert isinstance(cut, MessageReceived)
+        assert cut.topic == topic.decode()
+        assert 20 * 1024 < len(cut.payload) < LARGEST_PACKET
+        assert peak < 10 * LARGEST_PACKET
+        assert happens(link) == [MessageReceived("t/a", b"next", True)]
+        sending.join(5)
+        link.acknowledge()
+        assert broker.recv(8, socket.MSG_WAITALL) == b"\x40\x02\0\x07\x40\x02\0\x08"
+
+
+@pytest.mark.parametrize(
+    "packet",
+    ["3200", "320100", "320400ff6162", "9000", "900100", "9003ffff55", "32ffffffff7f", "f000"],
+)
+def test_a_malformed_packet_ends_the_link_and_nothing_else(packet: str) -> None:
+    """Older versions of paho raise at some of these; at the rest they are deaf, as newer are."""
+    with greeted() as (link, broker):
+        broker.sendall(bytes.fromhex(packet))
+        broker.shutdown(socket.SHUT_WR)
+        assert happens(link) == [Disconnected()]
+        assert link.fileno() == -1
+        link.read()
+        link.write()
+        link.tick()
+        link.acknowledge()
+        assert link.drain() == []
+
+
+def test_whatever_paho_raises_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading, writing and ticking: told once, by a word in the log and the end of the link."""
+
+    def fail(*_args: object) -> None:
+        raise RuntimeError("a defect of paho's")
+
+    for name, move in (("loop_read", "read"), ("loop_write", "write"), ("loop_misc", "tick")):
+        with greeted() as (link, _):
+            monkeypatch.setattr(link._client, name, fail)
+            getattr(link, move)()
+            assert link.drain() == [Disconnected()]
+
+
+def test_a_greeting_may_take_longer_than_the_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paho would give up then; three of them are waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = BrokerUrl("mqtt", "127.0.0.1", server.getsockname()[1])
+        link = PahoLink(url, "kitchen", Will("t/v1/kitchen/presence", b"will"), keepalive=2)
+        link.open()
+        now = time.monotonic()
+        for passed in (2.5, 5.5):
+            monkeypatch.setattr(time, "monotonic", lambda at=now + passed: at)
+            link.tick()
+            assert link.drain() == []
+        monkeypatch.setattr(time, "monotonic", lambda: now + 6.5)
+        link.tick()
+        (failed,) = link.drain()
+        assert isinstance(failed, LinkFailed)
+        link.close(clean=False)

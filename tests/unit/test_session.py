@@ -32,6 +32,7 @@ from device_sdk.errors import (
 from device_sdk.events import ConnectionStateChanged
 from device_sdk.session import (
     GREETING_TIMEOUT,
+    OPEN_TIMEOUT,
     RETRY_FIRST,
     RETRY_LASTED,
     RETRY_MAX,
@@ -43,7 +44,7 @@ from device_sdk.session import (
     SessionEffect,
 )
 from device_sdk.states import ConnectionChange, ConnectionState
-from device_sdk.transport import LinkFailed, LinkInput
+from device_sdk.transport import LinkFailed, LinkInput, LinkOpened
 
 ME, EPOCH = "me", b"epoch-me"
 AWAY = BrokerUnreachable("connection refused", "nobody listens")
@@ -156,11 +157,34 @@ def test_a_login_out_of_time() -> None:
     assert bench.feed(Connected()) == []
 
 
+def test_a_slow_link_is_given_its_time_to_open() -> None:
+    """Resolving and connecting have bounds of their own; only one that has none is given up."""
+    bench = Bench(keep_trying=True)
+    bench.start(timeout=600)
+    out = bench.due()
+    assert bench.now == 1000 + OPEN_TIMEOUT
+    assert only(out, CloseLink) == [CloseLink(clean=False)]
+    assert only(bench.due(), OpenLink)
+
+
+def test_each_step_has_its_own_time() -> None:
+    """To the CONNACK counts from the open link, to the SUBACK from the CONNACK."""
+    bench = Bench(keep_trying=True)
+    bench.start(timeout=600)
+    for step in (LinkOpened(), Connected()):
+        bench.now += GREETING_TIMEOUT - 0.1
+        assert not only(bench.feed(step), CloseLink)
+    bench.now += GREETING_TIMEOUT - 0.1
+    assert only(bench.log_in(), LoginEnded) == [LoginEnded(None)]
+
+
 def test_a_silent_broker_is_given_up_after_the_greeting_time() -> None:
     bench = Bench(keep_trying=True)
     bench.start(timeout=60)
+    bench.now += 30
+    bench.feed(LinkOpened())
     out = bench.due()
-    assert bench.now == 1000 + GREETING_TIMEOUT
+    assert bench.now == 1030 + GREETING_TIMEOUT
     assert only(out, CloseLink) == [CloseLink(clean=False)]
     assert not only(out, LoginEnded)
     assert only(bench.due(), OpenLink)
@@ -243,6 +267,7 @@ def test_a_broken_link_is_told_and_the_session_stays_logged_in(bench: Bench) -> 
         MessageReceived("sig/v1/me/presence", b""),
         PublishAcked(1),
         LinkFailed(AWAY),
+        LinkOpened(),
     ],
 )
 def test_a_link_that_was_given_up_has_no_word(bench: Bench, late: LinkInput) -> None:
