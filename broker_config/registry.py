@@ -109,6 +109,13 @@ def _device(entry: Any) -> Device:
     )
 
 
+def _not_there(path: Path) -> RegistryError:
+    return RegistryError(
+        f"there is no {path}; `bellwire-broker init {path.parent}` makes one, and --dir DIR (or "
+        "$BELLWIRE_BROKER_DIR) says where one is"
+    )
+
+
 def load(path: Path) -> Registry:
     """Read the registry; raises :class:`RegistryError`."""
     try:
@@ -125,6 +132,8 @@ def load(path: Path) -> Registry:
             if device.name in devices:
                 raise ValueError(f"{device.name!r} is in it twice")
             devices[device.name] = device
+    except FileNotFoundError as error:
+        raise _not_there(path) from error
     except OSError as error:
         raise RegistryError(f"cannot read the registry {path}: {error.strerror}") from error
     except ValueError as error:
@@ -150,6 +159,8 @@ def changing(path: Path, staged: Staged | None = None) -> Iterator[dict[str, Dev
     """
     import fcntl
 
+    if not path.exists():
+        raise _not_there(path)
     with own_lock(path.parent / f".{path.name}.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with uninterrupted():

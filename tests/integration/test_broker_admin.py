@@ -470,6 +470,29 @@ def test_names_that_mean_nobody_are_refused(
     assert (directory / "devices.json").read_bytes() == before
 
 
+def test_a_directory_that_is_none_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for action in (["add", "bell"], ["list"], ["remove", "bell"], ["set", "bell", "--watches"]):
+        assert run(*action, directory=tmp_path) == 2
+        assert f"`bellwire-broker init {tmp_path}`" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_changes_stays_the_service_users(directory: Path) -> None:
+    """As with `sudo bellwire-broker` on the broker's Pi."""
+    owner = 12345
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, owner, owner)
+    (directory / ".devices.json.lock").unlink()
+    assert run("add", "bell", directory=directory) == 0
+    assert run("add", "gate", "--certificate", directory=directory) == 0
+    assert cli.main(["renew", str(directory)]) == 0
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert {path.stat().st_uid for path in files if path.parent.name != "devices"} == {owner}
+
+
 def test_add_says_what_it_may_and_how_to_change_that(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

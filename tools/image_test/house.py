@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,12 +23,11 @@ def broker(home: Path) -> Iterator[tuple[int, dict[str, str]]]:
     for name, calls in (("front-door", "kitchen"), ("kitchen", "front-door")):
         shown = run_quietly(command, "device", "add", name, "--may-call", calls, "--dir", str(home))
         secrets[name] = re.findall(r"secret:\s+(\S+)", shown)[0]
-    port = free_port()
     settings = home / "broker.toml"
     text = settings.read_text() if settings.exists() else ""
     text = re.sub(r"(?ms)^\[(listen|metrics)\][^\[]*", "", text)
     settings.write_text(
-        f'{text}\n[listen]\nmqtts = "127.0.0.1:{port}"\nmqtt = ""\n[metrics]\nlisten = ""\n'
+        f'{text}\n[listen]\nmqtts = "127.0.0.1:0"\nmqtt = ""\n[metrics]\nlisten = ""\n'
     )
     lines: list[str] = []
     process = subprocess.Popen(
@@ -38,9 +36,9 @@ def broker(home: Path) -> Iterator[tuple[int, dict[str, str]]]:
     reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
     reader.start()
     try:
-        wait_for(lambda: listens(port) or process.poll() is not None, 30, "the broker listens")
+        wait_for(lambda: _port(lines) or process.poll() is not None, 30, "the broker listens")
         assert process.poll() is None, f"the broker ended: {''.join(lines)}"
-        yield port, secrets
+        yield _port(lines), secrets
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(15)
@@ -49,20 +47,10 @@ def broker(home: Path) -> Iterator[tuple[int, dict[str, str]]]:
             process.stdout.close()
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    """Whether somebody accepts there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+def _port(lines: list[str]) -> int:
+    """The port that it says it listens on; 0 until it does."""
+    found = re.search(r"listening on 127\.0\.0\.1:(\d+) \(mqtts\)", "".join(list(lines)))
+    return int(found[1]) if found else 0
 
 
 def run_quietly(*command: str) -> str:
