@@ -6,6 +6,7 @@ Each step says what it found; the last line says what is wrong and what to do.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
 import ssl
 import subprocess
@@ -17,10 +18,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..client import SignalingClient
+from ..codec import MAX_CELL
 from ..errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
-from ..transport import Tls
+from ..transport import Tls, clear_text
 from . import dns_sd
+from .reach import Came, Reach
 from .settings import Account
+from .timezone import described
 
 _TIMEOUT = 5.0
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
@@ -53,6 +57,8 @@ class Patient:
     """What the steps share."""
 
     account: Account
+    #: Whom its buttons ring.
+    rings: tuple[str, ...] = ()
     now: Callable[[], float] = time.time
     browse: Callable[[], list[dns_sd.Found]] = dns_sd.browse
     service: Callable[[], tuple[str, str] | None] = running_service
@@ -78,6 +84,7 @@ def examine(patient: Patient) -> Iterator[str]:
     """Go through the steps; yields a line for each that is well, raises :class:`Fault`."""
     for step in (_secret, _clock, _name, _port, _certificate, _login):
         yield step(patient)
+    yield from _calls(patient)
 
 
 def _secret(patient: Patient) -> str:
@@ -88,7 +95,10 @@ def _secret(patient: Patient) -> str:
         raise Fault(str(error)) from None
     if account.cert_file is not None:
         return f"secret: a certificate, {account.cert_file}"
-    return "secret: " + ("there" if account.secret_file else "none is asked for")
+    if account.secret_file is None:
+        return "secret: none is asked for"
+    warning = clear_text(account.broker)
+    return "secret: there" + (f" (but {warning})" if warning else "")
 
 
 def _clock(patient: Patient) -> str:
@@ -98,7 +108,7 @@ def _clock(patient: Patient) -> str:
             f"the clock says {when:%Y-%m-%d %H:%M}: it was never set, so no certificate can be "
             f"checked; wait for network time, or see `timedatectl`"
         )
-    return f"clock: {when:%Y-%m-%d %H:%M} UTC"
+    return f"clock: {when:%Y-%m-%d %H:%M} UTC; time zone: {described()}"
 
 
 def _name(patient: Patient) -> str:
@@ -205,11 +215,51 @@ def _login(patient: Patient) -> str:
     return f"login: {account.peer} is let in, and its presence was published"
 
 
-def settings_of(path: Path) -> Account:
-    """The account of a doorbell's or a panel's file."""
+def _calls(patient: Patient) -> Iterator[str]:
+    """Each name that the buttons ring, then the largest cell; all faults in one."""
+    if not patient.rings:
+        return
+    me = patient.account.peer
+    may: list[str] = []
+    may_not: list[str] = []
+    broke = False
+    reach = Reach(patient.account)
+    try:
+        for peer in patient.rings:
+            came = reach.call(peer)
+            (may if came is Came.BACK else may_not).append(peer)
+            broke = broke or came is Came.BROKE
+        largest = reach.largest(may[0]) if may else Came.NOT_BACK
+    except LoginError as error:
+        raise Fault(f"no second connection to try the calls: {error}") from None
+    finally:
+        reach.close()
+    if may:
+        yield f"calls: {me} may call {', '.join(may)}"
+    if may_not:
+        names = " ".join(shlex.quote(peer) for peer in patient.rings)
+        how = "it closed the connection" if broke else "it dropped the call"
+        raise Fault(
+            f"the broker does not let {me} call {', '.join(may_not)}: {how}; there: "
+            f"`bellwire-broker device set {shlex.quote(me)} --may-call {names}` (and is the name"
+            f" in `rings` the panel's own?)"
+        )
+    if largest is not Came.BACK:
+        raise Fault(
+            f"the broker does not take a cell of {MAX_CELL} bytes ({largest.value}): let its"
+            f" largest packet be 21 KiB or more (mosquitto: max_packet_size, message_size_limit)"
+        )
+    yield f"largest cell: {MAX_CELL} bytes are taken"
+
+
+def patient_of(path: Path) -> Patient:
+    """Who is to be examined, by a doorbell's or a panel's file."""
     from .doorbell_settings import read_doorbell
     from .panel_settings import read_panel
     from .toml_reader import load
 
-    is_doorbell = "button" in load(path)
-    return (read_doorbell(path) if is_doorbell else read_panel(path)).account
+    if "button" not in load(path):
+        return Patient(read_panel(path).account)
+    bell = read_doorbell(path)
+    rings = dict.fromkeys(peer for button in bell.buttons for peer in button.peers)
+    return Patient(bell.account, tuple(rings))

@@ -24,7 +24,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from .doctor import Fault, Patient, examine, settings_of
+    from .doctor import Fault, examine, patient_of
     from .toml_reader import SettingsError
 
     path = args.settings or next(
@@ -32,7 +32,7 @@ def _doctor(args: argparse.Namespace) -> int:
         _CARD / "doorbell.toml",
     )
     try:
-        for line in examine(Patient(settings_of(path))):
+        for line in examine(patient_of(path)):
             if not args.quiet:
                 say(f"ok    {line}")
     except SettingsError as error:

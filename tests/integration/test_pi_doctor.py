@@ -10,10 +10,12 @@ import pytest
 
 from broker_config.house import init
 from broker_config.mdns import announced
+from device_sdk import SignalingClient
 from device_sdk.pi import dns_sd, doctor
 from device_sdk.pi.doctor import Fault, Patient, examine
 from device_sdk.pi.settings import Account
-from tests.servers import free_port
+from tests.conftest import need_mosquitto
+from tests.servers import Mosquitto, free_port
 from tools.image_test.house import broker
 
 
@@ -50,6 +52,51 @@ def test_all_is_well(account):
     assert [line.split(":")[0] for line in lines] == [
         "secret", "clock", "name", "port", "TLS", "login",
     ]  # fmt: skip
+
+
+def test_the_names_that_the_buttons_ring(account):
+    """Each is tried, and the largest cell; beside a running service, too."""
+    for service in (lambda: None, lambda: ("bellwire-doorbell", "online as front-door")):
+        asked = Patient(account, ("kitchen",), browse=list, service=service)
+        assert list(examine(asked))[-2:] == [
+            "calls: front-door may call kitchen", "largest cell: 20480 bytes are taken",
+        ]  # fmt: skip
+
+
+def test_a_name_that_it_may_not_call(account):
+    """Told with the command that cures it; those that it may call are told, too."""
+    asked = Patient(account, ("kitchen", "garage"), browse=list, service=lambda: None)
+    told = []
+    with pytest.raises(Fault) as caught:
+        told.extend(examine(asked))  # what came before the fault stays
+    assert told[-1] == "calls: front-door may call kitchen"
+    assert "does not let front-door call garage: " in str(caught.value)
+    assert "device set front-door --may-call kitchen garage" in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", ["max_packet_size 16000", "message_size_limit 16000"])
+def test_a_broker_that_takes_no_large_cells(tmp_path, limit):
+    """Whether it closes the connection or drops them without a word."""
+    need_mosquitto()
+    tmp_path.parent.chmod(0o755)
+    tmp_path.chmod(0o755)  # mosquitto, started by root, reads as another user
+    with Mosquitto(tmp_path, limit) as broker:
+        there = Account("a", f"mqtt://127.0.0.1:{broker.port}")
+        asked = Patient(there, ("b",), browse=list, service=lambda: None)
+        with pytest.raises(Fault, match="largest packet be 21 KiB or more"):
+            list(examine(asked))
+
+
+def test_nobody_is_rung_by_being_tried(account, house):
+    """A panel that is there hears no call and misses none."""
+    port, secrets, ca = house
+    heard = []
+    kitchen = SignalingClient("kitchen", f"mqtts://127.0.0.1:{port}", password=secrets["kitchen"],
+                              ca_file=ca)  # fmt: skip
+    with kitchen:
+        kitchen._deliver = lambda event: heard.append(event.name)
+        list(examine(Patient(account, ("kitchen",), browse=list, service=lambda: None)))
+        assert heard == []
 
 
 def test_a_missing_secret(account, tmp_path):
