@@ -59,6 +59,8 @@ class On(Enum):
     FORGET = auto()
     # the caller's presence says
     CALLER_REPLACED = auto()
+    # the broker does not take the cell: not allowed, or too large
+    NOT_TAKEN = auto()
     # the broker has the cleared cell
     CLEAR_ACKED = auto()
 
@@ -108,6 +110,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RESEND: (Phase.PROBING, (Do.ASK,)),
         On.KEEP_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.LOGOUT: (Phase.GONE, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
     Phase.RINGING: {
         On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND)),
@@ -120,6 +123,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RING_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.LOGOUT: (Phase.GONE, (Do.TELL_FAILURE,)),
+        On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
     },
     Phase.ACCEPTING: {
         On.RINGING: (Phase.ACCEPTING, (Do.SAY,)),
@@ -131,6 +135,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.RESEND: (Phase.ACCEPTING, (Do.SAY,)),
         On.LOGOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.NOT_TAKEN: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
     },
     Phase.OVER: {
         On.RINGING: _SAY_AGAIN,
@@ -141,6 +146,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
         On.LOGOUT: (Phase.OVER, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
     Phase.CLEARING: {
         On.RINGING: _SAY_AGAIN,
@@ -150,6 +156,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.CLEARED: (Phase.CLEARING, _IGNORED),
         On.CLEAR_ACKED: (Phase.REMEMBERED, _IGNORED),
         On.LOGOUT: (Phase.CLEARING, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
     Phase.REMEMBERED: {
         On.RINGING: _SAY_AGAIN,
@@ -187,11 +194,13 @@ _TOO_LATE: Final[Outcome] = (
     _E.INVITATION_EXPIRE,
     EndReason.CALLEE_EXPIRED,
 )
+_NOT_TAKEN: Final[Outcome] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
 OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
     **{(p, On.ACCEPTED): _NO_ACCEPT for p in (Phase.NEW, Phase.PROBING, Phase.RINGING)},
     (Phase.ACCEPTING, On.ACCEPTED): (_A.SEEN, None, _S.ACCEPTED, _E.OK, EndReason.ACCEPTED),
     (Phase.ACCEPTING, On.ACCEPT_TIMEOUT): _NO_ACCEPT,
     (Phase.ACCEPTING, On.LOGOUT): (*_NO_ACCEPT[:4], EndReason.LOGGED_OUT),
+    **{(p, On.NOT_TAKEN): _NOT_TAKEN for p in (Phase.RINGING, Phase.ACCEPTING)},
     (Phase.RINGING, On.REFUSE): (_A.REFUSED, None, _S.REFUSED, _E.OK, None),
     (Phase.RINGING, On.RING_EXPIRED): _TOO_LATE,
     (Phase.PROBING, On.KEEP_EXPIRED): _TOO_LATE,
@@ -231,7 +240,8 @@ WATCHING: Final = frozenset({Phase.PROBING, Phase.RINGING, Phase.ACCEPTING})
 class CalleeCall(NamedTuple):
     """One call as its callee knows it: a value; the engine holds the current one.
 
-    ``epoch`` is that of the caller's login; ``answer`` what the answer cell says.
+    ``epoch`` is that of the caller's login; ``answer`` what the answer cell says; ``quiet_until``:
+    copies of the invite are not answered too often.
     """
 
     call_id: str
@@ -254,6 +264,7 @@ class CalleeCall(NamedTuple):
     resend_at: float | None = None
     resend_delay: float = 0.0
     keep_at: float | None = None
+    quiet_until: float = 0.0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -331,6 +342,8 @@ def step(
     quiet = revised(call, phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
     if (before, on) in OUTCOMES:
         answer, number, state, error, reason = OUTCOMES[before, on]
+        if on is On.NOT_TAKEN:
+            quiet = revised(quiet, response=None)  # what was too large, perhaps
         if on is On.REFUSE:
             number, reason = refusal, REFUSALS[refusal]
             quiet = revised(quiet, response=response)
@@ -349,7 +362,9 @@ def step(
             state=RemoteInvitationState.REFUSED, reason=REFUSALS[refusal],
         ), todo  # fmt: skip
     if on is On.CLEARED and before in WATCHING:
-        return revised(quiet, state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED), todo
+        return revised(quiet, answer=AnswerState.SEEN, response=None,
+            state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED,
+        ), todo  # fmt: skip
     if on is On.LOGOUT and before is _RINGING:
         return revised(quiet, state=RemoteInvitationState.FAILURE,
             error=RemoteInvitationError.INVITATION_EXPIRE, reason=EndReason.LOGGED_OUT,

@@ -11,16 +11,20 @@ from collections import Counter
 from collections.abc import Callable
 
 from . import callee
+from .bounded import Memory, Pace, once_more
 from .callee import CalleeCall, Do, On, Phase, revised
 from .cells import Answer, AnswerReason, Invite, Presence
 from .context import Context, Key
 from .effects import Accept, Refuse
 from .errors import InvitationApiCallError
 from .events import Name, RemoteEvent
-from .settings import MAX_KEPT, MAX_REMEMBERED
+from .outbox import ANSWER
+from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
 from .states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
 
 CLEAR_ANSWER = "clear answer"
+#: What came of a stranger's flood, and was not answered.
+TOO_MANY = "too many"
 
 #: Decides before anything rings: None to ring, or why not. Called with the call's record and the
 #: number of invitations that are open here.
@@ -33,10 +37,7 @@ _TELLS = {
     Do.TELL_CANCELED: Name.REMOTE_CANCELED,
     Do.TELL_FAILURE: Name.REMOTE_FAILURE,
 }
-#: Refusals for want of room: so many a second, after so many at once. Who is not answered says it
-#: again by itself; a flood must not use up what this peer may publish.
-OVERLOAD_RATE, OVERLOAD_BURST = 20.0, 64.0
-
+_SAYINGS = frozenset({Do.SAY, Do.ASK, Do.CLEAR})
 _SPOKEN = frozenset({*_TELLS, Do.TELL_MISSED, Do.TELL_ENDED})
 _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
@@ -58,18 +59,17 @@ class CalleeSide:
         self._screen = screen
         self.calls: dict[Key, CalleeCall] = {}
         #: Over and cleared, the oldest first; ``keep_at`` is when a call is forgotten.
-        self.remembered: dict[Key, CalleeCall] = {}
+        self.remembered: Memory[Key, CalleeCall] = Memory(MAX_REMEMBERED)
         self._due: dict[Key, float] = {}
         self._from: Counter[str] = Counter()
-        self._refusals = OVERLOAD_BURST  # for want of room, that may be said at once
-        self._refused_at = -math.inf
+        self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
 
     def clone(self, context: Context) -> CalleeSide:
         """An independent copy around a cloned context."""
         other = CalleeSide(context, self._screen)
-        other.calls, other.remembered = dict(self.calls), dict(self.remembered)
+        other.calls, other.remembered = dict(self.calls), self.remembered.clone()
         other._due, other._from = dict(self._due), self._from.copy()
-        other._refusals, other._refused_at = self._refusals, self._refused_at
+        other._strangers = self._strangers.clone()
         return other
 
     # --- the app ---------------------------------------------------------------------------
@@ -103,6 +103,8 @@ class CalleeSide:
 
     def invited(self, key: Key, invite: Invite | None, now: float, *, retained: bool) -> None:
         """Take in a caller's cell; None is the cleared one."""
+        if (ANSWER, key) in self._context.outbox.aside:
+            return  # it is over here, and cannot be answered
         on = callee.heard(invite, retained=retained)
         call = self.calls.get(key) or self.remembered.get(key)
         if call is None:
@@ -113,11 +115,12 @@ class CalleeSide:
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
-                if on is _ON_OVERLOAD and not self._may_refuse(now):
-                    return
-                self._step(call, on, now, invite=invite, refusal=told)
+                if call.phase is _PROBING or self._may_answer(call, now):
+                    self._step(call, on, now, invite=invite, refusal=told)
                 return
-        self._step(call, on, now, invite=invite)
+        elif call.phase in (_NEW, _REMEMBERED) and not self._may_answer(call, now):
+            return
+        self._step(call, on, now, invite=invite, copy=True)
 
     def found(self, key: Key, cell: Answer, now: float) -> None:
         """Take over an answer cell that a former life of this peer left."""
@@ -126,13 +129,12 @@ class CalleeSide:
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
         call = revised(call, keep_at=now + settings.missed_keep)
+        # Said, or asked, with the resync, not while more is being read; a late one a little later.
+        late = self._context.inbox
+        at = now + settings.ask_first if late or call.phase is _PROBING else None
+        self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
         if call.phase is _PROBING:
-            # The invite itself, if there still is one, comes with the inbox; ask if it does not.
-            at = now + settings.ask_first
-            self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
             self._entered(call.caller)
-        else:
-            self._keep(self._say(call, now))
 
     def acked(self, key: Key, now: float) -> None:
         """The broker has a clear."""
@@ -152,27 +154,52 @@ class CalleeSide:
             same = presence.epoch == call.epoch
             if call.phase is _PROBING:
                 if presence.online and changed and not retained:
-                    self._keep(self._say(call, now, ask=True))
+                    self._ask(call, now)
             elif presence.online and same and back and call.phase is _RINGING:
                 # It was away, or a late will said so: its word on the time left is wanted again.
-                self._keep(self._say(call, now, ask=True))
+                self._ask(call, now)
             elif presence.online and not same and not retained:
                 self._step(call, On.CALLER_REPLACED, now)
             elif call.phase is _RINGING and presence.online != same:
                 # Gone, or, read from the broker's store, perhaps another: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
-                doubted = revised(call, ring_at=at)
-                self._keep(self._say(doubted, now, ask=True) if presence.online else doubted)
+                self._keep(doubted := revised(call, ring_at=at))
+                if presence.online:
+                    self._ask(doubted, now)
 
     # --- the link and time -----------------------------------------------------------------
 
     def resync(self, now: float) -> None:
         """Say every live cell once more."""
-        for call in list(self.calls.values()):
-            if call.phase is _CLEARING:
-                self._context.say_answer(call.key, None, CLEAR_ANSWER)
-            else:
-                self._keep(self._say(call, now, ask=call.phase is _PROBING))
+        for key in list(self.calls):
+            self.say(key, now)
+
+    def say(self, key: Key, now: float) -> None:
+        """Say one cell once more, if there is still anything to say in it."""
+        call = self.calls.get(key)
+        if call is not None and call.phase is _CLEARING:
+            self._clear(key, CLEAR_ANSWER)
+        elif call is not None:
+            self._keep(self._say(call, now, ask=call.phase is _PROBING))
+
+    def set_aside(self, key: Key, now: float) -> None:
+        """The broker does not take that cell: the call ends.
+
+        An answer that carried a response may have been too large by that: it is tried without one.
+        """
+        call = self.calls.get(key)
+        if call is None:
+            return
+        carried = call.response is not None and call.phase in (_ACCEPTING, _OVER)
+        if call.phase is _OVER and carried:
+            self._keep(revised(call, response=None))
+        else:
+            self._step(call, On.NOT_TAKEN, now)
+        left = self.calls.get(key)
+        if carried:
+            self._context.outbox.lift((ANSWER, key))
+        elif left is not None:
+            self._step(left, On.NOT_TAKEN, now)
 
     def disconnected(self) -> None:
         """Nothing is said until the next resync."""
@@ -191,7 +218,7 @@ class CalleeSide:
     def deadline(self) -> float | None:
         """When :meth:`fire` has something to do."""
         due = min(self._due.values(), default=None)
-        oldest = next(iter(self.remembered.values()), None)
+        oldest = self.remembered.oldest
         if oldest is None or oldest.keep_at is None:
             return due
         return oldest.keep_at if due is None else min(due, oldest.keep_at)
@@ -203,8 +230,7 @@ class CalleeSide:
             if self._due[key] > now:
                 break
             self._fire(self.calls[key], now)
-        while self.remembered:
-            call = next(iter(self.remembered.values()))
+        while (call := self.remembered.oldest) is not None:
             if call.keep_at is None or call.keep_at > now:
                 break
             self._step(call, On.FORGET, now)
@@ -246,15 +272,18 @@ class CalleeSide:
         told = self._screen(call, [c.phase in callee.OPEN for c in self.calls.values()].count(True))
         return None if told is None else (On.TURN_AWAY, told)
 
-    def _may_refuse(self, now: float) -> bool:
-        """Whether another one may be refused for want of room by now."""
-        gained = (now - self._refused_at) * OVERLOAD_RATE
-        self._refusals = min(OVERLOAD_BURST, self._refusals + gained)
-        self._refused_at = now
-        if self._refusals < 1:
-            return False
-        self._refusals -= 1
-        return True
+    def _may_answer(self, call: CalleeCall, now: float) -> bool:
+        """Whether the app's not knowing of this call leaves room for an answer to it by now."""
+        if self._strangers.allows(call.caller, now):
+            return True
+        self._context.stats.drops[TOO_MANY] += 1
+        return False
+
+    def _ask(self, call: CalleeCall, now: float) -> None:
+        """Ask because of the caller's presence; not each time it comes and goes in a moment."""
+        quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+        if quiet_until is not None:
+            self._keep(revised(self._say(call, now, ask=True), quiet_until=quiet_until))
 
     def _fire(self, call: CalleeCall, now: float) -> None:
         if call.ring_at is not None and call.ring_at <= now:
@@ -276,6 +305,7 @@ class CalleeSide:
         invite: Invite | None = None,
         refusal: AnswerReason = AnswerReason.DECLINED,
         response: bytes | None = None,
+        copy: bool = False,
     ) -> None:
         settings = self._context.settings
         before = call.phase
@@ -290,15 +320,25 @@ class CalleeSide:
         ring_at = call.ring_at
         if _EXTEND in todo and invite is not None:
             ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
+        if copy and (before not in (_NEW, _PROBING) or call.phase is before):
+            quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+            if quiet_until is not None:
+                call = revised(call, quiet_until=quiet_until)
+            elif call.phase is before:
+                todo = tuple(do for do in todo if do not in _SAYINGS)
+                call = revised(call, ring_at=ring_at)
+            elif call.phase is _OVER and before in (_CLEARING, _REMEMBERED):
+                return
         for do in todo:
             if do is _SAY or do is _ASK:
                 again = on is _ON_RESEND
                 call = self._say(call, now, ask=do is _ASK, again=again, ring_at=ring_at)
-            elif do is _CLEAR and self._context.up:
-                awaited = CLEAR_ANSWER if call.phase is _CLEARING else None
-                self._context.say_answer(call.key, None, awaited)
-        unkept = before in (_NEW, _REMEMBERED) and call.phase is _OVER
-        if unkept and len(self.calls) >= MAX_KEPT:  # said once; said again when asked
+            elif do is _CLEAR:
+                self._clear(call.key, CLEAR_ANSWER if call.phase is _CLEARING else None)
+        # Whom the app answered is told until it is seen; the others say it again by themselves.
+        unkept = call.phase is _OVER and before is not _ACCEPTING and on is not On.REFUSE
+        if unkept and before is not _OVER and len(self.calls) >= MAX_KEPT:
+            # Said once; said again when asked.
             at = now + settings.remember
             call = revised(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
@@ -332,7 +372,7 @@ class CalleeSide:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
         ring_at = call.ring_at if ring_at is None else ring_at
-        if not context.up:
+        if not context.up or not context.outbox.may_say((ANSWER, call.key)):
             return revised(call, ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
@@ -343,13 +383,15 @@ class CalleeSide:
         context.say_answer(call.key, call.cell(context.epoch, ask=ask))
         return call
 
+    def _clear(self, key: Key, purpose: str | None) -> None:
+        if self._context.up and self._context.outbox.may_say((ANSWER, key)):
+            self._context.say_answer(key, None, purpose)
+
     def _keep(self, call: CalleeCall) -> None:
         key = call.key
         if call.phase is _REMEMBERED:
             self.remembered[key] = call
             self._context.idle_until = -math.inf
-            if len(self.remembered) > MAX_REMEMBERED:
-                del self.remembered[next(iter(self.remembered))]
         else:
             self.remembered.pop(key, None)
         if call.phase in (_REMEMBERED, _GONE):

@@ -53,6 +53,8 @@ class On(Enum):
     NO_RESPONSE = auto()
     RESEND = auto()
     KEEP_EXPIRED = auto()
+    # the broker does not take the cell: not allowed, or too large
+    NOT_TAKEN = auto()
     # the broker has the cleared cell
     CLEAR_ACKED = auto()
 
@@ -99,6 +101,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.PEER_OFFLINE: (Phase.ENDED, (Do.SAY, Do.TELL_FAILURE)),
         On.NO_RESPONSE: (Phase.ENDED, (Do.SAY, Do.TELL_FAILURE)),
         On.RESEND: (Phase.SENT, (Do.SAY,)),
+        On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
     },
     Phase.RECEIVED: {
         On.ANSWER_RECEIVED: (Phase.RECEIVED, _IGNORED),
@@ -106,6 +109,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_REFUSED)),
         On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_FAILURE)),
         **_DECISIONS,
+        On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
     },
     Phase.ACCEPTED: {
         On.ANSWER_RECEIVED: (Phase.ACCEPTED, _IGNORED),
@@ -114,6 +118,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST)),
         On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST)),
         On.RESEND: (Phase.ACCEPTED, (Do.SAY,)),
+        # Silent from here: the callee's own word tells whether it learned of it.
+        On.NOT_TAKEN: (Phase.ACCEPTED, _IGNORED),
         On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
     },
     Phase.ENDED: {
@@ -123,6 +129,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR,)),
         On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR,)),
         On.RESEND: (Phase.ENDED, (Do.SAY,)),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
         On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
     },
     Phase.CLEARING: {
@@ -132,6 +139,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ANSWER_FAILED: (Phase.CLEARING, _IGNORED),
         On.ANSWER_SEEN: (Phase.CLEARING, _IGNORED),
         On.CLEAR_ACKED: (Phase.GONE, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
 }
 
@@ -148,6 +156,7 @@ OUTCOMES: Final[Mapping[On, Outcome]] = {
     On.RING_TIMEOUT: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.EXPIRED),
     On.PEER_OFFLINE: (_S.FAILURE, _E.PEER_OFFLINE, EndReason.PEER_OFFLINE),
     On.NO_RESPONSE: (_S.FAILURE, _E.PEER_NO_RESPONSE, EndReason.NO_RESPONSE),
+    On.NOT_TAKEN: (_S.FAILURE, _E.PEER_NO_RESPONSE, EndReason.NOT_ALLOWED),
 }
 
 ANSWERS: Final[Mapping[AnswerState, On]] = {
@@ -198,7 +207,8 @@ class CallerCall(NamedTuple):
 
     Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
     marks a call of an earlier life of this peer: the app knows nothing of it. ``cancel_pending``:
-    the app is told of its cancel once the broker has it.
+    the app is told of its cancel once the broker has it. ``quiet_until``: who asks is not answered
+    too often.
     """
 
     call_id: str
@@ -221,6 +231,7 @@ class CallerCall(NamedTuple):
     resend_at: float | None = None
     resend_delay: float = 0.0
     keep_at: float | None = None
+    quiet_until: float = 0.0
 
     @property
     def key(self) -> tuple[str, str]:

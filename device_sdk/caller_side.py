@@ -7,16 +7,23 @@ cell is said again, when a call is forgotten.
 from __future__ import annotations
 
 from . import caller
+from .bounded import Memory, Pace, once_more
 from .caller import CallerCall, Do, On, Phase, revised
 from .cells import Answer, Invite, InviteState
 from .context import Context, Key
 from .effects import Cancel, Send
 from .errors import InvitationApiCallError
 from .events import LocalEvent, Name, PeerLost
-from .settings import MAX_KEPT, MAX_REMEMBERED
+from .outbox import INVITE
+from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
 from .states import EndReason, InvitationApiCallErrorCode
 
+#: What came of a stranger's flood, and was not answered.
+TOO_MANY = "too many"
 CLEAR_INVITE, CANCEL_INVITE = "clear invite", "cancel"
+
+#: An end that is said again carries no content of more bytes than this.
+ENDED_CONTENT = 512
 
 _TELLS = {
     Do.TELL_RECEIVED: Name.LOCAL_RECEIVED_BY_PEER,
@@ -41,14 +48,15 @@ class CallerSide:
         self._context = context
         self.calls: dict[Key, CallerCall] = {}
         #: Over and cleared, the oldest first, with the time until which that is remembered.
-        self.remembered: dict[Key, float] = {}
+        self.remembered: Memory[Key, float] = Memory(MAX_REMEMBERED)
         self._due: dict[Key, float] = {}
+        self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
 
     def clone(self, context: Context) -> CallerSide:
         """An independent copy around a cloned context."""
         other = CallerSide(context)
         other.calls, other._due = dict(self.calls), dict(self._due)
-        other.remembered = dict(self.remembered)
+        other.remembered, other._strangers = self.remembered.clone(), self._strangers.clone()
         return other
 
     # --- the app ---------------------------------------------------------------------------
@@ -110,6 +118,8 @@ class CallerSide:
     def answered(self, key: Key, answer: Answer, now: float) -> bool:
         """Take in a callee's answer; False if the table has no place for it there."""
         call = self.calls.get(key)
+        # Who answers has read it, so the broker took it.
+        lifted = self._context.outbox.lift((INVITE, key))
         if call is None:
             self._unknown(key, answer, now)
             return True
@@ -118,14 +128,21 @@ class CallerSide:
         if entry is None:
             return False
         call = self._step(call, on, now, answer)
-        if answer.ask and _SAY not in entry[1] and call.phase is not _CLEARING:
-            self._keep(self._say(call, now))
+        if (answer.ask or lifted) and _SAY not in entry[1] and call.phase is not _CLEARING:
+            self._say_for(call, now)
         return True
 
     def found(self, key: Key, cell: Invite, now: float) -> None:
         """Take over an invite cell that a former life of this peer left."""
-        if key not in self.calls and key not in self.remembered:
-            self._adopt(caller.found(key[1], key[0], cell), now)
+        if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
+            return
+        settings = self._context.settings
+        call = _without_large_content(caller.found(key[1], key[0], cell))
+        call = revised(call, keep_at=now + settings.missed_keep)
+        # Said with the resync, not while more is being read; a late one a little later.
+        at = now + settings.ask_first if self._context.inbox else None
+        self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
+        self._context.watch(call.callee)
 
     def acked(self, purpose: str, key: Key, now: float) -> None:
         """The broker has a clear, or the decision to cancel."""
@@ -142,17 +159,29 @@ class CallerSide:
 
     def resync(self, now: float) -> None:
         """Say every live cell once more."""
-        for call in list(self.calls.values()):
-            if call.phase is _CLEARING:
-                self._context.say_invite(call.key, None, CLEAR_INVITE)
-            else:
-                self._keep(self._say(call, now))
+        for key in list(self.calls):
+            self.say(key, now)
 
-    def disconnected(self, unacked: list[tuple[str, Key]]) -> None:
+    def say(self, key: Key, now: float) -> None:
+        """Say one cell once more, if there is still anything to say in it."""
+        call = self.calls.get(key)
+        if call is not None and call.phase is _CLEARING:
+            self._clear(key, CLEAR_INVITE)
+        elif call is not None:
+            self._keep(self._say(call, now))
+
+    def set_aside(self, key: Key, now: float) -> None:
+        """The broker does not take that cell: the call ends, and no more is said of it."""
+        call = self.calls.get(key)
+        if call is not None:
+            self._step(call, On.NOT_TAKEN, now)
+            if key not in self.calls:
+                self._remember(key, now)
+
+    def disconnected(self) -> None:
         """Nothing is said until the next resync; who waits for the broker's word waits no more."""
-        for purpose, key in unacked:
-            if purpose == CANCEL_INVITE and key in self.calls:
-                self._tell_canceled(self.calls[key])
+        for call in list(self.calls.values()):
+            self._tell_canceled(call)
         for call in list(self.calls.values()):
             if call.resend_at is not None:
                 self._keep(revised(call, resend_at=None))
@@ -161,7 +190,7 @@ class CallerSide:
         """A callee that was away is online: say what it has not shown to know."""
         for call in list(self.calls.values()):
             if call.callee == callee and call.phase in _SAYS_AGAIN:
-                self._keep(self._say(call, now))
+                self._say_for(call, now)
 
     def callee_away(self, callee: str) -> None:
         """Nobody reads: what is decided waits in the broker until the callee is back."""
@@ -214,10 +243,10 @@ class CallerSide:
         for do in todo:
             if do is _SAY:
                 call = self._say(call, now, again=on is _ON_RESEND)
-            elif do is _CLEAR and self._context.up:
-                self._context.say_invite(call.key, None, CLEAR_INVITE)
+            elif do is _CLEAR:
+                self._clear(call.key, CLEAR_INVITE)
         self._keep(call)
-        if call.phase is _CLEARING and before is not _CLEARING:
+        if call.phase in (_CLEARING, _GONE) and before is not _CLEARING:
             self._context.leave(call.callee, now)
             call = self._tell_canceled(call)  # the callee saw the end, so the broker had it
         if before is _SENT and answer is not None and not call.former:
@@ -236,7 +265,7 @@ class CallerSide:
     def _say(self, call: CallerCall, now: float, *, again: bool = False) -> CallerCall:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
-        if not context.up:
+        if not context.up or not context.outbox.may_say((INVITE, call.key)):
             return revised(call, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN and not (
@@ -249,7 +278,19 @@ class CallerSide:
         context.say_invite(
             call.key, call.cell(context.epoch, now), CANCEL_INVITE if canceling else None
         )
-        return call
+        return _without_large_content(call) if call.phase is _ENDED else call
+
+    def _clear(self, key: Key, purpose: str | None) -> None:
+        if self._context.up and self._context.outbox.may_say((INVITE, key)):
+            self._context.say_invite(key, None, purpose)
+
+    def _say_for(self, call: CallerCall, now: float) -> None:
+        """Say the cell because of a word of the callee's; not for each of a flood of them."""
+        quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+        if quiet_until is not None:
+            self._keep(revised(self._say(call, now), quiet_until=quiet_until))
+        elif call.phase in _SAYS_AGAIN and call.resend_at is None and self._context.up:
+            self._keep(revised(call, resend_at=call.quiet_until))
 
     def _keep(self, call: CallerCall) -> None:
         key, due = call.key, call.due
@@ -265,38 +306,35 @@ class CallerSide:
             self._context.arm(due)
 
     def _adopt(self, call: CallerCall, now: float) -> None:
-        """Keep a call that this life did not make; over the bound it is only said once."""
+        """Keep a call that this life did not make."""
         call = revised(call, keep_at=now + self._context.settings.missed_keep)
-        if len(self.calls) >= MAX_KEPT:
-            call = revised(call, seq=call.seq + 1)
-            if self._context.up:
-                self._context.say_invite(call.key, call.cell(self._context.epoch, now))
-            return
         self._keep(self._say(call, now))
         self._context.watch(call.callee)
 
     def _unknown(self, key: Key, answer: Answer, now: float) -> None:
         """An answer to a call I know nothing of: clear it if it is over, end it if it is not.
 
-        One that I cleared is over whatever a late copy says: nothing else is ever said of it.
+        One that I cleared is over whatever a late copy says: nothing else is ever said of it. With
+        no room to keep more it is cleared, too: a cell must not be left to stand by itself.
         """
+        if not self._strangers.allows(key[0], now):
+            self._context.stats.drops[TOO_MANY] += 1
+            return
         gone = Invite(state=InviteState.RINGING, epoch=b"", seq=0)
         call = caller.found(key[1], key[0], gone)
-        if not answer.state.final and self.remembered.get(key, now) <= now:
+        room = len(self.calls) < MAX_KEPT
+        if room and not answer.state.final and self.remembered.get(key, now) <= now:
             self._adopt(call, now)
-        elif len(self.calls) < MAX_KEPT:
+        elif room:
             self._keep(revised(call, phase=_CLEARING))
-            self._context.say_invite(key, None, CLEAR_INVITE)
+            self._clear(key, CLEAR_INVITE)
         else:
-            self._context.say_invite(key, None)
+            self._clear(key, None)
 
     def _remember(self, key: Key, now: float) -> None:
-        self.remembered.pop(key, None)
         self.remembered[key] = now + self._context.settings.remember
-        while len(self.remembered) > MAX_REMEMBERED or (
-            self.remembered[oldest := next(iter(self.remembered))] <= now
-        ):
-            del self.remembered[oldest]
+        while (oldest := self.remembered.oldest) is not None and oldest <= now:
+            del self.remembered[next(iter(self.remembered))]
 
     def _end_other_legs(self, winner: CallerCall, now: float) -> None:
         if winner.group is None:
@@ -326,3 +364,9 @@ class CallerSide:
 
     def _ended(self, call: CallerCall) -> None:
         self._context.stats.local_ends[str(call.reason or EndReason.CANCELED)] += 1
+
+
+def _without_large_content(call: CallerCall) -> CallerCall:
+    """What is said again of an end: whoever missed the call may see a short content."""
+    large = call.content is not None and len(call.content) > ENDED_CONTENT
+    return revised(call, content=None) if large else call

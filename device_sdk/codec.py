@@ -345,6 +345,8 @@ def _fields(data: bytes) -> dict[int, Any]:
             if major in (_ARRAY, _MAP):
                 raise DecodeError(MALFORMED, f"byte {start}: an array or map as a map key")
             pos = _scan(data, pos, 0)
+            if major == _TEXT:
+                _load(data[start:pos])
             others = set() if others is None else others
             if data[start:pos] in others:
                 raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
@@ -365,10 +367,7 @@ def _fields(data: bytes) -> dict[int, Any]:
             pos += 1
         else:
             pos = _scan(data, pos, MAX_DEPTH - 1)
-            try:
-                value = cbor2.loads(data[start:pos])
-            except (cbor2.CBORDecodeError, ValueError) as error:  # text that is not UTF-8
-                raise DecodeError(MALFORMED, f"not CBOR: {error}") from None
+            value = _load(data[start:pos])
             if key == BODY:
                 value = data[start:pos]
                 if len(value) > MAX_BODY:
@@ -383,6 +382,13 @@ def _fields(data: bytes) -> dict[int, Any]:
     if version != VERSION:
         raise DecodeError(UNKNOWN_VERSION, f"version {version}; this end speaks {VERSION}")
     return fields
+
+
+def _load(item: bytes) -> Any:
+    try:
+        return cbor2.loads(item)
+    except (cbor2.CBORDecodeError, ValueError) as error:  # text that is not UTF-8
+        raise DecodeError(MALFORMED, f"not CBOR: {error}") from None
 
 
 def _need(fields: dict[int, Any], key: int) -> int:

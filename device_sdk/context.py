@@ -8,8 +8,9 @@ from . import codec, topics
 from .cells import Answer, Invite, Presence
 from .effects import Effect, Publish, Subscribe, Tell
 from .events import Event
+from .outbox import ANSWER, INVITE, PRESENCE, Cell, Outbox
 from .presence import OwnPresence, Watches
-from .settings import Settings
+from .settings import MAX_LINGERING, MAX_REMEMBERED, Settings
 from .stats import Stats
 
 Key = tuple[str, str]
@@ -27,11 +28,12 @@ class Context:
         self.inbox = False  # and the inbox is, or is being, subscribed
         self.out: list[Effect] = []
         self.stats = Stats()
-        self.watches = Watches(settings.presence_linger)
+        self.watches = Watches(settings.presence_linger, MAX_LINGERING)
         self.own = OwnPresence(epoch)
         self.born: float | None = None  # when the broker first let this login in
         #: What is done once the broker has acknowledged a publish: side, purpose, call.
         self.awaited: dict[int, tuple[str, Key]] = {}
+        self.outbox = Outbox(MAX_REMEMBERED)
         self._token = 0
         #: Nothing is due before: at most the earliest deadline, so that few have to look for that.
         self.idle_until = -math.inf
@@ -44,6 +46,7 @@ class Context:
         other.watches = self.watches.clone()
         other.own, other.born = self.own.clone(), self.born
         other.awaited, other._token = dict(self.awaited), self._token
+        other.outbox = self.outbox.clone()
         other.idle_until = self.idle_until
         return other
 
@@ -60,13 +63,13 @@ class Context:
         """Publish my invite cell for a call, None to clear it; await the ack for a purpose."""
         topic = topics.cell(self.realm, "invite", key[0], self.me, key[1])
         payload = b"" if cell is None else codec.encode(cell)
-        self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
+        self._publish((INVITE, key), topic, payload, purpose)
 
     def say_answer(self, key: Key, cell: Answer | None, purpose: str | None = None) -> None:
         """Publish my answer cell for a call, None to clear it; await the ack for a purpose."""
         topic = topics.cell(self.realm, "answer", key[0], self.me, key[1])
         payload = b"" if cell is None else codec.encode(cell)
-        self.out.append(Publish(topic, payload, self._await(purpose, key) if purpose else None))
+        self._publish((ANSWER, key), topic, payload, purpose)
 
     def age(self, now: float) -> int:
         """Milliseconds since the broker first let this login in."""
@@ -86,8 +89,8 @@ class Context:
         """Publish my presence."""
         age = self.age(now) if online or ask else 0  # a goodbye claims nothing
         payload = codec.encode(Presence(online, self.epoch, wall, ask, self.own.generation, age))
-        token = self._await(purpose, ("", "")) if purpose else None
-        self.out.append(Publish(topics.presence(self.realm, self.me), payload, token))
+        topic = topics.presence(self.realm, self.me)
+        self._publish((PRESENCE, ("", "")), topic, payload, purpose)
 
     def watch(self, peer: str) -> None:
         """A call with ``peer`` begins: be told of its presence."""
@@ -104,7 +107,9 @@ class Context:
         awaited, self.awaited = self.awaited, {}
         return awaited
 
-    def _await(self, purpose: str, key: Key) -> int:
+    def _publish(self, cell: Cell, topic: str, payload: bytes, purpose: str | None) -> None:
         self._token += 1
-        self.awaited[self._token] = (purpose, key)
-        return self._token
+        self.outbox.said(self._token, cell)
+        if purpose:
+            self.awaited[self._token] = (purpose, cell[1])
+        self.out.append(Publish(topic, payload, self._token))

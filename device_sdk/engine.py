@@ -20,7 +20,7 @@ from . import codec, topics
 from .callee_side import CLEAR_ANSWER, CalleeSide, Screen
 from .caller_side import CallerSide
 from .cells import EPOCH_BYTES, Presence
-from .context import Context
+from .context import Context, Key
 from .effects import (
     Aborted,
     Accept,
@@ -47,6 +47,7 @@ from .effects import (
 )
 from .errors import DecodeError, InvalidArgument
 from .events import PresenceChanged
+from .outbox import INVITE, Cell
 from .presence import Known, Verdict
 from .settings import Settings
 from .stats import Stats
@@ -54,6 +55,7 @@ from .stats import Stats
 UNKNOWN_TOPIC = "unknown topic"
 NOT_WATCHED = "not watched"
 OUT_OF_PLACE = "out of place"
+SET_ASIDE = "set aside"
 _LOG_EVERY = 60.0
 _GOODBYE = "goodbye"
 
@@ -92,6 +94,7 @@ class Engine:
         self._goodbye_at: float | None = None
         self._closed = False
         self._logged_at: dict[str, float] = {}
+        self._aside: list[Cell] = []  # at which the last connection broke; told on the next
 
     # --- what everybody may ask ------------------------------------------------------------
 
@@ -130,6 +133,7 @@ class Engine:
             self._context.watches.deadline(),
             self._settle_at,
             self._goodbye_at,
+            self._context.outbox.until,
         )
         at = min((t for t in times if t is not None), default=None)
         self._context.idle_until = math.inf if at is None else at
@@ -172,7 +176,7 @@ class Engine:
         other._first, other._echoed = self._first, self._echoed
         other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
         other._goodbye_at = self._goodbye_at
-        other._logged_at = dict(self._logged_at)
+        other._logged_at, other._aside = dict(self._logged_at), list(self._aside)
         return other
 
     # --- the link --------------------------------------------------------------------------
@@ -183,7 +187,12 @@ class Engine:
         if context.born is None:
             context.born = now
         context.stats.counters["connects"] += 1
+        context.outbox.connected(now)
+        context.idle_until = -math.inf
         self._wall = what.wall
+        aside, self._aside = self._aside, []
+        for kind, key in aside:
+            self._set_aside(kind, key, now)
         own = topics.presence(context.realm, context.me)
         self._settle_at = now + context.settings.settle
         context.arm(self._settle_at)
@@ -240,6 +249,17 @@ class Engine:
     def _resync(self, now: float) -> None:
         self.caller.resync(now)
         self.callee.resync(now)
+        self._say_next(now)
+
+    def _say_next(self, now: float) -> None:
+        """Say what waited for the broker's word on something else, if that has come."""
+        outbox = self._context.outbox
+        while self._context.up and (cell := outbox.next(now)) is not None:
+            kind, key = cell
+            (self.caller if kind == INVITE else self.callee).say(key, now)
+            outbox.nothing_to_say(cell)
+        if outbox.until is not None:
+            self._context.arm(outbox.until)
 
     def _subscribed(self, what: Subscribed, now: float) -> None:
         context = self._context
@@ -253,6 +273,7 @@ class Engine:
                 context.out.append(SubscriptionDenied(topic_filter))
                 return
             context.stats.drops["presence refused"] += 1
+            self._make_room(topic_filter)
         for topic_filter in what.granted:
             topic = topics.parse(context.realm, topic_filter)
             if isinstance(topic, topics.PresenceTopic):
@@ -262,14 +283,39 @@ class Engine:
         if topics.inbox(context.realm, context.me)[0] in what.granted:
             context.out.append(Ready())
 
-    def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002
+    def _set_aside(self, kind: str, key: Key, now: float) -> None:
+        """The broker does not take that cell: its call alone ends."""
+        if kind == INVITE:
+            self.caller.set_aside(key, now)
+            topic = topics.cell(self._context.realm, "invite", key[0], self._context.me, key[1])
+        else:
+            self.callee.set_aside(key, now)
+            topic = topics.cell(self._context.realm, "answer", key[0], self._context.me, key[1])
+        problem = "not allowed, or too large for this broker: it closed the connection each time"
+        self._context.stats.drops[SET_ASIDE] += 1
+        self._context.out.append(Dropped(SET_ASIDE, topic, problem))
+
+    def _make_room(self, topic_filter: str) -> None:
+        """A presence that only lingers gives its place at the broker to one that is wanted now."""
+        context = self._context
+        topic = topics.parse(context.realm, topic_filter)
+        if isinstance(topic, topics.PresenceTopic):
+            gone = context.watches.make_room(topic.peer)
+            if gone is not None:
+                context.out.append(Unsubscribe((topics.presence(context.realm, gone),)))
+                context.out.append(Subscribe((topic_filter,)))
+
+    def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002 - one signature
         context = self._context
         self._first = self._first and not self._linked  # an attempt that never was up is none
+        if self._linked:
+            self._aside += context.outbox.lost()
         self._linked = context.up = context.inbox = False
         self._heard = self._read_on = self._asking = self._doubts = False
         self._settle_at = None
         context.watches.disconnected()
-        self.caller.disconnected(list(context.forget_awaited().values()))
+        context.forget_awaited()
+        self.caller.disconnected()
         self.callee.disconnected()
         if self._leaving:
             self._goodbye_at = None
@@ -380,6 +426,10 @@ class Engine:
             self._context.out.append(Dropped(cause, topic, problem))
 
     def _acked(self, what: PublishAcked, now: float) -> None:
+        outbox = self._context.outbox
+        outbox.acked(what.token, now)
+        if outbox.suspects or outbox.held:
+            self._say_next(now)
         purpose, key = self._context.awaited.pop(what.token, ("", ("", "")))
         if purpose == CLEAR_ANSWER:
             self.callee.acked(key, now)
@@ -457,6 +507,10 @@ class Engine:
                 self._return(now)
             else:
                 self._settle(now)
+        outbox = self._context.outbox
+        if outbox.until is not None and outbox.until <= now:
+            outbox.give_up()
+            self._say_next(now)
         for side in (self.caller, self.callee):
             at = side.deadline()
             if at is not None and at <= now:

@@ -29,7 +29,7 @@ class Watches:
     After the last call with it a peer stays for a while, so that calling it again costs nothing.
     """
 
-    def __init__(self, linger: float, most: int = 256) -> None:
+    def __init__(self, linger: float, most: int = 32) -> None:
         self.known: dict[str, Known] = {}
         self.by_app: set[str] = set()
         self._linger = linger
@@ -81,6 +81,21 @@ class Watches:
             del self._idle[peer]
             del self.known[peer]
         return gone
+
+    def make_room(self, peer: str) -> str | None:
+        """The broker refused ``peer``'s presence: who lingers longest gives its place, if any.
+
+        So many may linger from now on, and no more.
+        """
+        if peer in self._idle:
+            del self._idle[peer], self.known[peer]
+            self._most = len(self._idle)
+        elif self._idle and peer in self.known:
+            gone = next(iter(self._idle))
+            del self._idle[gone], self.known[gone]
+            self._most = len(self._idle)
+            return gone
+        return None
 
     def deadline(self) -> float | None:
         """When :meth:`expire` has something to do."""

@@ -55,7 +55,15 @@ class Settings(_Numbers):
         return self
 
 
-#: Calls kept for resending after their end, at most, each side; more are said once and remembered.
+#: Calls kept for resending after their end, at most, each side; of more no cell is left behind.
 MAX_KEPT = 256
 #: Ended calls remembered at most; the oldest go first.
 MAX_REMEMBERED = 4096
+#: What is said to those whom this peer's app does not know of: so many at once, then so many a
+#: second, for each peer and for all. Who is not answered says it again by itself; a flood must not
+#: use up what this peer may publish, nor what it may tell.
+STRANGER, STRANGERS = (64.0, 20.0), (256.0, 80.0)
+#: One cell is said again so often for the asking, after two at once.
+SAY_AGAIN_EVERY = 1.0
+#: Presences that linger, at most: brokers bound the filters of a client.
+MAX_LINGERING = 32

@@ -105,3 +105,5 @@ class EndReason(StrEnum):
     # known only on this end
     NOT_LOGGED_IN = "not logged in"
     LOGGED_OUT = "logged out"
+    #: Not allowed, or too large for this broker: it closed the connection on it each time.
+    NOT_ALLOWED = "not allowed"

@@ -31,7 +31,12 @@ OTHER = topics.call_id_from_bytes(bytes(15) + b"\x40")
 class Lone:
     """An engine, its clock, and the last effects it gave."""
 
-    def __init__(self, peer_id: str = ME, epoch: bytes = MINE, **engine: Any) -> None:
+    def __init__(
+        self, peer_id: str = ME, epoch: bytes = MINE, *, all_acks: bool = False, **engine: Any
+    ) -> None:
+        #: Whether the test acknowledges every publish; else only those that something waits for,
+        #: and the broker has the others at once.
+        self.all_acks = all_acks
         self.engine = Engine(peer_id, epoch, **engine)
         self.me = peer_id
         self.now = 1000.0
@@ -45,11 +50,19 @@ class Lone:
             self.engine.handle(what, self.now)
         finally:
             self.effects = self.engine.effects()
+            if not self.all_acks:
+                self.effects = [self._taken(effect) for effect in self.effects]
             self.events += [e.event for e in self.effects if isinstance(e, Tell)]
             self.tokens += [
                 e.token for e in self.effects if isinstance(e, Publish) and e.token is not None
             ]
         return self.effects
+
+    def _taken(self, effect: Effect) -> Effect:
+        if not isinstance(effect, Publish) or effect.token in self.engine._context.awaited:
+            return effect
+        self.engine.handle(PublishAcked(effect.token or 0), self.now)
+        return effect._replace(token=None)
 
     def connect(self, *, settled: bool = True) -> Lone:
         """Connect, and unless told otherwise let the echo of the presence come back."""
@@ -59,9 +72,13 @@ class Lone:
             effects += self.hear_presence(mine, self.me, retained=True)
         effects += self.feed(Subscribed((topics.presence("sig", self.me),)))
         if settled:
-            effects += self.hear_presence(Presence(True, self.engine._context.epoch), self.me)
+            effects += self.settle()
         self.effects = effects
         return self
+
+    def settle(self) -> list[Effect]:
+        """The echo of the presence comes back."""
+        return self.hear_presence(Presence(True, self.engine._context.epoch), self.me)
 
     def drop(self) -> None:
         """Lose the link."""

@@ -11,7 +11,7 @@ from ..invitations import Event
 from ..ring_group import GroupOutcome
 from ..settings import Settings
 from ..shown import plain
-from ..states import ConnectionChange, LocalInvitationError, LocalInvitationState
+from ..states import EndReason, LocalInvitationError, LocalInvitationState
 from .client import (
     QueueClient,
     Signal,
@@ -34,10 +34,6 @@ _FAILURES = {
     LocalInvitationError.NOT_LOGGEDIN: Exit.BROKER,
 }
 
-#: MQTT 3.1.1 has no word for "you may not": a broker that means it closes the connection, and does
-#: so again each time the invitation is said again.
-FORBIDDEN = 3
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
@@ -47,7 +43,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Ring a peer (or several: the first to accept has the call) and wait for the"
         " answer. Ctrl-C cancels the call.",
         epilog="exit: 0 accepted, 10 refused, 11 not answered, 12 offline or no response,"
-        " 13 canceled, 14 broker unreachable or refused, 2 wrong usage",
+        " 13 canceled, 14 broker unreachable or refused, 15 not allowed or too large for the"
+        " broker, 2 wrong usage",
         allow_abbrev=False,
     )
     parser.add_argument("peers", nargs="+", metavar="PEER", help="whom to call")
@@ -109,7 +106,6 @@ def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> 
     invitation = manager.create_local_invitation(peer)
     invitation.content, invitation.channel_id = args.content, args.channel
     manager.send_local_invitation(invitation, args.timeout)
-    breaks = 0
     while True:
         item = next_item(client.inbox)
         if item is None:
@@ -123,17 +119,16 @@ def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> 
             say.line("canceling …", style="dim", at=at)
         elif isinstance(what, Event):
             _tell(say, what, at, invitation.call_id)
-            breaks += what.reason is ConnectionChange.INTERRUPTED
             if what.call_id == invitation.call_id and (code := _end(what)) is not None:
-                if code is Exit.NOT_REACHED and breaks >= FORBIDDEN:
+                if code is Exit.NOT_ALLOWED:
                     raise CommandError(code, _forbidden(client.peer_id, peer))
                 return code
 
 
 def _forbidden(me: str, peer: str) -> str:
     return (
-        f"the broker closed the connection again and again: perhaps {plain(me)} may not call"
-        f" {plain(peer)} there (bellwire-broker device add --may-call)"
+        f"the broker does not take it: perhaps {plain(me)} may not call {plain(peer)} there"
+        " (bellwire-broker device add --may-call), or the content is too large for that broker"
     )
 
 
@@ -172,6 +167,8 @@ def _group_end(outcome: GroupOutcome) -> Exit:
         return Exit.CANCELED
     if leg is not None and leg.state is LocalInvitationState.REFUSED_BY_REMOTE:
         return Exit.REFUSED
+    if leg is not None and leg.reason is EndReason.NOT_ALLOWED:
+        return Exit.NOT_ALLOWED
     return Exit.NOT_REACHED if leg is None else _FAILURES.get(leg.error, Exit.NOT_REACHED)
 
 
@@ -184,6 +181,8 @@ def _tell(say: Say, event: Event, at: float, *mine: str) -> None:
 
 
 def _end(event: Event) -> Exit | None:
+    if event.reason is EndReason.NOT_ALLOWED:
+        return Exit.NOT_ALLOWED
     if event.name is Name.LOCAL_FAILURE:
         return _FAILURES.get(LocalInvitationError(event.error or 0), Exit.NOT_REACHED)
     return _ENDS.get(event.name)

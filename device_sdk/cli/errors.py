@@ -17,6 +17,7 @@ class Exit(IntEnum):
     NOT_REACHED = 12
     CANCELED = 13
     BROKER = 14
+    NOT_ALLOWED = 15
     DEFECT = 70
 
 

@@ -115,6 +115,10 @@ def human(event: Event) -> tuple[str, str] | None:
             return "dim", f"  {peer} stops ringing: {reason}"
         case Name.LOCAL_CANCELED:
             return "bad", f"✘ canceled; {peer} is told ({reason})"
+        case Name.LOCAL_FAILURE if event.reason is EndReason.NOT_ALLOWED:
+            return "bad", f"✘ {peer} is not called: not allowed, or too large for this broker"
+        case Name.REMOTE_FAILURE if event.reason is EndReason.NOT_ALLOWED:
+            return "bad", f"✘ {peer} is not answered: not allowed, or too large for this broker"
         case Name.LOCAL_FAILURE:
             text = _LOCAL_FAILURES.get(LocalInvitationError(event.error or 0), "failed ({reason})")
             return "bad", "✘ " + text.format(peer=peer, reason=reason)

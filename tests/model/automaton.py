@@ -42,6 +42,7 @@ from device_sdk.effects import (
 )
 from device_sdk.engine import OUT_OF_PLACE, Engine
 from device_sdk.events import LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.outbox import Outbox
 from device_sdk.settings import Settings
 
 from .single import never_ends_alone, rings_for_the_lost
@@ -88,8 +89,18 @@ def epoch(peer: int, life: int) -> bytes:
 class Automaton:
     """All states of all peers of one scenario that were ever reached."""
 
-    def __init__(self, names: tuple[str, ...], calls: tuple[Call, ...], settings: Settings) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        calls: tuple[Call, ...],
+        settings: Settings,
+        *,
+        all_acks: bool = False,
+    ) -> None:
         self.names = names
+        #: Whether each acknowledgement is a message of its own. Otherwise those that nothing waits
+        #: for are there at once: they decide only what is a suspect when a connection breaks.
+        self.all_acks = all_acks
         self.calls = calls
         self.settings = settings
         self._numbers: dict[Hashable, int] = {}
@@ -184,6 +195,9 @@ class Automaton:
         for effect in engine.effects():
             match effect:
                 case Publish(topic, payload, token):
+                    if not self.all_acks and token not in engine._context.awaited:
+                        engine.handle(PublishAcked(token or 0), now)
+                        token = None
                     canonical = self.canonical(topic, payload)
                     out.append(("publish", topic, canonical, token))
                     events += self._said(topic, canonical)
@@ -296,7 +310,7 @@ class Automaton:
     def _number(self, engine: Engine, now: float) -> int:
         context = engine._context
         # Tokens count up for ever; what matters is that those awaited differ.
-        context._token = max(context.awaited, default=0)
+        context._token = max((*context.awaited, *context.outbox.unacked), default=0)
         key = engine_key(engine, now)
         number = self._numbers.get(key)
         if number is None:
@@ -318,6 +332,8 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         context.up,
         context.inbox,
         tuple(sorted(context.awaited.items())),
+        _outbox_key(context.outbox, now),
+        tuple(engine._aside),
         engine._settled,
         engine._first,
         _left(engine._settle_at, now),
@@ -342,6 +358,18 @@ def engine_key(engine: Engine, now: float) -> Hashable:
     )
 
 
+def _outbox_key(outbox: Outbox, now: float) -> Hashable:
+    return (
+        tuple(outbox.unacked.items()),
+        tuple(outbox.suspects.items()),
+        outbox.trial,
+        tuple(outbox.held),
+        _left(outbox.until, now),
+        frozenset(outbox.aside),
+        frozenset(outbox.lifted),
+    )
+
+
 def _left(at: float | None, now: float) -> float | None:
     return None if at is None else min(at - now, FAR)
 
@@ -359,6 +387,8 @@ def _call_key(call: CallerCall | CalleeCall, now: float) -> Hashable:
         value = getattr(call, name)
         if name.endswith("_at"):
             value = _left(value, now)
+        elif name == "quiet_until":
+            value = max(0.0, value - now)
         elif name == "resend_delay" and call.resend_at is None:
             value = 0.0
         values.append(value)

@@ -34,6 +34,7 @@ RESEND            .        =         .          =          =         .          
 KEEP_EXPIRED      .        OVER      .          .          CLEARING  .           .           .
 FORGET            .        .         .          .          .         .           GONE        .
 CALLER_REPLACED   .        .         OVER       OVER       .         .           .           .
+NOT_TAKEN         .        GONE      GONE       OVER       GONE      GONE        .           .
 CLEAR_ACKED       .        .         .          .          .         REMEMBERED  .           .
 """
 _COPIES = ("RINGING", "RINGING_RETAINED", "ACCEPTED", "ENDED")
@@ -56,6 +57,8 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("RINGING", "RING_EXPIRED"): "SAY TELL_FAILURE",
     ("RINGING", "CALLER_REPLACED"): "SAY TELL_FAILURE",
     ("RINGING", "LOGOUT"): "TELL_FAILURE",
+    ("RINGING", "NOT_TAKEN"): "TELL_FAILURE",
+    ("ACCEPTING", "NOT_TAKEN"): "SAY TELL_FAILURE",
     ("ACCEPTING", "RINGING"): "SAY",
     ("ACCEPTING", "RINGING_RETAINED"): "SAY",
     ("ACCEPTING", "ACCEPTED"): "SAY TELL_ACCEPTED",
@@ -110,6 +113,8 @@ def test_the_matrix_here_is_whole() -> None:
         ("ACCEPTING", "CALLER_REPLACED", "FAILED", 6, "FAILURE", "PEER_OFFLINE", "CALLER_LOST"),
         ("RINGING", "CALLER_REPLACED", "FAILED", 6, "FAILURE", "PEER_OFFLINE", "CALLER_LOST"),
         ("RINGING", "RING_EXPIRED", "FAILED", 5, "FAILURE", "INVITATION_EXPIRE", "CALLEE_EXPIRED"),
+        ("RINGING", "NOT_TAKEN", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "NOT_ALLOWED"),
+        ("ACCEPTING", "NOT_TAKEN", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "NOT_ALLOWED"),
         ("RINGING", "ACCEPTED", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "ACCEPT_FAILURE"),
         ("NEW", "ACCEPTED", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "ACCEPT_FAILURE"),
         ("PROBING", "ACCEPTED", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "ACCEPT_FAILURE"),
@@ -118,8 +123,8 @@ def test_the_matrix_here_is_whole() -> None:
         ("NEW", "OVERLOAD", "REFUSED", 1, "REFUSED", "OK", "DECLINED"),
         ("NEW", "TURN_AWAY", "REFUSED", 1, "REFUSED", "OK", "DECLINED"),
         ("PROBING", "TURN_AWAY", "REFUSED", 1, "REFUSED", "OK", "DECLINED"),
-        ("RINGING", "CLEARED", "RECEIVED", None, "CANCELED", "OK", "CANCELED"),
-        ("ACCEPTING", "CLEARED", "RECEIVED", None, "CANCELED", "OK", "CANCELED"),
+        ("RINGING", "CLEARED", "SEEN", None, "CANCELED", "OK", "CANCELED"),
+        ("ACCEPTING", "CLEARED", "SEEN", None, "CANCELED", "OK", "CANCELED"),
         ("RINGING", "LOGOUT", "RECEIVED", None, "FAILURE", "INVITATION_EXPIRE", "LOGGED_OUT"),
     ],
 )

@@ -227,7 +227,7 @@ def test_an_end_while_ringing_ends_the_ringing() -> None:
 
 @pytest.mark.parametrize("accepting", [True, False])
 def test_a_cleared_invite_is_canceled(accepting: bool) -> None:
-    """No end was seen; the answer cell goes too, and the call is remembered."""
+    """No end was seen; the answer cell goes too, and the call is remembered as seen."""
     lone = called()
     if accepting:
         lone.feed(Accept(PEER, CALL))
@@ -236,6 +236,7 @@ def test_a_cleared_invite_is_canceled(accepting: bool) -> None:
     lone.ack()
     lone.hear(ringing())
     assert "remote_invitation_received" not in lone.new
+    assert states(lone) == [("SEEN", None)]
 
 
 def test_a_cleared_invite_of_an_asked_call_is_told_to_nobody() -> None:
@@ -492,6 +493,8 @@ def test_an_accepted_of_a_former_life_fails() -> None:
     """The caller may have decided for it, and nobody here waits for that any more."""
     lone = Lone().connect(settled=False)
     lone.hear_own(answer(AnswerState.ACCEPTED, epoch=b"former00", seq=7))
+    assert lone.said == []
+    lone.settle()
     assert lone.said == [Answer(AnswerState.FAILED, MINE, 8, None, AnswerReason.ACCEPT_FAILURE)]
     lone.hear(ringing())
     assert (states(lone), lone.told) == ([("FAILED", 4)], [])
@@ -501,6 +504,8 @@ def test_a_final_answer_of_a_former_life_stands() -> None:
     """Said again, and again, until the invite is cleared."""
     lone = Lone().connect(settled=False)
     lone.hear_own(answer(AnswerState.REFUSED, epoch=b"former00", seq=7, reason=2))
+    assert lone.said == []
+    lone.settle()
     assert lone.said == [Answer(AnswerState.REFUSED, MINE, 8, None, 2)]
     lone.hear(ringing(), retained=True)
     assert (states(lone), lone.told) == ([("REFUSED", 2)], [])
@@ -589,10 +594,55 @@ def test_a_flood_of_ends_is_answered_but_not_kept() -> None:
     """Over 256 kept calls a final answer is said once and remembered, with no timer."""
     lone = Lone().connect()
     for i in range(MAX_KEPT + 20):
+        lone.now += 0.1
         lone.hear(ended(), call=many(i), peer=f"p{i}")
-        assert states(lone) == [("SEEN", None)]
+        assert [c for topic, c in lone.published if many(i) in topic]
     assert len(lone.engine.callee.calls) == MAX_KEPT
     assert len(lone.engine.callee.remembered) == 20
+
+
+def test_a_flood_of_ends_is_answered_and_told_so_many_times_a_second() -> None:
+    """10,000 ended cells of one peer: 64 missed calls at once, then 20 a second; others in full."""
+    lone = Lone().connect()
+    said = 0
+    for i in range(10_000):
+        lone.hear(ended(3), call=many(i), peer="mallory")
+        said += len(lone.said)
+    assert (said, len(lone.told)) == (64, 64)
+    assert lone.engine.stats.drops == {"too many": 10_000 - 64}
+    lone.hear(ended(3), call=many(10_001), peer="door")
+    assert states(lone) == [("SEEN", None)]
+    lone.hear(ringing(), call=many(10_002), peer="door")
+    assert lone.new == ["remote_invitation_received"]
+    lone.now += 0.5
+    for i in range(9_000, 10_000):
+        lone.hear(ended(3), call=many(i), peer="mallory")
+        said += len(lone.said)
+    assert said == 74
+
+
+@pytest.mark.parametrize("cell", [ringing(0), ringing(), ended(1)], ids=["ttl 0", "rings", "ended"])
+def test_copies_of_one_invite_are_answered_once_a_second(cell: Invite) -> None:
+    """After a first word and two more at once; thousands of copies are a flood."""
+    lone = Lone().connect()
+    said = 0
+    for _ in range(1000):
+        lone.hear(cell)
+        said += len([c for c in lone.said if isinstance(c, Answer)])
+    assert said == 3
+    lone.now += 5
+    lone.hear(cell)
+    assert len(lone.said) >= 1
+
+
+def test_rings_that_end_by_themselves_do_not_pile_up() -> None:
+    """Over 256 kept calls what rang and ended is remembered too: the caller says it again."""
+    lone = Lone().connect()
+    for i in range(MAX_KEPT + 40):
+        lone.hear(ringing(), call=many(i), peer=f"p{i}")
+        lone.hear(ended(1), call=many(i), peer=f"p{i}")
+        assert len(lone.engine.callee.calls) <= MAX_KEPT
+    assert len(lone.engine.callee.remembered) >= 40
 
 
 def test_a_remembered_call_is_not_screened_again() -> None:

@@ -31,6 +31,7 @@ PEER_OFFLINE        ENDED     .         .         .         .         .
 NO_RESPONSE         ENDED     .         .         .         .         .
 RESEND              =         .         =         =         .         .
 KEEP_EXPIRED        .         .         CLEARING  CLEARING  .         .
+NOT_TAKEN           GONE      GONE      =         GONE      GONE      .
 CLEAR_ACKED         .         .         .         .         GONE      .
 """
 ACTIONS: dict[tuple[str, str], str] = {
@@ -47,6 +48,7 @@ ACTIONS: dict[tuple[str, str], str] = {
     **{(p, on): "SAY TELL_CANCELED" for p in ("SENT", "RECEIVED")
        for on in ("CANCEL", "LOGOUT", "ANSWERED_ELSEWHERE")},
     **{(p, "RING_TIMEOUT"): "SAY TELL_FAILURE" for p in ("SENT", "RECEIVED")},
+    **{(p, "NOT_TAKEN"): "TELL_FAILURE" for p in ("SENT", "RECEIVED")},
     ("ACCEPTED", "ANSWER_SEEN"): "CLEAR",
     ("ACCEPTED", "ANSWER_REFUSED"): "CLEAR TELL_PEER_LOST",
     ("ACCEPTED", "ANSWER_FAILED"): "CLEAR TELL_PEER_LOST",
@@ -122,7 +124,8 @@ def test_what_a_decision_shows(
 @pytest.mark.parametrize(
     ("on", "error", "reason"),
     [(On.PEER_OFFLINE, Error.PEER_OFFLINE, EndReason.PEER_OFFLINE),
-     (On.NO_RESPONSE, Error.PEER_NO_RESPONSE, EndReason.NO_RESPONSE)],
+     (On.NO_RESPONSE, Error.PEER_NO_RESPONSE, EndReason.NO_RESPONSE),
+     (On.NOT_TAKEN, Error.PEER_NO_RESPONSE, EndReason.NOT_ALLOWED)],
 )  # fmt: skip
 def test_what_silence_shows(on: On, error: Error, reason: EndReason) -> None:
     """Without any answer: FAILURE with PEER_OFFLINE or PEER_NO_RESPONSE."""

@@ -427,3 +427,12 @@ def test_the_work_is_bounded_by_the_length(data: bytes) -> None:
     began = time.process_time()
     cause(data)
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("key", [b"\x61\xff", b"\x62\xc3\x28"])
+def test_an_unknown_key_is_utf8_too(key: bytes) -> None:
+    """A text is UTF-8 wherever it stands: the cell is malformed."""
+    good = codec.encode(Invite(InviteState.ENDED, b"e" * 8, 1))
+    bad = bytes([good[0] + 1]) + good[1:] + key + b"\x00"
+    with pytest.raises(DecodeError, match="not CBOR"):
+        codec.decode_invite(bad)

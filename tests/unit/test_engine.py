@@ -120,6 +120,21 @@ def test_a_refused_presence_of_a_peer_is_only_counted() -> None:
     assert lone.engine.stats.drops == {"presence refused": 1}
 
 
+def test_a_presence_that_lingers_gives_its_place_to_a_call() -> None:
+    """The broker takes no more filters: the peer longest out of a call goes, one at a time."""
+    lone = Lone().connect()
+    for i in range(3):
+        call = topics.call_id_from_bytes(bytes([i]) * 16)
+        lone.hear(ringing(), peer=f"p{i}", call=call)
+        lone.hear(ended(1), peer=f"p{i}", call=call)
+    lone.hear(ringing())
+    gone = [topics.presence("sig", f"p{i}") for i in range(3)]
+    for topic in gone:
+        assert lone.feed(Subscribed((), (PEERS,))) == [Unsubscribe((topic,)), Subscribe((PEERS,))]
+    assert lone.feed(Subscribed((), (PEERS,))) == []
+    assert set(lone.engine._context.watches.known) == {PEER}
+
+
 def test_while_disconnected_nothing_is_published() -> None:
     """Commands change the state; the resync says it."""
     lone = Lone()
@@ -366,7 +381,10 @@ def test_what_a_former_life_left_may_come_late() -> None:
     lone.feed(MessageReceived(topic, b"", retained=True))
     assert lone.effects == []
     lone.hear_own(former)
-    assert [c.reason for c in lone.said if isinstance(c, Invite)] == [6]
+    assert lone.said == []
+    assert [(at - 1000, c.reason) for at, c in lone.until(1001) if isinstance(c, Invite)] == [
+        (1, 6)
+    ]
 
 
 # --- commands do not half happen -----------------------------------------------------------

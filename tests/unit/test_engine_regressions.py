@@ -68,6 +68,8 @@ def test_a_former_answer_found_after_settling_is_taken_over() -> None:
     engine.effects()
     former = answer(AnswerState.REFUSED, FORMER, reason=AnswerReason.DECLINED)
     engine.handle(MessageReceived(ANSWER, former, retained=True), 3.0)
+    assert publishes(engine) == []
+    engine.handle(DeadlineReached(), 4.0)
     assert [e.topic for e in publishes(engine)] == [ANSWER]
     engine.handle(MessageReceived(INVITE, b""), 4.0)
     assert [e.payload for e in publishes(engine)] == [b""]

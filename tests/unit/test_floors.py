@@ -21,7 +21,8 @@ MODULES = {
 FLOORS = [
     {"states", "values"},
     {"errors"},
-    {"topics", "cells", "stats"},
+    {"bounded", "topics", "cells", "stats"},
+    {"outbox"},
     {"usual"},
     {"codec"},
     {"settings"},

@@ -52,5 +52,5 @@ def test_the_words_for_an_end() -> None:
     assert [str(r) for r in states.EndReason] == [
         "accepted", "canceled", "answered elsewhere", "expired", "peer offline", "no response",
         "caller restarted", "declined", "busy", "do not disturb", "accept failure",
-        "callee expired", "caller lost", "not logged in", "logged out",
+        "callee expired", "caller lost", "not logged in", "logged out", "not allowed",
     ]  # fmt: skip
