@@ -271,9 +271,14 @@ class Day:
             self.done["widened"] += 1
 
     def lets_in(self, name: str, password: str) -> bool:
-        """Whether the broker lets a device in, under another client id."""
-        with Raw(self.broker.port) as raw:
-            return raw.connect(f"{name}.again", user=name, password=password) == 0
+        """Whether the broker lets a device in, under another client id; True if it says nothing."""
+        began = time.monotonic()
+        try:
+            with Raw(self.broker.port) as raw:
+                return raw.connect(f"{name}.again", user=name, password=password) == 0
+        except OSError as error:
+            self.fault("standstill", f"no CONNACK after {time.monotonic() - began:.1f} s: {error}")
+            return True
 
     def somebody(self, kind: str = "", but: str = "") -> Member:
         """Anybody to whom nothing is being done."""
@@ -332,7 +337,11 @@ class Day:
 
     async def sampling(self, until: float) -> None:
         while time.monotonic() < until:
-            figures = await asyncio.to_thread(self.broker.figures)
+            try:
+                figures = await asyncio.to_thread(self.broker.figures)
+            except OSError as error:
+                self.fault("standstill", f"no /status: {error}")
+                continue
             self.samples.append((time.monotonic(), figures | {"members": len(self.members)}))
             await asyncio.sleep(SAMPLES)
 

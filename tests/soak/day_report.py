@@ -24,6 +24,8 @@ from .real_calls import LOCAL
 
 #: Seconds that everything may take to be over once nobody rings or attacks any more.
 AFTER = 60.0
+#: What the broker must not do to others.
+SERVICE = ("locked out", "not removed", "standstill")
 #: What must not run full, nor stay taken.
 PLACES = ("connections", "files", "retained", "persistent_sessions")
 #: Minutes from which on growth is judged: before, everybody is still at their first call. And how
@@ -113,8 +115,14 @@ async def _rest(day: Day) -> tuple[dict[str, Any], Counter[str]]:
     """Wait until all is over, or long enough; the broker's figures, and the cells left."""
     deadline = time.monotonic() + AFTER
     while True:
-        figures = await asyncio.to_thread(day.broker.figures)
-        remains = await asyncio.to_thread(_left, day.broker)
+        try:
+            figures = await asyncio.to_thread(day.broker.figures)
+            remains = await asyncio.to_thread(_left, day.broker)
+        except OSError as error:
+            day.fault("standstill", f"nothing is answered: {error}")
+            if time.monotonic() > deadline:
+                return day.samples[-1][1], Counter(unknown=1)
+            continue
         settled = figures["connections"] == len(day.members) and not remains
         if (settled and not day.books.faults()["unfinished"]) or time.monotonic() > deadline:
             return figures, remains
@@ -149,7 +157,7 @@ def _print_faults(day: Day) -> list[str]:
     faults = day.books.faults()
     for name in ("lost", "double", "ghost", "split", "unfinished", "allowed"):
         print(f"{faults[name]} {name}", end=", ")
-    print(f"{day.faults['locked out']} locked out, {day.faults['not removed']} not removed")
+    print(", ".join(f"{day.faults[name]} {name}" for name in SERVICE))
     for call_id, call in day.books.calls.items():
         if call.faults() and len(day.told) < 40:
             day.told.append(f"{call_id}: {sorted(call.faults())} {call}")
