@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -76,8 +77,10 @@ async def spend(home: Path, asked: argparse.Namespace) -> int:
           f" {own_after / 2**20:.0f} MB at the end")  # fmt: skip
     print(f"attacks: {json.dumps(attack.result())}")
     log = (home / "broker.log").read_text()
-    print(f"the broker's log: {len(log.splitlines())} lines, {len(log) / 1024:.0f} kB, "
-          f"{log.count('Traceback')} tracebacks")  # fmt: skip
+    kinds = Counter(_kind(line) for line in log.splitlines())
+    print(f"the broker's log: {len(log.splitlines())} lines, {len(log) / 1024:.0f} kB; mostly:")
+    for kind, count in kinds.most_common(5):
+        print(f"  {count} x {kind}")
     for line in day.told[:20]:
         print(f"  {line}")
     if "Traceback" in log:
@@ -85,6 +88,12 @@ async def spend(home: Path, asked: argparse.Namespace) -> int:
         print(log[max(0, log.index("Traceback") - 500) :][:3000])
     print("not so: " + "; ".join(wrong) if wrong else "everything held")
     return int(bool(wrong))
+
+
+def _kind(line: str) -> str:
+    """A line of the log without its time, names and numbers."""
+    said = line.split(" ", 2)[-1]
+    return re.sub(r"\b[\w.]*[\d-][\w.-]*", "_", said)[:100]
 
 
 async def _attack(broker: Broker, at: float, until: float, *, peaceful: bool) -> dict[str, int]:
