@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,9 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
 from broker_config.auth import RegistryPlugin
+from broker_config.handler import SignalingHandler
 from broker_config.registry import changing, new_secret
+from broker_config.session import SignalingSession
 from tests.bench.broker_wire import connect
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, house
@@ -225,14 +228,16 @@ def test_a_removed_device_is_cut_at_once(
 def test_one_that_is_removed_while_it_is_let_in_stays_out(
     broker: Running, clients: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its secret was found right it waits for what it was denied before, then for nothing."""
+    """Its secret was found right; what it then waits for is for nothing."""
     waits = threading.Event()
+    admit = broker.broker._admit
 
-    def penalty(_session: Session) -> float:
+    async def slowly(handler: SignalingHandler, session: SignalingSession) -> int:
         waits.set()
-        return 0.3
+        await asyncio.sleep(0.3)
+        return await admit(handler, session)
 
-    monkeypatch.setattr(broker.broker, "_penalty", penalty)
+    monkeypatch.setattr(broker.broker, "_admit", slowly)
     with ThreadPoolExecutor(1) as pool:
         late = clients(broker.raw())
         code = pool.submit(late.connect, "kitchen", user="kitchen", password=SECRET)
