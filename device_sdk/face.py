@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Never
 
 from . import codec, topics
 from .callee import CalleeCall
@@ -71,6 +71,9 @@ ACK_SHARE = 0.9
 NEVER_THERE = 1.0
 
 
+#: What the arguments of a client are where they are left out.
+_BY_DEFAULT = Settings()
+
 # Members by themselves, as in callee_side: every ring waits for these.
 _ACCEPTED = Name.LOCAL_ACCEPTED
 _TAKES_ALL = Policy()
@@ -97,20 +100,50 @@ class Face(Ringing[L, R]):
         policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        **settings: float,
+        ring_timeout: float = _BY_DEFAULT.ring_timeout,
+        ack_timeout: float = _BY_DEFAULT.ack_timeout,
+        accept_timeout: float = _BY_DEFAULT.accept_timeout,
+        caller_lost_grace: float = _BY_DEFAULT.caller_lost_grace,
+        ring_slack: float = _BY_DEFAULT.ring_slack,
+        missed_keep: float = _BY_DEFAULT.missed_keep,
+        remember: float = _BY_DEFAULT.remember,
+        resend_first: float = _BY_DEFAULT.resend_first,
+        resend_max: float = _BY_DEFAULT.resend_max,
+        ask_first: float = _BY_DEFAULT.ask_first,
+        presence_linger: float = _BY_DEFAULT.presence_linger,
+        settle: float = _BY_DEFAULT.settle,
+        farewell: float = _BY_DEFAULT.farewell,
+        max_calls_per_caller: int = _BY_DEFAULT.max_calls_per_caller,
+        max_calls: int = _BY_DEFAULT.max_calls,
+        **unknown: Never,
     ) -> None:
         super().__init__(topics.check_peer_id(peer, "peer"))
+        if unknown:
+            name = min(unknown)
+            now = FORMER.get(name)
+            raise InvalidArgument(name, f"it is called {now}" if now else "no such setting")
         self.realm = topics.check_realm(realm)
         if isinstance(keepalive, bool) or not isinstance(keepalive, int):
             raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
         if not 1 <= keepalive <= 65535:
             raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
-        unknown = sorted(set(settings) - set(Settings._fields))
-        if unknown:
-            now = FORMER.get(unknown[0])
-            hint = f"it is called {now}" if now else "no such setting"
-            raise InvalidArgument(unknown[0], hint)
-        self.settings = Settings(**settings)
+        self.settings = Settings(
+            ring_timeout=ring_timeout,
+            ack_timeout=ack_timeout,
+            accept_timeout=accept_timeout,
+            caller_lost_grace=caller_lost_grace,
+            ring_slack=ring_slack,
+            missed_keep=missed_keep,
+            remember=remember,
+            resend_first=resend_first,
+            resend_max=resend_max,
+            ask_first=ask_first,
+            presence_linger=presence_linger,
+            settle=settle,
+            farewell=farewell,
+            max_calls_per_caller=max_calls_per_caller,
+            max_calls=max_calls,
+        )
         tls = chosen_tls(ca_file, cert_file, key_file, tls)
         password = chosen_secret(password, secret_file)
         if isinstance(broker, str) and password is not None and (warning := clear_text(broker)):

@@ -6,10 +6,14 @@ written out with all their types on either face, and what is to be an error.
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from device_sdk import Settings, SignalingClient, aio
 from tests.docs.test_snippets import ALL, ROOT
 
 #: Every method, with the types that each face's users know.
@@ -61,7 +65,7 @@ class Panel(CallEventListener):
     def on_missed_call(self, missed: int) -> None: ...
 
 
-SignalingClient("kitchen", user="me")
+SignalingClient("kitchen", ring_timout=20)
 """
 
 
@@ -84,4 +88,12 @@ def test_what_is_shown_is_typed(tmp_path: Path) -> None:
     assert [line for line in told if "wrong.py" not in line] == [], done.stderr
     assert len(told) == 2, done.stdout
     assert "on_missed_call" in told[0]
-    assert "user" in told[1]
+    assert "ring_timout" in told[1]
+
+
+@pytest.mark.parametrize("client", [SignalingClient, aio.SignalingClient])
+def test_help_shows_each_setting_with_its_default(client: type) -> None:
+    """By name: nothing hides behind two asterisks, which are for what does not exist."""
+    shown = inspect.signature(client).parameters
+    assert shown["unknown"].annotation == "Never"
+    assert {name: shown[name].default for name in Settings._fields} == Settings()._asdict()
