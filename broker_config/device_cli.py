@@ -293,9 +293,16 @@ def _list(args: argparse.Namespace) -> int:
     from .settings import SettingsError, load
 
     devices = _by_name(args.directory)
-    known = outside.Known()
+    known: Known | None = None
     try:
-        known = outside.look(load(args.directory), cells=False)
+        settings = load(args.directory)
+        if settings.storage.file:
+            known = outside.look(settings, cells=False)
+        else:
+            print(
+                "bellwire-broker: storage.file is empty, so who is online is not kept",
+                file=sys.stderr,
+            )
     except (SettingsError, sqlite3.Error) as error:
         print(f"bellwire-broker: who is online is not known: {error}", file=sys.stderr)
     calls = naming.calls(devices)
@@ -319,7 +326,7 @@ def _utc(at: float | None) -> str | None:
 
 
 def _described(
-    device: Device, calls: list[str], callers: list[str], known: Known
+    device: Device, calls: list[str], callers: list[str], known: Known | None
 ) -> dict[str, Any]:
     from device_sdk.topics import escape
 
@@ -328,9 +335,9 @@ def _described(
         "name": device.name,
         "user": user,
         "credential": "certificate" if device.certificate else "secret",
-        "online": user in known.online,
-        "online_since": _utc(known.online.get(user)),
-        "last_seen": _utc(known.seen.get(user)),
+        "online": None if known is None else user in known.online,
+        "online_since": None if known is None else _utc(known.online.get(user)),
+        "last_seen": None if known is None else _utc(known.seen.get(user)),
         "may_call": list(device.may_call),
         "calls": calls,
         "called_by": callers,
@@ -346,7 +353,7 @@ def _line(each: Mapping[str, Any]) -> str:
     elif each["last_seen"]:
         state = f"offline, last seen {each['last_seen']}"
     else:
-        state = "has not connected yet"
+        state = "online or not is not known" if each["online"] is None else "has not connected yet"
     calls = ", ".join(each["may_call"]) or "nobody"
     callers = ", ".join(each["called_by"]) or "nobody"
     group = f", in @{each['group']}" if each["group"] else ""

@@ -258,6 +258,17 @@ def test_who_is_online_and_who_was(
     assert re.search(r"study: .*may be called by front-door; has not connected yet", out)
 
 
+def test_a_broker_that_keeps_nothing_knows_nothing_of_who_is_online(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = directory / "broker.toml"
+    settings.write_text(settings.read_text().replace('"data/broker.sqlite3"', '""'))
+    assert run("list", directory=directory) == 0
+    said = capsys.readouterr()
+    assert "storage.file is empty" in said.err
+    assert said.out.count("online or not is not known") == 3
+
+
 def test_a_refusal_names_the_command_that_cures_it(
     directory: Path, clients: Keep, secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
