@@ -305,6 +305,8 @@ async def serve_house(settings: Settings) -> None:
     Prints a line ``listening on HOST:PORT (NAME)`` for each listener. Raises :class:`Refused`.
     """
     start_logging(settings.log.format, settings.log.level)
+    # Who sees the lock signals its change, maybe before that is listened for: it is read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _only_one(settings.directory):
         try:
             house = House(settings)

@@ -576,6 +576,30 @@ def test_a_set_up_directory_is_served_as_it_is_set_up(directory: Path) -> None:
     assert "there is no broker.toml" in ended.stderr
 
 
+def test_a_change_while_it_starts_does_not_end_it(directory: Path) -> None:
+    """Whoever changes the registry signals the process that has the lock."""
+    code = (
+        "import os, signal, sys\n"
+        "from broker_config import cli, serve\n"
+        "start = serve.House.start\n"
+        "async def changed(house):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    await start(house)\n"
+        "serve.House.start = changed\n"
+        "sys.exit(cli.main())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(directory)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("listening on ")
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
 def test_a_port_in_use_is_one_line(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
