@@ -206,9 +206,9 @@ class CallerCall(NamedTuple):
     """One call as its caller knows it: a value; the engine holds the current one.
 
     Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
-    marks a call of an earlier life of this peer: the app knows nothing of it. ``cancel_pending``:
-    the app is told of its cancel once the broker has it. ``quiet_until``: who asks is not answered
-    too often.
+    marks a call of an earlier life of this peer: the app knows nothing of it. ``said``: it was
+    published, which without a link it is not. ``cancel_pending``: the app is told of its cancel
+    once the broker has it. ``quiet_until``: who asks is not answered too often.
     """
 
     call_id: str
@@ -223,11 +223,13 @@ class CallerCall(NamedTuple):
     time: int | None = None
     response: bytes | None = None
     seq: int = 0
+    said: bool = False
     former: bool = False
     cancel_pending: bool = False
     sent_at: float = 0.0
     ring_at: float | None = None
     ack_at: float | None = None
+    ack_timeout: float = 0.0
     resend_at: float | None = None
     resend_delay: float = 0.0
     keep_at: float | None = None

@@ -72,6 +72,7 @@ class CallerSide:
                 state=self.calls[key].state,
             )
         context, settings = self._context, self._context.settings
+        ack_timeout = command.ack_timeout or settings.ack_timeout
         call = CallerCall(
             command.call_id,
             command.callee,
@@ -81,7 +82,8 @@ class CallerSide:
             time=command.wall,
             sent_at=now,
             ring_at=now + (command.ring_timeout or settings.ring_timeout),
-            ack_at=now + (command.ack_timeout or settings.ack_timeout),
+            ack_at=now + ack_timeout,
+            ack_timeout=ack_timeout,
         )
         context.stats.counters["sent"] += 1
         self._keep(self._say(call, now))
@@ -224,6 +226,9 @@ class CallerSide:
         if call.ring_at is not None and call.ring_at <= now:
             self._step(call, On.RING_TIMEOUT, now)
         elif call.ack_at is not None and call.ack_at <= now:
+            if not call.said:  # there is no link to say it on
+                self._keep(revised(call, ack_at=None))
+                return
             # Without a link of my own I know nothing of the peer.
             away = self._context.inbox and self._context.watches.of(call.callee).away
             self._step(call, On.PEER_OFFLINE if away else On.NO_RESPONSE, now)
@@ -273,6 +278,8 @@ class CallerSide:
         ):
             delay = min(delay * 2, settings.resend_max) if again else settings.resend_first
             at = now + delay
+        if not call.said and call.phase is _SENT:  # nobody could answer before
+            call = revised(call, said=True, ack_at=now + call.ack_timeout)
         call = revised(call, seq=call.seq + 1, resend_at=at, resend_delay=delay)
         canceling = call.phase is _ENDED and call.cancel_pending
         context.say_invite(

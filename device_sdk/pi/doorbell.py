@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     NOBODY = "nobody"
     CANCELED = "canceled"
-    #: Not rung at all: no link to the broker.
+    #: Not rung yet: no link to the broker. Should it come back in time it rings, and ends anew.
     OFFLINE = "offline"
 
 
@@ -122,6 +122,8 @@ class Doorbell:
         self._idle = lights.ON if idle_light else lights.OFF
         self._rings: dict[int, _Ring] = {}
         self._stuck: set[str] = set()
+        #: Pressed without a link: until when each rings, should the link come back.
+        self._waiting: dict[str, float] = {}
         self._online = False
         self._last_ring = 0
         self.light = lights.Player(lights.OFFLINE)
@@ -170,6 +172,11 @@ class Doorbell:
         """The link to the broker came or went."""
         effects = self._advance(now)
         self._online = online
+        waiting, self._waiting = self._waiting, {} if online else self._waiting
+        for name, until in waiting.items() if online else ():
+            if until > now and all(ring.button.name != name for ring in self._rings.values()):
+                effects.append(Note(f"{name} was pressed without a link: rings now"))
+                effects += self._ring(self._rules[name], now, until - now)
         if not online:
             # Nobody will acknowledge now; what was pressed must be heard somewhere.
             for ring in self._rings.values():
@@ -283,19 +290,22 @@ class Doorbell:
             return [*stop, *start]
         return [Note(f"{rules.name} pressed again: it rings already")]
 
-    def _ring(self, rules: ButtonRules, now: float) -> list[Effect]:
+    def _ring(self, rules: ButtonRules, now: float, left: float | None = None) -> list[Effect]:
+        """Ring for as long as a press does, or for the time that is ``left`` of that."""
         if not self._online:
             self._sound(now)
+            self._waiting[rules.name] = now + rules.ring_time
             note = Note(f"{rules.name} pressed without a link to the broker: chime", warning=True)
             return [note, Tell(rules.name, Outcome.OFFLINE)]
         self._last_ring += 1
         # The invitation expires by itself, except where a press may still prolong it.
         extends = rules.while_ringing is WhileRinging.EXTEND
-        seconds = max(rules.ring_limit, rules.ring_time) if extends else rules.ring_time
+        rings = rules.ring_time if left is None else left
+        seconds = max(rules.ring_limit, rings) if extends else rings
         self._rings[self._last_ring] = _Ring(
             self._last_ring,
             rules,
-            ends_at=now + (rules.ring_time if extends else seconds + _OVERDUE),
+            ends_at=now + (rings if extends else seconds + _OVERDUE),
             limit_at=now + seconds,
             chime_at=now + self._chime_after,
         )

@@ -409,6 +409,22 @@ def test_a_newer_login_fails_the_calls_of_the_older(make_peer: MakePeer, proxy: 
     door.expect("local_invitation_accepted", mine.call_id)
 
 
+def test_a_call_made_while_the_broker_restarts_rings_when_it_is_back(
+    make_peer: MakePeer, broker: BrokerProcess, tmp_path: Path
+) -> None:
+    """Nothing kept, and the caller's first word is said to a broker that was not there yet."""
+    with forgetful(broker, tmp_path) as own:
+        door, kitchen = make_peer("front-door", url=own.url), make_peer("kitchen", url=own.url)
+        own.kill()
+        door.expect_state("RECONNECTING")
+        mine = door.press("kitchen")
+        own.start()
+        kitchen.accept(kitchen.expect("remote_invitation_received", mine.call_id).invitation)
+        door.expect("local_invitation_accepted", mine.call_id)
+        for peer in (door, kitchen):
+            peer.logout()
+
+
 # --- cancelling ----------------------------------------------------------------------------
 
 

@@ -181,6 +181,30 @@ def test_without_a_link_of_my_own_it_is_no_response(seen: bool) -> None:
     assert last(lone).call.reason is EndReason.NO_RESPONSE
 
 
+def test_a_call_made_without_a_link_rings_when_it_is_back() -> None:
+    """As long as its time to ring lasts; the callee's time to answer begins when it can hear."""
+    lone = Lone().connect()
+    lone.drop()
+    lone.feed(Send(CALL, PEER, ack_timeout=5))
+    assert lone.until(1040) == []
+    lone.connect()
+    assert [c.ttl for c in lone.said if isinstance(c, Invite)] == [20_000]
+    lone.until(1044.9)
+    assert lone.told == []
+    lone.until(1045)
+    assert last(lone).call.reason is EndReason.NO_RESPONSE
+
+
+def test_a_call_made_without_a_link_ends_when_its_time_is_over() -> None:
+    lone = Lone().connect()
+    lone.drop()
+    lone.feed(Send(CALL, PEER))
+    lone.until(1059.9)
+    assert lone.told == []
+    lone.until(1060)
+    assert last(lone).call.reason is EndReason.EXPIRED
+
+
 def test_a_subscription_not_yet_confirmed_proves_nothing() -> None:
     """No presence read and none promised: no response."""
     lone = calling()

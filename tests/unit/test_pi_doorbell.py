@@ -92,6 +92,52 @@ def test_without_a_broker_the_chime_sounds_at_once_and_nothing_rings():
     assert bench.effects() == [Tell("door", Outcome.OFFLINE)]
 
 
+@pytest.mark.parametrize("rule", list(WhileRinging))
+def test_what_was_pressed_without_a_link_rings_when_it_is_back(rule: WhileRinging):
+    """For the rest of its time, counted from the last press; once, however often it was pressed."""
+    bench = Bench(online=False, ring_time=30.0, ring_limit=30.0, while_ringing=rule)
+    bench.press()
+    bench.run(5)
+    bench.press()
+    pressed = bench.now
+    bench.run(12)
+    bench.out += bench.bell.link(True, bench.now)
+    assert bench.bell.chimes == 2
+    (ring,) = [e for e in bench.effects() if isinstance(e, StartRing)]
+    assert (ring.ring, ring.button) == (1, "door")
+    left = 30 - (bench.now - pressed)
+    if rule is WhileRinging.EXTEND:  # the invitation lasts longer; here it is ended in time
+        bench.out += bench.bell.tick(bench.now)
+        assert bench.bell._rings[1].ends_at - bench.now == pytest.approx(left, abs=0.5)
+    else:
+        assert ring.seconds == pytest.approx(left, abs=0.5)
+    bench.acknowledge(1)
+    bench.end(1, Outcome.ACCEPTED, peer="kitchen")
+    assert bench.effects()[-1] == Tell("door", Outcome.ACCEPTED, "kitchen")
+    bench.out += bench.bell.link(False, bench.now)
+    bench.out += bench.bell.link(True, bench.now)
+    assert [e for e in bench.effects() if isinstance(e, StartRing)] == [ring]
+
+
+def test_a_link_that_comes_back_too_late_rings_nobody():
+    """The visitor has long gone."""
+    bench = Bench(online=False, ring_time=30.0)
+    bench.press()
+    bench.run(31)
+    bench.out += bench.bell.link(True, bench.now)
+    assert bench.effects() == [Tell("door", Outcome.OFFLINE)]
+
+
+def test_a_press_while_a_ring_goes_on_without_a_link_does_not_ring_twice():
+    """The client itself says again what it was told before the link broke."""
+    bench = Bench()
+    bench.press()
+    bench.out += bench.bell.link(False, bench.now)
+    bench.press()
+    bench.out += bench.bell.link(True, bench.now)
+    assert bench.effects() == [StartRing(1, "door", 60.0)]
+
+
 def test_losing_the_broker_before_the_acknowledgement_sounds_the_chime():
     bench = Bench()
     bench.press()
