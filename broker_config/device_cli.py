@@ -230,6 +230,7 @@ def _set(args: argparse.Namespace) -> int:
         raise house.HouseError(
             "say what to change: --may-call PATTERN…, --group GROUP, --watches or --no-watches"
         )
+    before = _by_name(args.directory)
     house.change(
         args.directory,
         args.name,
@@ -238,6 +239,7 @@ def _set(args: argparse.Namespace) -> int:
         watches=args.watches,
     )
     _explain(args.directory, args.name, _by_name(args.directory))
+    _say_left_over(args.directory, before)
     return _settled(args)
 
 
@@ -251,19 +253,33 @@ def _rotate(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    from . import house, naming
+    from . import house
 
     before = _by_name(args.directory)
     house.remove(args.directory, args.name)
     print(f"{args.name!r} is removed")
-    for device in before.values():
-        if args.name in device.may_call and device.name != args.name:
-            rest = [each for each in device.may_call if each != args.name]
-            cure = naming.command(
-                "device", "set", device.name, "--may-call", *rest, directory=args.directory
-            )
-            print(f"{device.name!r} still names it: {cure}")
+    _say_left_over(args.directory, before)
     return _settled(args)
+
+
+def _say_left_over(directory: Path, before: Mapping[str, Device]) -> None:
+    """Say which patterns stand for nobody any more, and what drops them."""
+    from . import naming
+
+    after = _by_name(directory)
+    for name, device in after.items():
+        gone = [
+            pattern
+            for pattern in device.may_call
+            if naming.stands_for_nobody(after, name, pattern) is not None
+            and (name not in before or naming.stands_for_nobody(before, name, pattern) is None)
+        ]
+        if gone and device == before.get(name):
+            rest = [pattern for pattern in device.may_call if pattern not in gone]
+            cure = naming.command("device", "set", name, "--may-call", *rest, directory=directory)
+            print(
+                f"{name!r} may still call {', '.join(map(repr, gone))}, who is nobody now: {cure}"
+            )
 
 
 def _clear(args: argparse.Namespace) -> int:

@@ -515,6 +515,13 @@ def test_add_says_what_it_may_and_how_to_change_that(
     assert "did you mean 'kitchen'?" in capsys.readouterr().out
     assert run("remove", "kitchen", directory=directory) == 0
     assert "device set front-door --may-call study --dir" in capsys.readouterr().out
+    assert run("set", "study", "--group", "rooms", directory=directory) == 0
+    assert run("set", "front-door", "--may-call", "@rooms", "study", directory=directory) == 0
+    capsys.readouterr()
+    assert run("set", "study", "--group", "", directory=directory) == 0
+    out = capsys.readouterr().out
+    assert "'front-door' may still call '@rooms', who is nobody now" in out
+    assert "device set front-door --may-call study --dir" in out
 
 
 def test_doctor_knows_what_nobody_meant(
