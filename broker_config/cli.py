@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from device_sdk import __version__
+
 from . import device_cli
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The MQTT broker that comes with Bellwire.",
         epilog=f"DIR defaults to ${DIRECTORY}, else to the current directory.",
     )
+    parser.add_argument("--version", action="version", version=f"bellwire {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="serve until SIGTERM or Ctrl-C")

@@ -39,6 +39,7 @@ from .states import (
 from .transport import Tls
 
 if TYPE_CHECKING:
+    __version__: str
     from .client import CallManager, LocalInvitation, RemoteInvitation, RingGroup, SignalingClient
 
 __all__ = [
@@ -83,6 +84,8 @@ _THREADED = frozenset(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _THREADED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import client
@@ -91,5 +94,14 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("bellwire")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "(not installed)"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_THREADED})
+    return sorted({*globals(), *_THREADED, "__version__"})

@@ -41,6 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(first: str | None) -> _Parser:
+    from .. import __version__
     from . import call, listen, trace, watch
 
     parser = _Parser(
@@ -48,7 +49,7 @@ def _parser(first: str | None) -> _Parser:
         description="Call signalling over MQTT: ring a peer, be rung, see who is there.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"bellwire {_version()}")
+    parser.add_argument("--version", action="version", version=f"bellwire {__version__}")
     commands: Any = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=_Parser
     )
@@ -64,15 +65,6 @@ def _parser(first: str | None) -> _Parser:
         for name, what in PI_COMMANDS.items():
             commands.add_parser(name, help=what, add_help=False)
     return parser
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("bellwire")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "(not installed)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

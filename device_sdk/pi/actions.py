@@ -19,6 +19,8 @@ log = logging.getLogger("bellwire.pi")
 #: At once, all actions together; more are dropped with a warning: a storm must not eat the Pi.
 MAX_RUNNING = 8
 STOP_TIMEOUT = 2.0
+#: BELLWIRE_PEER is one's own name to the command line: a hook that calls would take the other's.
+_VARIABLES = {"peer": "OTHER"}
 
 
 class Actions:
@@ -138,7 +140,8 @@ def _start(command: tuple[str, ...], facts: Mapping[str, object]) -> subprocess.
     environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
     for key, value in facts.items():
         # UTF-8 whatever the locale: a stranger's text is no reason not to run it.
-        environment[f"BELLWIRE_{key.upper()}".encode()] = as_text(value).encode()
+        name = _VARIABLES.get(key, key.upper())
+        environment[f"BELLWIRE_{name}".encode()] = as_text(value).encode()
     try:
         return subprocess.Popen(  # noqa: S603 # the owner's own command, no shell
             command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True

@@ -82,10 +82,11 @@ def test_a_hook_ends_with_what_it_started(
 def test_a_strangers_text_reaches_the_command(tmp_path: Path) -> None:
     """What no environment can hold is left out of it; the command is run all the same."""
     hooks = Actions()
-    command = ("sh", "-c", 'printf %s "$BELLWIRE_CONTENT" >"$0"', str(tmp_path / "out"))
-    hooks.run(Action(command), {"content": "📶\ud800\0"})
+    script = 'printf %s "$BELLWIRE_CONTENT$BELLWIRE_OTHER$BELLWIRE_PEER" >"$0"'
+    command = ("sh", "-c", script, str(tmp_path / "out"))
+    hooks.run(Action(command), {"content": "📶\ud800\0", "peer": "door"})
     assert until(lambda: (tmp_path / "out").exists() and (tmp_path / "out").read_bytes())
-    assert (tmp_path / "out").read_text() == "📶?"
+    assert (tmp_path / "out").read_text() == "📶?door"
 
 
 @pytest.fixture

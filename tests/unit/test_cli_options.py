@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import device_sdk
+from broker_config import cli as broker_cli
 from device_sdk import cli
 from device_sdk.cli.errors import UsageError
 from device_sdk.cli.options import Options, add_options
@@ -212,7 +214,11 @@ def test_a_defect_is_no_traceback(
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("bellwire ")
+    assert capsys.readouterr().out == f"bellwire {device_sdk.__version__}\n"
+    with pytest.raises(SystemExit, match="0"):
+        broker_cli.main(["--version"])
+    assert capsys.readouterr().out == f"bellwire {device_sdk.__version__}\n"
+    assert device_sdk.__version__[0].isdigit()
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     for name in ("call", "listen", "watch", "trace", *cli.PI_COMMANDS):
