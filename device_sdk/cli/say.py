@@ -129,10 +129,10 @@ def human(event: Event) -> tuple[str, str] | None:
             return "dim", f"  {peer} is offline; it rings should it come back"
         case Name.LOCAL_PEER_LOST:
             return "bad", f"✘ {peer} accepted, but is lost ({reason})"
+        case Name.RING_GROUP_ENDED if peer:
+            return "good", f"✔ {peer} has the call{answer}"
         case Name.RING_GROUP_ENDED:
-            return (
-                ("good", f"✔ {peer} has the call{answer}") if peer else ("bad", "✘ nobody has it")
-            )
+            return "bad", f"✘ nobody has it ({reason})"
         case Name.REMOTE_RECEIVED:
             return "ring", f"♪ {peer} rings{content}"
         case Name.REMOTE_ACCEPTED:

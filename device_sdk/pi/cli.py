@@ -57,7 +57,7 @@ def _run_doorbell(args: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = read_doorbell(args.settings)
-        _check(settings.account, [settings.chime.action.command, *_commands(settings.on)])
+        _check(settings.account, [settings.chime.action.command, *_commands(settings.on)], args)
         if args.check:
             say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
             return Exit.OK
@@ -74,7 +74,7 @@ def _run_panel(args: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = read_panel(args.settings)
-        _check(settings.account, [settings.ringer.command, *_commands(settings.on)])
+        _check(settings.account, [settings.ringer.command, *_commands(settings.on)], args)
         if args.check:
             say(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
             return Exit.OK
@@ -94,16 +94,18 @@ def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
     return [action.command for action in actions.values()]
 
 
-def _check(account: Account, commands: list[tuple[str, ...]]) -> None:
+def _check(account: Account, commands: list[tuple[str, ...]], args: argparse.Namespace) -> None:
     """All that a press will need, short of sending; raises :class:`BellwireError`."""
     from .link import make_client
 
+    logging.getLogger("bellwire").addHandler(logging.NullHandler())  # it is said below, or later
     account.check_files()
     make_client(account)
     for command in commands:
         if command and shutil.which(command[0]) is None:
             complain(f"bellwire: warning: {command[0]}: there is no such command on this machine")
-    if (account.secret_file is not None) and (warning := clear_text(account.broker)):
+    # A service that starts is told so by its client.
+    if args.check and account.secret_file and (warning := clear_text(account.broker)):
         complain(f"bellwire: warning: {warning}")
 
 
