@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from .effects import Connected, Disconnected, MessageReceived, PublishAcked, Subscribed
 from .errors import InvalidArgument, LoginError
+from .text_file import TextFileError, read_text
 from .values import Signal
 
 
@@ -111,9 +112,18 @@ class Tls(NamedTuple):
         if self.context is not None:
             return self.context
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidArgument("ca_file", f"{self.ca_file}: {error}") from None
+            # As text: OpenSSL sees no certificate behind an editor's byte order mark.
+            authority = None if self.ca_file is None else read_text(self.ca_file)
+            if authority == "":  # to ssl it is none: the system's would be trusted
+                raise ValueError("it is empty")
+            if authority is not None:  # bundles have names in their comments
+                authority = authority.encode("ascii", "replace").decode()
+            context = ssl.create_default_context(cadata=authority)
+        except TextFileError as error:
+            raise InvalidArgument("ca_file", str(error)) from None
+        except (OSError, ssl.SSLError, ValueError) as error:
+            problem = f"no certificate in PEM form that can be used: {error}"
+            raise InvalidArgument("ca_file", f"{self.ca_file}: {problem}") from None
         if self.cert_file is not None:
             try:
                 context.load_cert_chain(self.cert_file, self.key_file)

@@ -9,6 +9,7 @@ import pytest
 
 from device_sdk.errors import InvalidArgument
 from device_sdk.transport import BrokerUrl, Tls
+from tests.integration.certificates import Authority
 
 
 @pytest.mark.parametrize(
@@ -67,12 +68,23 @@ def test_a_context_of_ones_own_is_taken_as_it_is() -> None:
     assert Tls("no such file", context=context).make_context() is context
 
 
+def test_an_authority_saved_by_notepad_is_read(tmp_path: Path) -> None:
+    """A byte order mark hides it from OpenSSL; a name in a comment is no obstacle."""
+    pem = Authority(tmp_path, "house").path.read_bytes()
+    pem = "# Főtanúsítvány\n".encode() + pem
+    (tmp_path / "ca.crt").write_bytes(b"\xef\xbb\xbf" + pem.replace(b"\n", b"\r\n"))
+    assert len(Tls(str(tmp_path / "ca.crt")).make_context().get_ca_certs()) == 1
+
+
 def test_files_that_do_not_do_are_named(tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish.pem"
     rubbish.write_text("no certificate")
+    empty = tmp_path / "empty.pem"
+    empty.touch()
     for tls, argument in (
         (Tls(str(tmp_path / "none.pem")), "ca_file"),
         (Tls(str(rubbish)), "ca_file"),
+        (Tls(str(empty)), "ca_file"),
         (Tls(cert_file=str(rubbish)), "cert_file"),
         (Tls(key_file=str(rubbish)), "key_file"),
     ):
