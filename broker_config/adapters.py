@@ -31,6 +31,9 @@ class SignalingStreamReader(StreamReaderAdapter):
             # A reset or a timed-out peer is an end like another; TLS errors are OSErrors too.
             return b""
 
+    def allow(self, size: int) -> None:
+        """Nothing to do: a stream has no messages."""
+
 
 def _unsent(transport: Any) -> int:
     """Bytes in a transport's buffer; none in one that has ended.
@@ -98,6 +101,10 @@ class SignalingWebSocketsReader(WebSocketsReader):
                 return b""  # [MQTT-6.0.0-1]: MQTT comes in binary frames, or the connection ends
             if message:
                 return bytes(message)
+
+    def allow(self, size: int) -> None:
+        """Take messages of ``size`` bytes: packets need not be one to a message [MQTT-6.0.0-4]."""
+        self._protocol.protocol.max_size = size
 
 
 class SignalingWebSocketsWriter(WebSocketsWriter):

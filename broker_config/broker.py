@@ -44,7 +44,10 @@ from .adapters import (
 )
 from .handler import Ended, SignalingHandler
 from .keeping import KeepingBroker
+from .limits import Allowances
+from .seldom import short
 from .session import SignalingSession
+from .store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,11 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 2048
 #: Turns of the event loop in which an accepted socket becomes a connection, or a closed one ends.
 _ACCEPT_TURNS = 5
+#: Refusals of an address that cost nothing, and how fast they are forgiven; the longest wait for
+#: the next in seconds, and how many of an address may wait at once.
+_REFUSALS, _REFUSALS_PER_SECOND, _REFUSED_WAIT, _HELD = 10, 0.5, 30.0, 64
+#: Seconds that a device which has sent more than its rate waits at most for its CONNACK.
+_LATER = 5.0
 
 
 def _not_twice(record: logging.LogRecord) -> bool:
@@ -69,6 +77,13 @@ class SignalingBroker(KeepingBroker):
         super().__init__(*args, **kwargs)
         self._tasks: dict[SignalingHandler, asyncio.Task[Any]] = {}
         self._addresses: Counter[str] = Counter()
+        #: Connections of each device, the oldest first.
+        self._devices: dict[str, dict[SignalingHandler, None]] = {}
+        #: How often each address was refused, and how many of it wait to hear so.
+        self._refusals = Allowances(
+            _REFUSALS_PER_SECOND, _REFUSALS, self.limits.failures_remembered
+        )
+        self._held: Counter[str] = Counter()
         #: Open, or ended and still sending their last words.
         self._writers: set[Writer] = set()
         self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
@@ -244,13 +259,13 @@ class SignalingBroker(KeepingBroker):
         stats.connections += 1
         try:
             await self._serve(handler, reader, writer, listener_name)
-        except Ended:
-            stats.refused["nothing said"] += 1
+        except Ended as ended:
+            stats.refused[str(ended)] += 1
         except TimeoutError:
-            logger.info("no CONNECT from %s within %s s", handler, limits.connect_timeout)
+            logger.debug("no CONNECT from %s within %s s", handler, limits.connect_timeout)
             stats.refused["no CONNECT in time"] += 1
         except MQTTError as violation:
-            logger.warning("%s broke MQTT: %s", handler, violation)
+            self.seldom.warning(("MQTT", address), "%s broke MQTT: %s", handler, violation)
             stats.cut["protocol"] += 1
         except asyncio.CancelledError:
             # Cancelled by shutdown() alone, which waits for this task: it ends here.
@@ -290,24 +305,24 @@ class SignalingBroker(KeepingBroker):
             handler, SignalingHandler
         ):
             raise BrokerError("not a session of this broker")
-        code = CONNECTION_ACCEPTED
-        if not await self._authenticate(client_session, self.listeners_config[listener_name]):
-            code = NOT_AUTHORIZED
-            self.stats.refused["not authenticated"] += 1
-            logger.warning("%s as %r is not who it says", handler, client_session.username)
-        else:
-            code = await self._admit(handler, client_session)
-            if penalty := self._penalty(client_session):
-                await asyncio.sleep(penalty)
+        began = self.loop.time()
+        code = await handler.meanwhile(
+            self._let_in(handler, client_session, listener_name), abandon=True
+        )
         client_session.password = None  # no longer needed, and nobody's to read
-        if handler.over():
+        if code is None or handler.over():
             return
         if code != CONNECTION_ACCEPTED:
+            await self._hold(handler, began)
             # [MQTT-3.2.2-4] [MQTT-3.2.2-5]
             handler.send(ConnackPacket.build(0, code).to_bytes())
             handler.end("")
             return
         client_id = client_session.client_id or ""
+        if not client_session.clean_session and self.store is not None:
+            # What it is sent again goes under ids that are kept.
+            with contextlib.suppress(StoreError):
+                await self.store.kept()
         while (old := self._sessions.get(client_id)) is not None:
             old_handler = old[1]
             if not isinstance(old_handler, SignalingHandler) or old_handler.session is None:
@@ -319,6 +334,7 @@ class SignalingBroker(KeepingBroker):
             await self._ended(old_handler, None)
         if handler.over():
             return
+        await self._make_room(client_session)
         if not self._still_known(client_session):
             # Removed while it waited for this: its connection is not one that could be cut.
             handler.send(ConnackPacket.build(0, NOT_AUTHORIZED).to_bytes())
@@ -326,7 +342,9 @@ class SignalingBroker(KeepingBroker):
             return
         session = await self._take_session(client_session)
         handler.attach(session, reader, writer)
+        self._devices.setdefault(session.device, {})[handler] = None
         self._sessions[client_id] = (session, handler)
+        session.left = None
         session.transitions.connect()
         await handler.mqtt_connack_authorize(True)
         try:
@@ -337,8 +355,65 @@ class SignalingBroker(KeepingBroker):
             await self._publish_session_retained_messages(session)
             await self._client_message_loop(session, handler)
         finally:
+            mine = self._devices.get(session.device, {})
+            mine.pop(handler, None)
+            if not mine:
+                self._devices.pop(session.device, None)
             handler.end("")
             await self._ended(handler, handler.disconnect)
+
+    async def _let_in(
+        self, handler: SignalingHandler, session: SignalingSession, listener_name: str
+    ) -> int:
+        """The CONNACK code for a client; one whose device has sent too much is let in later."""
+        if not await self._authenticate(session, self.listeners_config[listener_name]):
+            self.stats.refused["not authenticated"] += 1
+            self.seldom.warning(
+                ("not authenticated", handler.address),
+                "%s as %s is not who it says", handler, short(session.username),
+            )  # fmt: skip
+            return NOT_AUTHORIZED
+        code = await self._admit(handler, session)
+        allowance = self.allowance(session) if code == CONNECTION_ACCEPTED else None
+        if allowance is not None:
+            # A will is a message like another, and goes out without a word more.
+            owed = allowance.take(self.loop.time(), 1.0 + bool(session.will_flag))
+            await asyncio.sleep(min(owed, _LATER))
+        return code
+
+    async def _hold(self, handler: SignalingHandler, began: float) -> None:
+        """Have a refused client wait for its answer, the longer the more its address was refused.
+
+        The wait ends with the client; those above a number of an address get no answer at all.
+        """
+        address, now = handler.address, self.loop.time()
+        wait = min(self._refusals.of(address, now).take(now), _REFUSED_WAIT) - (now - began)
+        if wait <= 0:
+            return
+        if self._held[address] >= _HELD:
+            handler.end("", abort=True)
+            return
+        self._held[address] += 1
+        try:
+            await handler.meanwhile(asyncio.sleep(wait), abandon=True)
+        finally:
+            self._held[address] -= 1
+            if not self._held[address]:
+                del self._held[address]
+
+    async def _make_room(self, session: SignalingSession) -> None:
+        """Have a device's oldest connection give way when it has its share of them."""
+        mine = self._devices.get(session.device, {})
+        while self._known(session) and len(mine) >= self.limits.connections_per_device > 0:
+            oldest = next(iter(mine))
+            del mine[oldest]
+            self.seldom.warning(
+                ("connections", session.device),
+                "%s has limits.connections_per_device = %d connections; the oldest gives way",
+                short(session.device), self.limits.connections_per_device,
+            )  # fmt: skip
+            oldest.end("too many connections of one device", abort=True)
+            await self._ended(oldest, None)
 
     async def _admit(self, handler: SignalingHandler, session: SignalingSession) -> int:
         """The CONNACK code for somebody who is who he says."""
@@ -351,12 +426,18 @@ class SignalingBroker(KeepingBroker):
             return IDENTIFIER_REJECTED  # [MQTT-3.1.3-8] [MQTT-3.1.3-9]
         # '.' is in no escaped peer id: 'kitchen.tool' can be nobody's but kitchen's.
         if user is not None and client_id != user and not client_id.startswith(f"{user}."):
-            logger.warning("%s is %r and asks for the client id %r", handler, user, client_id)
+            self.seldom.warning(
+                ("client id", handler.address, user),
+                "%s is %s and asks for the client id %s", handler, short(user), short(client_id),
+            )  # fmt: skip
             self.stats.refused["client id of another"] += 1
             return IDENTIFIER_REJECTED
         old = self._sessions.get(client_id)
         if old is not None and isinstance(old[0], SignalingSession) and old[0].owner != user:
-            logger.warning("%s asks for the session %r of another user", handler, client_id)
+            self.seldom.warning(
+                ("session", handler.address),
+                "%s asks for the session %s of another user", handler, short(client_id),
+            )  # fmt: skip
             self.stats.refused["client id of another"] += 1
             return IDENTIFIER_REJECTED
         if session.will_flag:
@@ -364,10 +445,13 @@ class SignalingBroker(KeepingBroker):
             if self._unfit_topic(topic) or not await self._topic_filtering(
                 session, topic, Action.PUBLISH
             ):
-                logger.warning("%s may not leave a will on %r", handler, topic)
+                # Dropped like what may not be published: refused, it could never log in.
+                self._say_dropped(
+                    session, f"the will of {short(client_id)}", topic, "which it may not"
+                )
                 self.stats.denied["will"] += 1
-                return NOT_AUTHORIZED
-        if not session.clean_session and not self._room_for(client_id):
+                session.will_flag = False
+        if not session.clean_session and not await self._room_for(session):
             self.stats.refused["too many persistent sessions"] += 1
             return SERVER_UNAVAILABLE
         return CONNECTION_ACCEPTED
@@ -416,6 +500,7 @@ class SignalingBroker(KeepingBroker):
             return
         handler.detach()
         client_session.handler = None
+        client_session.left = self.clock()
         client_session.transitions.disconnect()
         client_id = client_session.client_id or ""
         if self.store is not None and client_session.owner is not None:

@@ -3,7 +3,9 @@
 amqtt runs about seven tasks for each QoS 1 message. Here a connection is one task: it reads what
 has come, cuts it into packets and handles them in the order they came [MQTT-4.6.0-2]. Nothing in
 it waits for another client: what is sent goes into a buffer that the broker flushes once in each
-turn of the event loop, and what does not fit a client's window waits in its session.
+turn of the event loop, and what does not fit a client's window waits in its session. While it has
+to wait all the same (a rate, a receiver whose queue is full), it reads on and takes
+acknowledgements: two clients that wait for each other would otherwise never go on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqtt.errors import AMQTTError, MQTTError
 from amqtt.events import MQTTEvents
@@ -51,8 +54,10 @@ from amqtt.utils import gen_client_id
 
 from .adapters import Reader, Writer
 from .limits import Allowance
-from .session import Outgoing, SignalingSession
+from .seldom import short
+from .session import Burst, Outgoing, SignalingSession
 from .wire import (
+    OVERSIZE,
     Frame,
     FrameBuffer,
     Packet,
@@ -72,6 +77,21 @@ logger = logging.getLogger(__name__)
 _PINGRESP = b"\xd0\x00"
 #: Packets handled before other clients get their turn.
 _TURN = 32
+#: Messages sent from a queue, or places looked at for retained ones times 8, before others do.
+_SLICE = 16
+#: Seconds until a client is looked at again that has not taken what was written to it.
+_LOOK = 0.05
+#: Bytes read ahead while the connection's own turn waits for something.
+_AHEAD = 1 << 20
+#: Bytes that a packet read ahead takes beside its own.
+_FRAME = 100
+_ACKNOWLEDGE = frozenset((PUBACK, PUBREC, PUBCOMP))
+#: The most that a subscription's retained messages count against its device's rate.
+_BURST_COSTS = 250.0
+#: What one message may have in bytes to count once against its device's rate.
+_COSTS_ONE = 4096
+
+T = TypeVar("T")
 
 
 def _done(loop: asyncio.AbstractEventLoop, result: object) -> asyncio.Future[Any]:
@@ -110,8 +130,15 @@ class SignalingHandler(BrokerProtocolHandler):
         self.disconnect: DisconnectPacket | None = None
         self.address = ""
         self._packets = FrameBuffer(broker.limits.packet_bytes)
-        self._early: deque[Frame] = deque()
+        #: What was read ahead and is to be handled before anything else.
+        self._later: deque[Frame] = deque()
+        self._later_bytes = 0
+        self._eof = False
+        #: Done when the connection ends; only while something is waited for.
+        self._closing: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._looking: asyncio.TimerHandle | None = None
         #: Acknowledgements that wait for a commit, in the order of their packets.
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
         self._relief: asyncio.Future[None] | None = None
@@ -119,7 +146,7 @@ class SignalingHandler(BrokerProtocolHandler):
 
     def __str__(self) -> str:
         who = self.session.client_id if self.session else None
-        return f"{who!r} at {self.address}" if who else f"a client at {self.address}"
+        return f"{short(who)} at {self.address}" if who else f"a client at {self.address}"
 
     # --- the connection -----------------------------------------------------------------------
 
@@ -129,20 +156,17 @@ class SignalingHandler(BrokerProtocolHandler):
         Raises :class:`Ended` when nothing came, MQTTError when the first packet is no good
         CONNECT; a client of another protocol version has then been told [MQTT-3.1.2-2].
         """
-        frames: list[Frame] = []
-        while not frames:
+        self.reader = reader
+        while (frame := self._packets.cut()) is None:
             data = await reader.read_some()
             if not data:
-                raise Ended
+                raise Ended("nothing said")
             if not len(self._packets) and data[0] >> 4 != CONNECT:
                 # Said at once: what follows may be no MQTT at all, and its "length" never come.
                 raise ProtocolViolation("[MQTT-3.1.0-1] the first packet is no CONNECT")
             self._packets.feed(data)
-            frames = list(self._packets.frames())
-        self._early.extend(frames[1:])
-        packet_type, flags, body = frames[0]
         try:
-            connect = decode(packet_type, flags, body)
+            connect = decode(*frame)
         except UnsupportedProtocol:
             writer.write(ConnackPacket.build(0, UNACCEPTABLE_PROTOCOL_VERSION).to_bytes())
             raise
@@ -176,11 +200,9 @@ class SignalingHandler(BrokerProtocolHandler):
         self.reader = reader
         self.writer = writer
         session.handler = self
-        limits = self.broker.limits
-        if limits.publishes_per_second:
-            self._allowance = Allowance(
-                limits.publishes_per_second, limits.publish_burst, self._loop.time()
-            )
+        self._allowance = self.broker.allowance(session)
+        self._packets.dropped = self.broker.limits.packet_bytes_dropped
+        reader.allow(self.broker.limits.packet_bytes_dropped)
 
     async def start(self) -> None:
         """Watch the keep-alive and send again what a former connection left open."""
@@ -213,6 +235,11 @@ class SignalingHandler(BrokerProtocolHandler):
         if self._keepalive_task is not None:
             self._keepalive_task.cancel()
             self._keepalive_task = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        if self._closing is not None and not self._closing.done():
+            self._closing.set_result(None)
         self._relieve()
         if self.writer is not None:
             try:
@@ -240,38 +267,106 @@ class SignalingHandler(BrokerProtocolHandler):
     async def _reader_loop(self) -> None:
         """Handle the client's packets in the order they come, until the connection ends."""
         turn = 0
-        frames: Any = self._early
         while not self.closed:
-            for frame in frames:
+            frame = self._later.popleft() if self._later else self._packets.cut()
+            if frame is not None:
                 await self._handle_packet(frame)
-                if self.over():
-                    return
                 turn += 1
                 if turn >= _TURN:
                     turn = 0
                     await asyncio.sleep(0)
-            data = await self.reader.read_some()
-            if not data:
+                continue
+            self._later_bytes = 0
+            if self._eof or not await self._read():
                 return
             turn = 0
-            self.last_received = self._loop.time()
-            self.broker.stats.bytes_in += len(data)
-            self._packets.feed(data)
-            frames = self._packets.frames()
+
+    async def _read(self) -> int:
+        """Read what has come; gives its length, 0 at the end."""
+        data = await self.reader.read_some()
+        if not data:
+            self._eof = True
+            return 0
+        self.last_received = self._loop.time()
+        self.broker.stats.bytes_in += len(data)
+        self._packets.feed(data)
+        return len(data)
+
+    async def meanwhile(
+        self, waiting: Coroutine[Any, Any, T], *, abandon: bool = False
+    ) -> T | None:
+        """Wait for something, and read on: acknowledgements are taken, the rest is for later.
+
+        Gives up and returns None when the connection is ended. ``abandon``: raises
+        :class:`Ended` then, and as soon as the client has gone.
+        """
+        task = self._loop.create_task(waiting)
+        self._closing = self._loop.create_future()
+        reading: asyncio.Task[int] | None = None
+        try:
+            while not task.done():
+                if abandon and (self._eof or self.closed):
+                    raise Ended("gone before it was let in")
+                if self.closed:
+                    return None
+                if reading is None and not self._eof and self._later_bytes < _AHEAD:
+                    reading = self._loop.create_task(self._read())
+                await asyncio.wait(
+                    [each for each in (task, reading, self._closing) if each is not None],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if reading is not None and reading.done():
+                    self._later_bytes += reading.result()
+                    reading = None
+                    await self._look_ahead()
+            return task.result()
+        finally:
+            self._closing = None
+            for each in (task, reading):
+                if each is not None and not each.done():
+                    each.cancel()
+                    # Gone before the next one reads: a stream has one reader.
+                    await asyncio.wait({each})
+
+    async def _look_ahead(self) -> None:
+        """Take the acknowledgements among what was read, and keep the rest."""
+        if self.session is None:
+            return  # before CONNACK nothing is acknowledged
+        turn = 0
+        while not self.closed and self._later_bytes < _AHEAD:
+            try:
+                frame = self._packets.cut()
+                if frame is None:
+                    return
+                if frame[0] in _ACKNOWLEDGE:
+                    await self._handle_packet(frame)
+                else:
+                    self._later.append(frame)
+                    self._later_bytes += _FRAME
+            except ProtocolViolation as violation:
+                logger.debug("%s: %s", self, violation)
+                self._later_bytes = _AHEAD  # read no further; it is raised in its turn
+                return
+            turn += 1
+            if turn % _TURN == 0:
+                await asyncio.sleep(0)
 
     async def _handle_packet(self, frame: Frame) -> None:
-        packet_type = frame[0]
-        packet: Any = decode(*frame)
+        packet_type, flags, body = frame
+        oversize = packet_type == OVERSIZE
+        if oversize:
+            packet_type = PUBLISH
+        packet: Any = decode(packet_type, flags, body)
         if MQTTEvents.PACKET_RECEIVED in self.broker.listened:
             await self.broker.fire(MQTTEvents.PACKET_RECEIVED, packet=packet, session=self.session)
         if packet_type == PUBLISH:
-            await self.handle_publish(packet)
+            if oversize:
+                await self._handle_oversize(packet)
+            else:
+                await self.handle_publish(packet)
             if self._allowance is not None:
-                wait = self._allowance.take(self._loop.time())
-                if wait:
-                    # Not reading is the only brake that MQTT 3.1.1 has.
-                    await asyncio.sleep(wait)
-                    self.last_received = self._loop.time()
+                cost = 1 + len(body) // _COSTS_ONE
+                await self.slow_down(self._allowance.take(self._loop.time(), cost))
         elif packet_type == PUBACK:
             await self.handle_puback(packet)
         elif packet_type == PINGREQ:
@@ -291,6 +386,17 @@ class SignalingHandler(BrokerProtocolHandler):
         else:
             raise ProtocolViolation("[MQTT-3.1.0-2] a second CONNECT")
 
+    async def slow_down(self, seconds: float) -> None:
+        """Handle nothing more of this client's for a while: the only brake of MQTT 3.1.1."""
+        if seconds and not self.closed:
+            await self.meanwhile(asyncio.sleep(seconds))
+            self.last_received = self._loop.time()
+
+    async def charge(self, cost: float) -> None:
+        """Have this client's device pay for work that it has caused."""
+        if self._allowance is not None and cost > 0:
+            await self.slow_down(self._allowance.take(self._loop.time(), cost))
+
     # --- sending ------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
@@ -298,6 +404,7 @@ class SignalingHandler(BrokerProtocolHandler):
         if not self._out:
             self.broker.flush_soon(self)
         self._out.append(data)
+        self._out_bytes += len(data)
 
     def flush(self) -> None:
         """Write what was sent."""
@@ -305,11 +412,14 @@ class SignalingHandler(BrokerProtocolHandler):
         if not out or self.closed:
             return
         data = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
+        self._out, self._out_bytes = [], 0
         self.broker.stats.bytes_out += len(data)
         self.writer.write(data)
         if self.writer.unsent > self.broker.limits.write_buffer:
-            logger.warning("%s does not read what it is sent; cut off", self)
+            self.broker.seldom.warning(
+                ("does not read", self.session and self.session.device),
+                "%s does not read what it is sent; cut off", self,
+            )  # fmt: skip
             self.end("does not read", abort=True)
 
     async def _send_packet(self, packet: Packet) -> None:
@@ -359,50 +469,102 @@ class SignalingHandler(BrokerProtocolHandler):
         session = self.session
         if session is None:
             return
-        if message.qos == QOS_0:
-            if self.closed or self.writer.unsent > self.broker.limits.write_buffer // 2:
+        if session.pending and (message.qos or session.pending.bursts):
+            session.pending.put(message)
+        elif message.qos == QOS_0:
+            if self.closed or self._behind():
                 self.broker.stats.dropped["slow client, QoS 0"] += 1
                 return
-            self.send(
-                encode_publish(
-                    message.wire_topic, bytes(message.data), QOS_0, None, retain=message.retain
-                )
-            )
-            self.broker.stats.messages_out += 1
-        elif session.pending or len(session.inflight_out) >= self.broker.limits.inflight:
-            session.pending.append(message)
+            self._launch(session, message)
+        elif self._no_room(session):
+            session.pending.put(message)
+            self._look_again(session)
         else:
             self._launch(session, message)
 
+    def _behind(self) -> bool:
+        """Whether the client has not taken half of what may be written to it."""
+        return bool(self.writer.unsent + self._out_bytes > self.broker.limits.write_buffer // 2)
+
+    def _no_room(self, session: SignalingSession) -> bool:
+        return len(session.inflight_out) >= self.broker.limits.inflight or self._behind()
+
+    def _look_again(self, session: SignalingSession) -> None:
+        """Where no acknowledgement will come to go on with, look whether the client has read."""
+        if self._looking is None and len(session.inflight_out) < self.broker.limits.inflight:
+            self._looking = self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self.fill_window()
+
     def _launch(self, session: SignalingSession, message: Outgoing) -> None:
-        packet_id = message.packet_id = session.next_packet_id
-        session.inflight_out[packet_id] = message
-        message.sent = True
-        if message.row is not None and self.broker.store is not None:
-            self.broker.store.sent(message.row, packet_id)
-        self.send(
-            encode_publish(
-                message.wire_topic,
-                bytes(message.data),
-                message.qos or QOS_0,
-                packet_id,
-                retain=message.retain,
-            )
+        packet_id = None
+        store = self.broker.store
+        ticket = None
+        if message.qos:
+            packet_id = message.packet_id = session.next_packet_id
+            session.inflight_out[packet_id] = message
+            message.sent = True
+            if message.row is not None and store is not None:
+                ticket = store.sent(message.row, packet_id)
+        data = encode_publish(
+            message.wire_topic,
+            bytes(message.data),
+            message.qos or QOS_0,
+            packet_id,
+            retain=message.retain,
         )
+        if message.qos == QOS_2:
+            # Its receiver remembers the id until it is released. Not committed, the broker would
+            # give it to another message after a kill, and that one be taken for a repetition.
+            self.acknowledge(data, ticket)
+        else:
+            self.send(data)
         self.broker.stats.messages_out += 1
 
     def fill_window(self) -> None:
-        """Send what waits, as far as the client's window reaches."""
+        """Send what waits, as far as the client's window reaches; long work in slices."""
+        if self.pump():
+            self.broker.turns.want(self.pump)
+
+    def pump(self) -> bool:
+        """A slice of what waits; whether there is more to do at once."""
         session = self.session
         if session is None or self.closed:
-            return
-        pending, limit = session.pending, self.broker.limits.inflight
-        while pending and len(session.inflight_out) < limit:
-            self._launch(session, pending.popleft())
-            if session.burst:
-                session.burst -= 1
-        if self._relief is not None and session.waiting <= self.broker.limits.queued // 2:
+            return False
+        pending, budget = session.pending, _SLICE
+        while pending and budget > 0:
+            budget -= 1
+            head = pending[0]
+            if self._no_room(session):
+                self._look_again(session)
+                break
+            if isinstance(head, Burst):
+                if not head.gather(8):
+                    continue
+                if self._allowance is not None and not head.paid:
+                    # Asking for everything again and again is paid like sending.
+                    head.paid = True
+                    self._allowance.take(self._loop.time(), min(len(head) / 16, _BURST_COSTS))
+                message = head.next()
+                if message is None:
+                    pending.take()
+                    if head.row is not None and self.broker.store is not None:
+                        self.broker.store.done(head.row)
+                    continue
+                if message.qos and session.stored and self.broker.store is not None:
+                    message.row = self.broker.store.enqueue(session, message)
+            else:
+                message = head
+                pending.take()
+            self._launch(session, message)
+        else:
+            if pending:
+                return True
+        if self._relief is not None and not self.broker.crowded(session, 0.5):
             self._relieve()
+        return False
 
     async def relief(self) -> None:
         """Wait until this client has taken half of its full queue, or is gone."""
@@ -472,6 +634,40 @@ class SignalingHandler(BrokerProtocolHandler):
     ) -> None:
         await self._receive(app_message)
 
+    async def _handle_oversize(self, publish_packet: PublishPacket) -> None:
+        """Acknowledge and drop what is larger than may be: its sender's link lives on.
+
+        MQTT 3.1.1 could only close, and the sender would try the same again after each reconnect.
+        """
+        header, session = publish_packet.variable_header, self.session
+        if header is None or session is None:  # pragma: no cover - decode() sets it
+            return
+        self.broker.refuse_publish(
+            self, header.topic_name, "packet too large",
+            f"a packet of over limits.packet_bytes = {self.broker.limits.packet_bytes}",
+        )  # fmt: skip
+        packet_id = header.packet_id or 0
+        if publish_packet.qos == QOS_1:
+            self.acknowledge(encode_ack(PUBACK, packet_id), None)
+        elif publish_packet.qos == QOS_2:
+            if len(session.inflight_in) >= self.broker.limits.inflight_incoming:
+                raise ProtocolViolation("too many QoS 2 messages are not released")
+            message = IncomingApplicationMessage(packet_id, header.topic_name, QOS_2, b"", False)
+            self._remember(session, packet_id, message, None)
+
+    def _remember(
+        self,
+        session: SignalingSession,
+        packet_id: int,
+        message: IncomingApplicationMessage,
+        ticket: int | None,
+    ) -> None:
+        """Note a QoS 2 message's id until PUBREL, then PUBREC [MQTT-4.3.3-2]."""
+        session.inflight_in[packet_id] = message
+        if session.stored and self.broker.store is not None:
+            ticket = self.broker.store.received(session, packet_id)
+        self.acknowledge(encode_ack(PUBREC, packet_id), ticket)
+
     async def _receive(self, message: ApplicationMessage) -> int | None:
         """Hand a message to the broker; gives the commit to wait for, if something was stored.
 
@@ -502,19 +698,17 @@ class SignalingHandler(BrokerProtocolHandler):
         session, packet_id = self.session, app_message.packet_id or 0
         if session is None or not isinstance(app_message, IncomingApplicationMessage):
             return
-        ticket = None
-        if packet_id not in session.inflight_in:
-            if len(session.inflight_in) >= self.broker.limits.inflight_incoming:
-                raise ProtocolViolation("too many QoS 2 messages are not released")
-            ticket = await self._receive(app_message)
-            if self.closed:
-                return
-            app_message.publish_packet = None
-            app_message.data = b""
-            session.inflight_in[packet_id] = app_message
-            if session.stored and self.broker.store is not None:
-                ticket = self.broker.store.received(session, packet_id)
-        self.acknowledge(encode_ack(PUBREC, packet_id), ticket)
+        if packet_id in session.inflight_in:
+            self.acknowledge(encode_ack(PUBREC, packet_id), None)
+            return
+        if len(session.inflight_in) >= self.broker.limits.inflight_incoming:
+            raise ProtocolViolation("too many QoS 2 messages are not released")
+        ticket = await self._receive(app_message)
+        if self.closed:
+            return
+        app_message.publish_packet = None
+        app_message.data = b""
+        self._remember(session, packet_id, app_message, ticket)
 
     async def handle_puback(self, puback: PubackPacket) -> None:
         """The client has a QoS 1 message: forget it."""
@@ -558,10 +752,13 @@ class SignalingHandler(BrokerProtocolHandler):
         session = self.session
         if session is None:
             return
-        packet_id = pubrel.packet_id
-        if session.inflight_in.pop(packet_id, None) and session.stored and self.broker.store:
-            self.broker.store.forgotten(session, packet_id)
-        self.send(encode_ack(PUBCOMP, packet_id))
+        packet_id, ticket = pubrel.packet_id, None
+        if packet_id in session.inflight_in:
+            del session.inflight_in[packet_id]
+            if session.stored and self.broker.store is not None:
+                ticket = self.broker.store.forgotten(session, packet_id)
+        # After the commit: else a kill makes the id known again, and its next message unheard.
+        self.acknowledge(encode_ack(PUBCOMP, packet_id), ticket)
 
     async def handle_pingreq(self, pingreq: Any) -> None:  # noqa: ARG002 - amqtt's signature
         """Answer [MQTT-3.12.4-1]."""

@@ -173,26 +173,31 @@ class TopicTree(_Tree[V]):
 
     def match(self, topic_filter: str) -> list[V]:
         """All values whose topics ``topic_filter`` matches, in no particular order."""
+        return [value for value in self.walk(topic_filter) if value is not None]
+
+    def walk(self, topic_filter: str) -> Iterator[V | None]:
+        """The same bit by bit, None for a place without a value: a yield for each place looked at.
+
+        The tree may change in between; what is put there meanwhile may be missed.
+        """
         levels = topic_filter.split("/")
-        found: list[V] = []
         stack: list[tuple[int, _Node[V]]] = [(0, self._root)]
         while stack:
             depth, node = stack.pop()
             if depth == len(levels):
-                if node.value is not None:
-                    found.append(node.value)
+                yield node.value
                 continue
             level = levels[depth]
+            found: V | None = None
             if level == "#":
-                if node.value is not None:
-                    found.append(node.value)
+                found = node.value
                 # The same level again: '#' takes whatever is below, without end.
                 stack.extend((depth, child) for _, child in self._open(node, depth))
             elif level == "+":
                 stack.extend((depth + 1, child) for _, child in self._open(node, depth))
             elif node.children is not None and level in node.children:
                 stack.append((depth + 1, node.children[level]))
-        return found
+            yield found
 
     def _open(self, node: _Node[V], depth: int) -> Iterator[tuple[str, _Node[V]]]:
         for level, child in (node.children or {}).items():

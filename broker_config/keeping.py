@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,8 +14,9 @@ from device_sdk.topics import CallTopic, PresenceTopic, parse
 
 from .handler import SignalingHandler
 from .routing import Retained, RoutingBroker
-from .session import Outgoing, SignalingSession, device_of
-from .store import CLOCK_IS_SET
+from .seldom import short
+from .session import Burst, Outgoing, SignalingSession, device_of
+from .store import CLOCK_IS_SET, OWED
 from .wire import encode_topic
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ _SWEPT = 500
 class KeepingBroker(RoutingBroker):
     """What outlives a connection, and for how long."""
 
-    #: Call cells of this realm are cleared when older than ``cell_keep`` seconds.
-    realm = "sig"
+    #: Call cells of the realm are cleared when older than ``cell_keep`` seconds.
     cell_keep = 86400.0
     will_grace = WILL_GRACE
 
@@ -41,18 +40,37 @@ class KeepingBroker(RoutingBroker):
         super().__init__(*args, **kwargs)
         self.stopping = False
         self._orphans: dict[str, SignalingSession] = {}
+        #: Client ids of the sessions that outlive their connection, by device.
+        self._persistent: dict[str, dict[str, None]] = {}
         self._grace: asyncio.TimerHandle | None = None
         self._publishing: set[asyncio.Task[None]] = set()
 
     # --- sessions -------------------------------------------------------------------------------
 
-    def _room_for(self, client_id: str) -> bool:
+    async def _room_for(self, asked: SignalingSession) -> bool:
+        """Whether one more session may outlive its connection.
+
+        A device that has its share gives up the one that was longest without a connection.
+        """
+        client_id, limits = asked.client_id or "", self.limits
         if client_id in self._sessions and not self._sessions[client_id][0].clean_session:
             return True
-        if len(self._sessions) < self.limits.persistent_sessions:
-            return True  # no need to count: a connect costs the same however many there are
-        kept = sum(not session.clean_session for session, _ in self._sessions.values())
-        return kept < self.limits.persistent_sessions
+        mine = self._persistent.get(asked.device, {})
+        if len(mine) >= limits.persistent_sessions_per_device and self._known(asked):
+            unused = [each for each in mine if self._kept(each).handler is None]
+            if not unused:
+                return False
+            oldest = min(unused, key=lambda each: self._kept(each).left or 0.0)
+            self.seldom.warning(
+                ("sessions", asked.device),
+                "%s has limits.persistent_sessions_per_device = %d; %s was forgotten for another",
+                short(asked.device), limits.persistent_sessions_per_device, short(oldest),
+            )  # fmt: skip
+            await self._delete_session(oldest)
+            self.stats.dropped["persistent session"] += 1
+        if self._known(asked) and not self._persistent.get(asked.device):
+            return True  # its first: not refused for the greed of others
+        return sum(map(len, self._persistent.values())) < limits.persistent_sessions
 
     async def _take_session(self, asked: SignalingSession) -> SignalingSession:
         """The session to serve: the kept one with its new will, or ``asked`` itself."""
@@ -73,10 +91,12 @@ class KeepingBroker(RoutingBroker):
                     setattr(kept, name, getattr(asked, name))
                 kept.parent = 1
                 session = kept
+        if not session.clean_session:
+            self._persistent.setdefault(session.device, {})[client_id] = None
         if self.store is not None:
-            if not session.clean_session and not session.stored:
+            if not session.clean_session:
                 session.stored = True
-                self.store.session(session)
+                self.store.session(session, connected=True)
             if session.will_flag:
                 self.store.will(session)
             if session.owner is not None:
@@ -88,6 +108,10 @@ class KeepingBroker(RoutingBroker):
         session = self._sessions.pop(client_id, (None, None))[0]
         if session is None:
             return
+        mine = self._persistent.get(getattr(session, "device", ""), {})
+        mine.pop(client_id, None)
+        if not mine:
+            self._persistent.pop(getattr(session, "device", ""), None)
         await self._del_all_subscriptions(session)
         session.clear_queues()
         if isinstance(session, SignalingSession) and session.stored and self.store is not None:
@@ -108,13 +132,22 @@ class KeepingBroker(RoutingBroker):
         if publish and self.stopping:
             return  # stored, it is published after the restart if the client does not come back
         if publish:
-            self.stats.wills += 1
-            topic, data = session.will_topic, session.will_message
-            if session.will_retain:
-                await self.retain_message(None, topic, data, session.will_qos)
-            await self._broadcast_message(None, topic, data, session.will_qos)
+            await self._publish_will(session)
         if self.store is not None:
             self.store.no_will(session.client_id or "")
+
+    async def _publish_will(self, session: SignalingSession) -> None:
+        topic, data = session.will_topic or "", session.will_message or b""
+        if session.will_retain and data:
+            full = self._no_share(session, topic, data)
+            if full is not None:
+                self.stats.refused["will, too many retained"] += 1
+                self._say_dropped(session, f"the will of {short(session.client_id)}", topic, full)
+                return
+        self.stats.wills += 1
+        if session.will_retain:
+            await self.retain_message(session, topic, data, session.will_qos)
+        await self._broadcast_message(None, topic, data, session.will_qos)
 
     def _returned(self, session: SignalingSession) -> None:
         """Forget the wills that the broker's end left of who is back, under whatever client id.
@@ -205,16 +238,17 @@ class KeepingBroker(RoutingBroker):
         return gone
 
     def _drop_waiting(self, session: SignalingSession, stays: Callable[[str], bool]) -> None:
-        """Forget what has not been sent to ``session`` and is not to be said any more."""
-        kept = [message for message in session.pending if stays(message.topic)]
-        if len(kept) == len(session.pending):
-            return
-        for index, message in enumerate(session.pending):
-            if not stays(message.topic):
-                session.burst -= index < session.burst
-                if message.row is not None and self.store is not None:
-                    self.store.done(message.row)
-        session.pending = deque(kept)
+        """Forget what has not been sent to ``session`` and is not to be said any more.
+
+        Retained messages still to be looked for are found, or not, when their turn comes.
+        """
+        waiting = list(session.pending)
+        session.pending.clear()
+        for entry in waiting:
+            if isinstance(entry, Burst) or stays(entry.topic):
+                session.pending.put(entry)
+            elif entry.row is not None and self.store is not None:
+                self.store.done(entry.row)
 
     # --- from the store -------------------------------------------------------------------------
 
@@ -228,23 +262,33 @@ class KeepingBroker(RoutingBroker):
             # What was written under an unset clock, or is read under one, counts as new.
             age = max(0.0, wall - at) if min(at, wall) > CLOCK_IS_SET else 0.0
             self._order += 1
-            kept = Retained(topic, data, qos, self._order, now - age)
-            self._retained_messages[topic] = kept
-            self._retained_tree.set(topic, kept)
-        for client_id, owner in loaded.sessions:
+            device = self._writer(None, topic)
+            self._keep(Retained(topic, data, qos, self._order, now - age, device))
+        for client_id, owner, gone in loaded.sessions:
             session = self._offline(client_id, owner)
             session.stored = True
+            # How long it was unused before; one that was connected then is unused from now on.
+            known = min(gone, wall) > CLOCK_IS_SET
+            session.left = now - (max(0.0, wall - gone) if known else 0.0)
+            if not known:
+                self.store.session(session)
+            self._persistent.setdefault(session.device, {})[client_id] = None
             self._sessions[client_id] = (session, SignalingHandler(self))
         for client_id, topic_filter, qos in loaded.subscriptions:
             session = self._kept(client_id)
             session.filters[topic_filter] = qos
             self._index.add(topic_filter, session, qos)
         for row, client_id, topic, data, qos, retain, packet_id, received in loaded.queue:
+            session = self._kept(client_id)
+            if retain == OWED:
+                burst = Burst(topic, qos, self._retained_tree.walk(topic))
+                burst.row = row
+                session.pending.put(burst)
+                continue
             message = Outgoing(topic, encode_topic(topic), qos, data, bool(retain))
             message.row = row
-            session = self._kept(client_id)
             if packet_id is None:
-                session.pending.append(message)
+                session.pending.put(message)
                 continue
             message.packet_id, message.sent, message.received = packet_id, True, bool(received)
             session.inflight_out[packet_id] = message
@@ -292,11 +336,10 @@ class KeepingBroker(RoutingBroker):
         expiry = self.limits.session_expiry
         if not expiry:
             return
-        now = time.time()
+        now = self.clock()
         for client_id, (session, _) in list(self._sessions.items()):
-            gone = session.last_disconnect_time
-            # A clock that was set in between (no NTP yet at boot) makes no session old.
-            if gone is not None and gone > CLOCK_IS_SET and gone < now - expiry:
+            left = session.left if isinstance(session, SignalingSession) else None
+            if left is not None and left < now - expiry:
                 logger.info("session %r was not used for %.0f s: forgotten", client_id, expiry)
                 await self._delete_session(client_id)
 

@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS applied (one INTEGER PRIMARY KEY CHECK (one = 1), reg
 DELETE FROM online;
 DELETE FROM applied;
 """
+#: In the queue's column ``retain``: not a message but a filter whose retained ones are to be sent.
+OWED = 2
 #: Before this the clock is not set (2025-01-01): an age by it means nothing.
 CLOCK_IS_SET = 1735689600.0
 #: Seconds between attempts to write what could not be written.
@@ -64,7 +66,7 @@ class Loaded:
     """What was found: rows in the order of their tables' columns, retained in publishing order."""
 
     retained: list[tuple[str, bytes, int, float]]
-    sessions: list[tuple[str, str | None]]
+    sessions: list[tuple[str, str | None, float]]
     subscriptions: list[tuple[str, str, int]]
     queue: list[tuple[int, str, str, bytes, int, int, int | None, int]]
     incoming: list[tuple[str, int]]
@@ -105,7 +107,7 @@ class Store:
         self.failures = 0
         self.seconds = 0.0
         self._batch = _Batch(1)
-        self._busy = False
+        self._under_way: _Batch | None = None
         self._row = 0
         self._place = 0
         self._seen: dict[str, float] = {}
@@ -171,7 +173,7 @@ class Store:
         self._place = retained[-1][4] if retained else 0
         loaded = Loaded(
             [row[:4] for row in retained],
-            rows("SELECT client, owner FROM session").fetchall(),
+            rows("SELECT client, owner, gone FROM session").fetchall(),
             rows("SELECT client, filter, qos FROM subscription").fetchall(),
             rows(
                 "SELECT row, client, topic, data, qos, retain, packet_id, received"
@@ -203,10 +205,12 @@ class Store:
         self._loop = loop
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
+        if self._batch:
+            loop.call_soon(self._hand_over)  # noted while what was kept was taken up
 
     async def close(self) -> None:
         """Write what was noted, then close the database."""
-        while not self.refusing and (self._busy or self._batch):
+        while not self.refusing and (self._under_way or self._batch):
             try:
                 await self.kept()
             except StoreError:
@@ -223,13 +227,13 @@ class Store:
 
     @property
     def ticket(self) -> int:
-        """The commit with which everything noted until now is kept."""
-        return self._batch.ticket
+        """The commit with which everything noted until now is kept: it may be done already."""
+        return self._batch.ticket if self._batch else self._batch.ticket - 1
 
     def _touch(self) -> _Batch:
         self.mark += 1
         batch = self._batch
-        if not batch and not self._busy and self._loop is not None:
+        if not batch and self._under_way is None and self._loop is not None:
             # At the end of this turn of the event loop: what else it notes goes along.
             self._loop.call_soon(self._hand_over)
         return batch
@@ -255,13 +259,25 @@ class Store:
         ]  # fmt: skip
         return self._row
 
-    def sent(self, row: int, packet_id: int) -> None:
-        """The message of ``row`` goes out under ``packet_id``, now and whenever again."""
+    def owe(self, session: SignalingSession, topic_filter: str, qos: int) -> int:
+        """Keep that a subscription's retained messages are to be sent; gives its row."""
+        self._row += 1
+        self._touch().rows[self._row] = [
+            self._row, session.client_id, topic_filter, b"", qos, OWED, None
+        ]  # fmt: skip
+        return self._row
+
+    def sent(self, row: int, packet_id: int) -> int:
+        """The message of ``row`` goes out under ``packet_id``, now and whenever again.
+
+        Gives the commit that keeps this.
+        """
         batch = self._touch()
         if row in batch.rows:
             batch.rows[row][6] = packet_id
         else:
             batch.operations.append(("UPDATE queue SET packet_id=? WHERE row=?", (packet_id, row)))
+        return self.ticket
 
     def released(self, row: int) -> int:
         """The receiver has the QoS 2 message of ``row``; gives the commit that keeps this."""
@@ -279,11 +295,12 @@ class Store:
         self._note("INSERT OR REPLACE INTO incoming VALUES (?, ?)", session.client_id, packet_id)
         return self.ticket
 
-    def forgotten(self, session: SignalingSession, packet_id: int) -> None:
-        """A QoS 2 message will not come from ``session`` again."""
+    def forgotten(self, session: SignalingSession, packet_id: int) -> int:
+        """A QoS 2 message will not come from ``session`` again; gives the commit of this."""
         self._note(
             "DELETE FROM incoming WHERE client=? AND packet_id=?", session.client_id, packet_id
         )
+        return self.ticket
 
     def subscribe(self, session: SignalingSession, topic_filter: str, qos: int) -> None:
         """Keep a subscription."""
@@ -298,11 +315,11 @@ class Store:
             "DELETE FROM subscription WHERE client=? AND filter=?", session.client_id, topic_filter
         )
 
-    def session(self, session: SignalingSession) -> None:
-        """Keep a persistent session."""
+    def session(self, session: SignalingSession, *, connected: bool = False) -> None:
+        """Keep a persistent session, and since when it is without a connection."""
         self._note(
             "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
-            session.client_id, session.owner, time.time(),
+            session.client_id, session.owner, 0.0 if connected else time.time(),
         )  # fmt: skip
 
     def drop(self, client_id: str) -> None:
@@ -356,13 +373,16 @@ class Store:
 
     def tell(self, handler: SignalingHandler, ticket: int) -> None:
         """Call ``handler.committed`` (or ``refused``) when ``ticket`` is done."""
-        if ticket == self._batch.ticket:
+        if ticket >= self._batch.ticket:
             self._batch.waiting[handler] = None
-        # Else it is the batch under way, and the handler is on its list already.
+        elif self._under_way is not None and ticket >= self._under_way.ticket:
+            self._under_way.waiting[handler] = None
+        else:
+            handler.committed(ticket)
 
     async def kept(self) -> None:
         """Wait until everything noted so far is committed; raises :class:`StoreError`."""
-        if not self._batch and not self._busy:
+        if not self._batch and self._under_way is None:
             return
         assert self._loop is not None  # noqa: S101 - something was noted, so it was started
         future: asyncio.Future[None] = self._loop.create_future()
@@ -372,10 +392,10 @@ class Store:
         await future
 
     def _hand_over(self) -> None:
-        if self._busy or not self._batch:
+        if self._under_way is not None or not self._batch:
             return
         batch, self._batch = self._batch, _Batch(self._batch.ticket + 1)
-        self._busy = True
+        self._under_way = batch
         self._inbox.put(batch)
 
     def _run(self) -> None:
@@ -423,7 +443,7 @@ class Store:
         if error is None:
             if self.refusing:
                 logger.warning("%s takes writes again", self.path)
-            self._busy = self.refusing = False
+            self._under_way, self.refusing = None, False
             self.commits += 1
             self.seconds += took
             for handler in waiting:

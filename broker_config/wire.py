@@ -37,9 +37,11 @@ Packet = MQTTPacket[Any, Any, Any]
 Frame = tuple[int, int, bytes]
 
 PROTOCOL_LEVEL = 4
+#: In place of a packet type: a PUBLISH over the limit, of which only topic and packet id were read.
+OVERSIZE = 16
 _PUBLISH_HEADER = PUBLISH << 4
-#: Remaining length takes at most four bytes [MQTT-2.2.3].
-_LENGTH_BYTES = 4
+#: Bytes of a buffer that were handled before they are thrown away.
+_COMPACT = 1 << 16
 
 
 class ProtocolViolation(MQTTError):
@@ -51,17 +53,24 @@ class UnsupportedProtocol(ProtocolViolation):
 
 
 class FrameBuffer:
-    """Cuts a byte stream into frames ``(packet type, flags, body)`` of at most ``limit`` bytes."""
+    """Cuts a byte stream into frames ``(packet type, flags, body)`` of at most ``limit`` bytes.
 
-    __slots__ = ("_buffer", "_need", "limit")
+    A PUBLISH of more, up to ``dropped`` bytes, is read away and gives an ``OVERSIZE`` frame.
+    """
+
+    __slots__ = ("_buffer", "_need", "_over", "_skip", "_start", "dropped", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.dropped = 0
         self._buffer = bytearray()
+        self._start = 0
         self._need = 2
+        self._skip = 0
+        self._over: Frame | None = None
 
     def __len__(self) -> int:
-        return len(self._buffer)
+        return len(self._buffer) - self._start
 
     def feed(self, data: bytes) -> None:
         """Add what was read."""
@@ -69,44 +78,71 @@ class FrameBuffer:
 
     def frames(self) -> Iterator[Frame]:
         """Take the complete frames out; raises :class:`ProtocolViolation` on an overlong one."""
-        buffer = self._buffer
+        while (frame := self.cut()) is not None:
+            yield frame
+
+    def cut(self) -> Frame | None:
+        """Take the next frame out, if it is complete; raises :class:`ProtocolViolation`."""
+        if self._over is not None:
+            return self._read_away()
+        buffer, start = self._buffer, self._start
         size = len(buffer)
-        if size < self._need:
+        if size - start < self._need:
             # Not looked at again before it can be whole: bytes that drip cost nothing to wait for.
-            return
-        start = 0
-        self._need = 2
-        try:
-            while size - start >= 2:
-                head = buffer[start + 1]
-                at = start + 2
+            return None
+        length = buffer[start + 1]
+        at = start + 2
+        if length >= 0x80:
+            length &= 0x7F
+            for shift in (7, 14, 21):
+                if at >= size:
+                    self._need = at - start + 1
+                    return None
+                head = buffer[at]
+                at += 1
+                length |= (head & 0x7F) << shift
                 if head < 0x80:
-                    length = head
-                else:
-                    length = head & 0x7F
-                    for shift in (7, 14, 21):
-                        if at >= size:
-                            self._need = at - start + 1
-                            return
-                        head = buffer[at]
-                        at += 1
-                        length |= (head & 0x7F) << shift
-                        if head < 0x80:
-                            break
-                    else:
-                        raise ProtocolViolation("[MQTT-2.2.3] remaining length of over 4 bytes")
-                if length > self.limit:
-                    raise ProtocolViolation(f"a packet of {length} bytes; {self.limit} are allowed")
-                end = at + length
-                if end > size:
-                    self._need = end - start
-                    return
-                frame = (buffer[start] >> 4, buffer[start] & 0x0F, bytes(buffer[at:end]))
-                start = end
-                yield frame
-        finally:
-            if start:
-                del buffer[:start]
+                    break
+            else:
+                raise ProtocolViolation("[MQTT-2.2.3] remaining length of over 4 bytes")
+        end = at + length
+        if length > self.limit:
+            if buffer[start] >> 4 != PUBLISH or length > self.dropped:
+                raise ProtocolViolation(f"a packet of {length} bytes; {self.limit} are allowed")
+            # Topic and packet id are kept, the rest is not.
+            head = min(end, at + 4 + int.from_bytes(buffer[at : at + 2], "big"))
+            if size < at + 2 or size < head:
+                self._need = (head if size >= at + 2 else at + 2) - start
+                return None
+            self._over = (OVERSIZE, buffer[start] & 0x0F, bytes(buffer[at:head]))
+            self._skip = end - start
+            return self._read_away()
+        if end > size:
+            self._need = end - start
+            return None
+        frame = (buffer[start] >> 4, buffer[start] & 0x0F, bytes(buffer[at:end]))
+        self._need = 2
+        self._advance(end)
+        return frame
+
+    def _read_away(self) -> Frame | None:
+        away = min(self._skip, len(self))
+        self._skip -= away
+        self._advance(self._start + away)
+        if self._skip:
+            return None
+        frame, self._over, self._need = self._over, None, 2
+        return frame
+
+    def _advance(self, start: int) -> None:
+        if start == len(self._buffer):
+            self._buffer.clear()
+            self._start = 0
+        elif start > _COMPACT:
+            del self._buffer[:start]
+            self._start = 0
+        else:
+            self._start = start
 
 
 def _string(body: bytes, at: int) -> tuple[str, int]:

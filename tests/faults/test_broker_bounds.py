@@ -10,7 +10,7 @@ import pytest
 
 from broker_config.limits import Allowance, Limits
 from tests.bench.broker_wire import connect, publish, subscribe
-from tests.broker_support.raw import CONNACK, PUBACK, Raw, Will
+from tests.broker_support.raw import CONNACK, PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, Will
 from tests.broker_support.running import Running
 
 Keep = Callable[[Raw], Raw]
@@ -23,12 +23,26 @@ def clients() -> Iterator[Keep]:
         yield stack.enter_context
 
 
-def test_a_packet_may_be_64_kib(clients: Keep) -> None:
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_packet_may_be_64_kib(clients: Keep, qos: int) -> None:
+    """What is larger is acknowledged and dropped, and the link lives; far above, it ends."""
     with Running() as broker:
-        client = clients(broker.client("x"))
-        head = 2 + len("t") + 2
-        client.publish("t", bytes(LIMITS.packet_bytes - head))
-        client.publish("t", bytes(LIMITS.packet_bytes - head + 1), wait=False)
+        panel, client = clients(broker.client("panel")), clients(broker.client("x"))
+        panel.subscribe("t", qos=0)
+        head = 2 + len("t") + 2 * bool(qos)
+        client.publish("t", bytes(LIMITS.packet_bytes - head), qos=qos and 1)
+        assert len(panel.message().data) == LIMITS.packet_bytes - head
+        for size in (LIMITS.packet_bytes - head + 1, LIMITS.packet_bytes_dropped - head):
+            packet_id = client.publish("t", bytes(size), qos=qos, retain=True)
+            if qos == 2:
+                assert client.expect(PUBREC) == packet_id.to_bytes(2, "big")
+                client.ack(PUBREL, packet_id)
+                assert client.expect(PUBCOMP) == packet_id.to_bytes(2, "big")
+        client.publish("t", b"small")
+        assert panel.message().data == b"small"
+        assert broker.broker.stats.denied["packet too large"] == 2
+        assert not broker.broker.retained_messages
+        client.send(publish("t", bytes(LIMITS.packet_bytes_dropped), 9, qos=qos))
         assert client.closed()
 
 
@@ -40,10 +54,12 @@ def test_a_topic_is_bounded(clients: Keep, topic: str) -> None:
         client = clients(broker.client("x"))
         client.publish("/".join("a" * 32), b"x")
         client.publish("a" * 512, b"x")
-        client.publish(topic, b"x", wait=False)
-        assert client.closed()
-        with clients(broker.raw()) as other:
-            assert other.connect("y", will=Will(topic, b"x")) == 5
+        client.publish(topic, b"x", retain=True)
+        assert client.gather() == []
+        clients(broker.client("y", will=Will(topic, b"x", retain=True))).close()
+        clients(broker.client("z")).gather()
+        assert not broker.broker.retained_messages
+        assert (broker.broker.stats.denied["topic"], broker.broker.stats.denied["will"]) == (1, 1)
 
 
 def test_filters_are_counted(clients: Keep) -> None:
@@ -200,8 +216,10 @@ def test_retained_messages_are_counted(clients: Keep) -> None:
             door.publish(topic, b"x", retain=True)
         door.publish("a", b"", retain=True)
         door.publish("c", b"x", retain=True)
-        door.publish("d", b"x", retain=True, wait=False)
-        assert door.closed()
+        door.publish("d", b"x", retain=True)
+        assert door.gather() == []
+        assert set(broker.broker.retained_messages) == {"b", "c"}
+        assert broker.broker.stats.refused["publish, too many retained"] == 1
 
 
 def test_unreleased_qos_2_messages_are_counted(clients: Keep) -> None:

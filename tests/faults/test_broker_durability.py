@@ -277,9 +277,9 @@ def test_an_unused_session_is_forgotten(path: Path, clients: Keep) -> None:
         clients(broker.client("panel", clean=False)).disconnect()
 
         async def expire() -> int:
-            session = broker.broker._sessions["panel"][0]
-            assert session.last_disconnect_time is not None
-            session.last_disconnect_time -= int(broker.broker.limits.session_expiry) + 1
+            session = broker.broker._kept("panel")
+            assert session.left is not None
+            session.left -= broker.broker.limits.session_expiry + 1
             await broker.broker._expire_sessions()
             return len(broker.broker._sessions)
 
