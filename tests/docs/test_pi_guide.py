@@ -19,6 +19,7 @@ from broker_config.cli import _parser as broker_parser
 from device_sdk.pi.cli import add_commands
 from device_sdk.pi.doorbell_settings import read_doorbell
 from device_sdk.pi.panel_settings import read_panel
+from tools.wiring_svg import ROWS, WIRES, gap, position
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "raspberry-pi.md").read_text()
@@ -61,3 +62,17 @@ def test_the_examples_in_deploy_are_accepted():
 
 def test_the_picture_is_what_the_script_draws():
     subprocess.run([sys.executable, str(ROOT / "tools" / "wiring_svg.py"), "--check"], check=True)
+
+
+def test_no_wire_of_the_picture_runs_over_a_pin_of_another():
+    """Or into another wire's gap between two rows."""
+    wires = [(pin, gap(pin)) for _, _, signal, _, ground, _ in WIRES for pin in (signal, ground)]
+    assert len({y for _, y in wires}) == len(wires)
+    for pin, way in wires:
+        x, begin = position(pin)
+        for other in set(range(1, 2 * ROWS + 1)) - {pin}:
+            ox, oy = position(other)
+            beside = ox < x - 9 or abs(oy - way) > 9
+            above = abs(ox - x) > 9 or not min(begin, way) - 9 < oy < max(begin, way) + 9
+            assert beside, f"the wire of pin {pin} runs over pin {other}"
+            assert above, f"the wire of pin {pin} leaves over pin {other}"
