@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_sdk.topics import CallTopic, PresenceTopic, escape, parse
+from device_sdk.topics import CallTopic, PresenceTopic, escape, parse, unescape
 
 from . import naming, outside, pki
 from .house import broker_process
@@ -120,28 +120,36 @@ def _database(settings: Settings) -> tuple[list[Finding], outside.Known]:
 
 
 def _shares(settings: Settings, known: outside.Known) -> list[Finding]:
-    """Who has nearly as many retained messages as are taken."""
-    count, most = len(known.retained), settings.limits.retained
-    if count >= _FULL * most:
-        return [
-            Finding(
-                False,
-                f"{count} of {most} retained messages (limits.retained): soon no more are taken; "
-                f"most are of {_greediest(settings, known)}",
-            )
-        ]
-    return []
-
-
-def _greediest(settings: Settings, known: outside.Known) -> str:
-    owners: Counter[str] = Counter()
-    for topic, _, _ in known.retained:
+    """Bounds that are nearly reached, of all and of each device, with who it is."""
+    limits = settings.limits
+    counts, sizes = Counter[str](), Counter[str]()
+    for topic, _, size in known.retained:
         parsed = parse(settings.realm, topic)
         if parsed is not None:
-            owners[parsed.peer if isinstance(parsed, PresenceTopic) else parsed.writer] += 1
-    name, count = owners.most_common(1)[0] if owners else ("nobody of this realm", 0)
-    cure = naming.command("device", "clear", name, directory=settings.directory)
-    return f"{name} ({count}): {cure}"
+            writer = parsed.peer if isinstance(parsed, PresenceTopic) else parsed.writer
+            counts[writer] += 1
+            sizes[writer] += size + len(topic)
+    sessions = Counter(unescape(owner) or owner for owner in known.sessions if owner)
+    found = []
+    for used, what, all_of, each_of in (
+        (counts, "retained messages", "retained", "retained_per_device"),
+        (sizes, "bytes of retained messages", "retained_bytes", "retained_bytes_per_device"),
+        (sessions, "sessions", "persistent_sessions", "persistent_sessions_per_device"),
+    ):
+        total, most = used.total(), getattr(limits, all_of)
+        if most and total >= _FULL * most and used:
+            who, count = used.most_common(1)[0]
+            cure = naming.command("device", "clear", who, directory=settings.directory)
+            told = f"{total} of {most} {what} (limits.{all_of}); {count} are of {who!r}: {cure}"
+            found.append(Finding(False, f"soon no more are taken: {told}"))
+        share = getattr(limits, each_of)
+        for who, count in used.most_common():
+            if not share or count < _FULL * share:
+                break
+            cure = naming.command("device", "clear", who, directory=settings.directory)
+            told = f"{count} of {share} {what} (limits.{each_of}): {cure}"
+            found.append(Finding(False, f"{who!r} has nearly all of its share, {told}"))
+    return found
 
 
 def _devices(settings: Settings, seen: Mapping[str, float]) -> list[Finding]:

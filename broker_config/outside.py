@@ -30,6 +30,8 @@ class Known:
     applied: str | None = None
     #: Retained topics with their times and sizes.
     retained: list[tuple[str, float, int]] = field(default_factory=list)
+    #: The owner of each persistent session, escaped.
+    sessions: list[str | None] = field(default_factory=list)
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def look(settings: Settings, *, cells: bool = True) -> Known:
         if cells:
             rows = database.execute("SELECT topic, at, length(data) FROM retained")
             known.retained = rows.fetchall()
+            known.sessions = [row[0] for row in database.execute("SELECT owner FROM session")]
         if "online" in tables and running:
             known.online = dict(database.execute("SELECT user, since FROM online"))
         if "applied" in tables and running:

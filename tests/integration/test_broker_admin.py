@@ -547,6 +547,26 @@ def test_doctor_knows_what_nobody_meant(
     assert not any("not connected" in line for line in wrong), "a new device is not wrong"
 
 
+def test_doctor_knows_who_has_nearly_all(
+    directory: Path, clients: Keep, secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = directory / "broker.toml"
+    settings.write_text(settings.read_text() + "\n[limits]\nretained_per_device = 5\n")
+    with serving(directory) as served:
+        door = login(served, clients, secrets, "front-door")
+        for letter in "AQgw":
+            door.publish(cell("kitchen", "invite", "front-door", letter), b"ring", retain=True)
+        assert cli.main(["doctor", str(directory)]) == 1
+        told = "'front-door' has nearly all of its share, 4 of 5 retained messages"
+        out = capsys.readouterr().out
+        assert told in out
+        assert f"bellwire-broker device clear front-door --dir {directory}" in out
+        assert run("clear", "front-door", directory=directory) == 0
+        capsys.readouterr()
+        cli.main(["doctor", str(directory)])
+        assert "share" not in capsys.readouterr().out
+
+
 # --- run ----------------------------------------------------------------------------------------
 
 
