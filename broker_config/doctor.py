@@ -139,17 +139,24 @@ def _shares(settings: Settings, known: outside.Known) -> list[Finding]:
         total, most = used.total(), getattr(limits, all_of)
         if most and total >= _FULL * most and used:
             who, count = used.most_common(1)[0]
-            cure = naming.command("device", "clear", who, directory=settings.directory)
+            cure = _cure(settings, what, who)
             told = f"{total} of {most} {what} (limits.{all_of}); {count} are of {who!r}: {cure}"
             found.append(Finding(False, f"soon no more are taken: {told}"))
         share = getattr(limits, each_of)
         for who, count in used.most_common():
             if not share or count < _FULL * share:
                 break
-            cure = naming.command("device", "clear", who, directory=settings.directory)
+            cure = _cure(settings, what, who)
             told = f"{count} of {share} {what} (limits.{each_of}): {cure}"
             found.append(Finding(False, f"{who!r} has nearly all of its share, {told}"))
     return found
+
+
+def _cure(settings: Settings, what: str, who: str) -> str:
+    if what == "sessions":
+        days = settings.limits.session_expiry / 86400
+        return f"unused ones are forgotten after {days:g} days (limits.session_expiry)"
+    return naming.command("device", "clear", who, directory=settings.directory)
 
 
 def _devices(settings: Settings, seen: Mapping[str, float]) -> list[Finding]:

@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from broker_config import cli, house, pki
+from device_sdk import SignalingClient
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, house_on_free_ports, serving, trust
+from tests.peers import Heard
 
 Keep = Callable[[Raw], Raw]
 
@@ -683,3 +685,36 @@ def test_a_browser_at_the_websocket_port_is_one_line(directory: Path) -> None:
     finally:
         log = served.stop()
     assert "Traceback" not in log
+
+
+def test_a_doorbell_removed_while_it_rings_stops_the_panel_and_nothing_else(
+    directory: Path, secrets: dict[str, str]
+) -> None:
+    """The panel's link lives, its ringing ends at once, and the next doorbell rings it."""
+    house.change(directory, "study", may_call=("kitchen",))
+    with serving(directory) as served, ExitStack() as stack:
+        url = f"mqtt://127.0.0.1:{served.ports['mqtt']}"
+
+        def online(name: str) -> tuple[SignalingClient, Heard]:
+            heard = Heard()
+            client = SignalingClient(name, url, password=secrets[name])
+            client.call_manager.add_event_listener(heard)
+            stack.callback(client.logout)
+            client.login()
+            return client, heard
+
+        def ring(client: SignalingClient) -> None:
+            invitation = client.call_manager.create_local_invitation("kitchen")
+            client.call_manager.send_local_invitation(invitation)
+
+        panel, rung = online("kitchen")
+        door, _ = online("front-door")
+        study, _ = online("study")
+        ring(door)
+        rung.wait_until(lambda _: rung.names() == ["remote_invitation_received"], SOON, "a ring")
+        assert run("remove", "front-door", directory=directory) == 0
+        over = ["remote_invitation_received", "remote_invitation_canceled"]
+        rung.wait_until(lambda _: rung.names() == over, SOON, "its end")
+        ring(study)
+        rung.wait_until(lambda _: rung.names() == [*over, over[0]], SOON, "the next ring")
+        assert panel.stats["connects"] == 1
