@@ -23,6 +23,17 @@ from .states import (
 )
 
 
+def check_channel(value: str, argument: str = "channel_id") -> str:
+    """``value`` if it can be a channel's name, else :class:`InvalidArgument`."""
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument(argument, f"no text that can be sent: {value!r}") from None
+    if size > codec.MAX_CHANNEL:
+        raise InvalidArgument(argument, f"at most {codec.MAX_CHANNEL} bytes, not {size}")
+    return value
+
+
 class LocalInvitationBase:
     """The caller's end of a call (Agora's ``LocalInvitation``)."""
 
@@ -87,8 +98,8 @@ class LocalInvitationBase:
         self._settable("channel_id")
         if value is not None and not isinstance(value, str):
             raise InvalidArgument("channel_id", f"a string, not {type(value).__name__}")
-        if value is not None and len(value.encode()) > codec.MAX_CHANNEL:
-            raise InvalidArgument("channel_id", f"at most {codec.MAX_CHANNEL} bytes")
+        if value is not None:
+            check_channel(value)
         self._channel_id = value
 
     def __repr__(self) -> str:

@@ -26,6 +26,8 @@ def paho_links(
     for name, value in (("username", username), ("password", password)):
         if value is not None and not isinstance(value, str):
             raise InvalidArgument(name, f"a string, not {type(value).__name__}")
+        if value is not None and not _fits(value):
+            raise InvalidArgument(name, "at most 65535 bytes of UTF-8, no NUL (MQTT 3.1.1, 1.5.3)")
     if tls is not None and not url.tls:
         file = next((n for n in Tls._fields if n != "context" and getattr(tls, n)), "tls")
         raise InvalidArgument(file, f"{url} is not encrypted: say mqtts:// or wss://")
@@ -47,6 +49,13 @@ def paho_links(
         )
 
     return make
+
+
+def _fits(value: str) -> bool:
+    try:
+        return len(value.encode()) <= 65535 and "\0" not in value
+    except UnicodeEncodeError:
+        return False
 
 
 FileName = str | os.PathLike[str]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ..codec import MAX_CHANNEL, encode_body
+from ..codec import encode_body
 from ..errors import InvalidArgument, InvitationApiCallError
 from ..events import Name
-from ..invitations import Event
+from ..invitations import Event, check_channel
 from ..ring_group import GroupOutcome
 from ..settings import Settings
 from ..shown import plain
@@ -92,8 +92,11 @@ def _check(
             Settings(ring_timeout=args.timeout)
         except InvalidArgument as error:
             raise options.usage(error, ring_timeout="--timeout") from None
-    if args.channel is not None and len(args.channel.encode()) > MAX_CHANNEL:
-        raise UsageError(f"--channel: at most {MAX_CHANNEL} bytes")
+    if args.channel is not None:
+        try:
+            check_channel(args.channel, "--channel")
+        except InvalidArgument as error:
+            raise UsageError(str(error)) from None
     if args.content is not None:
         try:
             encode_body(args.content)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..invitations import check_channel
 from ..topics import check_peer_id
 from . import settings
 from .doorbell import Outcome, WhileRinging
@@ -113,8 +114,8 @@ def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], m
     if me in peers:
         raise table.error("rings", f"{me} is this doorbell itself; nobody can ring itself")
     channel = table.text("channel", None)
-    if channel is not None and len(channel.encode()) > 64:
-        raise table.error("channel", "at most 64 bytes")
+    if channel is not None:
+        table.made("channel", channel, lambda text: check_channel(text, "a channel"))
     button = Button(
         name=name,
         input=settings.read_input(table),

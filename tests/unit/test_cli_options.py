@@ -155,6 +155,8 @@ CALL = ("call", "kitchen", "--peer", "me")
         ((*CALL, "--login-timeout", "-1"), "--login-timeout"),
         ((*CALL, "--content", "x" * 8192), "--content: "),
         ((*CALL, "--channel", "x" * 65), "--channel: at most 64 bytes"),
+        ((*CALL, "--channel", "\udcff"), "--channel: no text that can be sent"),
+        ((*CALL, "--content", "\udcff"), "--content: "),
         ((*CALL, "--ca-file", "/nonexistent"), "not encrypted"),
         ((*CALL, "--broker", "mqtts://x", "--ca-file", "/nonexistent"), "--ca-file: /nonexistent"),
         ((*CALL, f"--passwort={SECRET}"), "unknown: --passwort"),

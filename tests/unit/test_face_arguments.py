@@ -329,3 +329,20 @@ def test_what_no_invitation_is(door: Peer, do: Do) -> None:
             do(command, "kitchen")
     with named("group"):
         do(manager.cancel_ring, "kitchen")
+
+
+@pytest.mark.parametrize("channel", ["x" * 65, "ü" * 33, "\ud800", 7, b"room"])
+def test_what_no_channel_is(door: Peer, channel: Any) -> None:
+    """Too long in bytes, or no text that can be sent."""
+    mine = door.create("kitchen")
+    with named("channel_id"):
+        mine.channel_id = channel
+
+
+@pytest.mark.parametrize("name", ["username", "password"])
+@pytest.mark.parametrize("value", ["\ud800", "a\0b", "x" * 65536])
+def test_what_mqtt_cannot_say_is_named(make_peer: MakePeer, name: str, value: str) -> None:
+    """And not repeated: it may be a secret."""
+    with named(name) as caught:
+        make_peer("a", "mqtt://localhost", login=False, **{name: value})
+    assert "65535 bytes of UTF-8" in str(caught.value)
