@@ -15,6 +15,8 @@ from device_sdk.pi.doorbell_service import DoorbellService
 from device_sdk.pi.doorbell_settings import read_doorbell
 from device_sdk.pi.loop import Loop
 from device_sdk.pi.notify import Notifier
+from device_sdk.pi.panel_service import PanelService
+from device_sdk.pi.panel_settings import read_panel
 from device_sdk.pi.pins import GpiozeroPins, PinError
 from device_sdk.pi.settings import Factory
 
@@ -275,3 +277,37 @@ def test_a_lost_edge_loses_no_visitor(tmp_path, lost):
     loop.script = visitors
     service.run()
     assert len(made[0].sent) == 3
+
+
+@pytest.mark.parametrize("lost", [(False,), (True,), (True, False)])
+def test_a_lost_edge_loses_no_answer(tmp_path, lost):
+    """The panel asks for levels, too: each of two calls is answered by its own press."""
+    path = tmp_path / "panel.toml"
+    path.write_text('[account]\npeer = "kitchen"\nbroker = "mqtt://b"\n[answer]\npin = 17\n')
+    loop, pins, answered = HandLoop(), LossyPins(), []
+    manager = SimpleNamespace(
+        accept_remote_invitation=lambda invitation, _response: answered.append(invitation.call_id)
+    )
+
+    def make(*_):
+        return SimpleNamespace(
+            client=SimpleNamespace(call_manager=manager), start=lambda: None, stop=lambda: None
+        )
+
+    service = PanelService(read_panel(path), pins, loop, Notifier({}), make)
+
+    def calls():
+        service.on_link(True)
+        for number in range(2):
+            service.on_remote_invitation_received(
+                SimpleNamespace(call_id=f"c{number}", caller_id="door", content=None)
+            )
+            loop.advance(1)
+            for level in (True, False):
+                pins.move(level, told=number != 0 or level not in lost)
+                loop.advance(0.3)
+            loop.advance(5)
+
+    loop.script = calls
+    service.run()
+    assert answered == ["c0", "c1"]
