@@ -193,6 +193,10 @@ def rules(known: Mapping[str, Device], directory: Path) -> Iterator[Finding]:
         other = naming.clash(known, name)
         if other is not None and other > name:
             yield Finding(False, f"{name!r} and {other!r} look the same: remove one of them")
+    bells = sorted(name for name in known if calls[name] and not callers[name])
+    if bells:
+        shown = f"nobody may call {', '.join(bells)}: right for a doorbell, not for a panel"
+        yield Finding(True, shown, news=True)
 
 
 def _serving(settings: Settings, known: outside.Known) -> list[Finding]:

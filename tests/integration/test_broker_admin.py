@@ -531,6 +531,7 @@ def test_doctor_knows_what_nobody_meant(
 ) -> None:
     house.add(directory, "gate", may_call=("kichen", "@flats"))
     house.add(directory, "attic")
+    house.add(directory, "porch", may_call=("kitchen",))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = directory / "broker.toml"
@@ -538,7 +539,9 @@ def test_doctor_knows_what_nobody_meant(
             settings.read_text().replace('mqtt = "127.0.0.1:0"', f'mqtt = "127.0.0.1:{port}"')
         )
         assert cli.main(["doctor", str(directory)]) == 1
-    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
+    out = capsys.readouterr().out
+    assert "note  nobody may call porch: right for a doorbell, not for a panel" in out
+    wrong = [line for line in out.splitlines() if line.startswith("WRONG")]
     for what in (
         "'gate' may call 'kichen', but no device is called 'kichen'; did you mean 'kitchen'?",
         "'gate' may call '@flats', but no device is in @flats",
