@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from .cells import AnswerReason
 from .errors import ClientClosed, LoginError
@@ -24,10 +24,8 @@ from .invitations import (
     outcome_of,
 )
 from .listener import CallEventListener, check_listener
-from .loop import ListenerTask, LoopDriver
+from .loop import EventStream, ListenerTask, LoopDriver
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
-
-log = logging.getLogger("bellwire")
 
 __all__ = ["CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
 
@@ -93,7 +91,8 @@ class RingGroup(RingGroupBase):
 
     async def wait(self) -> GroupOutcome:
         """Wait for its end."""
-        await self._end.wait()
+        if not self._told:
+            await self._end.wait()
         return self.outcome
 
 
@@ -110,57 +109,75 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     def _set_up(self) -> None:
         self._listeners: list[ListenerTask] = []
-        self._queues: list[asyncio.Queue[Event | None]] = []
-        self._driver = LoopDriver(self)
+        self._removed: list[ListenerTask] = []  # and told what was before, perhaps
+        self._streams: WeakSet[EventStream] = WeakSet()
+        self._hung_up = False
+        self._owner: LoopDriver | None = None
         self.call_manager = CallManager(self)
 
     # --- logging in and out ------------------------------------------------------------------
 
     async def login(self, timeout: float = 10, *, keep_trying: bool = False) -> None:
-        """Log in; returns once this peer can be called; raises a :class:`LoginError`."""
+        """Log in; returns once this peer can be called; raises a :class:`LoginError`.
+
+        Cancelling this task ends the login, too.
+        """
         check_timeout(timeout)
-        if self._session is not None:
-            if self._session.closed:
-                raise self._closed_error()
-            raise ClientClosed(f"{self.peer_id} is logged in already")
-        session = self._session = self._new_session(keep_trying=keep_trying)
-        login = self._driver.begin()
-        for listener in self._listeners:
-            listener.start()
-        session.start(timeout, self._clock())
-        self._sort(session)
-        self._driver.perform()
+        driver = self._begin_login(timeout, keep_trying=keep_trying)
         try:
-            await login
+            await driver.login
         except LoginError:
-            self._session = None  # a failed login may be tried again
+            self._session = self._owner = None  # a failed login may be tried again
             raise
+        except ClientClosed as error:
+            raise self._closed_error() from error
         except asyncio.CancelledError:
-            self._driver.give_up()
+            driver.give_up()
+            self._session = self._owner = None
             raise
+        finally:
+            self._records.say()
+
+    def _begin_login(self, timeout: float, *, keep_trying: bool) -> LoopDriver:
+        self._check_logged_out()
+        try:
+            now = self._time()
+            session = self._new_session(keep_trying=keep_trying)
+            driver = LoopDriver(self, session)
+            for listener in self._listeners:
+                listener.start()
+            self._session, self._owner = session, driver
+            session.start(timeout, now)
+            self._sort(session)
+            driver.perform()
+        except Exception as error:
+            self._session = self._owner = None
+            raise LoginError(f"the login could not begin: {error}") from error
+        return driver
 
     async def logout(self) -> None:
         """Log out: calls made here are canceled, presence goes offline; waits at most 2 s for it.
 
-        Does nothing when not logged in. Afterwards the client is done: make a new one.
+        Does nothing when not logged in. Afterwards the client is done: make a new one. Then waits
+        at most 2 s for all listeners to hear what there was.
         """
+        driver = self._owner
         with contextlib.suppress(ClientClosed):
             self._log_out()
-        if self._session is not None and not self._driver.closed.is_set():
+        if driver is not None and not driver.ended:
             try:
                 async with asyncio.timeout(LOGOUT_TIMEOUT):
-                    await self._driver.closed.wait()
+                    await driver.closed.wait()
             except TimeoutError:
-                self._driver.give_up()
-        for queue in self._queues:
-            queue.put_nowait(None)
-        tasks = [one.task for one in self._listeners if one.task is not None]
-        for listener in self._listeners:
+                driver.give_up()
+        self._hang_up()
+        listeners, self._listeners = self._listeners + self._removed, []
+        self._removed = []
+        for listener in listeners:
             listener.queue.put_nowait(None)
-        self._listeners = []
-        others = [task for task in tasks if task is not asyncio.current_task()]
-        if others:
-            await asyncio.wait(others, timeout=LOGOUT_TIMEOUT)
+        tasks = [one.task for one in listeners if one.task is not None and not one.hears_itself]
+        if tasks:
+            await asyncio.wait(tasks, timeout=LOGOUT_TIMEOUT)
 
     async def __aenter__(self) -> Self:
         if self._session is None:
@@ -220,20 +237,17 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             raise
 
     def events(self) -> AsyncIterator[Event]:
-        """Everything that happens from this call on, until logout; any number of iterators.
+        """Everything that happens from this call on; any number of iterators.
 
-        Events wait for their reader, however slow: none is dropped.
+        It ends when this client does: by logout, a newer login, or a failure. A slow reader loses
+        nothing; see :class:`~device_sdk.loop.EventStream` for one that does not read at all.
         """
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._queues.append(queue)
-        return self._events(queue)
-
-    async def _events(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
-        try:
-            while (event := await queue.get()) is not None:
-                yield event
-        finally:
-            self._queues.remove(queue)
+        stream = EventStream()
+        if self._hung_up:
+            stream.put(None)
+        else:
+            self._streams.add(stream)
+        return stream
 
     def create(self, callee_id: str, group: bytes | None = None) -> LocalInvitation:
         """Make an invitation, IDLE."""
@@ -245,16 +259,32 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     _guard = contextlib.nullcontext()  # one loop, one thread
 
+    def _new_guard(self) -> None:
+        """There is none to replace."""
+
+    def _check_caller(self) -> None:
+        asyncio.get_running_loop()  # else RuntimeError, before anything is touched
+
     def _perform(self) -> None:
-        self._driver.perform()
+        if self._owner is None:
+            self._tell_all()
+        else:
+            self._owner.perform()
+
+    def _hang_up(self) -> None:
+        session = self._session
+        if session is None or not session.login_failed:
+            self._hung_up = True
+            for stream in list(self._streams):
+                stream.put(None)
 
     def _deliver(self, event: Event) -> None:
         if isinstance(event.invitation, Awaited):
             event.invitation._client = self
         for listener in self._listeners:
             listener.queue.put_nowait(event)
-        for queue in self._queues:
-            queue.put_nowait(event)
+        for stream in list(self._streams):
+            stream.put(event)
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._wake()
@@ -334,13 +364,16 @@ class CallManager:
     def add_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear everything from now on, in a task of its own."""
         check_listener(listener)
-        known = self._client._listeners
-        if all(one.listener is not listener for one in known):
-            known.append(ListenerTask(listener))
+        client = self._client
+        if all(one.listener is not listener for one in client._listeners):
+            client._removed = [one for one in client._removed if not one.done]
+            before = [one for one in client._removed if one.listener is listener]
+            client._listeners.append(ListenerTask(listener, before[-1] if before else None))
 
     def remove_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear nothing new; what it is hearing it hears to the end."""
-        known = self._client._listeners
-        for one in [one for one in known if one.listener is listener]:
+        client = self._client
+        for one in [one for one in client._listeners if one.listener is listener]:
             one.queue.put_nowait(None)
-            known.remove(one)
+            client._listeners.remove(one)
+            client._removed.append(one)

@@ -4,20 +4,20 @@ Threads: a command is carried out by the thread that gives it, down to the write
 network thread waits for the broker and for deadlines; each listener has a thread of its own, on
 which its methods are called one after the other, in the order of events, never under a lock; while
 a connection is being made there is one more. A listener that blocks delays only itself: nothing
-waits for it, and no event is dropped. While a listener has nothing to hear, its thread waits for
-the broker in the network thread's place, and so hears what comes a switch of threads sooner.
+waits for it, and no event is dropped. If the network thread fails, see ``supervisor``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from .cells import AnswerReason
-from .errors import ClientClosed, InvalidArgument
+from .errors import BellwireError, ClientClosed, InvalidArgument, LoginError
 from .face import LOGOUT_TIMEOUT, Face, check_timeout
 from .invitations import (
     Event,
@@ -28,6 +28,7 @@ from .invitations import (
 )
 from .listener import CallEventListener, check_listener, coroutine_methods
 from .ring_group import GroupOutcome, RingGroupBase, RingPlan
+from .session import Session
 from .threads import ListenerThread, NetworkThread
 
 
@@ -67,7 +68,7 @@ class RingGroup(RingGroupBase):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
-        return self._end.wait(timeout)
+        return self._told or self._end.wait(timeout)
 
 
 class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
@@ -87,10 +88,14 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     _group = RingGroup
 
     def _set_up(self) -> None:
-        self._guard = threading.RLock()
+        self._new_guard()
         self._listeners: list[ListenerThread] = []
+        self._removed: list[ListenerThread] = []  # and told what was before, perhaps
         self._owner: NetworkThread | None = None
         self.call_manager = CallManager(self)
+
+    def _new_guard(self) -> None:
+        self._guard = threading.RLock()
 
     # --- logging in and out ------------------------------------------------------------------
 
@@ -98,31 +103,66 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         """Log in; returns once this peer can be called.
 
         Raises a :class:`LoginError` that says what went wrong: at once, or, with ``keep_trying``
-        (for a device that may be up before its broker), when ``timeout`` seconds are over.
+        (for a device that may be up before its broker), when ``timeout`` seconds are over. Ctrl-C
+        ends the login, too.
         """
         check_timeout(timeout)
-        with self._guard:
-            if self._session is not None:
-                if self._session.closed:
-                    raise self._closed_error()
-                raise ClientClosed(f"{self.peer_id} is logged in already")
-            session = self._session = self._new_session(keep_trying=keep_trying)
-            owner = self._owner = NetworkThread(self, session, lambda: self._listeners)
-            session.start(timeout, self._clock())
-            self._sort(session)
-            self._tell_all()
-            owner.start()
-        owner.login_ended.wait()
+        try:
+            owner = self._begin_login(timeout, keep_trying=keep_trying)
+            try:
+                owner.login_ended.wait()
+            except BaseException:  # Ctrl-C: nothing of it goes on
+                owner.abandon()
+                self._forget_login()
+                raise
+        finally:
+            self._records.say()
         if owner.login_error is not None:
             owner.join()
+            if isinstance(owner.login_error, LoginError):
+                self._forget_login()  # a failed login may be tried again
+                raise owner.login_error
+            raise self._closed_error() from owner.login_error
+
+    def _begin_login(self, timeout: float, *, keep_trying: bool) -> NetworkThread:
+        self._check_logged_out()
+        try:
+            now = self._time()
             with self._guard:
-                self._session = self._owner = None  # a failed login may be tried again
-            raise owner.login_error
+                self._check_logged_out()
+                try:
+                    return self._own(self._new_session(keep_trying=keep_trying), timeout, now)
+                except BaseException:
+                    if self._owner is not None:
+                        self._owner.finish()
+                    self._forget_login()
+                    raise
+        except BellwireError:
+            raise
+        except Exception as error:  # no thread, no descriptor, no clock
+            raise LoginError(f"the login could not begin: {error}") from error
+
+    def _own(self, session: Session, timeout: float, now: float) -> NetworkThread:
+        for listener in self._listeners:
+            listener.start_again()
+        owner = self._owner = NetworkThread(self, session)
+        self._session = session
+        session.start(timeout, now)
+        self._sort(session)
+        self._tell_all()
+        owner.start()
+        return owner
+
+    def _forget_login(self) -> None:
+        with self._guard:
+            self._session = self._owner = None
+            self._todo.clear()
 
     def logout(self) -> None:
         """Log out: calls made here are canceled, presence goes offline; waits at most 2 s for it.
 
-        Does nothing when not logged in. Afterwards the client is done: make a new one.
+        Does nothing when not logged in. Afterwards the client is done: make a new one. Then waits
+        at most 2 s for all listeners to hear what there was.
         """
         owner = self._owner
         with contextlib.suppress(ClientClosed):
@@ -130,12 +170,15 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         if owner is not None:
             owner.leave()
         with self._guard:
-            listeners, self._listeners = self._listeners, []
+            listeners, self._listeners = self._listeners + self._removed, []
+            self._removed = []
         for listener in listeners:
             listener.put(None)
+        deadline = time.monotonic() + LOGOUT_TIMEOUT
         for listener in listeners:
             if listener.thread is not threading.current_thread():
-                listener.thread.join(LOGOUT_TIMEOUT)
+                listener.thread.join(max(0.0, deadline - time.monotonic()))
+        self._records.say()
 
     def __enter__(self) -> Self:
         if self._session is None:
@@ -295,7 +338,10 @@ class CallManager:
         with client._guard:
             if all(known.listener is not listener for known in client._listeners):
                 name = f"bellwire-{client.peer_id}-listener"
-                client._listeners = [*client._listeners, ListenerThread(listener, name)]
+                client._removed = [one for one in client._removed if one.thread.is_alive()]
+                before = [one for one in client._removed if one.listener is listener]
+                made = ListenerThread(listener, name, after=before[-1] if before else None)
+                client._listeners = [*client._listeners, made]
 
     def remove_event_listener(self, listener: CallEventListener) -> None:
         """Let ``listener`` hear nothing new; what it is hearing it hears to the end."""
@@ -304,4 +350,5 @@ class CallManager:
             for known in client._listeners:
                 if known.listener is listener:
                     known.put(None)
+                    client._removed.append(known)
             client._listeners = [k for k in client._listeners if k.listener is not listener]

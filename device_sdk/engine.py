@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from . import codec, topics
 from .callee_side import CLEAR_ANSWER, CalleeSide, Screen
@@ -56,8 +56,12 @@ UNKNOWN_TOPIC = "unknown topic"
 NOT_WATCHED = "not watched"
 OUT_OF_PLACE = "out of place"
 SET_ASIDE = "set aside"
+#: Not the message's fault but ours; it is dropped all the same.
+DEFECT = "defect"
 _LOG_EVERY = 60.0
 _GOODBYE = "goodbye"
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -329,7 +333,7 @@ class Engine:
             if topic is None:
                 raise DecodeError(UNKNOWN_TOPIC, "no topic of this protocol")
             if isinstance(topic, topics.PresenceTopic):
-                presence = codec.decode_presence(what.payload) if what.payload else None
+                presence = _read(codec.decode_presence, what.payload) if what.payload else None
                 if topic.peer == self._context.me:
                     self._own_presence(presence, what.retained, now)
                 else:
@@ -346,12 +350,12 @@ class Engine:
     def _from_peer(self, topic: topics.CallTopic, what: MessageReceived, now: float) -> None:
         key = (topic.writer, topic.call_id)
         if topic.kind == "invite":
-            invite = codec.decode_invite(what.payload) if what.payload else None
+            invite = _read(codec.decode_invite, what.payload) if what.payload else None
             if self._leaving and key not in self.callee.calls:
                 return  # it waits in the broker for my next login
             self.callee.invited(key, invite, now, retained=what.retained)
         elif what.payload:
-            answer = codec.decode_answer(what.payload)
+            answer = _read(codec.decode_answer, what.payload)
             if not self.caller.answered(key, answer, now):
                 raise DecodeError(OUT_OF_PLACE, f"{answer.state.name} where it cannot be")
 
@@ -361,11 +365,11 @@ class Engine:
             return
         key = (topic.owner, topic.call_id)
         if topic.kind == "invite":
-            invite = codec.decode_invite(what.payload)
+            invite = _read(codec.decode_invite, what.payload)
             if invite.epoch != self._context.epoch:
                 self.caller.found(key, invite, now)
         else:
-            answer = codec.decode_answer(what.payload)
+            answer = _read(codec.decode_answer, what.payload)
             if answer.epoch != self._context.epoch:
                 self.callee.found(key, answer, now)
 
@@ -538,3 +542,13 @@ class Engine:
         Unwatch: _unwatch,
         Logout: _logout,
     }
+
+
+def _read(decode: Callable[[bytes], T], payload: bytes) -> T:
+    """``decode(payload)``; a defect in reading costs the message: nothing has changed yet."""
+    try:
+        return decode(payload)
+    except DecodeError:
+        raise
+    except Exception as error:
+        raise DecodeError(DEFECT, f"{type(error).__name__} while it was read: {error}") from error

@@ -8,17 +8,19 @@ application, and what guards the session (a lock, or nothing).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Never
 
 from . import codec, topics
 from .callee import CalleeCall
 from .cells import EPOCH_BYTES, AnswerReason
+from .clocks import since_start, unix_time
 from .effects import (
     Accept,
     Cancel,
@@ -33,11 +35,17 @@ from .effects import (
     Watch,
 )
 from .engine import Engine
-from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
+from .errors import (
+    BellwireError,
+    BrokerUnreachable,
+    ClientClosed,
+    InvalidArgument,
+    InvitationApiCallError,
+)
 from .events import Event as CoreEvent
 from .events import LocalEvent, Name
-from .invitations import Event, LocalInvitationBase, RemoteInvitationBase, body_of
-from .links import chosen_secret, chosen_tls, paho_links
+from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of
+from .links import GuardedLink, chosen_secret, chosen_tls, paho_links
 from .policy import Policy
 from .ringing import Ringing
 from .session import Session, SessionEffect
@@ -51,10 +59,8 @@ from .states import (
     LocalInvitationState,
 )
 from .telling import L, R
-from .transport import Link, LinkFactory, LinkInput, Tls, Will, clear_text
+from .transport import LinkFactory, LinkFailed, LinkInput, Tls, Will, clear_text
 from .vocabulary import FORMER
-
-log = logging.getLogger("bellwire")
 
 #: How often a face lets its link look after the keep-alive, in seconds; oftener if that is short,
 #: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10). No longer than the
@@ -98,7 +104,7 @@ class Face(Ringing[L, R]):
         realm: str = topics.DEFAULT_REALM,
         keepalive: int = 15,
         policy: Policy | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = since_start,
         wall: Callable[[], float] = time.time,
         ring_timeout: float = _BY_DEFAULT.ring_timeout,
         ack_timeout: float = _BY_DEFAULT.ack_timeout,
@@ -147,20 +153,25 @@ class Face(Ringing[L, R]):
         tls = chosen_tls(ca_file, cert_file, key_file, tls)
         password = chosen_secret(password, secret_file)
         if isinstance(broker, str) and password is not None and (warning := clear_text(broker)):
-            log.warning("%s: %s", self.peer_id, warning)
+            self._records.note(logging.WARNING, "%s: %s", self.peer_id, warning)
+            self._records.say()
         self._make_link: LinkFactory = (
             broker
             if callable(broker)
             else paho_links(self.peer_id, broker, username, password, tls, keepalive)
         )
         self._tick_every = min(TICK, keepalive / 4)
+        self._given_up_after = keepalive * 1.5  # by the broker (MQTT 3.1.1, 3.1.2.10)
         self._clock, self._wall = clock, wall
+        self._now = self._looked_at = 0.0  # the last time read; when the link was looked after
+        self._awake_at = 0.0  # the same on a clock that stands still in sleep
+        self._wall_now: int | None = None  # the time of day when it was last wanted,
+        self._wall_at = 0.0  # and when that was
         self._policy = Policy() if policy is None else _checked_policy(policy)
         for name, each in (("clock", clock), ("wall", wall)):
             if not callable(each):
                 raise InvalidArgument(name, f"what gives seconds when called, not {each!r}")
         self._occupied = False
-        self._session: Session | None = None
         self._todo: deque[SessionEffect] = deque()
         self._tells: deque[CoreEvent] = deque()
         self._tells_first = False  # before anything is said on the wire
@@ -184,19 +195,77 @@ class Face(Ringing[L, R]):
         )
         return Session(engine, random=random.random, keep_trying=keep_trying)
 
-    def _new_link(self, session: Session) -> Link:
-        return self._make_link(Will(*session.engine.will()))
+    def _new_link(self, session: Session) -> GuardedLink:
+        will = Will(*session.engine.will())
+        return GuardedLink(lambda: self._make_link(will))
 
-    def _feed(self, session: Session, what: Input | LinkInput) -> None:
+    def _time(self) -> float:
+        """What time it is; runs the application's clock, so hold no guard.
+
+        A command within another takes the time of that one.
+        """
+        if self._inside and self._nested:
+            return self._now
+        self._now = now = self._clock()
+        if not math.isfinite(now):  # no deadline would ever come
+            raise ValueError(f"the clock says {now!r}")
+        return now
+
+    def _time_of_day(self) -> int | None:
+        """Seconds since 1970 if the clock can be believed; as :meth:`_time`."""
+        if not self._nested:
+            self._wall_now, self._wall_at = unix_time(self._wall), self._now
+        elif self._wall_now is not None:
+            return self._wall_now + int(self._now - self._wall_at)
+        return self._wall_now
+
+    def _read_clocks(self) -> None:
+        self._time()
+        self._time_of_day()
+
+    def _wall_for(self, happened: Iterable[LinkInput]) -> int | None:
+        """The time of day if what happened needs it; as :meth:`_time`."""
+        for what in happened:
+            if self._policy.quiet or isinstance(what, Connected):
+                return self._time_of_day()
+        return None
+
+    def _feed(
+        self, session: Session, what: Input | LinkInput, now: float, wall: int | None = None
+    ) -> None:
         """Feed the session and sort its effects; hold the guard, then :meth:`_perform`.
 
         Raises for illegal commands, when there may be something to perform all the same.
         """
         try:
-            wall = int(self._wall()) if isinstance(what, Connected) else None
-            session.handle(what, self._clock(), wall)
+            session.handle(what, now, wall)
         finally:
             self._sort(session)
+
+    def _give_up(self, session: Session) -> None:
+        """End a login that is still open, or stop waiting for the end of a logout; as _feed."""
+        if session.logging_in:
+            session.abandon("the login was given up")
+        else:
+            session.give_up(self._now)
+        self._sort(session)
+
+    def _fail_link(self, session: Session, error: Exception) -> None:
+        """The link could not even be opened; as _feed."""
+        problem = f"no connection can be begun here: {error}"
+        self._feed(session, LinkFailed(BrokerUnreachable("no route", problem)), self._now)
+
+    def _look_after_sleep(self, link: GuardedLink, now: float) -> None:
+        """Lose a link that the broker has given up while this machine slept.
+
+        It would look well until a ping is missed, and what rings in it is long over.
+        """
+        awake = time.monotonic()
+        slept = (now - self._looked_at) - (awake - self._awake_at)
+        self._looked_at, self._awake_at = now, awake
+        if self._clock is since_start and slept > self._given_up_after:
+            problem = f"the machine slept for {slept:.0f} s, and the broker has given it up"
+            link.lose(BrokerUnreachable("connection lost", problem))
 
     def _sort(self, session: Session) -> None:
         for effect in session.effects():
@@ -205,8 +274,8 @@ class Face(Ringing[L, R]):
                 # The caller decides, and hears of it before the callee can.
                 self._tells_first |= effect.event.name is _ACCEPTED
             elif type(effect) is Dropped:
-                log.warning("%s: dropped from %s: %s", self.peer_id, plain(effect.topic),
-                            plain(effect.problem))  # fmt: skip
+                self._records.note(logging.WARNING, "%s: dropped from %s: %s", self.peer_id,
+                                   plain(effect.topic), plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
         if self._unheard:
@@ -223,7 +292,7 @@ class Face(Ringing[L, R]):
             known = engine.known_of(call.callee)
             # What the broker never heard of is gone only once it has had time to say otherwise.
             if known.away and (
-                known.online is not None or self._clock() - call.sent_at >= NEVER_THERE
+                known.online is not None or self._now - call.sent_at >= NEVER_THERE
             ):
                 self._unheard.discard(key)
                 self._tells.append(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
@@ -237,15 +306,24 @@ class Face(Ringing[L, R]):
             self._leg_ended(self._legs_ended.popleft())
 
     def _command(self, what: Input) -> None:
-        with self._guard:
-            session = self._session
-            if session is None or session.closed:
-                raise self._closed_error()
-            try:
-                self._feed(session, what)
-                self._refresh(session, what)
-            finally:
-                self._perform()
+        self._check_caller()
+        with self._supervised():
+            now = self._time()
+            with self._guard:
+                session = self._session
+                if session is None or session.closed:
+                    raise self._closed_error()
+                try:
+                    self._feed(session, what, now)
+                    self._refresh(session, what)
+                finally:
+                    self._perform()
+
+    def _hang_up(self) -> None:
+        """Tell whoever reads events that there will be none."""
+
+    def _check_caller(self) -> None:
+        """Raise for who may not give commands; the threaded face takes them from all."""
 
     def _refresh(self, session: Session, what: Input) -> None:
         """Let an invitation show at once what the app has just decided."""
@@ -263,13 +341,6 @@ class Face(Ringing[L, R]):
                 )
                 invitation._follow(came)
 
-    def _closed_error(self) -> ClientClosed:
-        if self._session is None:
-            return ClientClosed(f"{self.peer_id} is not logged in: call login() first")
-        if self._session.state is ConnectionState.ABORTED:
-            return ClientClosed(f"a newer login of {self.peer_id} took over; this client is done")
-        return ClientClosed(f"{self.peer_id} is logged out; make a new client to log in again")
-
     # --- the application's calls -------------------------------------------------------------
 
     @property
@@ -280,8 +351,9 @@ class Face(Ringing[L, R]):
     @property
     def stats(self) -> dict[str, Any]:
         """What was counted since login: calls by end, drops by cause, resends, connects."""
-        with self._guard:
-            return {} if self._session is None else self._session.engine.stats.snapshot()
+        # No guard: counters are copied whole, and whoever reads them may be anywhere.
+        session = self._session
+        return {} if session is None else session.engine.stats.snapshot()
 
     def create(self, callee_id: str, group: bytes | None = None) -> L:
         """Make an invitation, IDLE."""
@@ -329,20 +401,33 @@ class Face(Ringing[L, R]):
             invitation.group,
             ring_timeout,
             ack_timeout,
-            wall=int(self._wall()),
         )
-        with self._guard:
-            session = self._session
-            if session is None or not session.logged_in:
-                if session is not None and session.closed:
-                    raise self._closed_error()
-                self._not_logged_in(invitation)
-                return
-            invitation._state = _SENT
-            self._underway[True, invitation.callee_id, invitation.call_id] = invitation
-            self._unheard.add((invitation.callee_id, invitation.call_id))
-            self._feed(session, command)
-            self._perform()
+        self._check_caller()
+        with self._supervised():
+            now = self._time()
+            command = command._replace(wall=self._time_of_day())
+            with self._guard:
+                session = self._session
+                if session is None or not session.logged_in:
+                    if session is not None and session.closed:
+                        raise self._closed_error()
+                    self._not_logged_in(invitation)
+                    return
+                self._send(session, invitation, command, now)
+                self._perform()
+
+    def _send(self, session: Session, invitation: L, command: Send, now: float) -> None:
+        key = (True, invitation.callee_id, invitation.call_id)
+        invitation._state = _SENT
+        self._underway[key] = invitation
+        self._unheard.add(key[1:])
+        try:
+            self._feed(session, command, now)
+        except BellwireError:  # it is as it was
+            del self._underway[key]
+            self._unheard.discard(key[1:])
+            invitation._state = _IDLE
+            raise
 
     def cancel(self, invitation: L) -> None:
         """Cancel an invitation that is underway."""
@@ -407,7 +492,7 @@ class Face(Ringing[L, R]):
         self._command(Unwatch(topics.check_peer_id(peer, "peer")))
 
     def _log_out(self) -> None:
-        with self._guard:
+        with self._guard:  # what is cancelled here is told at its legs' ends
             for group in self._groups.values():
                 group._plan.cancel()
         self._command(Logout())
@@ -418,8 +503,23 @@ class Face(Ringing[L, R]):
         policy = self._policy
         if policy == _TAKES_ALL and not self._occupied:
             return None
-        now = datetime.fromtimestamp(self._wall(), UTC).astimezone() if policy.quiet else None
-        return policy.screen(call.caller, open_calls=open_calls, occupied=self._occupied, now=now)
+        try:
+            return policy.screen(
+                call.caller, open_calls=open_calls, occupied=self._occupied, now=self._local_time()
+            )
+        except Exception as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from
+            self._records.note(logging.ERROR, "call %s: the policy %r raised; it rings",
+                               call.call_id, type(policy).__name__, error=error)  # fmt: skip
+            return None
+
+    def _local_time(self) -> datetime | None:
+        """Local time for quiet hours; None where there are none, or no clock to be believed."""
+        if not self._policy.quiet or self._wall_now is None:
+            return None
+        try:
+            return datetime.fromtimestamp(self._wall_now, UTC).astimezone()
+        except (OverflowError, OSError, ValueError):  # a year that there is not
+            return None
 
     def _accepted_here(self) -> None:
         if self._policy.busy_when_ringing:
@@ -438,18 +538,7 @@ class Face(Ringing[L, R]):
         invitation._ended = True
         if invitation.group is not None:
             self._legs_ended.append(invitation)
-        self._deliver(
-            Event(
-                Name.LOCAL_FAILURE,
-                (invitation, LocalInvitationError.NOT_LOGGEDIN),
-                invitation,
-                peer=invitation.callee_id,
-                call_id=invitation.call_id,
-                state=invitation.state,
-                reason=invitation.reason,
-                error=invitation.error,
-            )
-        )
+        self._tell_failed(Name.LOCAL_FAILURE, invitation, invitation.callee_id)
         self._told_end(invitation)
 
 

@@ -1,16 +1,18 @@
-"""Links: how a face comes by one, and what it does with one."""
+"""Links: how a face comes by one, what it does with one, and what becomes of one that raises."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from . import topics
 from .effects import Publish, Subscribe, Unsubscribe
-from .errors import InvalidArgument
+from .errors import BrokerUnreachable, InvalidArgument, LoginError
 from .session import SessionEffect
 from .text_file import TextFileError, read_secret
-from .transport import BrokerUrl, Link, LinkFactory, Tls, Will
+from .transport import BrokerUrl, Link, LinkFactory, LinkFailed, LinkInput, Tls, Will
 
 
 def paho_links(
@@ -90,7 +92,154 @@ def chosen_tls(
     return Tls(ca, cert, key)
 
 
-def carry_out(effect: SessionEffect, link: Link | None) -> bool:
+class GuardedLink:
+    """A link that does not raise: one that does is lost, as if the connection had broken.
+
+    paho-mqtt raises what a malformed packet makes it stumble over; a link of somebody else's may
+    raise anything. The next link is a new one, so nothing of this one's state matters any more.
+    """
+
+    def __init__(self, make: Callable[[], Link]) -> None:
+        self._make = make
+        self._link: Link | None = None
+        self._left: list[LinkInput] = []  # what a link that raised had to say before
+
+    def open(self) -> None:
+        """Make the link and open it; whatever goes wrong is a :class:`LoginError`."""
+        try:
+            link = self._make()
+            link.open()
+        except LoginError:
+            raise
+        except BaseException as error:  # whoever opens has no use for anything else
+            raise _failed("opened", error) from error
+        self._link = link
+
+    # Written out, each: a ring passes here twenty times.
+
+    def fileno(self) -> int:
+        """The descriptor to wait on; -1 once it is gone."""
+        link = self._link
+        try:
+            return -1 if link is None else link.fileno()
+        except Exception as error:  # noqa: BLE001 - see the class
+            self._failed("asked for its descriptor", error)
+            return -1
+
+    def wants_write(self) -> bool:
+        """Whether there is more to write than the socket took."""
+        link = self._link
+        try:
+            return link is not None and link.wants_write()
+        except Exception as error:  # noqa: BLE001 - see the class
+            self._failed("asked what it waits for", error)
+            return False
+
+    def read(self) -> None:
+        """Take in what has come."""
+        if self._link is not None:
+            try:
+                self._link.read()
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("read", error)
+
+    def write(self) -> None:
+        """Write on."""
+        if self._link is not None:
+            try:
+                self._link.write()
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("written", error)
+
+    def tick(self) -> None:
+        """Look after the keep-alive."""
+        if self._link is not None:
+            try:
+                self._link.tick()
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("kept alive", error)
+
+    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
+        """Publish, retained, QoS 1."""
+        if self._link is not None:
+            try:
+                self._link.publish(topic, payload, token)
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("written", error)
+
+    def subscribe(self, filters: tuple[str, ...]) -> None:
+        """Subscribe, QoS 1, in one packet."""
+        if self._link is not None:
+            try:
+                self._link.subscribe(filters)
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("written", error)
+
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        """Unsubscribe."""
+        if self._link is not None:
+            try:
+                self._link.unsubscribe(filters)
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("written", error)
+
+    def acknowledge(self) -> None:
+        """Acknowledge what was drained."""
+        if self._link is not None:
+            try:
+                self._link.acknowledge()
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("written", error)
+
+    def drain(self) -> list[LinkInput]:
+        """What has happened since the last time, in order."""
+        happened: list[LinkInput] = []
+        if self._link is not None:
+            try:
+                happened = self._link.drain()
+            except Exception as error:  # noqa: BLE001 - see the class
+                self._failed("read", error)
+        if self._left:
+            happened, self._left = [*happened, *self._left], []
+        return happened
+
+    def close(self, *, clean: bool) -> None:
+        """End the connection; what happens on it from here is nobody's."""
+        link, self._link = self._link, None
+        self._left = []
+        if link is not None:
+            with contextlib.suppress(Exception):  # it is given up either way
+                link.close(clean=clean)
+
+    def lose(self, error: LoginError) -> None:
+        """Give the link up: the last it says is that it failed with ``error``."""
+        link, self._link = self._link, None
+        if link is None:
+            return
+        with contextlib.suppress(Exception):
+            self._left = link.drain()
+        self._left.append(LinkFailed(error))
+        with contextlib.suppress(Exception):
+            link.close(clean=False)
+
+    def forget(self) -> None:
+        """Close the descriptor in a child process, where the connection is its parent's."""
+        link, self._link = self._link, None
+        forget = getattr(link, "forget", None)
+        if forget is not None:
+            with contextlib.suppress(Exception):
+                forget()
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.lose(_failed(what, error))
+
+
+def _failed(what: str, error: BaseException) -> BrokerUnreachable:
+    problem = f"the link failed while it was {what}: {type(error).__name__}: {error}"
+    return BrokerUnreachable("connection lost", problem)
+
+
+def carry_out(effect: SessionEffect, link: GuardedLink | None) -> bool:
     """Do what concerns the link alone; whether it was that. Without a link it is dropped."""
     if isinstance(effect, Publish):
         if link is not None:

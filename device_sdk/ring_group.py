@@ -70,7 +70,10 @@ def _rank(leg: Outcome) -> int:
 
 
 class RingPlan:
-    """Which legs to ring next; ask :meth:`start` once, then :meth:`ended` for each leg's end."""
+    """Which legs to ring next; ask :meth:`start` once, then :meth:`ended` for each leg's end.
+
+    A leg is one only from :meth:`rings` on: what was never sent has no end.
+    """
 
     def __init__(self, peers: Iterable[str], strategy: str = "parallel") -> None:
         self.peers = tuple(check_peer_id(peer, "peers") for peer in _listed(peers))
@@ -96,12 +99,28 @@ class RingPlan:
         """Whom to ring first."""
         return self._next()
 
+    def rings(self, peer: str) -> bool:
+        """The leg to ``peer`` is being sent, its end will be told; False if it is not to ring."""
+        if peer not in self._waiting:
+            return False
+        self._waiting.remove(peer)
+        self._ringing.add(peer)
+        return True
+
+    def never_rang(self, peer: str) -> None:
+        """The leg to ``peer`` could not be sent: it has no end to wait for."""
+        self._ringing.discard(peer)
+
     def cancel(self) -> list[str]:
         """Ring nobody else; whose legs are to be canceled."""
         if not self.over:
             self.canceled = True
         self._waiting.clear()
         return sorted(self._ringing)
+
+    def give_up(self) -> None:
+        """Ring nobody else, for there is nobody to ring them; what rings has its own end."""
+        self._waiting.clear()
 
     def ended(self, leg: Outcome) -> list[str]:
         """A leg has ended; whom to ring now."""
@@ -122,9 +141,7 @@ class RingPlan:
 
     def _next(self) -> list[str]:
         count = 1 if self.sequential else len(self._waiting)
-        peers, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._ringing.update(peers)
-        return peers
+        return self._waiting[:count]
 
 
 class RingGroupBase:

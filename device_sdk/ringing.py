@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from .cells import GROUP_BYTES
@@ -13,19 +12,16 @@ from .errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from .events import Name
 from .invitations import Event, body_of, outcome_of
 from .ring_group import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
-from .session import Session
 from .settings import Settings
-from .states import InvitationApiCallErrorCode
-from .telling import L, R, Telling
+from .states import InvitationApiCallErrorCode, LocalInvitationState
+from .supervisor import Supervised
+from .telling import L, R
 
 
-class Ringing(Telling[L, R]):
+class Ringing(Supervised[L, R]):
     """Ring groups underway, by the id that their legs share."""
 
     _group: type[RingGroupBase]
-    #: What keeps others out of the session, and of the link.
-    _guard: AbstractContextManager[Any]
-    _session: Session | None
 
     def __init__(self, peer_id: str) -> None:
         super().__init__(peer_id)
@@ -50,15 +46,15 @@ class Ringing(Telling[L, R]):
         """Cancel an invitation that is underway."""
         raise NotImplementedError
 
+    def _read_clocks(self) -> None:
+        """See what time it is, for commands that hold the guard; hold none."""
+        raise NotImplementedError
+
     def _perform(self) -> None:
         """Do what is to be done, then tell the app; hold the guard.
 
         The wire goes first: the other peer waits for it. But for ``_tells_first``.
         """
-        raise NotImplementedError
-
-    def _closed_error(self) -> ClientClosed:
-        """Why there is no session to command."""
         raise NotImplementedError
 
     # --- groups ------------------------------------------------------------------------------
@@ -85,51 +81,77 @@ class Ringing(Telling[L, R]):
         group = self._group(plan, os.urandom(GROUP_BYTES))
         group._leg = (content, channel_id, leg_timeout)
         try:
-            with self._guard:
-                if self._session is not None and self._session.closed:
-                    raise self._closed_error()
-                self._groups[group.group] = group
-                self._ring_legs(group, plan.start())
-                self._perform()
+            with self._supervised():
+                self._read_clocks()
+                with self._holding():
+                    self._start_group(group)
         except BaseException:  # Ctrl-C when some ring already
             with contextlib.suppress(Exception):
                 self.cancel_group(group)
+            if group._plan.over:
+                self._groups.pop(group.group, None)
             raise
         return group
+
+    def _start_group(self, group: RingGroupBase) -> None:
+        if self._session is not None and self._session.closed:
+            raise self._closed_error()
+        self._groups[group.group] = group
+        self._ring_legs(group, group._plan.start())
+        self._perform()
 
     def cancel_group(self, group: RingGroupBase) -> None:
         """Cancel a ring group: ring nobody else, cancel what rings."""
         if not isinstance(group, RingGroupBase):
             raise InvalidArgument("group", f"what ring() gave, not {group!r}")
-        with self._guard:
-            if group.ended:
-                raise InvitationApiCallError(
-                    InvitationApiCallErrorCode.ALREADY_END, "the ring group has ended"
-                )
-            for peer in group._plan.cancel():
-                with contextlib.suppress(InvitationApiCallError):  # its end is on its way
-                    self.cancel(group.legs[peer])  # type: ignore[arg-type]  # made by create
+        with self._supervised():
+            self._read_clocks()
+            with self._holding():
+                if group.ended:
+                    raise InvitationApiCallError(
+                        InvitationApiCallErrorCode.ALREADY_END, "the ring group has ended"
+                    )
+                for peer in group._plan.cancel():
+                    with contextlib.suppress(InvitationApiCallError):  # its end is on its way
+                        self.cancel(group.legs[peer])  # type: ignore[arg-type]  # made by create
 
     def _ring_legs(self, group: RingGroupBase, peers: list[str]) -> None:
         content, channel_id, timeout = group._leg
         for peer in peers:
+            if not group._plan.rings(peer):
+                continue  # decided, or rung, while the one before it was sent
             leg = group.legs[peer] = self.create(peer, group.group)
             leg.content, leg.channel_id = content, channel_id
-            self.send(leg, timeout, LEG_ACK_TIMEOUT if group._plan.sequential else None)
+            try:
+                self.send(leg, timeout, LEG_ACK_TIMEOUT if group._plan.sequential else None)
+            except BaseException:
+                if leg.state is LocalInvitationState.IDLE:
+                    group._plan.never_rang(peer)
+                    del group.legs[peer]
+                raise
 
     def _leg_ended(self, leg: L) -> None:
         group = self._groups.get(leg.group or b"")
         if group is None:
             return
         try:
-            self._ring_legs(group, group._plan.ended(outcome_of(leg)))
+            with self._holding():
+                self._ring_legs(group, group._plan.ended(outcome_of(leg)))
         except ClientClosed:  # logged out, or replaced: there will be no other leg
-            group._plan.cancel()
+            group._plan.give_up()
         if group._plan.over and not group.ended:
-            del self._groups[group.group]
-            group._told = True
-            outcome = group.outcome
-            self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group,
-                                peer=outcome.winner or "", reason=outcome.reason,
-                                response=outcome.response))  # fmt: skip
-            self._told_group_end(group)
+            self._end_group(group)
+
+    def _drop_groups(self) -> None:
+        """End what is left of groups: no leg of theirs can tell its end any more."""
+        for group in list(self._groups.values()):
+            group._plan.give_up()
+            self._end_group(group)
+
+    def _end_group(self, group: RingGroupBase) -> None:
+        self._groups.pop(group.group, None)
+        group._told = True
+        self._told_group_end(group)
+        outcome = group.outcome
+        self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group, peer=outcome.winner or "",
+                            reason=outcome.reason, response=outcome.response))  # fmt: skip

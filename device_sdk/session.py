@@ -27,7 +27,14 @@ from .effects import (
     Unsubscribe,
 )
 from .engine import Engine
-from .errors import BrokerRefused, BrokerUnreachable, LoginError, LoginTimeout, SubscriptionRefused
+from .errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    ClientClosed,
+    LoginError,
+    LoginTimeout,
+    SubscriptionRefused,
+)
 from .events import ConnectionStateChanged
 from .states import ConnectionChange, ConnectionState
 from .transport import LinkFailed, LinkInput, LinkOpened
@@ -60,9 +67,12 @@ class CloseLink(NamedTuple):
 
 @distinct
 class LoginEnded(NamedTuple):
-    """The login came to an end: ``error`` None is success, else why not."""
+    """The login came to an end: ``error`` None is success, else why not.
 
-    error: LoginError | None
+    :class:`ClientClosed` where the client is done, any other where it may be tried again.
+    """
+
+    error: LoginError | ClientClosed | None
 
 
 class Closed(Signal):
@@ -101,6 +111,8 @@ class Session:
         self._linked = False  # a link is open, or being opened
         self._logging_in = False
         self._over = False
+        #: Closed before it was a login: another may be tried.
+        self.login_failed = False
         self._change = ConnectionChange.LOGOUT
         self._last_error: LoginError | None = None
         self._out: list[SessionEffect] = []
@@ -114,6 +126,11 @@ class Session:
     def logged_in(self) -> bool:
         """Whether the login succeeded and is not over, link or no link."""
         return self.state in _LOGGED_IN and not self._over and not self.engine.closed
+
+    @property
+    def logging_in(self) -> bool:
+        """Whether :class:`LoginEnded` is still to come."""
+        return self._logging_in
 
     def start(self, timeout: float, now: float) -> None:
         """Log in within ``timeout`` seconds: :class:`LoginEnded` tells how it went."""
@@ -152,6 +169,20 @@ class Session:
         if not self.engine.closed:
             self.engine.handle(Disconnected(), now)
             self._take(now)
+
+    def abandon(self, problem: str) -> None:
+        """End a login that nobody waits for any more; the will says that this peer is gone."""
+        if not self._over:
+            self._drop_link(clean=False)
+            self._fail_login(LoginError(problem))
+
+    def fail(self, problem: str) -> None:
+        """End for good, ABORTED: whoever owns this session failed. Asks nothing of the engine."""
+        if not self._over:
+            self._out.clear()
+            self._drop_link(clean=False)
+            self._become(ConnectionState.ABORTED, ConnectionChange.FAILED, problem)
+            self._close(ClientClosed(problem))
 
     def effects(self) -> list[SessionEffect]:
         """What is to be done since the last time, in this order."""
@@ -221,13 +252,16 @@ class Session:
         self._retry_delay = min(self._retry_delay * 2, RETRY_MAX)
 
     def _fail_login(self, error: LoginError) -> None:
-        self._logging_in = False
+        # Not in due form: it may have said that it is online, and the will is what takes that back.
+        self._drop_link(clean=False)
+        self.login_failed = True
+        self._become(ConnectionState.DISCONNECTED, ConnectionChange.REFUSED, str(error))
+        self._close(error)
+
+    def _drop_link(self, *, clean: bool) -> None:
         if self._linked:
             self._linked = False
-            self._out.append(CloseLink(clean=True))
-        self._become(ConnectionState.DISCONNECTED, ConnectionChange.REFUSED, str(error))
-        self._out.append(LoginEnded(error))
-        self._close()
+            self._out.append(CloseLink(clean=clean))
 
     def _take(self, now: float) -> None:
         """Pass the engine's effects on, acting on those that concern the connection."""
@@ -249,23 +283,22 @@ class Session:
                 problem = f"the broker refused the subscription {effect.topic_filter!r}"
                 self._lost(SubscriptionRefused(effect.topic_filter, problem), now)
             elif isinstance(effect, Aborted):
-                self._linked = False
-                self._out.append(CloseLink(clean=True))
+                self._drop_link(clean=True)
                 self._become(ConnectionState.ABORTED, ConnectionChange.REMOTE_LOGIN)
-                if self._logging_in:
-                    error = LoginError("a newer login of this peer id took over")
-                    self._out.append(LoginEnded(error))
-                self._close()
+                self.login_failed = self._logging_in
+                self._close(LoginError("a newer login of this peer id took over"))
             elif isinstance(effect, Finished):
-                if self._linked:
-                    self._linked = False
-                    self._out.append(CloseLink(clean=True))
+                self._drop_link(clean=True)
                 self._become(ConnectionState.DISCONNECTED, ConnectionChange.LOGOUT)
-                self._close()
+                self._close(ClientClosed("it was logged out while it logged in"))
 
-    def _close(self) -> None:
+    def _close(self, error: LoginError | ClientClosed) -> None:
+        """Every way ends here; a login that is still open ends with ``error``."""
         self._over = True
         self._login_at = self._retry_at = self._greeting_at = None
+        if self._logging_in:
+            self._logging_in = False
+            self._out.append(LoginEnded(error))
         self._out.append(Closed())
 
     def _become(self, state: ConnectionState, change: ConnectionChange, detail: str = "") -> None:

@@ -82,6 +82,8 @@ class ConnectionChange(StrEnum):
     LOGOUT = "logout"
     REMOTE_LOGIN = "remote login"
     REFUSED = "refused"
+    #: Something within this client failed; its events' ``detail`` says what.
+    FAILED = "failed within"
 
 
 class EndReason(StrEnum):
@@ -107,3 +109,4 @@ class EndReason(StrEnum):
     LOGGED_OUT = "logged out"
     #: Not allowed, or too large for this broker: it closed the connection on it each time.
     NOT_ALLOWED = "not allowed"
+    CLIENT_FAILED = "client failed"

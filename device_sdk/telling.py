@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from . import codec
+from . import callee, codec
 from .events import (
     ENDS,
     ConnectionStateChanged,
@@ -23,10 +23,14 @@ from .events import (
 )
 from .events import Event as CoreEvent
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .logs import Records
 from .ring_group import RingGroupBase
-from .states import EndReason
-
-log = logging.getLogger("bellwire")
+from .states import (
+    EndReason,
+    LocalInvitationError,
+    RemoteInvitationError,
+    RemoteInvitationState,
+)
 
 L = TypeVar("L", bound=LocalInvitationBase)
 R = TypeVar("R", bound=RemoteInvitationBase)
@@ -45,8 +49,10 @@ class Telling(Generic[L, R]):
     _local: type[L]
     _remote: type[R]
 
-    def __init__(self, peer_id: str) -> None:
+    def __init__(self, peer_id: str, records: Records) -> None:
         self.peer_id = peer_id
+        #: What is to be logged once the guard is released.
+        self._records = records
         self._underway: dict[Key, L | R] = {}
         self._over: WeakValueDictionary[Key, L | R] = WeakValueDictionary()
         #: Legs of ring groups whose end was told, for the group to go on.
@@ -83,7 +89,8 @@ class Telling(Generic[L, R]):
             self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
                                 content=event.online))  # fmt: skip
         elif isinstance(event, ConnectionStateChanged):
-            log.info("%s: %s (%s) %s", self.peer_id, event.state.name, event.change, event.detail)
+            self._records.note(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
+                               event.change, event.detail)  # fmt: skip
             self._deliver(Event(event.name, (event.state, event.change), state=event.state,
                                 reason=event.change, detail=event.detail))  # fmt: skip
 
@@ -118,7 +125,8 @@ class Telling(Generic[L, R]):
             )
         )
         self._end(key, name, invitation)
-        log.info("call %s to %s: %s (%s)", record.call_id, record.callee, name, reason)
+        self._records.note(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
+                           name, reason)  # fmt: skip
 
     def _told_remote(self, event: RemoteEvent) -> None:
         record = event.call
@@ -161,8 +169,8 @@ class Telling(Generic[L, R]):
 
     def _log_remote(self, event: RemoteEvent) -> None:
         record = event.call
-        log.info("call %s from %s: %s (%s)", record.call_id, record.caller, event.name,
-                 record.reason)  # fmt: skip
+        self._records.note(logging.INFO, "call %s from %s: %s (%s)", record.call_id, record.caller,
+                           event.name, record.reason)  # fmt: skip
 
     def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
         if name in ENDS:
@@ -172,3 +180,28 @@ class Telling(Generic[L, R]):
             if invitation.group is not None and key[0]:
                 self._legs_ended.append(invitation)  # type: ignore[arg-type]  # made here: an L
             self._told_end(invitation)
+
+    def _drop_underway(self) -> None:
+        """End every invitation that is underway: there is nobody any more to follow it."""
+        for key, invitation in list(self._underway.items()):
+            if isinstance(invitation, LocalInvitationBase):
+                name = Name.LOCAL_FAILURE
+                invitation._fail(LocalInvitationError.NOT_LOGGEDIN, EndReason.CLIENT_FAILED)
+            else:
+                name = Name.REMOTE_FAILURE
+                invitation._follow(
+                    callee.revised(
+                        invitation._record,
+                        state=RemoteInvitationState.FAILURE,
+                        error=RemoteInvitationError.INVITATION_EXPIRE,
+                        reason=EndReason.CLIENT_FAILED,
+                    )
+                )
+            self._tell_failed(name, invitation, key[1])
+            self._end(key, name, invitation)
+
+    def _tell_failed(self, name: Name, invitation: L | R, peer: str) -> None:
+        """Tell that an invitation failed, as its fields say."""
+        self._deliver(Event(name, (invitation, invitation.error), invitation, peer=peer,
+                            call_id=invitation.call_id, state=invitation.state,
+                            reason=invitation.reason, error=invitation.error))  # fmt: skip

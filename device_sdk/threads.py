@@ -1,9 +1,7 @@
 """The threads of the threaded face: one for the network, one for each listener.
 
-Session and link belong to whoever holds the guard; one thread at a time, who leads, waits on them.
-That is the network thread while there is work for the others; else a listener with nothing to hear
-leads in its place, and so hears what comes at once, without a switch of threads. It hands the lead
-back before it calls its listener, whatever that does then.
+Session and link belong to whoever holds the guard. Only the network thread waits on them, opens and
+closes; nothing waits, and no code of the application runs, while the guard is held.
 """
 
 from __future__ import annotations
@@ -15,18 +13,20 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from . import logs
 from .effects import DeadlineReached
-from .errors import LoginError
+from .errors import ClientClosed, LoginError
 from .face import LINGER, LOGOUT_TIMEOUT, Face
 from .invitations import Event
-from .links import carry_out
+from .links import GuardedLink, carry_out
 from .listener import CallEventListener
 from .session import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
-from .transport import Link, LinkFailed, LinkOpened
+from .transport import LinkFailed, LinkOpened
 
 log = logging.getLogger("bellwire")
 
@@ -35,70 +35,57 @@ MOST_LINGERS = 10
 
 
 class ListenerThread:
-    """Calls one listener's methods, one after the other, on a thread of its own."""
+    """Calls one listener's methods, one after the other, on a thread of its own.
 
-    def __init__(self, listener: CallEventListener, name: str) -> None:
+    ``after``: the thread that tells this listener what came before it was removed; this one begins
+    when that has come to its end, so that no listener is told two things at once.
+    """
+
+    def __init__(
+        self, listener: CallEventListener, name: str, after: ListenerThread | None = None
+    ) -> None:
         self.listener = listener
-        self.leads: NetworkThread | None = None
-        self._queue: SimpleQueue[Event | NetworkThread | None] = SimpleQueue()
-        self._put = 0  # written by who holds the guard
-        self._done = 0  # written by this thread
+        self._queue: SimpleQueue[Event | None] = SimpleQueue()
+        self._after = after
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
-    @property
-    def idle(self) -> bool:
-        """Whether it has heard everything."""
-        return self._put == self._done
+    def start_again(self) -> None:
+        """Start the thread anew where a fork has left it behind."""
+        if not self.thread.is_alive():
+            self.thread = threading.Thread(target=self._run, name=self.thread.name, daemon=True)
+            self.thread.start()
 
     def put(self, event: Event | None) -> None:
-        """Let it hear ``event``, or, None, come to its end; hold the guard."""
-        self._put += 1
+        """Let it hear ``event``, or, None, come to its end."""
         self._queue.put(event)
-        if self.leads is not None:
-            self.leads.wake()
-
-    def lead(self, network: NetworkThread) -> None:
-        """Let it lead until it has something to hear."""
-        self._queue.put(network)
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after.thread.join()
+            self._after = None
         while (event := self._queue.get()) is not None:
-            if isinstance(event, NetworkThread):
-                event.lead(self)
-                continue
             try:
                 getattr(self.listener, f"on_{event.name}")(*event.args)
-            except Exception:
-                log.exception("call %s: listener %r raised in on_%s", event.call_id or "-",
-                              self.listener, event.name)  # fmt: skip
-            self._done += 1
+            except BaseException as error:  # noqa: BLE001 - sys.exit(), too, ends only this call
+                logs.say(log, logging.ERROR, "call %s: listener %r raised in on_%s",
+                         event.call_id or "-", self.listener, event.name, error=error)  # fmt: skip
 
 
 class NetworkThread:
     """Waits for the link, commands that need it, and deadlines; one turn for each.
 
-    ``listeners`` says which there are now. The link belongs to whoever holds the guard: the thread
-    that gives a command writes its publish itself, and wakes who leads only for what is left.
-    Nothing waits, and none of the application's listeners runs, while the guard is held.
+    The thread that gives a command writes its publish itself, and wakes this one only for what is
+    left. However it ends, it leaves no link, and nobody who waits for its login.
     """
 
-    def __init__(
-        self,
-        client: Face[Any, Any],
-        session: Session,
-        listeners: Callable[[], Iterable[ListenerThread]] = tuple,
-    ) -> None:
+    def __init__(self, client: Face[Any, Any], session: Session) -> None:
         self._client = client
-        self._listeners = listeners
-        self._leader = 0  # the thread's identifier
-        self._lead_again: SimpleQueue[None] = SimpleQueue()  # said to the network thread
-        self._failure: BaseException | None = None  # of a listener's thread that led
         self._guard = client._guard
         self._session = session
         self.login_ended = threading.Event()
-        self.login_error: LoginError | None = None
-        self._link: Link | None = None
+        self.login_error: LoginError | ClientClosed | None = None
+        self._link: GuardedLink | None = None
         self._opening: object | None = None  # the token of the attempt underway
         self._poll = select.poll()  # no wrapper: it is on every ring's way
         self._registered: tuple[int, int] | None = None
@@ -110,31 +97,54 @@ class NetworkThread:
         self._waits_until = -math.inf
         self._due_at = math.inf  # the deadline when it last looked
         self._ticked = 0.0
+        self._pulses: deque[Callable[[], None]] = deque()
         self._done = False
+        self._ended = False
         self._thread = threading.Thread(
             target=self._run, name=f"bellwire-{client.peer_id}", daemon=True
         )
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread; if there is none to be had, nothing is left of this, and it raises."""
+        try:
+            self._thread.start()
+        except BaseException:
+            self._end()
+            raise
 
-    def join(self) -> None:
-        """Wait for its end, unless asked on that very thread."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+        self._thread.join(timeout)
 
     def leave(self) -> None:
         """Wait until the goodbye is said, but not for long."""
-        if threading.current_thread() is self._thread:
-            return
-        self._thread.join(LOGOUT_TIMEOUT)
+        self.join(LOGOUT_TIMEOUT)
         if self._thread.is_alive():
-            with self._guard:
-                self._session.give_up(self._client._clock())
-                self._client._sort(self._session)
-                self.perform()
-            self._thread.join(LOGOUT_TIMEOUT)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop waiting for the broker, whatever is underway."""
+        with self._guard:
+            self._client._give_up(self._session)
+            self.perform()
+        self.join(LOGOUT_TIMEOUT)
+
+    def finish(self) -> None:
+        """Come to the end, for the client has failed; hold the guard."""
+        self._done = True
+        self.wake()
+
+    def forget(self) -> None:
+        """Let go of what is the parent's, in a child process; the thread is not here."""
+        self._done = True
+        if self._link is not None:
+            self._link.forget()
+
+    def pulse(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called by this thread's next turn, which is to be now."""
+        with self._guard:
+            self._pulses.append(call)
+            self.wake()
 
     def perform(self) -> None:
         """Say on the wire what is to be said, then tell the app; hold the guard.
@@ -142,7 +152,7 @@ class NetworkThread:
         What only the network thread does, and a deadline before the one it waits for, wake it.
         """
         client = self._client
-        mine = threading.get_ident() == self._leader
+        mine = threading.get_ident() == self._thread.ident
         if client._tells_first:
             client._tell_all()
         while True:
@@ -167,8 +177,8 @@ class NetworkThread:
         )
 
     def wake(self) -> None:
-        """Let who leads take a turn, unless it is about to; hold the guard."""
-        if self._waits_until > -math.inf:
+        """Let it take a turn, unless it is about to; hold the guard."""
+        if self._waits_until > -math.inf and not self._ended:
             self._waits_until = -math.inf
             with contextlib.suppress(BlockingIOError):
                 os.write(self._wake_w, b"\0")
@@ -177,71 +187,71 @@ class NetworkThread:
 
     def _run(self) -> None:
         try:
-            ready: list[tuple[int, int]] = []
-            while self._wait(None, ready):
-                self._lead_again.get()
-                ready = self._select(LINGER)  # the listener's first, too
-                if self._failure is not None:
-                    raise self._failure
-        except BaseException:
-            log.exception("%s: the network thread failed; this is a defect", self._client.peer_id)
-            raise
+            self._turns()
+        except BaseException as error:  # noqa: BLE001 - it becomes the client's end, and is told
+            self._client._fail(error)
         finally:
-            with self._guard:
-                self._done, self._waits_until = True, -math.inf
-                if self._link is not None:
-                    self._link.close(clean=False)
-                os.close(self._wake_r)
-                os.close(self._wake_w)
+            self._end()
+            self._client._records.say()
+
+    def _end(self) -> None:
+        with self._guard:
+            self._done = self._ended = True
+            self._opening = None
+            if self._link is not None:
+                self._link.close(clean=False)
+                self._link = None
+            os.close(self._wake_r)
+            os.close(self._wake_w)
             if not self.login_ended.is_set():
-                self.login_error = LoginError("the client failed within; see the log")
+                self.login_error = ClientClosed("the network thread ended")
                 self.login_ended.set()
 
-    def lead(self, listener: ListenerThread) -> None:
-        """Wait in the network thread's place, on the thread of a ``listener`` that is idle."""
-        try:
-            self._wait(listener, [])
-        except BaseException as error:  # noqa: BLE001 - raised where it belongs
-            self._failure = error
-        finally:
-            listener.leads = None
-            self._lead_again.put(None)
-
-    def _wait(self, listener: ListenerThread | None, ready: list[tuple[int, int]]) -> bool:
-        """Lead until another is to; False if all is over. ``listener`` None: the network thread."""
-        lingered = 0
+    def _turns(self) -> None:
+        client, lingered = self._client, 0
+        ready: list[tuple[int, int]] = []
         while True:
-            with self._guard:
-                self._leader = threading.get_ident()
-                busy = self._turn(ready) and lingered < MOST_LINGERS
-                if self._done:
-                    return False
-                lingered = lingered + 1 if busy else 0
-                timeout = LINGER if busy else self._rearm()
-                if self._passes_on(listener, busy=busy):
-                    return True
-            ready = self._select(timeout)
-
-    def _passes_on(self, listener: ListenerThread | None, *, busy: bool) -> bool:
-        """Whether another is to lead now, which a listener's thread is then told."""
-        if listener is not None:
-            listener.leads = self if listener.idle else None
-            passes = listener.leads is None
-        else:
-            heir = None if busy else next((one for one in self._listeners() if one.idle), None)
-            passes = heir is not None
-            if heir is not None:
-                heir.lead(self)
-        if passes:
-            self._leader = 0
-        return passes
+            busy = self._turn(ready) and lingered < MOST_LINGERS
+            if self._done:
+                return
+            lingered = lingered + 1 if busy else 0
+            if busy:
+                timeout: float | None = LINGER
+            else:
+                self._rearm(client._time())
+                timeout = self._timeout()
+            client._records.say()
+            ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
 
     def _turn(self, ready: list[tuple[int, int]]) -> bool:
         """Read and write what is ready, feed the session, do what it says; whether that was any."""
-        client, session, link = self._client, self._session, self._link
-        self._waits_until = -math.inf
+        client, session = self._client, self._session
+        with self._guard:
+            self._waits_until = -math.inf
+            link = self._link
+            moved = self._read_and_write(ready)
+            happened = link.drain() if link is not None else []
+            pulses, self._pulses = self._pulses, deque()
+        for pulse in pulses:
+            pulse()
+        now, wall = client._time(), client._wall_for(happened)  # the application's code
+        with self._guard:
+            if self._done:
+                return False
+            for what in happened:
+                client._feed(session, what, now, wall)
+            if not happened and now >= self._due_at:
+                client._feed(session, DeadlineReached(), now)
+            if client._todo or client._tells:
+                self.perform()
+            if link is None or link is not self._link or link.wants_write():
+                return False
+            return moved or bool(happened)
+
+    def _read_and_write(self, ready: list[tuple[int, int]]) -> bool:
         moved = False
         for fd, events in ready:
+            link = self._link
             if fd == self._wake_r:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
@@ -251,35 +261,36 @@ class NetworkThread:
                 if events & select.POLLOUT:
                     link.write()
                 moved = True
-        happened = link.drain() if link is not None else []
-        for what in happened:
-            client._feed(session, what)
-        if not happened and client._clock() >= self._due_at:
-            client._feed(session, DeadlineReached())
-        if client._todo or client._tells:
-            self.perform()
-        if link is None or link is not self._link or link.wants_write():
-            return False
-        return moved or bool(happened)
+        return moved
 
-    def _rearm(self) -> float | None:
-        """Acknowledge, and register what to wait for; how long to wait at most, in seconds."""
-        client, link = self._client, self._link
-        if link is not None:
-            link.acknowledge()
-            now = time.monotonic()
-            if now - self._ticked >= client._tick_every:
-                self._ticked = now
-                link.tick()
-        self._register(link)
-        if link is not None and link.fileno() < 0:
-            return 0.0  # it broke while something was written: it has a last word to say
-        deadline, now = self._session.deadline(), client._clock()
-        until = self._due_at = math.inf if deadline is None else deadline
-        if link is not None:
-            until = min(until, now + client._tick_every)
-        self._waits_until = until
-        return None if until == math.inf else max(0.0, until - now)
+    def _rearm(self, now: float) -> None:
+        """Acknowledge, look after the link, and register what to wait for."""
+        client = self._client
+        with self._guard:
+            link = self._link
+            if link is not None:
+                link.acknowledge()
+                client._look_after_sleep(link, now)
+                ticks = time.monotonic()
+                if ticks - self._ticked >= client._tick_every:
+                    self._ticked = ticks
+                    link.tick()
+            self._register(link)
+            deadline = self._session.deadline()
+            until = self._due_at = math.inf if deadline is None else deadline
+            if link is not None:
+                # One that broke while something was written has a last word to say.
+                until = min(until, now if link.fileno() < 0 else now + client._tick_every)
+            if self._pulses or client._todo:
+                until = now
+            self._waits_until = until
+
+    def _timeout(self) -> float | None:
+        """How long to wait at most, in seconds."""
+        until = self._waits_until
+        if until == math.inf:
+            return None
+        return 0.0 if until == -math.inf else max(0.0, until - self._client._time())
 
     def _do(self, effect: SessionEffect) -> None:
         """Do what concerns more than the link."""
@@ -295,7 +306,8 @@ class NetworkThread:
 
     def _open(self) -> None:
         """Connect on a thread of its own: timers and commands do not wait for a far broker."""
-        link = self._client._new_link(self._session)
+        client = self._client
+        link = client._new_link(self._session)
         attempt = self._opening = object()
 
         def connect() -> None:
@@ -304,20 +316,32 @@ class NetworkThread:
                 link.open()
             except LoginError as error:
                 failure = LinkFailed(error)
-            with self._guard:
-                if self._opening is not attempt or self._done:
-                    link.close(clean=False)
-                    return
-                self._opening = None
-                if failure is None:
-                    self._link = link
-                self._client._feed(self._session, failure or LinkOpened())
-                self.perform()
-                self.wake()
+            try:
+                self._opened(attempt, link, failure)
+            except BaseException as error:  # noqa: BLE001 - as in _run
+                client._fail(error)
+            client._records.say()
 
-        threading.Thread(
-            target=connect, name=f"bellwire-{self._client.peer_id}-connect", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=connect, name=f"bellwire-{client.peer_id}-connect", daemon=True
+            ).start()
+        except RuntimeError as error:  # no thread to be had: as good as no route, and tried again
+            self._opening = None
+            client._fail_link(self._session, error)
+
+    def _opened(self, attempt: object, link: GuardedLink, failure: LinkFailed | None) -> None:
+        now = self._client._time()
+        with self._guard:
+            if self._opening is not attempt or self._done:
+                link.close(clean=False)
+                return
+            self._opening = None
+            if failure is None:
+                self._link = link
+            self._client._feed(self._session, failure or LinkOpened(), now)
+            self.perform()
+            self.wake()
 
     def _close(self, *, clean: bool) -> None:
         self._opening = None
@@ -326,11 +350,7 @@ class NetworkThread:
             self._register(None)
             link.close(clean=clean)
 
-    def _select(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait, ``timeout`` seconds at most, for what is registered."""
-        return self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
-
-    def _register(self, link: Link | None) -> None:
+    def _register(self, link: GuardedLink | None) -> None:
         """Wait for what this link waits for."""
         wanted: tuple[int, int] | None = None
         if link is not None and (fd := link.fileno()) >= 0:

@@ -142,7 +142,7 @@ def test_a_login_that_fails_says_why_at_once(error: LoginError) -> None:
 
 
 def test_a_login_out_of_time() -> None:
-    """The link is closed; what it still says is nobody's."""
+    """The link is closed, what it still says is nobody's, and the will takes back *online*."""
     bench = Bench()
     bench.start(timeout=3)
     bench.feed(Connected())
@@ -153,7 +153,7 @@ def test_a_login_out_of_time() -> None:
     (ended,) = only(out, LoginEnded)
     assert isinstance(ended, LoginEnded)
     assert isinstance(ended.error, LoginTimeout)
-    assert only(out, CloseLink) == [CloseLink(clean=True)]
+    assert only(out, CloseLink) == [CloseLink(clean=False)]
     assert bench.feed(Connected()) == []
 
 

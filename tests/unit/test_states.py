@@ -44,6 +44,7 @@ def test_the_causes_of_a_connection_change() -> None:
     """The words that a connection event carries."""
     assert [str(c) for c in states.ConnectionChange] == [
         "login", "login success", "interrupted", "logout", "remote login", "refused",
+        "failed within",
     ]  # fmt: skip
 
 
@@ -53,4 +54,5 @@ def test_the_words_for_an_end() -> None:
         "accepted", "canceled", "answered elsewhere", "expired", "peer offline", "no response",
         "caller restarted", "declined", "busy", "do not disturb", "accept failure",
         "callee expired", "caller lost", "not logged in", "logged out", "not allowed",
+        "client failed",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The network thread: what it is woken for, what it is not needed for, and who stands in for it."""
+"""The network thread: what it is woken for, what it is not needed for; the listeners' threads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
-from device_sdk import CallEventListener, LocalInvitation, RemoteInvitation, SignalingClient
+from device_sdk import (
+    CallEventListener,
+    ConnectionState,
+    LocalInvitation,
+    RemoteInvitation,
+    SignalingClient,
+)
 from device_sdk.testing import MemoryBroker
+from tests.peers import Held
 
 
 def test_a_command_is_on_the_wire_when_it_returns() -> None:
@@ -76,7 +83,7 @@ def test_an_interrupt_while_it_is_sent_cancels_what_rings(several: bool) -> None
             assert canceled.get(timeout=10) == "front-door"
 
 
-# --- a listener's thread in the network thread's place -------------------------------------------
+# --- the threads of listeners --------------------------------------------------------------------
 
 
 class Heard(CallEventListener):
@@ -97,7 +104,7 @@ class Heard(CallEventListener):
 
 @contextlib.contextmanager
 def house(*listeners: CallEventListener) -> Iterator[tuple[SignalingClient, SignalingClient]]:
-    """A door and a kitchen, where these listen, long enough for the first of them to lead."""
+    """A door and a kitchen, where these listen."""
     broker = MemoryBroker()
     with (
         SignalingClient("front-door", broker=broker) as door,
@@ -108,30 +115,17 @@ def house(*listeners: CallEventListener) -> Iterator[tuple[SignalingClient, Sign
         yield door, kitchen
 
 
-def leads(client: SignalingClient) -> CallEventListener | None:
-    """The listener whose thread waits for the network, within a while."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with client._guard:
-            for one in client._listeners:
-                if one.leads is not None:
-                    return one.listener
-        time.sleep(0.001)
-    return None
-
-
 def press(door: SignalingClient) -> LocalInvitation:
     invitation = door.call_manager.create_local_invitation("kitchen")
     door.call_manager.send_local_invitation(invitation)
     return invitation
 
 
-def test_a_listener_that_leads_hears_everything_on_its_own_thread() -> None:
-    """Whoever waited for it, each method is called on the listener's one thread, in order."""
+def test_a_listener_hears_everything_on_its_own_thread() -> None:
+    """Each method is called on the listener's one thread, in order."""
     first, second = Heard(), Heard()
     with house(first, second) as (door, kitchen):
         for _ in range(20):
-            assert leads(kitchen)
             call = press(door)
             for heard in (first, second):
                 assert heard.told.get(timeout=10)[:2] == ("rings", call.call_id)
@@ -143,72 +137,62 @@ def test_a_listener_that_leads_hears_everything_on_its_own_thread() -> None:
             assert call.wait(10)
 
 
-def test_a_listener_that_leads_and_then_blocks_holds_up_nobody() -> None:
-    """It hands the lead back first: the other listener, the broker and commands go on."""
+def test_a_listener_that_blocks_holds_up_nobody() -> None:
+    """The other listener, the broker and commands go on."""
     first, second = Heard(), Heard()
-    with house(first, second) as (door, kitchen):
-        assert leads(kitchen) is first
+    with house(first, second) as (door, _):
         first.gate.clear()
         for _ in range(3):
             call = press(door)
             assert second.told.get(timeout=10)[:2] == ("rings", call.call_id)
             door.call_manager.cancel_local_invitation(call)
             assert second.told.get(timeout=10)[:2] == ("over", call.call_id)
-        assert leads(kitchen) is second, "who is idle leads"
         first.gate.set()
         for _ in range(6):
             first.told.get(timeout=10)
 
 
-def test_a_listener_that_leads_hears_what_a_command_brings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that another thread puts wakes it from its wait for the network."""
-    monkeypatch.setattr("device_sdk.face.TICK", 100.0)
-    ended = threading.Event()
-
-    class Refused(CallEventListener):
-        def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
-            ended.set()
-
-    heard = Heard()
-    with house(Refused(), heard) as (door, kitchen):
+def test_a_logout_waits_for_all_blocked_listeners_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for one after the other."""
+    monkeypatch.setattr("device_sdk.client.LOGOUT_TIMEOUT", 0.2)
+    blocked = [Heard() for _ in range(20)]
+    for one in blocked:
+        one.gate.clear()
+    with house(*blocked) as (door, kitchen):
         press(door)
-        _, call_id, _ = heard.told.get(timeout=10)
-        ringing = kitchen.call_manager.get(call_id)
-        assert isinstance(ringing, RemoteInvitation)
-        assert leads(kitchen)
-        kitchen.call_manager.refuse_remote_invitation(ringing)
-        assert ended.wait(10)
+        for one in blocked:
+            one.told.get(timeout=10)
+        began = time.monotonic()
+        kitchen.logout()
+        assert time.monotonic() - began < 2
+        for one in blocked:
+            one.gate.set()
 
 
-def test_a_listener_that_leads_can_be_removed() -> None:
-    """Its thread ends, and somebody waits for the network in its place."""
-    first, second = Heard(), Heard()
-    with house(first, second) as (door, kitchen):
-        leader = leads(kitchen)
-        assert leader is not None
-        thread = next(t.thread for t in kitchen._listeners if t.listener is leader)
-        kitchen.call_manager.remove_event_listener(leader)
-        thread.join(10)
-        assert not thread.is_alive()
-        call = press(door)
-        other = second if leader is first else first
-        assert other.told.get(timeout=10)[:2] == ("rings", call.call_id)
-        assert (first.told if leader is first else second.told).empty()
+def test_an_interrupted_login_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it: no thread goes on logging in, and the same client may try again."""
+    broker = MemoryBroker()
+    held = Held(broker)
+    held.hold()
+    door = SignalingClient("front-door", broker=held)
+    wait = threading.Event.wait
 
+    def interrupted(self: threading.Event, timeout: float | None = None) -> bool:
+        owner = door._owner
+        if owner is not None and self is owner.login_ended and timeout is None:
+            raise KeyboardInterrupt
+        return wait(self, timeout)
 
-def test_a_defect_while_a_listener_leads_is_told_as_one(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ends the network thread, which says so, not the listener's."""
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with house(Heard()) as (_, kitchen):
-        assert leads(kitchen)
-        owner, listener = kitchen._owner, kitchen._listeners[0]
-        assert owner is not None
-        with kitchen._guard:
-            monkeypatch.setattr(owner, "_turn", lambda _: 1 / 0)
-            owner.wake()
-        owner._thread.join(10)
-        assert not owner._thread.is_alive()
-        assert listener.thread.is_alive()
-    assert "kitchen: the network thread failed; this is a defect" in caplog.text
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Event, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            door.login(keep_trying=True)
+    assert door.connection_state is ConnectionState.DISCONNECTED
+    held.release()
+    for thread in threading.enumerate():
+        if thread.name.startswith("bellwire-front-door"):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert not broker.sessions
+    with door:
+        assert door.connection_state is ConnectionState.CONNECTED
