@@ -106,12 +106,16 @@ class GuardedLink:
 
     def open(self) -> None:
         """Make the link and open it; whatever goes wrong is a :class:`LoginError`."""
+        link = None
         try:
             link = self._make()
             link.open()
-        except LoginError:
-            raise
         except BaseException as error:  # whoever opens has no use for anything else
+            if link is not None:
+                with contextlib.suppress(Exception):
+                    link.close(clean=False)
+            if isinstance(error, LoginError):
+                raise
             raise _failed("opened", error) from error
         self._link = link
 

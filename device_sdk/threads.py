@@ -320,6 +320,8 @@ class NetworkThread:
                 self._opened(attempt, link, failure)
             except BaseException as error:  # noqa: BLE001 - as in _run
                 client._fail(error)
+                if self._link is not link:
+                    link.close(clean=False)
             client._records.say()
 
         try:

@@ -1,6 +1,6 @@
 """What ends a client and what does not: an exception in each place, on both faces.
 
-``OUTCOMES`` is the table of docs/reliability.md; the services' part of it is in test_pi_supervision.
+``OUTCOMES`` is the table of docs/reliability.md; test_pi_supervision has the services' part of it.
 """
 
 from __future__ import annotations
