@@ -291,9 +291,7 @@ class Face(Ringing[L, R]):
                 continue
             known = engine.known_of(call.callee)
             # What the broker never heard of is gone only once it has had time to say otherwise.
-            if known.away and (
-                known.online is not None or self._now - call.sent_at >= NEVER_THERE
-            ):
+            if known.away and (known.online is not None or self._now - call.sent_at >= NEVER_THERE):
                 self._unheard.discard(key)
                 self._tells.append(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
 
