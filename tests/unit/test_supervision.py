@@ -292,6 +292,7 @@ def test_a_policy_that_fails_lets_it_ring(
 
     door = make_peer("front-door", policy=Bad(do_not_disturb=True))
     works(kitchen, door)
+    door.logout()  # what is noted under the guard is logged after it
     assert "the policy 'Bad' raised; it rings" in caplog.text
 
 
