@@ -13,6 +13,7 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Collection
+from http import HTTPStatus
 from typing import Any
 
 import websockets
@@ -32,6 +33,7 @@ from amqtt.mqtt.connack import (
 from amqtt.mqtt.disconnect import DisconnectPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
+from websockets.http11 import Request, Response
 
 from .adapters import (
     LINGER,
@@ -45,6 +47,7 @@ from .adapters import (
 from .handler import Ended, SignalingHandler
 from .keeping import KeepingBroker
 from .limits import Allowances
+from .origins import WEBSOCKET_PATHS, may_come_from
 from .seldom import short
 from .session import SignalingSession
 from .store import StoreError
@@ -72,6 +75,9 @@ class SignalingBroker(KeepingBroker):
     Takes amqtt's configuration and plugins; ``limits`` bounds everything, ``store`` makes it
     durable. Nobody may do anything that no plugin allows.
     """
+
+    #: Whose pages may open WebSockets, see :func:`origins.may_come_from`.
+    origins = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,7 +124,8 @@ class SignalingBroker(KeepingBroker):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
-            if listener.cafile:
+            # Not of WebSockets: Chromium cancels every handshake that asks for a certificate.
+            if listener.cafile and listener.type != ListenerType.WS:
                 # amqtt starts from the system's trust: any public CA could then make a device.
                 context.load_verify_locations(str(listener.cafile))
                 context.verify_mode = ssl.CERT_OPTIONAL
@@ -186,12 +193,34 @@ class SignalingBroker(KeepingBroker):
             port,
             subprotocols=[websockets.Subprotocol("mqtt")],  # [MQTT-6.0.0-3]
             compression=None,
+            process_request=self._may_open,
             max_size=self.limits.packet_bytes + 8,
+            max_queue=2,
             open_timeout=self.limits.connect_timeout,
             ping_interval=None,  # MQTT's own keep-alive is the one that counts
             backlog=_BACKLOG,
             **tls,
         )
+
+    def _may_open(
+        self, connection: websockets.asyncio.server.ServerConnection, request: Request
+    ) -> Response | None:
+        """Refuse what is asked of another path than MQTT's, or by a page of somewhere else."""
+        if request.path.partition("?")[0] not in WEBSOCKET_PATHS:
+            self.stats.refused["WebSocket path"] += 1
+            return connection.respond(HTTPStatus.NOT_FOUND, "MQTT is at /mqtt\n")
+        origin = request.headers.get("Origin")
+        if not may_come_from(origin, request.headers.get("Host", ""), self.origins):
+            self.stats.refused["WebSocket origin"] += 1
+            self.seldom.warning(
+                ("origin", origin),
+                "a page of %s opens a WebSocket: refused; listen.origins in broker.toml names "
+                "whose pages may", short(origin),
+            )  # fmt: skip
+            return connection.respond(
+                HTTPStatus.FORBIDDEN, "pages of this origin may not; see listen.origins\n"
+            )
+        return None
 
     def reload_certificates(self) -> None:
         """Read the certificates again: new connections get them, old ones stay."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,11 +18,27 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .broker import SignalingBroker
+from .shares import NEARLY
 
 logger = logging.getLogger(__name__)
 
 #: Seconds that the event loop may take to answer before it counts as stuck.
 _PATIENCE = 2.0
+
+
+def nearly_full(broker: SignalingBroker) -> list[str]:
+    """A line for each share that is nearly full, of the whole or of a device."""
+    limits = broker.limits
+    kept = sum(not session.clean_session for session, _ in list(broker.sessions.values()))
+    lines = [
+        f"{used} of {limit} {what}"
+        for used, limit, what in (
+            (broker.connection_count, limits.connections, "connections"),
+            (kept, limits.persistent_sessions, "persistent sessions"),
+        )
+        if used >= limit * NEARLY
+    ]
+    return lines + broker.shares.nearly_full()
 
 
 def status(broker: SignalingBroker) -> dict[str, Any]:
@@ -34,6 +51,8 @@ def status(broker: SignalingBroker) -> dict[str, Any]:
         "persistent_sessions": sum(not session.clean_session for session, _ in sessions),
         "subscriptions": broker.subscription_count,
         "retained": len(broker.retained_messages),
+        "retained_bytes": broker.shares.all.bytes,
+        "nearly_full": nearly_full(broker),
         "messages_received": stats.messages_in,
         "messages_sent": stats.messages_out,
         "bytes_received": stats.bytes_in,
@@ -94,6 +113,9 @@ class BrokerCollector(Collector):
 
 
 class _Quiet(WSGIRequestHandler):
+    #: Seconds that a client may take for its request: one that says nothing holds no thread.
+    timeout = _PATIENCE
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """A scrape each few seconds is no news."""
 
@@ -104,7 +126,10 @@ class _Quiet(WSGIRequestHandler):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    address_family = WSGIServer.address_family
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class Window:
@@ -116,7 +141,8 @@ class Window:
         registry.register(BrokerCollector(broker))
         ProcessCollector(registry=registry)
         self._metrics: Callable[..., Any] = make_wsgi_app(registry)
-        self._server = make_server(host, port, self._answer, _Server, _Quiet)
+        kind = _Server6 if ":" in host else _Server
+        self._server = make_server(host, port, self._answer, kind, _Quiet)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
@@ -155,6 +181,8 @@ class Window:
         if path == "/healthz":
             wrong = self._healthy()
             line, body = ("200 OK", "ok") if wrong is None else ("503 Service Unavailable", wrong)
+            if wrong is None and (full := nearly_full(self._broker)):
+                body = "ok, but nearly full: " + "; ".join(full)  # it serves: no reason to restart
         elif path == "/status":
             kind, body = "application/json", json.dumps(status(self._broker))
         else:

@@ -201,6 +201,7 @@ class House:
         limits = replace(settings.limits, connections=room_for(settings.limits.connections))
         self.broker = SignalingBroker(house_config(settings), limits=limits, store=store)
         self.broker.realm = settings.realm
+        self.broker.origins = settings.listen.origins
         self.broker.cell_keep = settings.storage.cell_hours * 3600
         self._window: Window | None = None
         self._reloading = asyncio.Lock()

@@ -26,13 +26,15 @@ class SettingsError(Exception):
 class Listen:
     """Addresses as ``host:port``; an empty one is not served, an empty host is every address.
 
-    ``announce`` tells the networks from which ``mqtts`` is reached that it is there.
+    ``announce`` tells the networks from which ``mqtts`` is reached that it is there; ``origins``
+    says whose web pages may open ``wss``.
     """
 
     mqtts: str = ":8883"
     wss: str = ""
     mqtt: str = "127.0.0.1:1883"
     announce: bool = True
+    origins: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Shares:
         most, most_bytes = self.share()
         greedy = [
             f"{used} of its {limit} {what} are held by {device!r}"
-            for device, held in self.of.items()
+            for device, held in list(self.of.items())  # asked from another thread
             for used, limit, what in (
                 (held.count, most, "retained messages"),
                 (held.bytes, most_bytes, "retained bytes"),

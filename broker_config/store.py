@@ -458,12 +458,15 @@ class Store:
                 "cannot write %s: %s. Publishes that would have to be kept are refused until it "
                 "can be written; is the disk full?", self.path, error,
             )  # fmt: skip
-        self.refusing = True
+        again, self.refusing = self.refusing, True
         self.failures += 1
-        # Those who noted something since wait for a later commit that may be far: refuse them too.
-        waiting = waiting | self._batch.waiting
         futures = futures + self._batch.futures
-        self._batch.waiting, self._batch.futures = {}, []
+        self._batch.futures = []
+        if not again:
+            # Those who noted something since wait for a later commit that may be far: refuse them
+            # too. What is taken from now on clears and forgets, and is acknowledged in the end.
+            waiting = waiting | self._batch.waiting
+            self._batch.waiting = {}
         for handler in waiting:
             handler.refused()
         for future in futures:

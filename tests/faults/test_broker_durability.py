@@ -177,7 +177,15 @@ def test_a_full_disk_refuses_publishes_and_nothing_else(path: Path, clients: Kee
         refused = clients(broker.client("door"))
         refused.publish("y", b"y", retain=True, wait=False)
         assert refused.closed()
+        modest = clients(broker.client("modest"))
+        modest.publish("live/x", b"x")  # nobody is to keep it
+        assert panel.message().data == b"x"
+        cleared = next(iter(broker.broker.retained_messages))
+        modest.publish(cleared, b"", retain=True, wait=False)
+        assert modest.gather() == []  # it lives
+        assert cleared not in broker.broker.retained_messages
         broker.call(pages(1_000_000))
+        modest.expect(PUBACK)
 
         async def recovered() -> None:
             while store.refusing:
