@@ -28,6 +28,29 @@ def say(log: logging.Logger, level: int, text: str, *args: object, error: object
                 traceback.print_exc(file=sys.stderr)
 
 
+class Log:
+    """A logger whose methods do not raise."""
+
+    def __init__(self, name: str) -> None:
+        self._log = logging.getLogger(name)
+
+    def log(self, level: int, text: str, *args: object, error: object = None) -> None:
+        """As :meth:`logging.Logger.log`; ``error`` brings its traceback."""
+        say(self._log, level, text, *args, error=error)
+
+    def info(self, text: str, *args: object) -> None:
+        """As :meth:`logging.Logger.info`."""
+        self.log(logging.INFO, text, *args)
+
+    def warning(self, text: str, *args: object) -> None:
+        """As :meth:`logging.Logger.warning`."""
+        self.log(logging.WARNING, text, *args)
+
+    def error(self, text: str, *args: object, error: object = None) -> None:
+        """As :meth:`logging.Logger.error`."""
+        self.log(logging.ERROR, text, *args, error=error)
+
+
 class Records:
     """Records of one logger that wait to be said, in order; any thread may add, any may say."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
@@ -11,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from ..logs import Log
 from ..shown import as_json, as_text
 from .settings import Action
 
-log = logging.getLogger("bellwire.pi")
+log = Log("bellwire.pi")
 
 #: At once, all actions together; more are dropped with a warning: a storm must not eat the Pi.
 MAX_RUNNING = 8
@@ -39,7 +39,11 @@ class Actions:
         if not self._slots.acquire(blocking=False):
             log.warning("%d actions are running already: this one is dropped", MAX_RUNNING)
             return
-        threading.Thread(target=self._do, args=(action, dict(facts)), daemon=True).start()
+        try:
+            threading.Thread(target=self._do, args=(action, dict(facts)), daemon=True).start()
+        except RuntimeError as error:  # the bell goes on without it
+            self._slots.release()
+            log.warning("an action cannot be begun: %s", error)
 
     def close(self) -> None:
         """End what is running."""
@@ -57,8 +61,8 @@ class Actions:
                 self._command(action, facts)
             if action.webhook is not None:
                 _post(action.webhook, facts, action.timeout)
-        except Exception:  # this thread's supervisor: one action failed, the service goes on
-            log.exception("an action failed")
+        except Exception as error:  # noqa: BLE001 - this thread's supervisor: the service goes on
+            log.error("an action failed", error=error)
         finally:
             self._slots.release()
 

@@ -16,7 +16,7 @@ from .loop import Loop
 from .notify import Notifier
 from .pins import Input, Levels, Output, Pins
 from .ringing import Ringer
-from .service import Exit, LinkState, log
+from .service import LinkState, log
 from .timezone import described
 
 
@@ -62,6 +62,7 @@ class DoorbellService:
             self._do(self.bell.start(held, self._loop.now()))
             say(f"time zone: {described()}")
             self._link.start()
+            self._loop.pulse = self._pulse
             return self._loop.run(self._tick, lambda: self._levels.before(self.bell.deadline))
         finally:
             self._notifier.stopping()
@@ -84,9 +85,12 @@ class DoorbellService:
         """See :class:`~.link.LinkEvents`."""
         self._state.superseded()
 
-    def on_lost(self) -> None:
+    def on_lost(self, problem: str = "") -> None:
         """See :class:`~.link.LinkEvents`."""
-        self._loop.stop(Exit.FAILED)
+        self._state.lost(problem)
+
+    def _pulse(self, beat: Callable[[], None]) -> None:
+        self._link.pulse(beat)
 
     def on_acknowledged(self, ring: int) -> None:
         """See :class:`~.ringing.RingEvents`."""

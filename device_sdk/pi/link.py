@@ -6,18 +6,15 @@ threads only hand over.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from ..client import SignalingClient
-from ..errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
+from ..errors import BrokerRefused, LoginError, SubscriptionRefused
 from ..listener import CallEventListener
 from ..states import ConnectionChange, ConnectionState
 from .settings import Account
-
-log = logging.getLogger("bellwire.pi")
 
 Post = Callable[[Callable[[], None]], None]
 
@@ -42,8 +39,8 @@ class LinkEvents(Protocol):
         """Another login of the same peer has taken over: this one is done."""
         ...
 
-    def on_lost(self) -> None:
-        """The client gave up for good (refused after it was logged in): start afresh."""
+    def on_lost(self, problem: str = "") -> None:
+        """The client has failed for good, as ``problem`` says: start afresh."""
         ...
 
 
@@ -91,18 +88,29 @@ class Link:
         self.client.logout()
         self._thread.join(LOGIN_TIMEOUT)
 
+    def pulse(self, beat: Callable[[], None]) -> None:
+        """Have ``beat`` posted by whoever keeps this peer reachable: a proof that it turns.
+
+        That is the client's own loop; between two logins it is the thread that logs in.
+        """
+        if not self.client.pulse(lambda: self._post(beat)) and self._thread.is_alive():
+            beat()
+
     def _log_in(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.client.login(LOGIN_TIMEOUT, keep_trying=True)
-            except LoginError as error:
-                self._trouble(error)
-                refused = isinstance(error, BrokerRefused | SubscriptionRefused)
-                self._stopping.wait(REFUSED_PAUSE if refused else 1.0)
-            except BellwireError:
-                return  # logged out meanwhile
-            else:
-                return
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self.client.login(LOGIN_TIMEOUT, keep_trying=True)
+                except LoginError as error:
+                    self._trouble(error)
+                    refused = isinstance(error, BrokerRefused | SubscriptionRefused)
+                    self._stopping.wait(REFUSED_PAUSE if refused else 1.0)
+                else:
+                    return
+        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody logs in any more
+            if not self._stopping.is_set():
+                problem = str(error) or type(error).__name__
+                self._post(lambda: self._events.on_lost(problem))
 
     def _trouble(self, error: LoginError) -> None:
         if not self._stopping.is_set():
@@ -112,8 +120,11 @@ class Link:
     def state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
         """Called on a listener's thread."""
         if state is ConnectionState.ABORTED:
-            superseded = change is ConnectionChange.REMOTE_LOGIN
-            self._post(self._events.on_superseded if superseded else self._events.on_lost)
+            if change is ConnectionChange.REMOTE_LOGIN:
+                self._post(self._events.on_superseded)
+            else:
+                failure = self.client.failure
+                self._post(lambda: self._events.on_lost(f"{type(failure).__name__}: {failure}"))
             return
         online = state is ConnectionState.CONNECTED
         self._post(lambda: self._events.on_link(online))

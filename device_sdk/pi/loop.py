@@ -20,6 +20,9 @@ class Loop:
         self._clock = clock
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._exit: int | None = None
+        #: Has what it is given called by way of the other loops that must turn: the watchdog is fed
+        #: only if they do, and this one.
+        self.pulse: Callable[[Callable[[], None]], None] = _at_once
 
     def now(self) -> float:
         """The loop's clock, in seconds."""
@@ -45,7 +48,7 @@ class Loop:
         while self._exit is None:
             now = self._clock()
             if self._notifier.interval is not None and now >= beat_at:
-                self._notifier.beat()
+                self.pulse(self._notifier.beat)
                 beat_at = now + self._notifier.interval
             due = deadline()
             wait = _LONGEST if due is None else min(max(0.0, due - now), _LONGEST)
@@ -63,3 +66,7 @@ class Loop:
                     call = None
             tick()
         return self._exit
+
+
+def _at_once(beat: Callable[[], None]) -> None:
+    beat()

@@ -24,7 +24,7 @@ from .notify import Notifier
 from .panel import ButtonTiming, CallEnd, Panel, PanelButton
 from .panel_settings import PanelSettings
 from .pins import Input, Levels, Output, Pins
-from .service import Exit, LinkState, log
+from .service import LinkState, log
 from .settings import OutputPin
 from .timezone import described
 
@@ -78,6 +78,7 @@ class PanelService(CallEventListener):
             self._do(self.panel.start(held, self._loop.now()))
             say(f"time zone: {described()}")
             self._link.start()
+            self._loop.pulse = self._pulse
             return self._loop.run(self._tick, self._deadline)
         finally:
             self._notifier.stopping()
@@ -101,9 +102,12 @@ class PanelService(CallEventListener):
         """See :class:`~.link.LinkEvents`."""
         self._state.superseded()
 
-    def on_lost(self) -> None:
+    def on_lost(self, problem: str = "") -> None:
         """See :class:`~.link.LinkEvents`."""
-        self._loop.stop(Exit.FAILED)
+        self._state.lost(problem)
+
+    def _pulse(self, beat: Callable[[], None]) -> None:
+        self._link.pulse(beat)
 
     def _edge(self, button: PanelButton) -> Callable[[bool], None]:
         def edge(active: bool) -> None:
@@ -141,9 +145,16 @@ class PanelService(CallEventListener):
             del self._calls[next(iter(self._calls))]
         what = f": {shown(invitation.content)}" if invitation.content is not None else ""
         say(f"{invitation.caller_id} rings{what}")
-        quiet = is_quiet(self._settings.quiet, self._wall())
+        quiet = self._is_quiet()
         call, caller = invitation.call_id, invitation.caller_id
         self._do(self.panel.call(call, caller, self._loop.now(), quiet=quiet))
+
+    def _is_quiet(self) -> bool:
+        try:
+            return is_quiet(self._settings.quiet, self._wall())
+        except Exception as error:  # noqa: BLE001 - a clock that cannot be read is never quiet
+            log.error("quiet hours are not: the time of day cannot be read", error=error)
+            return False
 
     def _over(self, invitation: RemoteInvitation, end: CallEnd) -> None:
         self._do(self.panel.ended(invitation.call_id, end, self._loop.now()))

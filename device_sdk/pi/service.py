@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
+from ..logs import Log
 from ..shown import say
 from .loop import Loop
 from .notify import Notifier
 
-log = logging.getLogger("bellwire.pi")
+log = Log("bellwire.pi")
 
 
 class Exit(IntEnum):
@@ -58,6 +58,11 @@ class LinkState:
         if problem != self._trouble:
             self._trouble = problem
             log.warning("not logged in: %s; trying again", problem)
+
+    def lost(self, problem: str) -> None:
+        """End: the client failed, and whoever starts this service starts it afresh."""
+        log.error("the client is done: %s; ending, to be started afresh", problem)
+        self._loop.stop(Exit.FAILED)
 
     def superseded(self) -> None:
         """End: somebody else is this peer now."""
