@@ -217,6 +217,13 @@ class PahoLink:
             self._client._sock_close()
         self._happened.clear()
 
+    def forget(self) -> None:
+        """Close the descriptor without a word or a lock: in a child process it is its parent's."""
+        self._ended = True
+        sock, self._client._sock = self._client._sock, None
+        if sock is not None:
+            sock.close()
+
     def drain(self) -> list[LinkInput]:
         """What has happened since the last time, in order."""
         happened = list(self._happened)
