@@ -278,7 +278,7 @@ class Face(Ringing[L, R]):
                                    plain(effect.topic), plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
-        if self._unheard:
+        if self._unheard and not session.closed:
             self._note_offline(session)
 
     def _note_offline(self, session: Session) -> None:
