@@ -1,9 +1,9 @@
 """The callee's end of a call: its record, and its transitions as one table.
 
 Theory (docs/protocol.md, Callee). The callee owns the answer cell. An invite that arrives live
-rings at once; one that arrives retained is first asked about (``PROBING``), so that a dead caller
-never rings. ``RINGING`` ends by the app, the caller's word, or time; after accept (``ACCEPTING``)
-the caller's word alone counts. Once the outcome is known a final answer stands in the cell
+from a caller known to be there rings at once; any other is first asked about (``PROBING``), so that
+a dead caller never rings. ``RINGING`` ends by the app, the caller's word, or time; after accept
+(``ACCEPTING``) the caller's word alone counts. Once the outcome is known a final answer stands
 (``OVER``), said again until the caller has cleared its invite; then the answer is cleared
 (``CLEARING``) and the call remembered for a while (``REMEMBERED``), so that a late copy cannot
 ring.
@@ -59,6 +59,7 @@ class On(Enum):
     FORGET = auto()
     # the caller's presence says
     CALLER_REPLACED = auto()
+    CALLER_ALIVE = auto()
     # the broker does not take the cell: not allowed, or too large
     NOT_TAKEN = auto()
     # the broker has the cleared cell
@@ -107,6 +108,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.CALLER_ALIVE: (Phase.RINGING, (Do.TELL_RECEIVED,)),
         On.RESEND: (Phase.PROBING, (Do.ASK,)),
         On.KEEP_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.LOGOUT: (Phase.GONE, _IGNORED),
@@ -241,7 +243,9 @@ class CalleeCall(NamedTuple):
     """One call as its callee knows it: a value; the engine holds the current one.
 
     ``epoch`` is that of the caller's login; ``answer`` what the answer cell says; ``quiet_until``:
-    copies of the invite are not answered too often.
+    copies of the invite are not answered too often; ``live_at``: until when
+    it rings by an invite that is asked about although it came without the RETAIN flag, if until
+    ``vouch_at`` its caller is read online.
     """
 
     call_id: str
@@ -265,6 +269,8 @@ class CalleeCall(NamedTuple):
     resend_delay: float = 0.0
     keep_at: float | None = None
     quiet_until: float = 0.0
+    vouch_at: float | None = None
+    live_at: float | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -111,6 +111,13 @@ class CalleeSide:
             if invite is None:
                 return
             call = callee.new(key[1], key[0], invite)
+            if on is _ON_RINGING and not self._is_there(call):
+                # A bridge, too, hands on what its far side had retained, without the RETAIN flag.
+                on = On.RINGING_RETAINED
+                settings = self._context.settings
+                live_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
+                vouch_at = min(live_at, now + settings.resend_first)
+                call = revised(call, live_at=live_at, vouch_at=vouch_at)
         if on in _RINGS and call.phase in (_NEW, _PROBING):
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
@@ -153,7 +160,9 @@ class CalleeSide:
                 continue
             same = presence.epoch == call.epoch
             if call.phase is _PROBING:
-                if presence.online and changed and not retained:
+                if presence.online and same and (call.vouch_at or now) > now:
+                    self._rings_after_all(call, now)
+                elif presence.online and changed and not retained:
                     self._ask(call, now)
             elif presence.online and same and back and call.phase is _RINGING:
                 # It was away, or a late will said so: its word on the time left is wanted again.
@@ -204,8 +213,9 @@ class CalleeSide:
     def disconnected(self) -> None:
         """Nothing is said until the next resync."""
         for call in list(self.calls.values()):
-            if call.resend_at is not None:
-                self._keep(revised(call, resend_at=None))
+            # What came on this connection may be over before the next.
+            if call.resend_at is not None or call.vouch_at is not None:
+                self._keep(revised(call, resend_at=None, vouch_at=None))
 
     def unfinished(self) -> bool:
         """Whether a caller who is there has yet to clear a call that ended here."""
@@ -255,6 +265,22 @@ class CalleeSide:
             state=call.state if call else None,
         )
 
+    def _is_there(self, call: CalleeCall) -> bool:
+        """Whether the login that made this call is known to be online, as of now."""
+        known = self._context.watches.of(call.caller)
+        return bool(known.current and known.online) and known.epoch == call.epoch
+
+    def _rings_after_all(self, call: CalleeCall, now: float) -> None:
+        """Its caller is there: what came live was live."""
+        told = None if self._screen is None else self._screen(call, self._open())
+        if told is not None:
+            self._step(call, On.TURN_AWAY, now, refusal=told)
+        else:
+            self._step(revised(call, ring_at=call.live_at), On.CALLER_ALIVE, now)
+
+    def _open(self) -> int:
+        return [c.phase in callee.OPEN for c in self.calls.values()].count(True)
+
     def _turn_away(
         self, call: CalleeCall, on: On, invite: Invite | None
     ) -> tuple[On, AnswerReason] | None:
@@ -269,7 +295,7 @@ class CalleeSide:
             return None  # what is in doubt is asked about first
         if call.phase is _PROBING:
             call = revised(call, content=invite.content, channel=invite.channel, time=invite.time)
-        told = self._screen(call, [c.phase in callee.OPEN for c in self.calls.values()].count(True))
+        told = self._screen(call, self._open())
         return None if told is None else (On.TURN_AWAY, told)
 
     def _may_answer(self, call: CalleeCall, now: float) -> bool:

@@ -123,7 +123,8 @@ class CallerSide:
         # Who answers has read it, so the broker took it.
         lifted = self._context.outbox.lift((INVITE, key))
         if call is None:
-            self._unknown(key, answer, now)
+            if not self._is_aside(key):
+                self._unknown(key, answer, now)
             return True
         on = caller.ANSWERS[answer.state]
         entry = caller.TABLE[call.phase].get(on)
@@ -243,6 +244,8 @@ class CallerSide:
     ) -> CallerCall:
         before = call.phase
         call, todo = caller.step(call, on, answer)
+        if call.phase is _CLEARING and self._is_aside(call.key):
+            call = revised(call, phase=_GONE)  # its clear would not be taken either
         if call.phase in caller.DECIDED and before is not call.phase:
             call = revised(call, keep_at=now + self._context.settings.missed_keep)
         for do in todo:
@@ -317,6 +320,9 @@ class CallerSide:
         call = revised(call, keep_at=now + self._context.settings.missed_keep)
         self._keep(self._say(call, now))
         self._context.watch(call.callee)
+
+    def _is_aside(self, key: Key) -> bool:
+        return (INVITE, key) in self._context.outbox.aside
 
     def _unknown(self, key: Key, answer: Answer, now: float) -> None:
         """An answer to a call I know nothing of: clear it if it is over, end it if it is not.

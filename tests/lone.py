@@ -21,6 +21,7 @@ from device_sdk.effects import (
 )
 from device_sdk.engine import Engine
 from device_sdk.events import Event
+from device_sdk.presence import Known
 
 ME, PEER = "me", "peer"
 MINE, THEIRS = b"epoch-me", b"epochyou"
@@ -32,8 +33,11 @@ class Lone:
     """An engine, its clock, and the last effects it gave."""
 
     def __init__(
-        self, peer_id: str = ME, epoch: bytes = MINE, *, all_acks: bool = False, **engine: Any
-    ) -> None:
+        self, peer_id: str = ME, epoch: bytes = MINE, *, all_acks: bool = False,
+        there: bool = True, **engine: Any,
+    ) -> None:  # fmt: skip
+        #: Whether callers are known to be online, as after an earlier call with them.
+        self.there = there
         #: Whether the test acknowledges every publish; else only those that something waits for,
         #: and the broker has the others at once.
         self.all_acks = all_acks
@@ -93,6 +97,9 @@ class Lone:
         kind = kind or ("invite" if isinstance(cell, Invite) else "answer")
         payload = b"" if cell is None else codec.encode(cell)
         topic = topics.cell("sig", kind, self.me, peer, call)
+        watches = self.engine._context.watches
+        if self.there and isinstance(cell, Invite) and peer not in watches.known:
+            watches.known[peer] = Known(online=True, epoch=cell.epoch, current=True)
         return self.feed(MessageReceived(topic, payload, retained))
 
     def hear_own(

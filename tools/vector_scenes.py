@@ -237,7 +237,8 @@ ONLINE, OFFLINE = Presence(True, THEIRS), Presence(False, THEIRS)
 
 
 def _rings(name: str, rules: str) -> Scene:
-    return Scene(name, rules).hears(RINGING)
+    """A call from a peer of whom nothing is known yet: it rings once its presence is read."""
+    return Scene(name, rules).hears(RINGING).hears(Presence(True, THEIRS), retained=True)
 
 
 def _calls(name: str, rules: str) -> Scene:

@@ -389,8 +389,8 @@ def test_trace_draws_a_ladder(run_bundled: Run) -> None:
     trace.signal(signal.SIGINT)
     assert trace.end() == 0
     text = "\n".join(trace.lines)
-    for words in ("front-door → kitchen", 'ringing · "hi" · 60 s · seq 1', "received · seq 1",
-                  'accepted · "hello"', "cleared"):  # fmt: skip
+    for words in ("front-door → kitchen", 'ringing · "hi" · 60 s · seq 1',
+                  "received · still so? · seq 1", 'accepted · "hello"', "cleared"):  # fmt: skip
         assert words in text
 
 

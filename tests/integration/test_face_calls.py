@@ -256,6 +256,8 @@ def test_answering_while_accept_is_underway(kitchen: Peer, broker: BrokerProcess
     with Raw(broker.port) as caller:
         assert caller.connect("front-door") == 0
         ringing = Invite(InviteState.RINGING, b"an epoch", 1, ttl=60_000)
+        presence = topics.presence(kitchen.client.realm, "front-door")
+        caller.publish(presence, codec.encode(Presence(True, b"an epoch")), retain=True)
         caller.publish(topic, codec.encode(ringing), retain=True)
         theirs = kitchen.expect("remote_invitation_received", call_id).invitation
         kitchen.accept(theirs)

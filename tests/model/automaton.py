@@ -266,6 +266,10 @@ class Automaton:
         return []
 
     def _is_live_ringing(self, what: tuple[Any, ...], index: int) -> bool:
+        """Whether its caller makes it ring: a live invite, or presence online after one."""
+        if what[0] == "message" and self.topics[what[1]] == ("presence", self.calls[index].caller):
+            presence = codec.decode_presence(what[2]) if what[2] else None
+            return presence is not None and presence.online
         if what[0] != "message" or what[3] or self.topics[what[1]] != ("invite", index):
             return False
         if not what[2]:
@@ -385,7 +389,9 @@ def _call_key(call: CallerCall | CalleeCall, now: float) -> Hashable:
     values: list[Any] = []
     for name in _FIELDS[type(call)]:
         value = getattr(call, name)
-        if name.endswith("_at"):
+        if name in ("vouch_at", "live_at") and value is not None:
+            value = max(0.0, value - now)
+        elif name.endswith("_at"):
             value = _left(value, now)
         elif name == "quiet_until":
             value = max(0.0, value - now)

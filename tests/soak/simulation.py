@@ -418,7 +418,10 @@ class Episode:
                 ring.told_lost(leg)
             case RemoteEvent(name, theirs):
                 ring, leg = self._by_call[theirs.call_id]
-                live = isinstance(cause, MessageReceived) and not cause.retained
+                # A live invite, or its caller's presence as it stands, after one.
+                live = isinstance(cause, MessageReceived) and (
+                    not cause.retained or cause.topic.endswith("/presence")
+                )
                 ring.told_callee(leg, name, theirs.reason, self.time, live, 2 * SLOWEST)
                 if name is Name.REMOTE_RECEIVED:
                     self._answer(peer, theirs.caller, theirs.call_id)

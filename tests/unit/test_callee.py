@@ -34,6 +34,7 @@ RESEND            .        =         .          =          =         .          
 KEEP_EXPIRED      .        OVER      .          .          CLEARING  .           .           .
 FORGET            .        .         .          .          .         .           GONE        .
 CALLER_REPLACED   .        .         OVER       OVER       .         .           .           .
+CALLER_ALIVE      .        RINGING   .          .          .         .           .           .
 NOT_TAKEN         .        GONE      GONE       OVER       GONE      GONE        .           .
 CLEAR_ACKED       .        .         .          .          .         REMEMBERED  .           .
 """
@@ -46,6 +47,7 @@ ACTIONS: dict[tuple[str, str], str] = {
     **{(p, "TURN_AWAY"): "SAY TELL_MISSED" for p in ("NEW", "PROBING")},
     ("NEW", "OVERLOAD"): "SAY",
     ("PROBING", "CLEARED"): "CLEAR",
+    ("PROBING", "CALLER_ALIVE"): "TELL_RECEIVED",
     ("PROBING", "RESEND"): "ASK",
     ("PROBING", "KEEP_EXPIRED"): "SAY TELL_MISSED",
     ("RINGING", "RINGING"): "SAY EXTEND",

@@ -10,7 +10,7 @@ from device_sdk import callee_side
 from device_sdk.callee import CalleeCall
 from device_sdk.callee_side import Screen
 from device_sdk.cells import Answer, AnswerReason, AnswerState, Invite, Presence
-from device_sdk.effects import Accept, Logout, Publish, Refuse
+from device_sdk.effects import Accept, Logout, Publish, Refuse, Subscribe
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.events import RemoteEvent
 from device_sdk.settings import MAX_KEPT, MAX_REMEMBERED, Settings
@@ -101,6 +101,62 @@ def test_a_caller_that_comes_online_is_asked_at_once() -> None:
     lone.until(1040)
     lone.hear_presence(Presence(True, b"newepoch"))
     assert [c.ask for c in lone.said if isinstance(c, Answer)] == [True]
+
+
+def test_without_the_retain_flag_is_no_proof_of_life() -> None:
+    """Nothing is known of the caller: asked, and its presence subscribed; a bridge hands on ghosts.
+
+    It was online long ago, or is now with another epoch, or offline with this one: no ring.
+    """
+    lone = Lone(there=False).connect()
+    lone.hear(ringing())
+    assert lone.said == [Answer(AnswerState.RECEIVED, MINE, 1, ask=True)]
+    assert Subscribe(("sig/v1/peer/presence",)) in lone.effects
+    lone.hear_presence(Presence(False, THEIRS), retained=True)
+    lone.hear_presence(Presence(True, b"newepoch"), retained=True)
+    lone.until(1060)
+    assert lone.told == []
+
+
+def test_a_caller_read_online_rings_for_what_came_live() -> None:
+    """One round trip to the broker; until the time that the invite said, and 2 s."""
+    lone = Lone(there=False).connect()
+    lone.hear(ringing(60_000, content=b"\x01"))
+    lone.now += 0.001
+    lone.hear_presence(Presence(True, THEIRS), retained=True)
+    assert (lone.said, lone.new) == ([], ["remote_invitation_received"])
+    assert last(lone).call.content == b"\x01"
+    assert [at for at, _ in lone.until(1062)] == [1062]
+
+
+def test_a_caller_read_online_too_late_rings_nothing() -> None:
+    """After 2 s, or on another connection, its end may have been missed: only asking helps."""
+    for lost in (False, True):
+        lone = Lone(there=False).connect()
+        lone.hear(ringing(60_000))
+        if lost:
+            lone.drop()
+            lone.connect()
+        else:
+            lone.until(1002)
+        lone.hear_presence(Presence(True, THEIRS), retained=True)
+        assert lone.told == []
+
+
+def test_what_came_retained_rings_for_no_presence() -> None:
+    """The store may be older than the caller's end of it: only its own word counts."""
+    lone = Lone(there=False).connect()
+    lone.hear(ringing(), retained=True)
+    lone.hear_presence(Presence(True, THEIRS), retained=True)
+    assert lone.told == []
+
+
+def test_a_policy_is_asked_when_the_presence_is_read() -> None:
+    """Refused before anything rings."""
+    lone = Lone(there=False, screen=lambda *_: AnswerReason.BUSY).connect()
+    lone.hear(ringing())
+    lone.hear_presence(Presence(True, THEIRS), retained=True)
+    assert (states(lone), lone.told) == ([("REFUSED", 2)], ["missed_call"])
 
 
 # --- 2: ringing again ----------------------------------------------------------------------

@@ -368,6 +368,7 @@ def test_unsorted_keys_and_later_fields_ring_all_the_same() -> None:
     lone = Lone().connect()
     payload = cbor2.dumps({99: "new", 4: 60_000, 3: 1, 2: THEIRS, 1: 0, 0: 1})
     lone.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
+    lone.hear_presence(Presence(True, THEIRS), retained=True)
     assert lone.told == ["remote_invitation_received"]
 
 
@@ -534,6 +535,7 @@ def test_a_clone_goes_its_own_way() -> None:
     lone = Lone(settings=Settings()).connect()
     lone.feed(Send(CALL, PEER))
     lone.hear(ringing(), call=OTHER)
+    lone.hear_presence(Presence(True, THEIRS), retained=True)
     copy = lone.engine.clone()
     copy.handle(Cancel(PEER, CALL), 1001)
     copy.handle(Accept(PEER, OTHER), 1001)

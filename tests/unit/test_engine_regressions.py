@@ -155,6 +155,7 @@ def test_a_late_will_does_not_end_a_ring_early() -> None:
     engine = settled("kitchen")
     engine.handle(invite(InviteState.RINGING, ttl=60_000), 0.0)
     topic = topics.presence("sig", "door")
+    engine.handle(MessageReceived(topic, codec.encode(Presence(True, THEIRS)), True), 0.0)
     for online_now in (False, True):
         payload = codec.encode(Presence(online_now, THEIRS))
         engine.effects()
