@@ -13,13 +13,9 @@ import pytest
 
 from device_sdk import (
     CallEventListener,
-<<<<<<< HEAD
     ConnectionState,
     LocalInvitation,
-=======
-    LocalInvitation,
     MissedCall,
->>>>>>> eae5a33 (A missing RETAIN flag alone is no proof of life: a callee asks unless its caller was read online)
     RemoteInvitation,
     SignalingClient,
 )
