@@ -271,14 +271,13 @@ class Day:
             self.done["widened"] += 1
 
     def lets_in(self, name: str, password: str) -> bool:
-        """Whether the broker lets a device in, under another client id; True if it says nothing."""
-        began = time.monotonic()
+        """Whether the broker lets a device in; silence is a no, which may come late on purpose."""
+        source = f"127.0.1.{next(self.numbers) % 250 + 1}"  # who is refused often waits for it
         try:
-            with Raw(self.broker.port) as raw:
+            with Raw(self.broker.port, source=source) as raw:
                 return raw.connect(f"{name}.again", user=name, password=password) == 0
-        except OSError as error:
-            self.fault("standstill", f"no CONNACK after {time.monotonic() - began:.1f} s: {error}")
-            return True
+        except TimeoutError:
+            return False
 
     def somebody(self, kind: str = "", but: str = "") -> Member:
         """Anybody to whom nothing is being done."""
