@@ -68,6 +68,11 @@ class SignalingStreamWriter(StreamWriterAdapter):
         """Bytes written and not yet taken by the peer's side."""
         return _unsent(self._writer.transport)
 
+    def write(self, data: bytes) -> None:
+        """Send ``data``, unless the connection is over: asyncio would log each such attempt."""
+        if not self._writer.transport.is_closing():
+            super().write(data)
+
     def end(self, *, abort: bool = False) -> None:
         """Close without waiting; ``abort`` throws away what the peer has not taken."""
         if self.is_closed:

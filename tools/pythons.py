@@ -77,10 +77,16 @@ def chroot(suite: str) -> Path:
     return root
 
 
+def handed() -> dict[str, str]:
+    """The environment of a newcomer, on this machine's way to the package index."""
+    found = {name: value for name, value in os.environ.items() if HANDED.match(name)}
+    return found | {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+                    "PIP_CONFIG_FILE": os.devnull}  # fmt: skip
+
+
 def inside(root: Path, script: str) -> tuple[list[str], dict[str, str]]:
     """The command and environment that run a shell script in a chroot with /proc and /dev."""
-    environment = {name: value for name, value in os.environ.items() if HANDED.match(name)}
-    environment |= {"HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    environment = handed()
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     if authorities := environment.get("PIP_CERT"):
         shutil.copy(authorities, root / authorities.lstrip("/"))
@@ -119,7 +125,7 @@ def try_out(python: str, workers: int) -> Run:
     def make(*what: str) -> str:
         words = " ".join(["make", *what])
         if suite is None:
-            command, environment = ["sh", "-ec", words], {**os.environ, "PYTHON": str(program)}
+            command, environment = ["sh", "-ec", words], handed() | {"PYTHON": str(program)}
         else:
             command, environment = inside(root, f"cd /root/bellwire; {words}")
         done = subprocess.run(
