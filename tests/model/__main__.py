@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 from .bounds import ALL, TWO_PEERS, USUAL, explore
+from .logins import WIDE, explore_wide
 from .mutations import MUTATIONS, mutate
 from .scenarios import describe
 from .search import Found
@@ -52,6 +53,13 @@ def main() -> int:
             caught += bool(result.violation)
             word = f"caught: {result.violation}" if result.violation else "SURVIVED"
             print(f"  mutation {number + 1:>2}  {MUTATIONS[number].name}: {word}", flush=True)
+        chosen_logins = [i for i, bound in enumerate(WIDE) if options.only in bound.name]
+        for number, (worlds, way) in zip(
+            chosen_logins, pool.map(explore_wide, chosen_logins), strict=True
+        ):
+            word = "\n    ".join(["VIOLATED", *way]) if way else "holds"
+            print(f"{worlds:>11,}  logins: {WIDE[number].name}: {word}", flush=True)
+            wrong += bool(way)
     print(
         f"{total:,} distinct states ({pairs:,} of two peers) in {len(bounds)} bounds, {wrong} "
         f"violated or incomplete; {caught} of {len(numbers)} mutations caught; "
