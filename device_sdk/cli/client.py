@@ -162,8 +162,10 @@ def next_item(inbox: Inbox, timeout: float | None = None) -> tuple[float, Item] 
 
 
 def check_aborted(event: Event) -> None:
-    """Raise when another login of the same peer has taken over."""
+    """Raise when the client is done: another login of the same peer took over, or it failed."""
     if event.state is ConnectionState.ABORTED:
+        if event.reason is ConnectionChange.FAILED:
+            raise CommandError(Exit.BROKER, f"the client failed within: {event.detail}")
         raise CommandError(
             Exit.BROKER,
             "another login of this peer id took over, and the newest wins;"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..effects import Connected, Disconnected, MessageReceived, Subscribed
 from ..errors import LoginError, LoginTimeout, SubscriptionRefused
+from ..links import GuardedLink
 from ..paho_transport import PahoLink
 from ..session import RETRY_FIRST, RETRY_MAX
 from ..topics import escape
@@ -57,7 +58,7 @@ class Observer:
         self._password = password
         self._context = (tls or Tls()).make_context() if url.tls else None
         self._keepalive = keepalive
-        self._link: PahoLink | None = None
+        self._link: GuardedLink | None = None
         self._up = False
         self._ticked = 0.0
         self._retry_at = 0.0
@@ -99,14 +100,16 @@ class Observer:
     # --- inside ----------------------------------------------------------------------------
 
     def _open(self) -> None:
-        link = PahoLink(
-            self._url,
-            self._client_id,
-            None,
-            keepalive=self._keepalive,
-            username=self._username,
-            password=self._password,
-            context=self._context,
+        link = GuardedLink(
+            lambda: PahoLink(
+                self._url,
+                self._client_id,
+                None,
+                keepalive=self._keepalive,
+                username=self._username,
+                password=self._password,
+                context=self._context,
+            )
         )
         link.open()
         self._link = link
@@ -136,7 +139,7 @@ class Observer:
             link.tick()
         return self._take(link, now, strict=strict)
 
-    def _take(self, link: PahoLink, now: float, *, strict: bool) -> list[Seen | Linked]:
+    def _take(self, link: GuardedLink, now: float, *, strict: bool) -> list[Seen | Linked]:
         out: list[Seen | Linked] = []
         for what in link.drain():
             error: LoginError | None = None
