@@ -77,9 +77,10 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     ``with SignalingClient("kitchen", broker="mqtt://broker.lan") as client:`` logs in and out.
 
     ``broker``: ``mqtt://``, ``mqtts://``, ``ws://`` or ``wss://`` and host[:port]. ``username``
-    defaults to the peer id where there is a ``password``. ``tls``: a :class:`Tls`. ``keepalive`` in
-    whole seconds; ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the other
-    :class:`Settings` in seconds; ``policy`` says which calls ring. Bad arguments raise
+    defaults to the peer id where there is a ``password``, or a ``secret_file`` that holds it.
+    ``ca_file``, ``cert_file``, ``key_file``: PEM; ``tls``: a :class:`Tls`, for an own context.
+    ``keepalive`` in whole seconds; ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the
+    other :class:`Settings` in seconds; ``policy`` says which calls ring. Bad arguments raise
     :class:`InvalidArgument` here, before any network use.
     """
 

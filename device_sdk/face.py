@@ -75,6 +75,8 @@ LOGOUT_TIMEOUT = 2.0
 ACK_SHARE = 0.9
 #: Seconds after which a peer of which the broker has said nothing is one that was never there.
 NEVER_THERE = 1.0
+#: How many calls at once are looked after so: who makes more does not wait at a door.
+MOST_UNHEARD = 64
 
 
 #: What the arguments of a client are where they are left out.
@@ -176,7 +178,7 @@ class Face(Ringing[L, R]):
         self._tells: deque[CoreEvent] = deque()
         self._tells_first = False  # before anything is said on the wire
         #: Calls without a sign of life, whose callee may turn out not to be there.
-        self._unheard: set[tuple[str, str]] = set()
+        self._unheard: dict[tuple[str, str], None] = {}
         self._set_up()
 
     def _set_up(self) -> None:
@@ -287,12 +289,12 @@ class Face(Ringing[L, R]):
         for key in list(self._unheard):
             call = engine.caller.calls.get(key)
             if call is None or call.state is not _SENT:
-                self._unheard.discard(key)
+                del self._unheard[key]
                 continue
             known = engine.known_of(call.callee)
             # What the broker never heard of is gone only once it has had time to say otherwise.
             if known.away and (known.online is not None or self._now - call.sent_at >= NEVER_THERE):
-                self._unheard.discard(key)
+                del self._unheard[key]
                 self._tells.append(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
 
     def _tell_all(self) -> None:
@@ -418,12 +420,14 @@ class Face(Ringing[L, R]):
         key = (True, invitation.callee_id, invitation.call_id)
         invitation._state = _SENT
         self._underway[key] = invitation
-        self._unheard.add(key[1:])
+        self._unheard[key[1:]] = None
+        if len(self._unheard) > MOST_UNHEARD:
+            del self._unheard[next(iter(self._unheard))]
         try:
             self._feed(session, command, now)
         except BellwireError:  # it is as it was
             del self._underway[key]
-            self._unheard.discard(key[1:])
+            self._unheard.pop(key[1:], None)
             invitation._state = _IDLE
             raise
 

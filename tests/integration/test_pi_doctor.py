@@ -11,6 +11,7 @@ import pytest
 from broker_config.house import init
 from broker_config.mdns import announced
 from device_sdk import SignalingClient
+from device_sdk.events import Name
 from device_sdk.pi import dns_sd, doctor
 from device_sdk.pi.doctor import Fault, Patient, examine
 from device_sdk.pi.settings import Account
@@ -96,7 +97,7 @@ def test_nobody_is_rung_by_being_tried(account, house):
     with kitchen:
         kitchen._deliver = lambda event: heard.append(event.name)
         list(examine(Patient(account, ("kitchen",), browse=list, service=lambda: None)))
-        assert heard == []
+        assert not [name for name in heard if name is not Name.CONNECTION_STATE_CHANGED]
 
 
 def test_a_missing_secret(account, tmp_path):
