@@ -71,7 +71,7 @@ def of_flood(quick: bool) -> str:
 
 def of_broker(quick: bool) -> str:
     scale = other("broker_scale", *(["--quick"] if quick else []))
-    return other("broker_throughput") + "\n" + scale
+    return other("broker_throughput") + "\n" + scale + "\n" + other("broker_attacks")
 
 
 def of_pi(_quick: bool) -> str:

@@ -87,6 +87,17 @@ def _bellwire(store: bool = False) -> Any:
     return SignalingBroker(anonymous_config("127.0.0.1", 0), store=kept)
 
 
+def _bellwire_limited() -> Any:
+    """For anybody, with the rates that a house has."""
+    from broker_config.broker import SignalingBroker
+    from broker_config.serve import anonymous_config
+    from broker_config.settings import HOUSE_LIMITS
+    from broker_config.store import Store
+
+    store = Store(Path(tempfile.mkdtemp()) / "kept.sqlite3")
+    return SignalingBroker(anonymous_config("127.0.0.1", 0), limits=HOUSE_LIMITS, store=store)
+
+
 def _bellwire_house() -> Any:
     """A broker with a thousand registered devices, all of the same secret."""
     from broker_config.broker import SignalingBroker
@@ -117,6 +128,7 @@ PYTHON: dict[str, tuple[Callable[..., Any], bool]] = {
     "amqtt stored": (_amqtt_stored, False),
     "bellwire": (_bellwire, False),
     "bellwire house": (_bellwire_house, False),
+    "bellwire limited": (_bellwire_limited, False),
     "bellwire persistent": (lambda: _bellwire(True), False),
     "amqtt uvloop": (_amqtt, True),
     "bellwire uvloop": (_bellwire, True),
@@ -140,7 +152,8 @@ SERVERS = [
     *(
         name
         for name in PYTHON
-        if name not in ("amqtt closed", "amqtt named", "amqtt stored", "bellwire house")
+        if name
+        not in ("amqtt closed", "amqtt named", "amqtt stored", "bellwire house", "bellwire limited")
         and ("uvloop" not in name or _has("uvloop"))
     ),
     *(["mosquitto"] if mosquitto_path() else []),
