@@ -103,7 +103,7 @@ class CalleeSide:
 
     def invited(self, key: Key, invite: Invite | None, now: float, *, retained: bool) -> None:
         """Take in a caller's cell; None is the cleared one."""
-        if (ANSWER, key) in self._context.outbox.aside:
+        if self._is_aside(key) and key not in self.calls:
             return  # it is over here, and cannot be answered
         on = callee.heard(invite, retained=retained)
         call = self.calls.get(key) or self.remembered.get(key)
@@ -200,15 +200,14 @@ class CalleeSide:
         if call is None:
             return
         carried = call.response is not None and call.phase in (_ACCEPTING, _OVER)
+        if call.phase is _ACCEPTING and not carried:
+            return  # the broker may have taken it before; the caller's word alone counts
         if call.phase is _OVER and carried:
             self._keep(revised(call, response=None))
         else:
             self._step(call, On.NOT_TAKEN, now)
-        left = self.calls.get(key)
         if carried:
             self._context.outbox.lift((ANSWER, key))
-        elif left is not None:
-            self._step(left, On.NOT_TAKEN, now)
 
     def disconnected(self) -> None:
         """Nothing is said until the next resync."""
@@ -336,6 +335,8 @@ class CalleeSide:
         settings = self._context.settings
         before = call.phase
         call, todo = callee.step(call, on, invite, refusal, response)
+        if call.phase is _CLEARING and self._is_aside(call.key):
+            call = revised(call, phase=_GONE)  # its clear would not be taken either
         if call.phase is not before:
             if call.phase is _ACCEPTING:
                 call = revised(call, accept_at=now + settings.accept_timeout)
@@ -408,6 +409,9 @@ class CalleeSide:
         call = revised(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
         context.say_answer(call.key, call.cell(context.epoch, ask=ask))
         return call
+
+    def _is_aside(self, key: Key) -> bool:
+        return (ANSWER, key) in self._context.outbox.aside
 
     def _clear(self, key: Key, purpose: str | None) -> None:
         if self._context.up and self._context.outbox.may_say((ANSWER, key)):

@@ -17,6 +17,8 @@ TWO_PEERS: Final = (
     pair("two peers", restart=1),
     pair("two peers", defer=1),
     pair("two peers", logout=1),
+    replace(pair("two peers", kill=1), prompt=True),
+    replace(pair("two peers", forbid=1), prompt=True),
     replace(glare("both call, and accept"), verbs=("accept",)),
     replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
 )
@@ -24,6 +26,9 @@ GROUPS: Final = (
     replace(group("group of two, accepting", 2), verbs=("accept",)),
     replace(group("group of two, accepting", 2, lose=1), prompt=True, verbs=("accept",)),
     replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",), first=200_000),
+    replace(
+        group("group of two, accepting", 2, forbid=1), prompt=True, verbs=("accept",), first=30_000
+    ),
 )
 #: Further ones, for ``--wide``: what they take is hours rather than minutes on a small machine.
 WIDE: Final = (
@@ -45,6 +50,7 @@ USUAL: Final = range(len(TWO_PEERS) + len(GROUPS))
 SMALL: Final = (
     pair("two peers"),
     pair("two peers", lose=1),
+    replace(pair("two peers", forbid=1), prompt=True, first=10_000),
     replace(group("group of two, accepting", 2), verbs=("accept",)),
 )
 

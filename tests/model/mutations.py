@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from device_sdk import callee, callee_side, caller, caller_side
+from device_sdk import callee, callee_side, caller, caller_side, outbox
 from device_sdk.callee import CalleeCall
 from device_sdk.callee_side import CalleeSide
 from device_sdk.caller import CallerCall
 from device_sdk.caller_side import CallerSide
 from device_sdk.cells import AnswerState
 from device_sdk.engine import Engine
+from device_sdk.outbox import Outbox
 from device_sdk.presence import OwnPresence, Verdict
 
 from .rules import Scenario
@@ -279,6 +280,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the end is told each time it is said",
         lambda: (_entry(callee.TABLE, _D.OVER, _OUT.ENDED, (_D.OVER, (TO.SAY, TO.TELL_CANCELED))),),
         pair("time", time=(1, 0)),
+    ),
+    Mutation(
+        "a cell that the broker does not take is said for ever",
+        lambda: (patch.object(outbox, "STRIKES", 1000),),
+        replace(pair("forbid", forbid=1), prompt=True),
+    ),
+    Mutation(
+        "suspects are said with everything else",
+        lambda: (_method(Outbox, "may_say", lambda *_: True),),
+        replace(pair("forbid", forbid=1), prompt=True),
+    ),
+    Mutation(
+        "one break at a trial sets a cell aside",
+        lambda: (patch.object(outbox, "STRIKES", 1),),
+        replace(pair("kill", kill=2), prompt=True),
     ),
     Mutation(
         "a late will leaves the peer offline",

@@ -16,6 +16,8 @@ the app's commands and for a will that fires; one of the scenario's budget for
 * ``defer``: one message waits while those of other topics pass it,
 * ``late will``: the peer is back before the broker publishes its will,
 * ``wipe``: the broker restarts with nothing in its store,
+* ``kill``: the broker closes the link on a publish instead of taking it; ``forbid``: and from then
+  on whenever that cell is said, by this life of its writer or a later one,
 * ``logout``, and ``time``: a peer's clock jumps to its engine's next deadline. Each peer has its
   own clock and its own budget of time.
 """
@@ -29,13 +31,16 @@ from typing import Any, NamedTuple
 from device_sdk import codec, topics
 from device_sdk.cells import Presence
 from device_sdk.settings import Settings
+from device_sdk.states import EndReason
 from device_sdk.testing import matches
 
 from .automaton import REALM, Automaton, Call, Event, Violation
 from .monitor import Monitor
 
 UP, DOWN, HALF = "up", "down", "half-open"
-FAULTS = ("cut", "restart", "lose", "repeat", "defer", "late will", "wipe", "logout")
+FAULTS = (
+    "cut", "restart", "lose", "repeat", "defer", "late will", "wipe", "logout", "kill", "forbid",
+)  # fmt: skip
 
 
 def short(missed_keep: float = 1000.0) -> Settings:
@@ -95,6 +100,7 @@ class Peer(NamedTuple):
     late: tuple[Any, ...] = ()
     filters: tuple[str, ...] = ()
     unsent: tuple[tuple[int, ...], ...] = ()
+    banned: tuple[str, ...] = ()
 
 
 class Move(NamedTuple):
@@ -132,7 +138,10 @@ class Rules:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.automaton = Automaton(scenario.peers, scenario.calls, scenario.settings)
+        kills = any(scenario.budget.get(fault) for fault in ("kill", "forbid"))
+        self.automaton = Automaton(
+            scenario.peers, scenario.calls, scenario.settings, all_acks=kills
+        )
         self.monitor = Monitor(scenario.calls)
         self.costs = [*FAULTS, *(f"time {name}" for name in scenario.peers)]
         self._parts: list[Any] = []
@@ -435,6 +444,13 @@ class Rules:
             else:
                 _, topic, payload, token = item
                 text = self.describe(topic, payload)
+                if self.automaton.topics[topic][0] != "presence":
+                    if topic in peer.banned:
+                        yield self._closed_on(name, peer, text, None)
+                        continue
+                    yield self._closed_on(name, peer, text, "kill")
+                    banned = peer._replace(banned=tuple(sorted((*peer.banned, topic))))
+                    yield self._closed_on(name, banned, text, "forbid")
                 took = rest
                 if token is not None:
                     took = rest._replace(down=(*rest.down, ("acked", token)))
@@ -446,6 +462,10 @@ class Rules:
                 yield Move(f"{name} -> broker  {text} (to be repeated)", twice, "repeat",
                            publishes=says)  # fmt: skip
                 yield from self._defer(name, peer, at, "up", text)
+
+    def _closed_on(self, name: str, peer: Peer, text: str, cost: str | None) -> Move:
+        off = self._off(self.scenario.peers.index(name), peer)
+        return self._step(f"broker  closes on {name}'s {text}", off, ("disconnected",), cost)
 
     def _to_peer(self, name: str, peer: Peer) -> Iterator[Move]:
         for at in _available(peer.down):
@@ -494,6 +514,9 @@ class Rules:
             outcome = self.automaton.step(peer.state, what)
         except Violation as violation:
             return Move(label, peer, cost, fault=str(violation))
+        refused = [e[1] for e in outcome.events if EndReason.NOT_ALLOWED in e]
+        if refused and not peer.banned:
+            return Move(label, peer, cost, fault=f"#{refused[0]}: not allowed, where all is")
         after = peer._replace(state=outcome.state)
         if peer.link == UP:
             after = after._replace(up=(*peer.up, *outcome.out))

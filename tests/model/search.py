@@ -11,7 +11,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from .automaton import Violation
+from device_sdk import callee, caller
+
+from .automaton import Violation, call_id
 from .rules import DOWN, HALF, UP, Rules, Scenario, World
 
 #: Seconds within which everything is over once all are connected: ringing, its slack, the wait for
@@ -20,6 +22,10 @@ HORIZON = 60.0
 #: Seconds within which a call that goes on rings, once all are connected and all is delivered.
 PATIENCE = 5.0
 _MOST_STEPS = 3000
+#: In these a call has ended for the app, and waits for the other side to clear its cell.
+_SETTLED = frozenset(
+    {*caller.DECIDED, caller.Phase.CLEARING, callee.Phase.OVER, callee.Phase.CLEARING}
+)
 
 
 @dataclass
@@ -227,10 +233,16 @@ class Search:
         return min((d for d in due if d is not None), default=None)
 
     def _clean(self, world: World) -> bool:
-        topics = self.rules.automaton.topics
+        topics, banned = self.rules.automaton.topics, self._banned(world)
         return not self._calls(world) and all(
-            topics[topic][0] == "presence" for topic in self.rules.store(world)
+            topics[topic][0] == "presence" or topics[topic][1] in banned
+            for topic in self.rules.store(world)
         )
+
+    def _banned(self, world: World) -> set[int]:
+        """Calls of which the broker does not take a cell: nobody can clear all of them."""
+        topics = self.rules.automaton.topics
+        return {topics[t][1] for peer in self.rules.peers(world) for t in peer.banned}
 
     def _over(self, world: World, *, lossless: bool) -> str | None:
         try:
@@ -250,8 +262,10 @@ class Search:
         rules = self.rules
         engines = [rules.automaton.engine(p.state) for p in rules.peers(world)]
         records = rules.monitor.records(rules.part(world[-1]))
+        banned = self._banned(world)
         for i, (call, record) in enumerate(zip(rules.scenario.calls, records, strict=True)):
             goes_on = record.sent and record.caller is None and not record.orphan
+            goes_on = goes_on and i not in banned
             if goes_on and record.callee is None and not engines[call.callee].closed:
                 if now + wait - since.setdefault(i, now) > PATIENCE:
                     return f"#{i}: lost, it does not ring though both are there"
@@ -270,6 +284,7 @@ class Search:
         return f"not over after {HORIZON:g} s with all connected: cells {cells}, calls {calls}"
 
     def _calls(self, world: World) -> list[str]:
+        left = {call_id(i) for i in self._banned(world)}
         return [
             f"{engine.peer_id} {call.phase.name}"
             for engine in (self.rules.automaton.engine(p.state) for p in self.rules.peers(world))
@@ -277,6 +292,7 @@ class Search:
                 *engine.caller.calls.values(),
                 *(() if engine.closed else engine.callee.calls.values()),
             )
+            if call.call_id not in left or call.phase not in _SETTLED
         ]
 
     def _relogged(self, world: World) -> World:
