@@ -58,7 +58,7 @@ class Run:
 
     def row(self) -> str:
         """A row of the table."""
-        return f"| {self.python} | {self.where} | {self.set_up:.0f} s | {self.tests} |"
+        return f"| {self.python} | {self.where} | {self.set_up:.0f} s | passed | {self.tests} |"
 
 
 def chroot(suite: str) -> Path:
@@ -190,15 +190,15 @@ def main() -> int:
     runs = [
         f"Last run {today}, {here}:",
         "",
-        "| Python | where | set-up of the demo | `make test` |",
+        "| Python | where | set-up of the demo | `make demo` | `make test` |",
     ]
-    runs.append("|---|---|---:|---|")
+    runs.append("|---|---|---:|---|---|")
     for python in () if asked.no_runs else pythons:
         try:
             runs.append(try_out(python, asked.workers).row())
         except Failed as error:
             failed += 1
-            runs.append(f"| {python} | | **failed** | |")
+            runs.append(f"| {python} | | | | **failed** |")
             print(error, file=sys.stderr)
         print(runs[-1], flush=True)
     arm = [f"Last looked at {today}; wheels needed, all there:", ""]
