@@ -352,7 +352,7 @@ def linked(client: SignalingClient) -> bool:
 
 def cut(client: SignalingClient) -> None:
     """Take the connection away, as a power cut does: nothing more is said."""
-    link = client._driver._link
+    link = client._owner._link if client._owner is not None else None
     if link is not None and link.fileno() >= 0:
         with socket.socket(fileno=os.dup(link.fileno())) as sock, contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
