@@ -455,6 +455,8 @@ def test_over_the_cap_of_one_caller_is_busy(make_peer: MakePeer, kitchen: Peer) 
     calls = [door.press("kitchen") for _ in range(9)]
     door.expect("local_invitation_refused", calls[8].call_id)
     assert str(calls[8].reason) == "busy"
+    for call in calls[:8]:  # once the caller's presence was read
+        kitchen.expect("remote_invitation_received", call.call_id)
     assert len([n for n in kitchen.names() if n == "remote_invitation_received"]) == 8
 
 
