@@ -99,6 +99,7 @@ def called(phase: callee.Phase) -> Engine:
     engine.handle(MessageReceived(INVITE, codec.encode(ringing)), 0.0)
     engine.effects()
     call = engine.callee.calls.pop((PEER, CALL_ID))._replace(phase=phase)
+    engine.callee._due.clear()  # what was due of it in the phase it came by
     where = engine.callee.remembered if phase is callee.Phase.REMEMBERED else engine.callee.calls
     where[call.key] = call
     return engine
