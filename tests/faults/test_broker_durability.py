@@ -296,6 +296,20 @@ def test_an_unused_session_is_forgotten(path: Path, clients: Keep) -> None:
         assert not clients(broker.client("panel", clean=False)).session_present
 
 
+@pytest.mark.parametrize(("gone", "left"), [(8 * 86400, 0), (6 * 86400, 1), (-8 * 86400, 1)])
+def test_the_age_of_a_session_goes_on_over_a_restart(
+    path: Path, clients: Keep, gone: int, left: int
+) -> None:
+    """And a wall clock that is stepped while the broker runs makes none old."""
+    with Running(store=path) as broker:
+        clients(broker.client("panel", clean=False)).disconnect()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE session SET gone=?", (time.time() - gone,))
+    with Running(store=path) as broker:
+        broker.call(broker.broker._expire_sessions())
+        assert len(broker.broker._sessions) == left
+
+
 def test_the_grace_is_longer_than_a_reconnect() -> None:
     """The SDK reconnects within 5 s: a will before that would tell a lie."""
     assert keeping.WILL_GRACE > 5
