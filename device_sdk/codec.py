@@ -39,8 +39,9 @@ MAX_DEPTH: Final = 16
 MAX_UINT: Final = 2**53 - 1
 MAX_TTL: Final = 24 * 60 * 60 * 1000
 
-(VERSION_KEY, STATE, EPOCH, SEQ, TTL, BODY, CHANNEL, REASON, GROUP, TIME, ASK, GENERATION,
- AGE) = range(13)  # fmt: skip
+VERSION_KEY, STATE, EPOCH, SEQ, TTL, BODY, CHANNEL, REASON, GROUP, TIME, ASK = range(11)
+#: 11 to 13 are kept for what is said in a call that goes on.
+GENERATION, AGE = 14, 15
 
 # Causes, the counters that a drop is filed under (``client.stats``).
 OVERSIZED: Final = "oversized"
@@ -172,7 +173,7 @@ def decode_body(data: bytes) -> Any:
 
 def encode(cell: Cell) -> bytes:
     """A cell's bytes, deterministic: equal cells are equal bytes."""
-    # Keys 0 to 12 are one byte each, so their numeric order is the order of their encodings.
+    # Keys 0 to 15 are one byte each, so their numeric order is the order of their encodings.
     if isinstance(cell, Presence):
         return _encode_presence(cell)
     data = (
@@ -209,9 +210,9 @@ def _encode_presence(cell: Presence) -> bytes:
     if cell.ask:
         pairs, data = pairs + 1, data + b"\x0a\xf5"
     if cell.generation:
-        pairs, data = pairs + 1, data + b"\x0b" + _uint(cell.generation)
+        pairs, data = pairs + 1, data + b"\x0e" + _uint(cell.generation)
     if cell.age:
-        pairs, data = pairs + 1, data + b"\x0c" + _uint(cell.age)
+        pairs, data = pairs + 1, data + b"\x0f" + _uint(cell.age)
     return _MAPS[pairs] + data
 
 
