@@ -6,6 +6,10 @@ UTF-8 is refused with what to do. Nothing is read without bound.
 
 from __future__ import annotations
 
+import os
+import select
+import stat
+import time
 from pathlib import Path
 
 from .errors import BellwireError
@@ -13,6 +17,9 @@ from .errors import BellwireError
 #: No text that a person writes for us is longer; bytes.
 MAX_TEXT = 1 << 20
 MAX_SECRET = 4096
+#: A pipe is read too (``<(pass show door)``), but not waited for without end; seconds.
+WRITER_TIMEOUT = 2.0
+PIPE_TIMEOUT = 30.0
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -26,8 +33,7 @@ def read_text(path: Path | str, limit: int = MAX_TEXT) -> str:
     Raises :class:`TextFileError`.
     """
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(limit + 1)
+        data = _read(path, limit + 1)
     except FileNotFoundError:
         raise TextFileError(f"{path}: there is no such file") from None
     except IsADirectoryError:
@@ -47,6 +53,41 @@ def read_text(path: Path | str, limit: int = MAX_TEXT) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise TextFileError(f"{path}:{line}: this is not UTF-8 text; save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(path: Path | str, limit: int) -> bytes:
+    # Opened without waiting: a pipe that nobody writes into would hold whoever opens it for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return _read_pipe(path, descriptor, limit)
+        os.set_blocking(descriptor, True)  # a terminal, where somebody types
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
+
+
+def _read_pipe(path: Path | str, descriptor: int, limit: int) -> bytes:
+    data, until = b"", time.monotonic() + WRITER_TIMEOUT
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(data) < limit:
+        try:
+            piece = os.read(descriptor, limit - len(data))
+        except BlockingIOError:  # somebody has it open, and has not written yet
+            if not poll.poll(PIPE_TIMEOUT * 1000):
+                raise TextFileError(f"{path}: nothing comes out of this pipe") from None
+            continue
+        if piece:
+            data += piece
+        elif data:
+            break
+        elif time.monotonic() >= until:
+            raise TextFileError(f"{path}: this is a pipe, and nobody writes into it")
+        else:
+            time.sleep(0.02)  # who writes may be about to open it
+    return data
 
 
 def read_secret(path: Path | str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
@@ -125,14 +126,38 @@ class Tls(NamedTuple):
             problem = f"no certificate in PEM form that can be used: {error}"
             raise InvalidArgument("ca_file", f"{self.ca_file}: {problem}") from None
         if self.cert_file is not None:
-            try:
-                context.load_cert_chain(self.cert_file, self.key_file)
-            except (OSError, ssl.SSLError) as error:
-                files = f"{self.cert_file}, {self.key_file or 'no key file'}"
-                raise InvalidArgument("cert_file", f"{files}: {error}") from None
+            self._load_chain(context)
         elif self.key_file is not None:
             raise InvalidArgument("key_file", "a key without a certificate (cert_file)")
         return context
+
+    def _load_chain(self, context: ssl.SSLContext) -> None:
+        cert, key = str(self.cert_file), self.key_file
+        for name, file in (("cert_file", cert), ("key_file", key)):
+            if file is not None:
+                _check_pem(name, file)
+        name = "cert_file" if key is None else "key_file"
+
+        def passphrase() -> str:  # else OpenSSL asks at the terminal, and waits there
+            problem = "its key is encrypted; give one without passphrase (openssl pkey)"
+            raise InvalidArgument(name, f"{key or cert}: {problem}")
+
+        try:
+            context.load_cert_chain(cert, key, passphrase)
+        except (OSError, ssl.SSLError) as error:
+            files = f"{cert}, {key or 'no key file'}"
+            raise InvalidArgument("cert_file", f"{files}: {error}") from None
+
+
+def _check_pem(name: str, file: str) -> None:
+    """Refuse what OpenSSL would wait for without end, or only number."""
+    try:
+        if Path(file).is_fifo():  # OpenSSL opens it again
+            raise TextFileError(f"{file}: this is a pipe; name a file")
+        if "-----BEGIN " not in read_text(file):
+            raise TextFileError(f"{file}: no certificate or key in PEM form")
+    except (TextFileError, ValueError) as error:
+        raise InvalidArgument(name, str(error)) from None
 
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}

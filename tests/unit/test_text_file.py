@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from device_sdk import text_file
 from device_sdk.text_file import TextFileError, read_secret, read_text
 
 BOM = b"\xef\xbb\xbf"
@@ -56,3 +59,24 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(TextFileError, match=says):
             read_text(path)
+
+
+def test_a_pipe_is_read_but_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that nobody writes into, one whose writer says nothing, one that holds a secret."""
+    monkeypatch.setattr(text_file, "WRITER_TIMEOUT", 0.01)
+    monkeypatch.setattr(text_file, "PIPE_TIMEOUT", 0.01)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(TextFileError, match="nobody writes"):
+        read_secret(pipe)
+    both = os.open(pipe, os.O_RDWR)
+    with pytest.raises(TextFileError, match="nothing comes"):
+        read_secret(pipe)
+    os.close(both)
+    monkeypatch.undo()
+    writer = threading.Thread(target=pipe.write_text, args=("word\n",))
+    writer.start()
+    assert read_secret(pipe) == "word"
+    writer.join()

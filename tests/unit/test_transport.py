@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from device_sdk.errors import InvalidArgument
 from device_sdk.transport import BrokerUrl, Tls
@@ -89,5 +91,30 @@ def test_files_that_do_not_do_are_named(tmp_path: Path) -> None:
         (Tls(key_file=str(rubbish)), "key_file"),
     ):
         with pytest.raises(InvalidArgument) as caught:
+            tls.make_context()
+        assert caught.value.argument == argument
+
+
+def test_a_key_that_openssl_would_wait_for_is_refused(tmp_path: Path) -> None:
+    """An encrypted key is not asked for at the terminal, a pipe is not read, a wrong file named."""
+    cert, key = Authority(tmp_path, "house").sign("door")
+    locked, pipe, wide = tmp_path / "locked.key", tmp_path / "pipe", tmp_path / "wide.key"
+    locked.write_bytes(
+        serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"hush"),
+        )
+    )
+    os.mkfifo(pipe)
+    wide.write_bytes(key.read_text().encode("utf-16"))
+    for tls, argument, says in (
+        (Tls(cert_file=str(cert), key_file=str(locked)), "key_file", "without passphrase"),
+        (Tls(cert_file=str(cert), key_file=str(pipe)), "key_file", "a pipe"),
+        (Tls(cert_file=str(pipe), key_file=str(key)), "cert_file", "a pipe"),
+        (Tls(cert_file=str(cert), key_file=str(wide)), "key_file", "UTF-16"),
+        (Tls(cert_file=str(tmp_path / "none"), key_file=str(key)), "cert_file", "no such file"),
+    ):
+        with pytest.raises(InvalidArgument, match=says) as caught:
             tls.make_context()
         assert caught.value.argument == argument
