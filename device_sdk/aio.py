@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
+from weakref import ref
 
 from .cells import AnswerReason
 from .errors import ClientClosed, LoginError
@@ -110,7 +110,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
     def _set_up(self) -> None:
         self._listeners: list[ListenerTask] = []
         self._removed: list[ListenerTask] = []  # and told what was before, perhaps
-        self._streams: WeakSet[EventStream] = WeakSet()
+        self._streams: list[ref[EventStream]] = []
         self._hung_up = False
         self._owner: LoopDriver | None = None
         self.call_manager = CallManager(self)
@@ -246,7 +246,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         if self._hung_up:
             stream.put(None)
         else:
-            self._streams.add(stream)
+            self._streams.append(ref(stream, self._streams.remove))
         return stream
 
     def create(self, callee_id: str, group: bytes | None = None) -> LocalInvitation:
@@ -275,16 +275,20 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         session = self._session
         if session is None or not session.login_failed:
             self._hung_up = True
-            for stream in list(self._streams):
-                stream.put(None)
+            self._put(None)
 
     def _deliver(self, event: Event) -> None:
         if isinstance(event.invitation, Awaited):
             event.invitation._client = self
         for listener in self._listeners:
             listener.queue.put_nowait(event)
-        for stream in list(self._streams):
-            stream.put(event)
+        self._put(event)
+
+    def _put(self, event: Event | None) -> None:
+        """Let whoever reads events have ``event``."""
+        for each in (*self._streams,):  # one that nobody holds any more leaves by itself
+            if (stream := each()) is not None:
+                stream.put(event)
 
     def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._wake()

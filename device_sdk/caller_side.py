@@ -281,9 +281,12 @@ class CallerSide:
         ):
             delay = min(delay * 2, settings.resend_max) if again else settings.resend_first
             at = now + delay
-        if not call.said and call.phase is _SENT:  # nobody could answer before
-            call = revised(call, said=True, ack_at=now + call.ack_timeout)
-        call = revised(call, seq=call.seq + 1, resend_at=at, resend_delay=delay)
+        said, ack_at = call.said, call.ack_at
+        if not said and call.phase is _SENT:  # nobody could answer before
+            said, ack_at = True, now + call.ack_timeout
+        call = revised(call, seq=call.seq + 1, resend_at=at, resend_delay=delay,
+            said=said, ack_at=ack_at,
+        )  # fmt: skip
         canceling = call.phase is _ENDED and call.cancel_pending
         context.say_invite(
             call.key, call.cell(context.epoch, now), CANCEL_INVITE if canceling else None

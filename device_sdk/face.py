@@ -28,6 +28,7 @@ from .effects import (
     Dropped,
     Input,
     Logout,
+    PublishAcked,
     Refuse,
     Send,
     Tell,
@@ -243,6 +244,8 @@ class Face(Ringing[L, R]):
             session.handle(what, now, wall)
         finally:
             self._sort(session)
+        if self._unheard and type(what) is not PublishAcked and not session.closed:
+            self._note_offline(session)
 
     def _give_up(self, session: Session) -> None:
         """End a login that is still open, or stop waiting for the end of a logout; as _feed."""
@@ -280,8 +283,6 @@ class Face(Ringing[L, R]):
                                    plain(effect.topic), plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
-        if self._unheard and not session.closed:
-            self._note_offline(session)
 
     def _note_offline(self, session: Session) -> None:
         """Tell once of each call whose callee is known not to be there, while it shows no life."""
@@ -393,19 +394,19 @@ class Face(Ringing[L, R]):
         if most < (ack_timeout or self.settings.ack_timeout):
             ack_timeout = most
         body = body_of(invitation._content, "content", invitation)
-        command = Send(
-            invitation.call_id,
-            invitation.callee_id,
-            body,
-            invitation._channel_id,
-            invitation.group,
-            ring_timeout,
-            ack_timeout,
-        )
         self._check_caller()
         with self._supervised():
             now = self._time()
-            command = command._replace(wall=self._time_of_day())
+            command = Send(
+                invitation.call_id,
+                invitation.callee_id,
+                body,
+                invitation._channel_id,
+                invitation.group,
+                ring_timeout,
+                ack_timeout,
+                self._time_of_day(),
+            )
             with self._guard:
                 session = self._session
                 if session is None or not session.logged_in:

@@ -261,7 +261,10 @@ class LoopDriver:
             now, wall = client._time(), client._wall_for(happened)
             for what in happened:
                 client._feed(self._session, what, now, wall)
-            self.perform()
+            if client._todo or client._tells:
+                self.perform()
+            else:
+                self._rest_soon()
         return fed
 
     def perform(self) -> None:

@@ -120,24 +120,12 @@ class Supervised(Telling[L, R]):
 
     # --- failing -----------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _supervised(self) -> Iterator[None]:
+    def _supervised(self) -> _Supervision:
         """Around a command: what is no answer to its caller ends the client; hold no guard.
 
         A command within another (:meth:`_holding`) leaves all of that to the outer one.
         """
-        if self._inside and self._nested:
-            yield
-            return
-        try:
-            yield
-        except BellwireError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told as the cause
-            self._fail(error)
-            raise self._closed_error() from self._failure
-        finally:
-            self._records.say()
+        return _Supervision(self)
 
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:
@@ -196,6 +184,29 @@ class Supervised(Telling[L, R]):
         if owner is not None:
             owner.forget()
         self._end_everything(session, str(self._failure))
+
+
+class _Supervision:
+    """See :meth:`Supervised._supervised`; a class, for every command passes here."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Supervised[Any, Any]) -> None:
+        self._client = client
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        client = self._client
+        if client._nested:
+            return
+        try:
+            if isinstance(error, Exception) and not isinstance(error, BellwireError):
+                client._fail(error)
+                raise client._closed_error() from client._failure
+        finally:
+            client._records.say()
 
 
 #: Every client there is, for a fork.
