@@ -7,6 +7,9 @@ import socket
 
 from ..shown import plain
 
+#: What a manager whose queue is full is waited for; seconds.
+SEND_TIMEOUT = 0.2
+
 
 class Notifier:
     """Tells the service manager; the address and the watchdog's time come from the environment.
@@ -19,11 +22,13 @@ class Notifier:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
+        if self._socket is not None:
+            self._socket.settimeout(SEND_TIMEOUT)
         self._ready = False
         watchdog = environment.get("WATCHDOG_USEC", "")
         ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         #: Seconds between two beats: half of what the manager allows; None without a watchdog.
-        self.interval = int(watchdog) / 2e6 if watchdog.isdigit() and ours else None
+        self.interval = int(watchdog) / 2e6 if _is_time(watchdog) and ours else None
 
     def ready(self, status: str) -> None:
         """The service does its work."""
@@ -57,3 +62,8 @@ class Notifier:
                 self._socket.sendto(text.encode(), self._address)
             except (OSError, ValueError):
                 return
+
+
+def _is_time(text: str) -> bool:
+    """Whether that is a watchdog's time; 0 is none (sd_watchdog_enabled(3))."""
+    return text.isascii() and text.isdigit() and int(text) > 0
