@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -69,6 +70,13 @@ def _parser(first: str | None) -> _Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code (:class:`Exit`). Errors are one line on stderr."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # before the command has begun, or after it has ended
+        return 128 + signal.SIGINT
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     first = next((word for word in words if not word.startswith("-")), None)
     parser = _parser(first)

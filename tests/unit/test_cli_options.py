@@ -214,6 +214,16 @@ def test_a_defect_is_no_traceback(
     assert "ZeroDivisionError: oops" in line
 
 
+def test_ctrl_c_before_a_command_has_begun_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come while modules are imported; the shell sees what an interrupted command gives."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parser", interrupted)
+    assert cli.main(CALL) == 130
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"bellwire {device_sdk.__version__}\n"
