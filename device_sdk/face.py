@@ -80,6 +80,9 @@ NEVER_THERE = 1.0
 MOST_UNHEARD = 64
 
 
+#: What a callee may refuse with.
+_REFUSALS = (AnswerReason.DECLINED, AnswerReason.BUSY, AnswerReason.DO_NOT_DISTURB)
+
 #: What the arguments of a client are where they are left out.
 _BY_DEFAULT = Settings()
 
@@ -455,11 +458,7 @@ class Face(Ringing[L, R]):
         self, invitation: R, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
     ) -> None:
         """Refuse an invitation that rings."""
-        if reason not in (
-            AnswerReason.DECLINED,
-            AnswerReason.BUSY,
-            AnswerReason.DO_NOT_DISTURB,
-        ):
+        if reason not in _REFUSALS:
             raise InvalidArgument("reason", "declined, busy or do not disturb")
         body = self._answer(invitation, response)
         with self._ended_if_closed(invitation):
@@ -507,10 +506,15 @@ class Face(Ringing[L, R]):
         if policy == _TAKES_ALL and not self._occupied:
             return None
         try:
-            return policy.screen(
+            said = policy.screen(
                 call.caller, open_calls=open_calls, occupied=self._occupied, now=self._local_time()
             )
-        except Exception as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from
+            if said is not None and not (isinstance(said, AnswerReason) and said in _REFUSALS):
+                raise ValueError(f"a policy gives None or a reason to refuse, not {said!r}")
+            return said
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from
             self._records.note(logging.ERROR, "call %s: the policy %r raised; it rings",
                                call.call_id, type(policy).__name__, error=error)  # fmt: skip
             return None

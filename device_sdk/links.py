@@ -79,6 +79,8 @@ def chosen_tls(
     ca_file: FileName | None, cert_file: FileName | None, key_file: FileName | None, tls: Tls | None
 ) -> Tls | None:
     """What the files say, or ``tls``; raises :class:`InvalidArgument` for both."""
+    if tls is not None and not isinstance(tls, Tls):
+        raise InvalidArgument("tls", f"a Tls, not {type(tls).__name__}")
     files = {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
     given = [name for name, value in files.items() if value is not None]
     if not given:

@@ -179,4 +179,6 @@ class RingGroupBase:
 def _listed(peers: Iterable[str]) -> list[str]:
     if isinstance(peers, str):
         raise InvalidArgument("peers", "a list of peer ids, not one string")
+    if not isinstance(peers, Iterable):
+        raise InvalidArgument("peers", f"a list of peer ids, not {type(peers).__name__}")
     return list(peers)

@@ -1,6 +1,5 @@
 """The engine's numbers, with the protocol's defaults; all times in seconds."""
 
-import math
 from typing import Any, NamedTuple, Self
 
 from .codec import MAX_TTL
@@ -38,6 +37,14 @@ class _Numbers(NamedTuple):
     max_calls: int = 64
 
 
+#: Anything longer, or more, is as good as without bound, and no float may overflow on the way.
+MOST = 1e300
+
+
+def _shown(value: float) -> str:
+    return repr(value) if abs(value) < 2**64 or isinstance(value, float) else "a number that long"
+
+
 class Settings(_Numbers):
     """Timers and caps of one peer; raises :class:`InvalidArgument` naming the one that is off."""
 
@@ -48,8 +55,9 @@ class Settings(_Numbers):
         for name, value in self._asdict().items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise InvalidArgument(name, f"a number is wanted, not {value!r}")
-            if not math.isfinite(value) or value <= 0:
-                raise InvalidArgument(name, f"must be above 0 and finite, not {value!r}")
+            # Compared, not math.isfinite: that raises for whole numbers no float can hold.
+            if not 0 < value < MOST:
+                raise InvalidArgument(name, f"must be above 0 and finite, not {_shown(value)}")
         if self.ring_timeout * 1000 > MAX_TTL:
             raise InvalidArgument("ring_timeout", f"at most a day, not {self.ring_timeout!r} s")
         return self

@@ -205,6 +205,8 @@ class BrokerUrl(NamedTuple):
             )
         if not parts.hostname:
             raise InvalidArgument("broker", f"no host in {url!r}")
+        if not _is_host(unquote(parts.hostname)):
+            raise InvalidArgument("broker", f"{unquote(parts.hostname)!r} is no name of a host")
         websocket = parts.scheme in ("ws", "wss")
         if (parts.path not in ("", "/") and not websocket) or parts.query or parts.fragment:
             raise InvalidArgument("broker", f"nothing is wanted after the port in {url!r}")
@@ -212,6 +214,14 @@ class BrokerUrl(NamedTuple):
             raise InvalidArgument("broker", "port 0 is no port to connect to")
         path = parts.path if parts.path not in ("", "/") else "/mqtt"
         return cls(parts.scheme, unquote(parts.hostname), port or _PORTS[parts.scheme], path)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a resolver can be asked for it (RFC 1035, 2.3.4), or it is an address."""
+    if any(c.isspace() or not c.isprintable() for c in name):
+        return False
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= 254 and all(0 < len(label) <= 63 for label in labels)
 
 
 def clear_text(url: str) -> str:

@@ -264,6 +264,8 @@ def test_what_no_reason_to_refuse_is(told_to: tuple[Peer, Any], reason: Any) -> 
         ("peers", ["kitchen", "kitchen"], {}),
         ("peers", ["kitchen", ""], {}),
         ("peers", ["kitchen", 7], {}),
+        ("peers", None, {}),
+        ("peers", 7, {}),
         ("callee_id", ["kitchen", "front-door"], {}),
         ("strategy", ["kitchen"], {"strategy": "at random"}),
         ("strategy", ["kitchen"], {"strategy": None}),
@@ -284,6 +286,13 @@ def test_a_ring_group_that_cannot_be_rings_nobody(
 
 
 # --- what else an application hands over -------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [5, "ca.pem", True])
+def test_what_is_no_tls(make_peer: MakePeer, tls: Any) -> None:
+    """A file name has an argument of its own."""
+    with named("tls"):
+        make_peer("a", "mqtts://localhost", login=False, tls=tls)
 
 
 @pytest.mark.parametrize("policy", [{"quiet": []}, "22:00-07:00", (), Policy])

@@ -281,14 +281,17 @@ def test_a_log_handler_may_ask_another_client(make_peer: MakePeer, kitchen: Peer
     assert asked
 
 
+@pytest.mark.parametrize("does", [Injected("injected"), SystemExit(3), "nonsense", True, 4])
 def test_a_policy_that_fails_lets_it_ring(
-    make_peer: MakePeer, kitchen: Peer, caplog: pytest.LogCaptureFixture
+    make_peer: MakePeer, kitchen: Peer, caplog: pytest.LogCaptureFixture, does: Any
 ) -> None:
-    """A visitor who is heard too often is better than one who is not heard."""
+    """It raises, exits, or gives what is no answer: rather heard too often than not heard."""
 
     class Bad(Policy):
         def screen(self, *_args: Any, **_options: Any) -> Any:
-            raise Injected("injected")
+            if isinstance(does, BaseException):
+                raise does
+            return does
 
     door = make_peer("front-door", policy=Bad(do_not_disturb=True))
     works(kitchen, door)
