@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from .codec import MAX_UINT
 
@@ -19,11 +20,7 @@ def _counting_sleep() -> Callable[[], float]:
     number: int | None = getattr(time, name, None)
     if number is None:
         return time.monotonic
-    gettime = time.clock_gettime
-
-    def clock() -> float:
-        return gettime(number)
-
+    clock = partial(time.clock_gettime, number)
     try:
         clock()
     except OSError:  # an old kernel, or a sandbox

@@ -253,18 +253,15 @@ class LoopDriver:
     def _pump(self) -> bool:
         """Feed what has happened on the link, until nothing more does; whether anything did."""
         client, fed = self._client, False
-        while self._link is not None:
-            happened = self._link.drain()
-            if not happened:
-                break
+        while self._link is not None and (happened := self._link.drain()):
             fed = True
             now, wall = client._time(), client._wall_for(happened)
             for what in happened:
                 client._feed(self._session, what, now, wall)
-            if client._todo or client._tells:
-                self.perform()
-            else:
+            if not client._todo and not client._tells:
                 self._rest_soon()
+                break
+            self.perform()
         return fed
 
     def perform(self) -> None:

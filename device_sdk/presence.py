@@ -23,6 +23,9 @@ class Known(NamedTuple):
         return self.current and not self.online
 
 
+_NOTHING_KNOWN = Known()
+
+
 class Watches:
     """Whose presence is subscribed: peers in a call with this one, and those the app watches.
 
@@ -46,7 +49,7 @@ class Watches:
 
     def of(self, peer: str) -> Known:
         """What is known of ``peer``."""
-        return self.known.get(peer, Known())
+        return self.known.get(peer, _NOTHING_KNOWN)
 
     def enter(self, peer: str) -> bool:
         """A call with ``peer`` begins; True if its presence is to be subscribed now."""
