@@ -314,6 +314,7 @@ class Day:
         call.touched |= self.members.get(door.name) is not door or door.busy
         call.touched |= self.members.get(panel.name) is not panel or panel.busy
         call.touched |= max(door.changed, panel.changed) > call.sent
+        call.over = True
 
     async def calling(self, group: asyncio.TaskGroup, until: float) -> None:
         while time.monotonic() < until:

@@ -36,6 +36,7 @@ class Call:
     decided: float = 0.0
     received: float = 0.0
     late: bool = False
+    over: bool = False  # its door waits no more, and what was done meanwhile is written down
 
     def faults(self) -> set[str]:
         """The names of what is wrong with it."""
@@ -73,8 +74,8 @@ class Books:
         self.strange = 0  # told of calls that nobody here made: the hostile device's
 
     def faults(self) -> Counter[str]:
-        """How many calls have each fault."""
-        return Counter(fault for call in self.calls.values() for fault in call.faults())
+        """How many calls that are over have each fault; one that goes on has no verdict yet."""
+        return Counter(f for call in self.calls.values() if call.over for f in call.faults())
 
     def latencies(self, begin: float, end: float) -> list[float]:
         """Seconds from press to the callee's receipt, of undisturbed calls sent in that time."""
