@@ -11,7 +11,7 @@ A step is computed once (clone, handle, effects) and remembered, so that explori
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from device_sdk.effects import (
     Connected,
     DeadlineReached,
     Disconnected,
+    Effect,
     Finished,
     Input,
     Logout,
@@ -192,7 +193,7 @@ class Automaton:
                 raise Violation(fault)
         out: list[tuple[Any, ...]] = []
         events: list[Event] = [("sent", i) for i in what[1:]] if what[0] == "send" else []
-        for effect in engine.effects():
+        for effect in _all_effects(engine):
             match effect:
                 case Publish(topic, payload, token):
                     if not self.all_acks and token not in engine._context.awaited:
@@ -399,3 +400,9 @@ def _call_key(call: CallerCall | CalleeCall, now: float) -> Hashable:
             value = 0.0
         values.append(value)
     return tuple(values)
+
+
+def _all_effects(engine: Engine) -> Iterator[Effect]:
+    """What is to be done, and what comes of it while it is done: an acknowledgement says more."""
+    while effects := engine.effects():
+        yield from effects
