@@ -19,7 +19,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from device_sdk.topics import unescape
 
 from .acl import contains, may_publish, may_subscribe, readable, refused_call, stands
-from .limits import Allowance
+from .core.limits import Allowance
 from .naming import allow, command, near_names
 from .registry import HASHER, Device, load
 
@@ -48,6 +48,10 @@ class AnyonePlugin(BaseAuthPlugin, BaseTopicPlugin):
         action: Action | None = None,  # noqa: ARG002 - amqtt's signature
     ) -> bool:
         """Allow everything."""
+        return True
+
+    def decide(self, session: Session, topic: str, action: str) -> bool:  # noqa: ARG002
+        """The same, at once."""
         return True
 
 
@@ -221,12 +225,16 @@ class RegistryPlugin(BaseAuthPlugin, BaseTopicPlugin):
         action: Action | None = None,
     ) -> bool:
         """Whether the rules allow it."""
-        device = self._device(session) if session is not None else None
-        if device is None or topic is None:
+        return session is not None and topic is not None and self.decide(session, topic, action)
+
+    def decide(self, session: Session, topic: str, action: str | None) -> bool:
+        """The same, at once."""
+        device = self._device(session)
+        if device is None:
             return False
-        if action is Action.PUBLISH:
+        if action == Action.PUBLISH:
             return may_publish(self._realm, device.name, topic, self.registry.may_call)
-        if action is Action.SUBSCRIBE:
+        if action == Action.SUBSCRIBE:
             return may_subscribe(self._realm, device.name, topic, watches=device.watches)
         return device.watches or any(
             contains(pattern, topic) for pattern in readable(self._realm, device.name)

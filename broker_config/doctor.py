@@ -23,7 +23,7 @@ from .house import broker_process
 from .mdns import local_name
 from .registry import Device, RegistryError, load
 from .settings import Settings, split_address
-from .store import CLOCK_IS_SET
+from .store.sqlite import CLOCK_IS_SET
 
 #: Days before its end from which a certificate is worth a word.
 _SOON = 30

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .broker import SignalingBroker
-from .shares import NEARLY
+from .core.retained import NEARLY
+from .net.server import SignalingBroker
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def nearly_full(broker: SignalingBroker) -> list[str]:
         )
         if used >= limit * NEARLY
     ]
-    return lines + broker.shares.nearly_full()
+    return lines + broker.core.retained.nearly_full()
 
 
 def status(broker: SignalingBroker) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def status(broker: SignalingBroker) -> dict[str, Any]:
         "persistent_sessions": sum(not session.clean_session for session, _ in sessions),
         "subscriptions": broker.subscription_count,
         "retained": len(broker.retained_messages),
-        "retained_bytes": broker.shares.all.bytes,
+        "retained_bytes": broker.core.retained.bytes,
         "nearly_full": nearly_full(broker),
         "messages_received": stats.messages_in,
         "messages_sent": stats.messages_out,

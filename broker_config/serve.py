@@ -18,15 +18,16 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.errors import BrokerError, PluginError
 
 from .auth import RegistryPlugin
-from .broker import SignalingBroker
+from .core.limits import Limits
 from .doctor import certificates
 from .house import LOCK
-from .limits import Limits
 from .mdns import keep_announced, own_name
+from .net.server import SignalingBroker
 from .notify import keep_alive, notify, reloading
 from .seeing import Window, start_logging
 from .settings import Settings, is_loopback, split_address
-from .store import Store, StoreError
+from .store.journal import Store
+from .store.sqlite import StoreError
 from .watching import Reserve, Watched, calm, room_for
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def house_config(settings: Settings) -> BrokerConfig:
                 "realm": settings.realm,
             }
         }
-    return BrokerConfig(listeners=listeners, plugins=plugin)
+    return BrokerConfig(listeners=listeners, plugins={**plugin, **settings.plugins})
 
 
 def to_announce(settings: Settings, bound: Mapping[str, tuple[str, int]]) -> tuple[int, str] | None:
@@ -199,10 +200,14 @@ class House:
             full = settings.storage.synchronous == "full"
             store = Store(path, synchronous="full" if full else "normal")
         limits = replace(settings.limits, connections=room_for(settings.limits.connections))
-        self.broker = SignalingBroker(house_config(settings), limits=limits, store=store)
-        self.broker.realm = settings.realm
-        self.broker.origins = settings.listen.origins
-        self.broker.cell_keep = settings.storage.cell_hours * 3600
+        self.broker = SignalingBroker(
+            house_config(settings),
+            limits=limits,
+            store=store,
+            realm=settings.realm,
+            origins=settings.listen.origins,
+            cell_keep=settings.storage.cell_hours * 3600,
+        )
         self._window: Window | None = None
         self._reloading = asyncio.Lock()
         self._reserve = Reserve()
@@ -278,8 +283,7 @@ class House:
                 cleared |= plugin.reload()
                 digest = plugin.registry.digest
         await self.broker.recheck(cleared)
-        if self.broker.store is not None:
-            self.broker.store.applied(digest)
+        self.broker.applied(digest)
 
     async def _apply_certificates(self) -> None:
         self.broker.reload_certificates()
@@ -311,7 +315,11 @@ async def serve_house(settings: Settings) -> None:
     with _only_one(settings.directory):
         try:
             house = House(settings)
-        except (PluginError, ValueError, OSError) as error:
+        except PluginError as error:
+            named = f" ([plugins] of broker.toml: {', '.join(settings.plugins)})"
+            text = f"{error.__cause__ or error}{named if settings.plugins else ''}"
+            raise Refused(text) from error
+        except (ValueError, OSError) as error:
             raise Refused(str(error.__cause__ or error)) from error
         stop = _stop_signal()
         tasks: set[asyncio.Task[None]] = set()

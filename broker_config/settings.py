@@ -12,7 +12,7 @@ from device_sdk.pi.toml_reader import SettingsError as NotReadable
 from device_sdk.pi.toml_reader import read_toml
 from device_sdk.topics import check_realm
 
-from .limits import Limits
+from .core.limits import Limits
 
 FILE = "broker.toml"
 REGISTRY = "devices.json"
@@ -83,6 +83,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
+    #: Further plugins of amqtt's kind by their dotted names, with what their ``Config`` takes.
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """A file named in the settings."""
@@ -168,6 +170,15 @@ class _Checker:
             raise self.wrong(table, key, f"must be one of {', '.join(choices)}, not {value!r}")
         return value
 
+    def plugins(self, content: Any) -> dict[str, dict[str, Any]]:
+        """Plugins by their dotted names, with what each is configured with."""
+        for name, options in content.items() if isinstance(content, dict) else [("", None)]:
+            if not isinstance(options, dict) or "." not in name:
+                raise self.wrong(
+                    "plugins", name, 'a plugin is named as in [plugins."package.module.Plugin"]'
+                )
+        return dict(content)
+
     def table(self, name: str, content: Any, default: Any) -> Any:
         """A dataclass like ``default`` with what ``content`` says."""
         if not isinstance(content, dict):
@@ -201,6 +212,8 @@ def load(directory: Path) -> Settings:
     for key, value in content.items():
         if key in tables:
             changes[key] = checker.table(key, value, getattr(settings, key))
+        elif key == "plugins":
+            changes[key] = checker.plugins(value)
         elif key in ("realm", "anonymous"):
             changes[key] = checker.value("", key, value, getattr(settings, key))
         else:

@@ -79,9 +79,9 @@ def _amqtt_stored(path: str) -> Any:
 
 
 def _bellwire(store: bool = False) -> Any:
-    from broker_config.broker import SignalingBroker
+    from broker_config.net.server import SignalingBroker
     from broker_config.serve import anonymous_config
-    from broker_config.store import Store
+    from broker_config.store.journal import Store
 
     kept = Store(Path(tempfile.mkdtemp()) / "kept.sqlite3") if store else None
     return SignalingBroker(anonymous_config("127.0.0.1", 0), store=kept)
@@ -90,6 +90,7 @@ def _bellwire(store: bool = False) -> Any:
 def _bellwire_limited() -> Any:
     """For anybody, with the rates that a house has."""
     from broker_config.broker import SignalingBroker
+
     from broker_config.serve import anonymous_config
     from broker_config.settings import HOUSE_LIMITS
     from broker_config.store import Store
@@ -100,9 +101,9 @@ def _bellwire_limited() -> Any:
 
 def _bellwire_house() -> Any:
     """A broker with a thousand registered devices, all of the same secret."""
-    from broker_config.broker import SignalingBroker
+    from broker_config.net.server import SignalingBroker
     from broker_config.registry import HASHER, Device, Registry, save
-    from broker_config.store import Store
+    from broker_config.store.journal import Store
 
     folder, hashed = Path(tempfile.mkdtemp()), HASHER.hash("correct horse")
     known = {f"idle-{n}": Device(f"idle-{n}", hashed, may_call=("*",)) for n in range(1000)}

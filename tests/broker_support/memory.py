@@ -1,72 +1,59 @@
-"""A connection without a socket: bytes in, bytes out, in one thread and one turn."""
+"""The core without a socket: bytes in, bytes out, in one thread and one turn."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from amqtt.contexts import BrokerConfig, ListenerConfig
-
-from broker_config.adapters import SignalingStreamReader, SignalingStreamWriter
-from broker_config.broker import SignalingBroker
-from broker_config.limits import Limits
+from broker_config.core.broker import Core
+from broker_config.core.limits import Limits
+from broker_config.core.session import Link, Session
 
 
-class MemoryReader(SignalingStreamReader):
-    """Gives the chunks it was made of, then the end."""
+class Anybody:
+    """May do anything."""
 
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._chunks = list(chunks)
+    receivers = False
 
-    async def read_some(self) -> bytes:
-        while self._chunks:
-            chunk = self._chunks.pop(0)
-            if chunk:
-                return chunk
-        return b""
+    def may(self, _key: object, _session: Session, _action: str, _topic: str) -> bool | None:
+        return True
 
+    def why_not(self, _session: Session, _action: str, _topic: str) -> str:
+        return ""
 
-class MemoryWriter(SignalingStreamWriter):
-    """Keeps what is written."""
+    def valid(self, _session: Session) -> bool:
+        return True
 
-    def __init__(self) -> None:
-        self.is_closed = False
-        self.written = bytearray()
-
-    @property
-    def unsent(self) -> int:
-        return 0
-
-    def write(self, data: bytes) -> None:
-        if not self.is_closed:
-            self.written += data
-
-    def get_peer_info(self) -> tuple[str, int]:
-        return "memory", 0
-
-    def get_ssl_info(self) -> None:
-        return None
-
-    def end(self, *, abort: bool = False) -> None:
-        self.is_closed = True
-
-    def abandon(self) -> None:
-        self.is_closed = True
+    def stands(self, _topic: str) -> bool:
+        return True
 
 
-def unserved_broker(limits: Limits | None = None) -> SignalingBroker:
-    """A broker that listens nowhere; call it in a running event loop."""
-    config = BrokerConfig(
-        listeners={"default": ListenerConfig(bind=None)},
-        plugins={"broker_config.auth.AnyonePlugin": {}},
-    )
-    broker = SignalingBroker(config, limits=limits)
-    servers: dict[str, Any] = broker._servers
-    servers["default"] = None
-    return broker
+def unserved(limits: Limits | None = None) -> Core:
+    """A core that nobody has connected to."""
+    return Core(limits or Limits(), Anybody(), 0.0)
 
 
-async def converse(broker: SignalingBroker, chunks: list[bytes]) -> bytes:
+def settle(core: Core) -> None:
+    """Let everybody in who asks, and give all their turns; time stands still."""
+    while core.asked or core.deadline() <= core.now:
+        while core.asked:
+            core.admit(core.asked.pop(0), None, None, "spare", core.now)
+        core.tick(core.now)
+
+
+def taken(link: Link) -> bytes:
+    """What was sent over a link since."""
+    data, link.out = b"".join(link.out), []
+    link.unsent, link.marked = 0, False
+    if link in link.shared.changed:
+        link.shared.changed.remove(link)
+    return data
+
+
+def converse(core: Core, chunks: list[bytes]) -> bytes:
     """Serve one connection from these bytes to its end; gives what it answered."""
-    writer = MemoryWriter()
-    await broker._client_connected("default", MemoryReader(chunks), writer)
-    return bytes(writer.written)
+    link = core.opened(None, "memory", core.now)
+    for chunk in chunks:
+        if chunk:
+            core.received(link, chunk, core.now)
+            settle(core)
+    core.lost(link, core.now)
+    settle(core)
+    return taken(link)

@@ -11,10 +11,10 @@ from typing import Any, Self, TypeVar
 
 from amqtt.contexts import BrokerConfig, ListenerConfig
 
-from broker_config.broker import SignalingBroker
-from broker_config.limits import Limits
+from broker_config.core.limits import Limits
+from broker_config.net.server import SignalingBroker
 from broker_config.registry import HASHER, Device, Registry, save
-from broker_config.store import Store
+from broker_config.store.journal import Store
 
 from .raw import Raw
 
@@ -55,9 +55,9 @@ class Running:
 
     async def _start(self) -> None:
         store = Store(self._path) if self._path is not None else None
-        self.broker = SignalingBroker(self._config, limits=self._limits, store=store)
-        for name, value in self._attributes.items():  # clock, will_grace
-            setattr(self.broker, name, value)
+        self.broker = SignalingBroker(
+            self._config, limits=self._limits, store=store, **self._attributes
+        )
         await self.broker.start()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:

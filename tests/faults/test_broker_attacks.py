@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from broker_config.limits import Limits
+from broker_config.core.limits import Limits
 from broker_config.seeing import Window, status
 from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
 from tests.broker_support.raw import PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, Raw, Will
@@ -183,7 +183,7 @@ def test_subscribing_again_and_again_holds_nobody_up(clients: Keep) -> None:
         assert worst < 1.0
 
         async def waiting() -> int:
-            return len(broker.broker._sessions["greedy"][0].pending)  # type: ignore[attr-defined]
+            return len(broker.broker.core.sessions["greedy"].bursts or ())
 
         assert broker.call(waiting()) <= 2
 
@@ -282,7 +282,7 @@ def test_persistent_sessions_have_shares_too(clients: Keep, tmp_path: Path) -> N
         for number in range(10):
             login(broker, clients, "front-door", f".{number}", clean=False).disconnect()
         login(broker, clients, "kitchen", clean=False)
-        assert sorted(broker.broker._sessions) == [
+        assert sorted(broker.broker.sessions) == [
             "front-door.7", "front-door.8", "front-door.9", "kitchen",
         ]  # fmt: skip
 
@@ -399,7 +399,7 @@ def test_a_qos_2_message_goes_out_under_an_id_that_is_kept(clients: Keep, tmp_pa
         for number in range(1, 20):
             door.send(publish("x", b"x", number, qos=2))
             packet_id = panel.message().packet_id
-            rows = store._database.execute("SELECT packet_id FROM queue").fetchall()  # type: ignore[union-attr]
+            rows = store.database._connection.execute("SELECT packet_id FROM queue").fetchall()  # type: ignore[union-attr]
             assert (packet_id,) in rows
             panel.ack(PUBREC, packet_id)
             panel.expect(PUBREL)

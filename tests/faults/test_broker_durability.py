@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from broker_config import keeping
-from broker_config.store import SCHEMA_VERSION, Store, StoreError
+from broker_config.core import sessions as core
+from broker_config.store.sqlite import SCHEMA_VERSION, Database, StoreError
 from tests.bench.broker_wire import publish
 from tests.broker_support.killing import kill_again_and_again
 from tests.broker_support.raw import PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, Will, topics
@@ -151,7 +151,7 @@ def test_an_unusable_database_is_set_aside_and_named(
 
 def test_a_database_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nowhere"):
-        Store(tmp_path / "nowhere" / "kept.sqlite3").open()
+        Database(tmp_path / "nowhere" / "kept.sqlite3").open()
 
 
 def test_a_full_disk_refuses_publishes_and_nothing_else(path: Path, clients: Keep) -> None:
@@ -163,8 +163,9 @@ def test_a_full_disk_refuses_publishes_and_nothing_else(path: Path, clients: Kee
         assert store is not None
 
         async def pages(count: int) -> None:
-            assert store._database is not None
-            store._database.execute(f"PRAGMA max_page_count={count}")
+            connection = store.database._connection
+            assert connection is not None
+            connection.execute(f"PRAGMA max_page_count={count}")
 
         broker.call(pages(1))  # no more than there are
         door = clients(broker.client("door"))
@@ -195,6 +196,20 @@ def test_a_full_disk_refuses_publishes_and_nothing_else(path: Path, clients: Kee
         clients(broker.client("door")).publish("y", b"y", retain=True)
     with Running(store=path) as broker:
         assert broker.broker.retained_messages["y"].data == b"y"
+
+
+def clear_old_cells(broker: Running) -> int:
+    """What the broker does once a minute; gives how many were cleared."""
+
+    async def clear() -> int:
+        router = broker.broker.core
+        before = router.stats.janitor_cleared
+        router.tick(broker.broker.clock())
+        cleared = router.stats.janitor_cleared - before or router.clear_old_cells()
+        broker.broker._turn()
+        return cleared
+
+    return broker.call(clear())
 
 
 def let_pass(broker: Running, seconds: float) -> None:
@@ -256,10 +271,10 @@ def test_the_janitor_clears_old_call_cells_alone(path: Path, clients: Keep) -> N
         panel = clients(broker.client("panel"))
         panel.subscribe("sig/v1/kitchen/#")
         assert panel.message().data == b"ended"
-        now[0] += broker.broker.cell_keep - 1
-        assert broker.call(broker.broker.clear_old_cells()) == 0
+        now[0] += broker.broker.core.cell_keep - 1
+        assert clear_old_cells(broker) == 0
         now[0] += 2
-        assert broker.call(broker.broker.clear_old_cells()) == 1
+        assert clear_old_cells(broker) == 1
         assert (panel.message().data, panel.gather()) == (b"", [])
     with Running(store=path) as broker:
         assert list(broker.broker.retained_messages) == ["sig/v1/door/presence"]
@@ -276,22 +291,28 @@ def test_a_cell_written_before_the_clock_was_set_counts_as_new(
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE retained SET at=?", (at or time.time() - 90_000,))
     with Running(store=path) as broker:
-        assert broker.call(broker.broker.clear_old_cells()) in (cleared, 0)
+        assert clear_old_cells(broker) in (cleared, 0)
         assert broker.broker.stats.janitor_cleared == cleared
+
+
+def sessions_in_a_minute(broker: Running) -> int:
+    """How many sessions there are when the broker has looked for unused ones."""
+
+    async def look() -> int:
+        broker.broker.core.tick(broker.broker.clock() + 61)
+        broker.broker._turn()
+        return len(broker.broker.core.sessions)
+
+    return broker.call(look())
 
 
 def test_an_unused_session_is_forgotten(path: Path, clients: Keep) -> None:
     with Running(store=path) as broker:
         clients(broker.client("panel", clean=False)).disconnect()
 
-        async def expire() -> int:
-            session = broker.broker._kept("panel")
-            assert session.left is not None
-            session.left -= broker.broker.limits.session_expiry + 1
-            await broker.broker._expire_sessions()
-            return len(broker.broker._sessions)
-
-        assert broker.call(expire()) == 0
+        core = broker.broker.core
+        core.sessions["panel"].gone -= core.limits.session_expiry + 1
+        assert sessions_in_a_minute(broker) == 0
     with Running(store=path) as broker:
         assert not clients(broker.client("panel", clean=False)).session_present
 
@@ -306,10 +327,9 @@ def test_the_age_of_a_session_goes_on_over_a_restart(
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE session SET gone=?", (time.time() - gone,))
     with Running(store=path) as broker:
-        broker.call(broker.broker._expire_sessions())
-        assert len(broker.broker._sessions) == left
+        assert sessions_in_a_minute(broker) == left
 
 
 def test_the_grace_is_longer_than_a_reconnect() -> None:
     """The SDK reconnects within 5 s: a will before that would tell a lie."""
-    assert keeping.WILL_GRACE > 5
+    assert core.WILL_GRACE > 5

@@ -13,7 +13,7 @@ from amqtt.contexts import ListenerConfig, ListenerType
 from websockets.sync.client import connect as ws_connect
 
 from broker_config import pki
-from broker_config.handler import SignalingHandler
+from broker_config.net.connection import StreamConnection
 from tests.bench.broker_wire import connect
 from tests.broker_support.running import Running, house
 
@@ -93,24 +93,19 @@ def test_a_transport_that_raises_at_its_end_keeps_no_place(
     broker: Running, tls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the transport says: session, place and address are given back."""
-    ends = SignalingHandler.end
 
-    def broken(handler: SignalingHandler, cause: str, *, abort: bool = False) -> None:
-        class Writer:
-            def __getattr__(self, name: str) -> None:
-                raise OSError(name)
+    def raises(_connection: StreamConnection, *_arguments: object, **_options: object) -> int:
+        raise OSError("a transport at its end")
 
-        writer, handler.writer = handler.writer, Writer()
-        ends(handler, cause, abort=abort)
-        writer.end(abort=True)
-
-    monkeypatch.setattr(SignalingHandler, "end", broken)
+    monkeypatch.setattr(StreamConnection, "finish", raises)
     raw = socket.create_connection(("127.0.0.1", broker.port))
     with trust(tls).wrap_socket(raw, server_hostname="localhost") as client:
         client.sendall(connect("kitchen", user="kitchen", password="correct horse"))
         assert client.recv(4) == b"\x20\x02\x00\x00"
+        monkeypatch.setattr(StreamConnection, "unsent", property(raises))
+        client.sendall(b"\xe0\0")
     assert empty(broker)
-    assert not broker.broker._sessions
+    assert not broker.broker.sessions
     assert not broker.broker._addresses
 
 

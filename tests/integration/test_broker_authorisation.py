@@ -16,9 +16,7 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
 from broker_config.auth import RegistryPlugin
-from broker_config.handler import SignalingHandler
 from broker_config.registry import changing, new_secret
-from broker_config.session import SignalingSession
 from tests.broker_support.raw import PUBCOMP, PUBREC, PUBREL, Raw, Will
 from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, house
 
@@ -244,16 +242,17 @@ def test_a_removed_device_is_cut_at_once(
 def test_one_that_is_removed_while_it_is_let_in_stays_out(
     broker: Running, clients: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its secret was found right; what it then waits for is for nothing."""
+    """Its secret was right when it was asked."""
     waits = threading.Event()
-    admit = broker.broker._admit
 
-    async def slowly(handler: SignalingHandler, session: SignalingSession) -> int:
+    async def slow(who: Session) -> bool:
+        known = await authenticate(who)
         waits.set()
         await asyncio.sleep(0.3)
-        return await admit(handler, session)
+        return known
 
-    monkeypatch.setattr(broker.broker, "_admit", slowly)
+    authenticate = broker.broker.rules.authenticate
+    monkeypatch.setattr(broker.broker.rules, "authenticate", slow)
     with ThreadPoolExecutor(1) as pool:
         late = clients(broker.raw())
         code = pool.submit(late.connect, "kitchen", user="kitchen", password=SECRET)
@@ -360,4 +359,4 @@ def test_no_secret_is_logged_or_kept(
     assert SECRET not in caplog.text
     assert "a wrong secret" not in caplog.text
     assert HASHED not in caplog.text
-    assert broker.broker._sessions["kitchen"][0].password is None
+    assert broker.broker.sessions["kitchen"][0].password is None

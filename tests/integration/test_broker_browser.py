@@ -20,7 +20,7 @@ from websockets.sync.client import connect as ws_connect
 from websockets.typing import Origin, Subprotocol
 
 from broker_config import pki
-from broker_config.origins import may_come_from
+from broker_config.net.origins import may_come_from
 from tests.bench.broker_wire import connect, publish, subscribe
 from tests.broker_support.running import SECRET, Running, house
 

@@ -312,8 +312,8 @@ def test_a_failing_receiver_harms_no_other(broker: Running, clients: Keep) -> No
         client.subscribe("h/x")
 
     async def breaks() -> None:
-        session = broker.broker._sessions["h-broken"][0]
-        session.inflight_out = None  # type: ignore[assignment] # what must never be, and might
+        session = broker.broker.core.sessions["h-broken"]
+        session.inflight = None  # type: ignore[assignment] # what must never be, and might
 
     broker.call(breaks())
     clients(broker.client("h-door")).publish("h/x", b"x")

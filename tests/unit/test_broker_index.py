@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.index import SubscriptionIndex, TopicTree
+from broker_config.core.limits import Limits
+from broker_config.core.retained import RetainedMessages
+from broker_config.core.topics import Subscriptions
 
 LEVELS = st.sampled_from(["a", "b", "", "$x"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -36,7 +38,7 @@ def matches(topic_filter: str, topic: str) -> bool:
 def test_match_is_the_highest_qos_of_each_matching_subscriber(
     added: list[tuple[str, int, int]], topic: str
 ) -> None:
-    index: SubscriptionIndex[int] = SubscriptionIndex()
+    index: Subscriptions[int] = Subscriptions()
     expected: dict[tuple[str, int], int] = {}
     for topic_filter, who, qos in added:
         index.add(topic_filter, who, qos)
@@ -51,7 +53,7 @@ def test_match_is_the_highest_qos_of_each_matching_subscriber(
 
 @given(st.lists(filters(), max_size=12, unique=True))
 def test_nothing_is_left_of_what_was_removed(added: list[str]) -> None:
-    index: SubscriptionIndex[int] = SubscriptionIndex()
+    index: Subscriptions[int] = Subscriptions()
     for topic_filter in added:
         index.add(topic_filter, 1, 1)
     for topic_filter in added:
@@ -59,26 +61,51 @@ def test_nothing_is_left_of_what_was_removed(added: list[str]) -> None:
         assert not index.remove(topic_filter, 1)
     assert len(index) == 0
     assert list(index.items()) == []
-    assert index._root.children is None
+    assert index.root.children is None
 
 
-@given(st.lists(TOPICS, max_size=12, unique=True), filters())
+WRITERS = st.sampled_from(["x", "y", "$x", ""])
+LONG = st.lists(WRITERS, min_size=4, max_size=7).map("/".join)
+
+
+@st.composite
+def long_filters(draw: st.DrawFn) -> str:
+    levels = draw(st.lists(st.sampled_from(["x", "y", "", "+"]), min_size=4, max_size=7))
+    if draw(st.booleans()):
+        levels[-1] = "#"
+    return "/".join(levels)
+
+
+@given(
+    st.lists(st.one_of(TOPICS, LONG), max_size=30, unique=True),
+    st.one_of(filters(), long_filters()),
+)
 def test_retained_topics_are_found_by_filter(topics: list[str], topic_filter: str) -> None:
-    tree: TopicTree[str] = TopicTree()
+    """By their levels from the left, and by their writer where there are many owners."""
+    retained = RetainedMessages(Limits())
     for topic in topics:
-        tree.set(topic, topic)
-    assert sorted(tree.match(topic_filter)) == sorted(
-        topic for topic in topics if matches(topic_filter, topic)
-    )
+        retained.set(topic, b"x", 1, "", 0.0)
+    found = [kept.topic for kept in retained.search(topic_filter) if kept is not None]
+    assert sorted(found) == sorted(topic for topic in topics if matches(topic_filter, topic))
     for topic in topics:
-        tree.remove(topic)
-    assert tree.match("#") == []
-    assert tree._root.children is None
+        retained.clear(topic)
+    assert not [kept for kept in retained.search("#") if kept is not None]
+    assert retained._tree.root.children is None
+    assert (retained._written, retained.held, retained.bytes) == ({}, {}, 0)
+
+
+def test_a_writers_cells_cost_what_they_are() -> None:
+    """Who logs in looks for its own cells at every owner: not at those of all others."""
+    retained = RetainedMessages(Limits())
+    for number in range(2000):
+        retained.set(f"sig/v1/p{number}/invite/door{number % 50}/c", b"x", 1, "", 0.0)
+    steps = list(retained.search("sig/v1/+/invite/door7/+"))
+    assert len(steps) == len([each for each in steps if each is not None]) == 40
 
 
 def test_a_filter_of_the_parent_matches_it() -> None:
     """Section 4.7.1.2: sport/tennis/player1/# matches sport/tennis/player1."""
-    index: SubscriptionIndex[str] = SubscriptionIndex()
+    index: Subscriptions[str] = Subscriptions()
     index.add("sport/#", "x", 1)
     assert index.match("sport") == {"x": 1}
     assert index.match("sports") == {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one client, one address and all of them together may take; 0 turns a rate off."""
+    """How much one client, device or address, and all of them, may take; 0 turns a rate off.
+
+    A device is a user, or what the client id names where nobody is known.
+    """
 
     packet_bytes: int = 65536
-    #: A larger PUBLISH is read away up to this size, acknowledged and dropped; above, the
-    #: connection ends.
+    #: A larger PUBLISH is acknowledged and dropped; above this, the connection ends.
     packet_bytes_dropped: int = 1 << 20
     topic_bytes: int = 512
     topic_levels: int = 32
@@ -95,37 +98,52 @@ class Allowance:
         left = self._left + (now - self._at) * self._rate
         return 0.0 if left >= 0 else -left / self._rate
 
-    def full(self, now: float) -> bool:
-        """Whether nothing is missing: it may be forgotten."""
-        return self._left + (now - self._at) * self._rate >= self._burst
-
 
 class Allowances:
-    """A token bucket for each name; those that are full again are forgotten."""
+    """A token bucket for each name; of too many, the one used least lately is forgotten."""
 
     def __init__(self, rate: float, burst: int, remembered: int) -> None:
         self._rate, self._burst, self._remembered = rate, burst, remembered
         self._each: dict[str, Allowance] = {}
 
-    def __len__(self) -> int:
-        return len(self._each)
-
-    def of(self, name: str, now: float) -> Allowance:
-        """The one of ``name``; with too many, the longest known gives way."""
-        found = self._each.get(name)
-        if found is None:
-            if len(self._each) >= self._remembered:
-                self._forget(now)
-            found = self._each[name] = Allowance(self._rate, self._burst, now)
-        return found
-
-    def owed(self, name: str, now: float) -> float:
-        """The seconds that ``name`` is to wait."""
-        found = self._each.get(name)
-        return found.owed(now) if found is not None else 0.0
-
-    def _forget(self, now: float) -> None:
-        for name in [name for name, each in self._each.items() if each.full(now)]:
-            del self._each[name]
-        while len(self._each) >= self._remembered:
+    def take(self, name: str, now: float, cost: float = 1.0) -> float:
+        """Take ``cost`` of ``name``'s; gives the seconds to wait before the next."""
+        if not self._rate:
+            return 0.0
+        found = self._each.pop(name, None) or Allowance(self._rate, self._burst, now)
+        if len(self._each) >= self._remembered:
             del self._each[next(iter(self._each))]
+        self._each[name] = found
+        return found.take(now, cost)
+
+
+def short(value: object) -> str:
+    """``value`` as a log line shows what a client sent: escaped, and of bounded length."""
+    text = str(value)
+    return repr(text) if len(text) <= 64 else f"{text[:64]!r}... ({len(text)} characters)"
+
+
+class Seldom:
+    """Logs what anybody may cause: a line a minute for each key, and a line a second for all."""
+
+    def __init__(self, logger: logging.Logger, keys: int = 1000) -> None:
+        self._logger = logger
+        self._keys = keys
+        self._said: dict[object, list[float]] = {}
+        self._all: Allowance | None = None
+
+    def warning(self, now: float, key: object, text: str, *values: object) -> None:
+        """Log at warning level, unless there was a line of this ``key`` within the minute."""
+        self._all = self._all or Allowance(1.0, 30, now)
+        at, left_out = self._said.pop(key, (now - 61.0, 0.0))
+        if len(self._said) >= self._keys:
+            del self._said[next(iter(self._said))]
+        if now - at < 60.0 or self._all.owed(now):
+            self._said[key] = [at, left_out + 1]
+            return
+        self._all.take(now)
+        self._said[key] = [now, 0.0]
+        if left_out:
+            text += " (and %d times more since the last such line)"
+            values = (*values, int(left_out))
+        self._logger.warning(text, *values)

@@ -1,0 +1,509 @@
+"""``SignalingBroker``: amqtt's configuration, listeners and plugins around our own core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Callable, Collection
+from http import HTTPStatus
+from typing import Any
+
+import websockets
+import websockets.asyncio.server
+from amqtt.broker import Broker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.errors import BrokerError
+from amqtt.events import BrokerEvents, MQTTEvents
+from amqtt.utils import gen_client_id
+from websockets.http11 import Request, Response
+
+from ..core.broker import Core
+from ..core.limits import Limits, Stats, short
+from ..core.packets import NOT_AUTHORIZED, Publish, encode_topic
+from ..core.session import Link
+from ..core.sessions import WILL_GRACE
+from ..store.journal import Store
+from .connection import LINGER, Connection, StreamConnection, WebSocketConnection
+from .origins import WEBSOCKET_PATHS, may_come_from
+from .plugins import PluginRules, arguments, packets, seen, session_of
+
+logger = logging.getLogger(__name__)
+
+#: Connections that the kernel completes before they are accepted: all devices after a power cut.
+_BACKLOG = 2048
+#: Turns of the event loop in which an accepted socket becomes a connection, or a closed one ends.
+_ACCEPT_TURNS = 5
+
+
+class SignalingBroker(Broker):
+    """An MQTT 3.1.1 broker that may be trusted with a door.
+
+    Takes amqtt's configuration and plugins; ``limits`` bounds everything, ``store`` makes it
+    durable. Nobody may do anything that no plugin allows.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig | dict[str, Any] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        plugin_namespace: str | None = None,
+        *,
+        limits: Limits | None = None,
+        store: Store | None = None,
+        clock: Callable[[], float] | None = None,
+        realm: str = "sig",
+        origins: str = "",
+        cell_keep: float = 86400.0,
+        will_grace: float = WILL_GRACE,
+    ) -> None:
+        super().__init__(config, loop, plugin_namespace)
+        self.limits = limits or Limits()
+        self.loop = self._loop
+        self.store = store
+        self.clock = clock or self._time
+        #: Whose pages may open WebSockets, see :func:`origins.may_come_from`.
+        self.origins = origins
+        self.rules = PluginRules(self.plugins_manager, self.loop, self._verdict)
+        self.core = Core(
+            self.limits,
+            self.rules,
+            self.clock(),
+            keeps=store is not None,
+            realm=realm,
+            cell_keep=cell_keep,
+            will_grace=will_grace,
+        )
+        callbacks = self.plugins_manager._event_plugin_callbacks
+        self.core.tells = frozenset(
+            event.value for event in (*BrokerEvents, *MQTTEvents) if callbacks.get(event)
+        )
+        #: What this broker should go by and could not read, for /healthz and `doctor`.
+        self.troubles: list[str] = []
+        self._connections: set[Connection] = set()
+        self._addresses: Counter[str] = Counter()
+        self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
+        self._telling: set[asyncio.Task[None]] = set()
+        self._turning = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _time(self) -> float:
+        return self.loop.time()
+
+    # --- amqtt's: start and stop --------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load what was kept, then serve; raises BrokerError and leaves nothing open otherwise."""
+        self.transitions.start()
+        await self.plugins_manager.fire_event(BrokerEvents.PRE_START, wait=True)
+        try:
+            if self.store is not None:
+                self.core.load(self.store.open(), self.clock())
+                self.store.start(self.loop, self)
+            await self._start_listeners()
+        except Exception as error:
+            self.transitions.starting_fail()
+            for server in self._servers.values():
+                server.instance.close()
+            if self.store is not None:
+                await self.store.close()
+            if isinstance(error, BrokerError):
+                raise
+            raise BrokerError(f"the broker cannot be started: {error}") from error
+        await self.recheck()  # the rules may have changed while nobody served
+        self.transitions.starting_success()
+        self._turn()
+        await self.plugins_manager.fire_event(BrokerEvents.POST_START, wait=True)
+
+    async def shutdown(self) -> None:
+        """Stop: no new connections, the present ones closed, everything noted written."""
+        if self.transitions.state != "started":
+            return
+        await self.plugins_manager.fire_event(BrokerEvents.PRE_SHUTDOWN, wait=True)
+        self.transitions.shutdown()
+        self.core.stopping = True
+        # What has just been accepted becomes a connection first: closing a server in between
+        # makes asyncio drop the socket without closing it.
+        await self._turns()
+        for server in self._servers.values():
+            server.instance.close()
+        await self._turns()
+        self.core.shut_down(self.clock())
+        self._turn()
+        until = self.loop.time() + LINGER
+        while self._connections and self.loop.time() < until:
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.drop()  # what a client has not read by now it will not read
+        await self._turns()
+        for server in self._servers.values():
+            if hasattr(server.instance, "abort_clients"):
+                server.instance.abort_clients()  # Python 3.13: those within a TLS handshake
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(server.instance.wait_closed(), LINGER)
+        self._servers.clear()
+        self._turn()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.store is not None:
+            await self.store.close()
+        await self.plugins_manager.wait_fired_events()
+        await self.plugins_manager.fire_event(BrokerEvents.POST_SHUTDOWN, wait=True)
+        await self.plugins_manager.close()
+        self.transitions.stopping_success()
+
+    @staticmethod
+    async def _turns() -> None:
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
+
+    # --- amqtt's: listeners -------------------------------------------------------------------
+
+    @staticmethod
+    def _create_ssl_context(listener: ListenerConfig) -> ssl.SSLContext:
+        """TLS 1.2 or newer; client certificates of our own CA only, if any is shown.
+
+        None is asked for over WebSocket: a browser that has none cancels the handshake.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
+            if listener.cafile and listener.type != ListenerType.WS:
+                # amqtt starts from the system's trust: any public CA could then make a device.
+                context.load_verify_locations(str(listener.cafile))
+                context.verify_mode = ssl.CERT_OPTIONAL
+        except (OSError, ssl.SSLError) as error:
+            raise BrokerError(
+                f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}; "
+                "`bellwire-broker renew DIR` makes both anew"
+            ) from error
+        return context
+
+    async def _create_server_instance(
+        self,
+        listener_name: str,
+        listener_type: ListenerType,
+        address: str | None,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+    ) -> asyncio.Server | websockets.asyncio.server.Server:
+        """Listen, with room for a storm of connects and no patience for slow handshakes."""
+        host = address.strip("[]") if address else address
+        tls: dict[str, Any] = {}
+        if ssl_context is not None:
+            self._contexts.append((self.listeners_config[listener_name], ssl_context))
+            tls = {
+                "ssl": ssl_context,
+                "ssl_handshake_timeout": self.limits.connect_timeout,
+                "ssl_shutdown_timeout": LINGER,
+            }
+        try:
+            return await self._listen(listener_name, listener_type, host, port, tls)
+        except OSError as error:
+            where = f"{f'[{host}]' if host and ':' in host else host or 'every address'}:{port}"
+            why = error.strerror or str(error)
+            if error.errno == errno.EADDRINUSE:
+                why = (
+                    "the port is in use: another broker or program listens there; end that one, "
+                    "or choose another port"
+                )
+            raise OSError(
+                error.errno, f"cannot listen on {where} ({listener_name}): {why}"
+            ) from error
+
+    async def _listen(
+        self, name: str, kind: ListenerType, host: str | None, port: int, tls: dict[str, Any]
+    ) -> asyncio.Server | websockets.asyncio.server.Server:
+        if kind == ListenerType.TCP:
+            return await self.loop.create_server(
+                lambda: StreamConnection(self, name), host, port, backlog=_BACKLOG, **tls
+            )
+
+        async def connected(socket: websockets.asyncio.server.ServerConnection) -> None:
+            await WebSocketConnection(self, name, socket).serve()
+
+        return await websockets.serve(
+            connected,
+            host,
+            port,
+            subprotocols=[websockets.Subprotocol("mqtt")],  # [MQTT-6.0.0-3]
+            process_request=self._may_open,
+            compression=None,
+            max_size=self.limits.packet_bytes + 8,
+            open_timeout=self.limits.connect_timeout,
+            max_queue=2,
+            ping_interval=None,  # MQTT's own keep-alive is the one that counts
+            backlog=_BACKLOG,
+            **tls,
+        )
+
+    def _may_open(
+        self, connection: websockets.asyncio.server.ServerConnection, request: Request
+    ) -> Response | None:
+        """Refuse what is asked of another path than MQTT's, or by a page of somewhere else."""
+        if request.path.partition("?")[0] not in WEBSOCKET_PATHS:
+            self.stats.refused["WebSocket path"] += 1
+            return connection.respond(HTTPStatus.NOT_FOUND, "MQTT is at /mqtt\n")
+        origin = request.headers.get("Origin")
+        if may_come_from(origin, request.headers.get("Host", ""), self.origins):
+            return None
+        self.stats.refused["WebSocket origin"] += 1
+        self.core.seldom.warning(
+            self.clock(), ("origin", origin),
+            "a page of %s opens a WebSocket: refused; listen.origins in broker.toml names "
+            "whose pages may", short(origin),
+        )  # fmt: skip
+        return connection.respond(
+            HTTPStatus.FORBIDDEN, "pages of this origin may not; see listen.origins\n"
+        )
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again: new connections get them, old ones stay."""
+        for listener, context in self._contexts:
+            # First for nobody: a context that takes half a pair serves no one any more.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                str(listener.certfile), str(listener.keyfile)
+            )
+            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
+
+    def bound(self) -> dict[str, tuple[str, int]]:
+        """Where each listener listens: its name to host and port."""
+        found: dict[str, tuple[str, int]] = {}
+        for name, server in self._servers.items():
+            for socket in server.instance.sockets or ():
+                found.setdefault(name, socket.getsockname()[:2])
+        return found
+
+    # --- connections --------------------------------------------------------------------------
+
+    def arrived(self, connection: Connection, address: str) -> Link | None:
+        """A connection is there: its link, or None when there is no room for it."""
+        limits, refused = self.limits, self.stats.refused
+        if self.core.stopping:
+            return None
+        if len(self._connections) >= limits.connections:
+            refused["too many connections"] += 1
+            return None
+        if 0 < limits.connections_per_address <= self._addresses[address]:
+            refused["too many connections from one address"] += 1
+            return None
+        self._connections.add(connection)
+        self._addresses[address] += 1
+        link = self.core.opened(connection, address, self.clock())
+        self._soon()
+        return link
+
+    def read(self, connection: Connection, data: bytes) -> None:
+        """Bytes came."""
+        if connection.link is not None:
+            self.core.received(connection.link, data, self.clock())
+            self._soon()
+
+    def drained(self, connection: Connection) -> None:
+        """The other side has taken what was written."""
+        if connection.link is not None:
+            self.core.written(connection.link, connection.unsent, self.clock())
+            self._soon()
+
+    def departed(self, connection: Connection) -> None:
+        """A connection is over, whatever its transport says."""
+        link = connection.link
+        if link is None or connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        self._addresses[link.address] -= 1
+        if not self._addresses[link.address]:
+            del self._addresses[link.address]
+        self.core.lost(link, self.clock())
+        self._soon()
+
+    async def _login(self, connection: Connection, link: Link) -> None:
+        assert link.connect is not None  # noqa: S101 - that is why it is asked
+        who = session_of(link.connect, link.address, connection.ssl_object)
+        known = await self.rules.authenticate(who)
+        who.password = None
+        connection.task = None
+        if known:
+            owner = None if who.is_anonymous else who.username
+            spare = gen_client_id().rpartition("/")[2]
+            self.core.admit(link, owner, who, spare, self.clock())
+        else:
+            self.core.seldom.warning(
+                self.clock(), ("not authenticated", link.address),
+                "%s as %s is not who it says", link, short(who.username),
+            )  # fmt: skip
+            self.core.refuse(link, NOT_AUTHORIZED, "not authenticated", self.clock())
+        self._soon()
+
+    # --- the router's turn --------------------------------------------------------------------
+
+    def _soon(self) -> None:
+        """Do what the router wants done at the end of this turn of the event loop."""
+        if not self._turning:
+            self._turning = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turning = False
+        core = self.core
+        while core.shared.changed:
+            changed, core.shared.changed = core.shared.changed, []
+            for link in changed:
+                try:
+                    self._perform(link)
+                except Exception:  # one client's broken transport must not stop the others' writes
+                    logger.exception("could not write to %s", link)
+                    core.end(link, "write failed", abort=True)
+                    self.departed(link.peer)
+                    with contextlib.suppress(OSError):
+                        link.peer.drop()
+        for link in core.asked:
+            link.peer.task = self.loop.create_task(self._login(link.peer, link))
+        core.asked.clear()
+        if self.store is not None and core.journal.operations:
+            self.store.write(core.journal.take())
+        if core.told:
+            told, core.told = core.told, []
+            for event, values in told:
+                self._background(self._tell(event, values))
+        self._arm()
+
+    def _perform(self, link: Link) -> None:
+        connection: Connection = link.peer
+        if MQTTEvents.PACKET_SENT in self.core.tells and link.out:
+            self.core.told.append(("mqtt_packet_sent", (link.session, b"".join(link.out))))
+        written = connection.perform(link)
+        if written:
+            self.stats.bytes_out += written
+            self.core.written(link, connection.unsent, self.clock())
+
+    def _arm(self) -> None:
+        """Come back when time alone changes something."""
+        due = self.core.deadline()
+        wait = max(0.0, due - self.clock())
+        if self._timer is not None:
+            if self._timer.when() <= self.loop.time() + wait and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_later(wait, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.core.tick(self.clock())
+        self._turn()
+
+    def _verdict(self, key: object, fits: bool) -> None:
+        self.core.verdict(key, fits, self.clock())
+        self._soon()
+
+    def committed(self, mark: int) -> None:
+        """The store has kept this much."""
+        self.core.committed(mark, self.clock())
+        self._soon()
+
+    def failed(self) -> None:
+        """The store could not keep what was noted."""
+        self.core.failed(self.clock())
+        self._soon()
+
+    # --- for plugins --------------------------------------------------------------------------
+
+    def _background(self, coroutine: Any) -> None:
+        task = self.loop.create_task(coroutine)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, event: str, values: tuple[Any, ...]) -> None:
+        if event.startswith("mqtt_packet"):
+            session, *rest = values
+            data = rest[0] if len(rest) == 1 else bytes((rest[0], len(rest[1]))) + rest[1]
+            for packet in await packets(data):
+                await self.plugins_manager.fire_event(
+                    MQTTEvents(event), packet=packet, session=seen(session) if session else None
+                )
+            return
+        await self.plugins_manager.fire_event(BrokerEvents(event), **arguments(event, values))
+
+    @property
+    def sessions(self) -> dict[str, Any]:
+        """All sessions as amqtt shows them to plugins; made anew at each call."""
+        return {name: (seen(each), None) for name, each in self.core.sessions.items()}
+
+    @property
+    def retained_messages(self) -> dict[str, Any]:
+        """Retained messages by topic: to be read only."""
+        return self.core.retained.messages
+
+    @property
+    def subscriptions(self) -> dict[str, list[tuple[Any, int]]]:
+        """All subscriptions as amqtt shows them to plugins; made anew at each call."""
+        return {
+            topic_filter: [(seen(session), qos) for session, qos in found.items()]
+            for topic_filter, found in self.core.subscriptions.items()
+        }
+
+    async def retain_message(
+        self,
+        source_session: Any,  # noqa: ARG002 - amqtt's signature
+        topic_name: str | None,
+        data: bytes | bytearray | None,
+        qos: int | None = None,
+    ) -> None:
+        """Retain a message in the broker's name."""
+        if topic_name:
+            self.core.now = self.clock()
+            self.core.keep(topic_name, bytes(data or b""), qos or 0)
+            self._soon()
+
+    async def _broadcast_message(
+        self,
+        session: Any,  # noqa: ARG002 - amqtt's signature
+        topic: str | None,
+        data: bytes | bytearray | None,
+        force_qos: int | None = None,
+    ) -> None:
+        """Send a message in the broker's name."""
+        if topic:
+            qos = 2 if force_qos is None else force_qos
+            message = Publish(topic, encode_topic(topic), bytes(data or b""), qos, 0)
+            self.core.now = self.clock()
+            self.core.say(message, "")
+            self._soon()
+
+    async def add_subscription(self, subscription: tuple[str, int], session: Any) -> int:
+        """Subscribe in a session's name, without asking anybody; the QoS granted."""
+        topic_filter, qos = subscription
+        self.core.subscribe_for(session.client_id, topic_filter, qos)
+        self._soon()
+        return qos
+
+    # --- for the house around it --------------------------------------------------------------
+
+    async def recheck(self, cleared: Collection[str] = ()) -> None:
+        """After a change of rules: see Core.recheck."""
+        self.core.recheck(self.clock(), cleared)
+        self._soon()
+
+    def applied(self, digest: str) -> None:
+        """Note which registry the broker goes by, for who has changed it and waits."""
+        self.core.journal.note("applied", digest)
+        self._soon()
+
+    @property
+    def stats(self) -> Stats:
+        """The counters."""
+        return self.core.stats
+
+    @property
+    def connection_count(self) -> int:
+        """Connections at this moment, those without a CONNECT included."""
+        return len(self._connections)
+
+    @property
+    def subscription_count(self) -> int:
+        """How many subscriptions there are."""
+        return len(self.core.subscriptions)

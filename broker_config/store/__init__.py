@@ -1,0 +1,1 @@
+"""What survives the broker: the journal in SQLite."""

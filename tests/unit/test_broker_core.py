@@ -1,0 +1,525 @@
+"""The broker's core, moment by moment: bytes, verdicts, commits and time in; bytes out.
+
+No socket, no disk, no sleep: what other tests show with real ones is pinned here in milliseconds.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from broker_config.core import packets as mqtt
+from broker_config.core.broker import Core
+from broker_config.core.limits import Limits
+from broker_config.core.session import Link, Session
+from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
+from tests.broker_support.memory import Anybody, taken
+from tests.broker_support.simulation import Image
+
+LIMITS = Limits(inflight=3, queued=5, stall=1.0)
+HELLO = mqtt.encode_connack(0)
+BACK = mqtt.encode_connack(0, session_present=True)
+RING = "sig/v1/kitchen/invite/front-door/c"
+
+
+def puback(number: int) -> bytes:
+    return mqtt.encode_ack(mqtt.PUBACK, number)
+
+
+def hello(name: str, *, clean: bool = True, will: bytes | None = None, keep: int = 0) -> bytes:
+    """A CONNECT; its will is retained at QoS 1 on ``p/NAME``."""
+    flags = (2 if clean else 0) | (0x2C if will is not None else 0)
+    tail = text(f"p/{name}") + len(will).to_bytes(2, "big") + will if will is not None else b""
+    body = b"\0\4MQTT\4" + bytes((flags,)) + keep.to_bytes(2, "big") + text(name) + tail
+    return b"\x10" + remaining(len(body)) + body
+
+
+class Asked(Anybody):
+    """Rules that answer when they are told to."""
+
+    def __init__(self) -> None:
+        self.later = False
+        self.asked: list[tuple[object, str, str]] = []
+
+    def may(self, key: object, _session: Session, action: str, topic: str) -> bool | None:
+        if not self.later:
+            return "forbidden" not in topic
+        self.asked.append((key, action, topic))
+        return None
+
+
+class Life:
+    """One life of a broker, from what the one before left on the disk."""
+
+    def __init__(
+        self, disk: Image | None = None, limits: Limits = LIMITS, *, keeps: bool = True
+    ) -> None:
+        self.disk = disk or Image()
+        self.rules = Asked()
+        self.core = Core(limits, self.rules, 100.0, keeps=keeps)
+        self.core.load(copy.deepcopy(self.disk).kept(), 100.0)
+
+    def at(self, seconds: float) -> None:
+        """Time passes."""
+        self.core.tick(100.0 + seconds)
+
+    def commit(self) -> None:
+        """All that was noted is kept, and the core hears of it."""
+        for operation in self.core.journal.take():
+            self.disk.apply(operation)
+        self.core.committed(self.core.journal.noted, self.core.now)
+        self.turn()
+
+    def turn(self) -> None:
+        while self.core.asked:
+            self.core.admit(self.core.asked.pop(0), None, None, "spare", self.core.now)
+        while self.core.deadline() <= self.core.now:
+            self.core.tick(self.core.now)
+
+    def link(self, first: bytes) -> Link:
+        link = self.core.opened(None, "somewhere", self.core.now)
+        self.send(link, first)
+        return link
+
+    def send(self, link: Link, data: bytes) -> None:
+        self.core.received(link, data, self.core.now)
+        self.turn()
+
+    def client(self, name: str, **options: Any) -> Link:
+        """One that is let in, with all that belongs to it kept."""
+        link = self.link(hello(name, **options))
+        self.commit()
+        assert taken(link)[:2] == b"\x20\x02"
+        return link
+
+    def subscriber(self, name: str, topic_filter: str = "#", qos: int = 1, **options: Any) -> Link:
+        link = self.client(name, **options)
+        self.send(link, subscribe(topic_filter, qos=qos))
+        self.commit()
+        assert taken(link)[0] == 0x90
+        return link
+
+
+@pytest.fixture
+def life() -> Iterator[Life]:
+    made = Life()
+    yield made
+    assert made.core.stats.cut["error"] == 0
+    assert made.core.stats.dropped["delivery failed"] == 0
+
+
+def kinds(data: bytes) -> list[int]:
+    """The kinds of the packets in ``data``."""
+    frames = mqtt.Frames(1 << 20)
+    frames.feed(data)
+    return [first >> 4 for first, _ in iter(frames.next, None)]
+
+
+def payloads(link: Link) -> list[bytes]:
+    """What came over ``link`` since, acknowledged by nobody."""
+    frames = mqtt.Frames(1 << 20)
+    frames.feed(taken(link))
+    return [
+        mqtt.decode_publish(first & 15, body).data
+        for first, body in iter(frames.next, None)
+        if first >> 4 == mqtt.PUBLISH
+    ]
+
+
+# --- kept, then acknowledged --------------------------------------------------------------------
+
+
+def test_puback_comes_after_its_commit(life: Life) -> None:
+    door = life.client("door")
+    life.send(door, publish("x", b"x", 7, retain=True))
+    assert taken(door) == b""
+    life.commit()
+    assert taken(door) == puback(7)
+
+
+def test_what_need_not_be_kept_is_acknowledged_at_once_but_in_order(life: Life) -> None:
+    """[MQTT-4.6.0-2]."""
+    door = life.client("door")
+    life.send(door, publish("x", b"x", 1))
+    assert taken(door) == puback(1)
+    life.send(door, publish("x", b"x", 2, retain=True) + publish("x", b"x", 3))
+    assert taken(door) == b""
+    life.commit()
+    assert taken(door) == puback(2) + puback(3)
+
+
+def test_a_commit_counts_for_what_was_noted_before_it(life: Life) -> None:
+    door = life.client("door")
+    life.send(door, publish("x", b"x", 1, retain=True))
+    mark = life.core.journal.noted
+    life.send(door, publish("y", b"x", 2, retain=True))
+    life.core.committed(mark, life.core.now)
+    assert taken(door) == puback(1)
+
+
+def test_connack_comes_when_its_will_is_kept(life: Life) -> None:
+    door = life.link(hello("door", will=b"gone"))
+    assert taken(door) == b""
+    life.commit()
+    assert taken(door) == HELLO
+    assert "door" in life.disk.wills
+
+
+def test_suback_comes_when_it_is_kept_and_before_what_it_calls_for(life: Life) -> None:
+    door = life.client("door")
+    life.send(door, publish("x", b"x", 7, retain=True))
+    life.commit()
+    panel = life.client("panel", clean=False)
+    life.send(panel, subscribe("#"))
+    assert taken(panel) == b""
+    life.commit()
+    assert kinds(taken(panel)) == [mqtt.SUBACK, mqtt.PUBLISH]
+
+
+def test_a_full_disk_ends_who_waits_for_it_and_refuses_what_would_be_kept(life: Life) -> None:
+    """What need not be kept goes on, and what frees room."""
+    door, other = life.client("door"), life.subscriber("other")
+    life.send(door, publish("x", b"x", 7, retain=True))
+    life.core.failed(life.core.now)
+    assert door.closed
+    door = life.link(hello("door"))
+    assert taken(door) == HELLO
+    life.send(door, publish("y", b"live", 1))
+    assert taken(door) == puback(1)
+    assert payloads(other) == [b"x", b"live"]
+    life.send(door, publish("x", b"", 2, retain=True))
+    life.core.failed(life.core.now)
+    assert not door.closed
+    assert taken(door) == b""  # acknowledged when it is written
+    life.send(door, publish("y", b"y", 3, retain=True))
+    assert door.closed
+
+
+# --- QoS 2 --------------------------------------------------------------------------------------
+
+
+def test_pubrec_and_pubcomp_come_after_their_commits(life: Life) -> None:
+    door = life.client("door", clean=False)
+    life.send(door, publish("x", b"x", 7, qos=2))
+    assert taken(door) == b""
+    life.commit()
+    assert taken(door) == mqtt.encode_ack(mqtt.PUBREC, 7)
+    life.send(door, mqtt.encode_ack(mqtt.PUBREL, 7))
+    assert taken(door) == b""
+    life.commit()
+    assert taken(door) == mqtt.encode_ack(mqtt.PUBCOMP, 7)
+
+
+def test_a_qos_2_id_goes_out_once_it_is_kept(life: Life) -> None:
+    """Else a crash would give it to another message, which its receiver takes for this one."""
+    panel = life.subscriber("panel", qos=2, clean=False)
+    door = life.client("door")
+    life.send(door, publish("x", b"first", 1, qos=2))
+    assert taken(panel) == b""
+    assert Life(life.disk).core.sessions["panel"].inflight == {}
+    life.commit()
+    assert payloads(panel) == [b"first"]
+    again = Life(life.disk)
+    assert list(again.core.sessions["panel"].inflight) == [1]
+    panel = again.client("panel", clean=False)
+    door = again.client("door")
+    again.send(door, publish("x", b"second", 1, qos=2))
+    again.commit()
+    assert set(again.core.sessions["panel"].inflight) == {1, 2}
+
+
+def test_a_message_that_comes_twice_is_passed_on_once_over_a_crash(life: Life) -> None:
+    door = life.client("door", clean=False)
+    life.send(door, publish("x", b"x", 7, qos=2))
+    life.commit()
+    again = Life(life.disk)
+    panel = again.subscriber("panel")
+    door = again.client("door", clean=False)
+    again.send(door, publish("x", b"x", 7, qos=2))
+    assert payloads(panel) == []
+    assert taken(door) == mqtt.encode_ack(mqtt.PUBREC, 7)
+    again.send(door, mqtt.encode_ack(mqtt.PUBREL, 7))
+    again.send(door, publish("x", b"new", 7, qos=2))
+    assert payloads(panel) == [b"new"]
+
+
+# --- sessions -----------------------------------------------------------------------------------
+
+
+def test_a_newer_connection_takes_over_and_the_will_comes_first(life: Life) -> None:
+    """[MQTT-3.1.4-2]."""
+    watcher = life.subscriber("watcher")
+    old = life.client("door", will=b"gone")
+    new = life.link(hello("door", will=b"gone"))
+    life.commit()
+    assert old.closed
+    assert old.abort
+    assert taken(new) == HELLO
+    life.send(new, publish("p/door", b"here", 1, retain=True))
+    assert payloads(watcher) == [b"gone", b"here"]
+
+
+def test_an_older_connect_that_is_let_in_late_takes_over_nobody(life: Life) -> None:
+    core = life.core
+    old, new = (core.opened(None, "somewhere", core.now) for _ in range(2))
+    core.received(old, hello("door"), core.now)
+    core.received(new, hello("door"), core.now)
+    core.asked.clear()
+    core.admit(new, None, None, "spare", core.now)
+    core.admit(old, None, None, "spare", core.now)
+    assert old.closed
+    assert core.sessions["door"].link is new
+
+
+def test_what_comes_while_nobody_is_there_waits_and_the_oldest_gives_way(life: Life) -> None:
+    panel = life.subscriber("panel", clean=False)
+    life.core.lost(panel, life.core.now)
+    door = life.client("door")
+    for number in range(1, 8):
+        life.send(door, publish("x", b"%d" % number, number))
+    life.commit()
+    for each in (life, Life(life.disk)):
+        panel = each.link(hello("panel", clean=False))
+        each.commit()
+        received = []
+        while some := payloads(panel):
+            received += some
+            for number in list(each.core.sessions["panel"].inflight):
+                each.send(panel, puback(number))
+        assert received == [b"3", b"4", b"5", b"6", b"7"]
+        each.core.lost(panel, each.core.now)
+
+
+def test_what_was_not_acknowledged_comes_again_with_dup_and_its_id(life: Life) -> None:
+    """[MQTT-4.4.0-1], also in the next life."""
+    panel = life.subscriber("panel", clean=False)
+    life.send(life.client("door"), publish("x", b"ding", 1))
+    life.commit()
+    first = taken(panel)
+    again = Life(life.disk)
+    panel = again.link(hello("panel", clean=False))
+    again.commit()
+    assert taken(panel) == BACK + bytes((first[0] | 8,)) + first[1:]
+
+
+def test_who_is_owed_retained_messages_gets_them_in_the_next_life(life: Life) -> None:
+    """SUBACK was the promise; a crash in the midst of them does not break it."""
+    door = life.client("door")
+    for number in range(1, 8):
+        life.send(door, publish(f"x/{number}", b"%d" % number, number, retain=True))
+    life.commit()
+    panel = life.client("panel", clean=False)
+    life.send(panel, subscribe("#"))
+    life.commit()
+    assert payloads(panel) == [b"1", b"2", b"3"]
+    again = Life(life.disk)
+    panel = again.link(hello("panel", clean=False))
+    again.commit()
+    received: set[bytes] = set()
+    while some := payloads(panel):
+        received |= {*some}
+        for number in list(again.core.sessions["panel"].inflight):
+            again.send(panel, puback(number))
+    assert received == {b"%d" % number for number in range(1, 8)}
+
+
+# --- wills --------------------------------------------------------------------------------------
+
+
+def test_wills_of_those_who_do_not_return_after_a_crash_are_published(life: Life) -> None:
+    for name in ("gone", "back", "gone-again"):
+        life.client(name, will=b"off")
+    again = Life(life.disk)
+    watcher = again.subscriber("watcher")
+    again.client("back", will=b"off")
+    again.at(14.9)
+    assert payloads(watcher) == []
+    again.at(15.1)
+    assert payloads(watcher) == [b"off", b"off"]
+    assert sorted(again.core.retained.messages) == ["p/gone", "p/gone-again"]
+    again.commit()
+    assert list(again.disk.wills) == ["back"]
+
+
+def test_a_device_that_is_back_under_another_client_id_is_back(life: Life) -> None:
+    link = life.link(hello("door.first").replace(b"\x02\0\0", b"\x02\0\0"))
+    life.commit()
+    assert taken(link) == HELLO
+    life.disk.wills["door.first"] = ("p/door", b"off", 1, 1)
+    again = Life(life.disk)
+    body = b"\0\4MQTT\4\x2e\0\0" + text("door.second") + text("p/door") + text("off")
+    again.link(b"\x10" + remaining(len(body)) + body)
+    again.commit()
+    again.at(16)
+    assert again.core.retained.messages == {}
+
+
+@pytest.mark.parametrize("end", ["lost", "protocol", "keep-alive", "goodbye"])
+def test_a_will_is_published_unless_the_end_was_clean(life: Life, end: str) -> None:
+    """[MQTT-3.1.2-8] [MQTT-3.14.4-3]."""
+    watcher = life.subscriber("watcher")
+    door = life.client("door", will=b"gone", keep=10)
+    if end == "lost":
+        life.core.lost(door, life.core.now)
+    elif end == "keep-alive":
+        life.at(14.9)
+        assert not door.closed
+        life.at(15.1)
+    else:
+        life.send(door, b"\xe0\0" if end == "goodbye" else b"\xff\0")
+    assert door.closed
+    assert payloads(watcher) == ([] if end == "goodbye" else [b"gone"])
+    life.commit()
+    assert "door" not in life.disk.wills
+
+
+# --- verdicts that come late --------------------------------------------------------------------
+
+
+def test_packets_wait_for_a_verdict_in_order(life: Life) -> None:
+    door, panel = life.client("door"), life.subscriber("panel")
+    life.rules.later = True
+    life.send(door, publish("a", b"1", 1) + publish("b", b"2", 2) + b"\xc0\0")
+    assert (taken(door), payloads(panel)) == (b"", [])
+    ((key, action, topic),) = life.rules.asked
+    assert (action, topic) == ("publish", "a")
+    life.rules.later = False
+    life.core.verdict(key, True, life.core.now)
+    life.turn()
+    assert taken(door) == puback(1) + puback(2) + mqtt.PINGRESP_BYTES
+    assert payloads(panel) == [b"1", b"2"]
+
+
+def test_a_verdict_for_one_who_has_gone_is_for_nobody(life: Life) -> None:
+    door, panel = life.client("door"), life.subscriber("panel")
+    life.rules.later = True
+    life.send(door, publish("a", b"1", 1))
+    life.core.lost(door, life.core.now)
+    life.core.verdict(life.rules.asked[0][0], True, life.core.now)
+    assert payloads(panel) == []
+
+
+def test_what_came_before_the_end_is_handled_after_it(life: Life) -> None:
+    """Who publishes, says goodbye and closes has said it, however long the verdict takes."""
+    door, panel = life.client("door", will=b"gone"), life.subscriber("panel")
+    life.rules.later = True
+    life.send(door, publish("a", b"1", 1) + publish("b", b"2", 2) + b"\xe0\0")
+    life.core.lost(door, life.core.now)
+    life.rules.later = False
+    life.core.verdict(life.rules.asked[0][0], True, life.core.now)
+    life.turn()
+    assert payloads(panel) == [b"1", b"2"]
+    assert door not in life.core.links
+
+
+def test_what_is_forbidden_is_acknowledged_and_dropped(life: Life) -> None:
+    """[MQTT-3.3.5-2]."""
+    door, panel = life.client("door"), life.subscriber("panel")
+    life.send(door, publish("forbidden", b"x", 1, retain=True) + publish("fine", b"y", 2))
+    assert taken(door) == puback(1) + puback(2)
+    assert payloads(panel) == [b"y"]
+    assert life.core.retained.messages == {}
+    assert life.core.stats.denied["publish"] == 1
+
+
+# --- fairness -----------------------------------------------------------------------------------
+
+
+def test_a_publisher_waits_for_a_full_receiver_and_not_for_ever(life: Life) -> None:
+    panel, door = life.subscriber("panel"), life.client("door")
+    life.send(door, b"".join(publish("x", b"x", number) for number in range(1, 20)))
+    assert door.waits
+    assert len(kinds(taken(door))) == 8  # three on their way, five waiting
+    life.at(1.1)
+    assert panel.closed
+    assert life.core.stats.cut["does not read"] == 1
+    life.turn()
+    assert len(kinds(taken(door))) == 11
+
+
+def test_it_goes_on_when_the_receiver_has_taken_half(life: Life) -> None:
+    panel, door = life.subscriber("panel"), life.client("door")
+    life.send(door, b"".join(publish("x", b"x", number) for number in range(1, 12)))
+    session = life.core.sessions["panel"]
+    while session.inflight:
+        life.send(panel, puback(next(iter(session.inflight))))
+    assert not panel.closed
+    assert len(kinds(taken(door))) == 11
+    assert len(payloads(panel)) == 11
+
+
+def test_nobody_waits_for_himself(life: Life) -> None:
+    door = life.subscriber("door")
+    life.send(door, b"".join(publish("x", b"x", number) for number in range(1, 60)))
+    assert not door.waits
+    assert kinds(taken(door)).count(mqtt.PUBACK) == 59
+
+
+def test_a_clients_packets_take_turns(life: Life) -> None:
+    """However many come at once: others are heard after 32 of them."""
+    greedy = life.client("greedy")
+    life.core.received(greedy, b"\xc0\0" * 100, life.core.now)
+    assert len(taken(greedy)) == 64
+    life.core.tick(life.core.now)
+    assert len(taken(greedy)) == 64
+
+
+def test_a_large_subscription_takes_turns() -> None:
+    """200,000 places are looked at bit by bit, and the order of publishing holds."""
+    life = Life(limits=Limits(inflight=100_000, retained_per_device=100_000))
+    for number in range(6000):
+        life.core.retained.set(f"x/{number}", b"x", 1, "", 0.0)
+    panel = life.client("panel")
+    life.core.received(panel, subscribe("#"), life.core.now)
+    turns = 0
+    received: list[bytes] = []
+    while len(received) < 6000:
+        turns += 1
+        life.core.tick(life.core.now)
+        frames = mqtt.Frames(1 << 24)
+        frames.feed(taken(panel))
+        received += [body[2:8] for first, body in iter(frames.next, None) if first >> 4 == 3]
+    assert turns > 90
+    assert received[0].startswith(b"x/0")
+    assert received[-1] == b"x/5999"
+
+
+def test_who_says_nothing_is_closed_on(life: Life) -> None:
+    silent = life.core.opened(None, "somewhere", life.core.now)
+    life.at(4.9)
+    assert not silent.closed
+    life.at(5.1)
+    assert silent.closed
+    assert life.core.stats.refused["no CONNECT in time"] == 1
+
+
+def test_a_device_shares_its_rate_among_its_connections() -> None:
+    limits = Limits(publishes_per_second=10.0, publish_burst=5)
+    life = Life(limits=limits, keeps=False)
+    tools = [life.client(f"door.{number}") for number in range(2)]
+    for tool in tools:
+        life.send(tool, b"".join(publish("x", b"x", number) for number in range(1, 6)))
+    # Two of the burst went into the logins; each says one more than it may before it waits.
+    assert [len(kinds(taken(tool))) for tool in tools] == [4, 1]
+    life.at(2.0)
+    life.turn()
+    assert sum(len(kinds(taken(tool))) for tool in tools) == 5
+
+
+def test_a_stopped_brokers_wills_are_left_to_the_next_life(life: Life) -> None:
+    watcher = life.subscriber("watcher")
+    life.client("door", will=b"off")
+    life.core.shut_down(life.core.now)
+    life.commit()
+    assert payloads(watcher) == []
+    assert list(life.disk.wills) == ["door"]
+
+
+def test_a_second_connect_ends_the_connection(life: Life) -> None:
+    """[MQTT-3.1.0-2]."""
+    door = life.client("door")
+    life.send(door, connect("door"))
+    assert door.closed

@@ -1,0 +1,73 @@
+"""The broker's rooms keep their floors: who may import whom, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import broker_config
+
+PACKAGE = Path(broker_config.__file__).parent
+#: A room, the rooms it may import from, and what it may import of other packages of ours.
+ROOMS = {
+    "core": {"core"},
+    "store": {"core", "store"},
+    "net": {"core", "store", "net"},
+}
+#: No socket, thread, event loop, clock, chance or database in the core.
+FORBIDDEN = {
+    "amqtt", "asyncio", "concurrent", "datetime", "multiprocessing", "os", "pathlib", "queue",
+    "random", "secrets", "select", "selectors", "signal", "socket", "sqlite3", "ssl", "subprocess",
+    "threading", "time", "uuid", "websockets",
+}  # fmt: skip
+MODULES = [path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever it does, also for types only."""
+    package = ["broker_config", *path.relative_to(PACKAGE).parent.parts]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_nothing_imports_upward(path: Path) -> None:
+    """Not even for types."""
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("broker_config.")}
+    assert ours <= ROOMS[path.parent.name]
+
+
+@pytest.mark.parametrize(
+    "path", [each for each in MODULES if each.parent.name == "core"], ids=lambda path: path.stem
+)
+def test_the_core_knows_no_world(path: Path) -> None:
+    """Time, ids and verdicts are passed in; of the SDK it knows the topics."""
+    names = imports(path)
+    assert not {name.split(".")[0] for name in names} & FORBIDDEN
+    sdk = {".".join(name.split(".")[:2]) for name in names if name.startswith("device_sdk")}
+    assert sdk <= {"device_sdk.topics"}
+
+
+def test_the_core_imports_in_no_circle() -> None:
+    below: dict[str, set[str]] = {
+        path.stem: {
+            name.split(".")[2] for name in imports(path) if name.startswith("broker_config.core.")
+        }
+        for path in (PACKAGE / "core").glob("*.py")
+    }
+    known: set[str] = set()
+    while len(known) < len(below):
+        free = {name for name, needs in below.items() if name not in known and needs <= known | {
+            need for need in needs if need not in below
+        }}  # fmt: skip
+        assert free, f"a circle among {sorted(set(below) - known)}"
+        known |= free
