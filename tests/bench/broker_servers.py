@@ -41,7 +41,7 @@ def _amqtt_closed() -> Any:
     from amqtt.broker import Broker
     from amqtt.contexts import BrokerConfig, ListenerConfig
 
-    from broker_config.registry import HASHER
+    from broker_config.access.registry import HASHER
 
     hashed = HASHER.hash("correct horse")
     passwords = Path(tempfile.mkdtemp()) / "passwords"
@@ -79,8 +79,8 @@ def _amqtt_stored(path: str) -> Any:
 
 
 def _bellwire(store: bool = False) -> Any:
+    from broker_config.admin.serve import anonymous_config
     from broker_config.net.server import SignalingBroker
-    from broker_config.serve import anonymous_config
     from broker_config.store.journal import Store
 
     kept = Store(Path(tempfile.mkdtemp()) / "kept.sqlite3") if store else None
@@ -91,8 +91,8 @@ def _bellwire_limited() -> Any:
     """For anybody, with the rates that a house has."""
     from broker_config.broker import SignalingBroker
 
-    from broker_config.serve import anonymous_config
-    from broker_config.settings import HOUSE_LIMITS
+    from broker_config.admin.serve import anonymous_config
+    from broker_config.admin.settings import HOUSE_LIMITS
     from broker_config.store import Store
 
     store = Store(Path(tempfile.mkdtemp()) / "kept.sqlite3")
@@ -101,8 +101,8 @@ def _bellwire_limited() -> Any:
 
 def _bellwire_house() -> Any:
     """A broker with a thousand registered devices, all of the same secret."""
+    from broker_config.access.registry import HASHER, Device, Registry, save
     from broker_config.net.server import SignalingBroker
-    from broker_config.registry import HASHER, Device, Registry, save
     from broker_config.store.journal import Store
 
     folder, hashed = Path(tempfile.mkdtemp()), HASHER.hash("correct horse")
@@ -113,7 +113,7 @@ def _bellwire_house() -> Any:
     config = BrokerConfig(
         listeners={"default": ListenerConfig(bind="127.0.0.1:0")},
         plugins={
-            "broker_config.auth.RegistryPlugin": {
+            "broker_config.access.auth.RegistryPlugin": {
                 "registry": str(folder / "devices.json"),
                 "realm": "sig",
             }

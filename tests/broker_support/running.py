@@ -11,15 +11,15 @@ from typing import Any, Self, TypeVar
 
 from amqtt.contexts import BrokerConfig, ListenerConfig
 
+from broker_config.access.registry import HASHER, Device, Registry, save
 from broker_config.core.limits import Limits
 from broker_config.net.server import SignalingBroker
-from broker_config.registry import HASHER, Device, Registry, save
 from broker_config.store.journal import Store
 
 from .raw import Raw
 
 T = TypeVar("T")
-ANYONE = {"broker_config.auth.AnyonePlugin": {}}
+ANYONE = {"broker_config.access.auth.AnyonePlugin": {}}
 SECRET = "correct horse"
 HASHED = HASHER.hash(SECRET)
 
@@ -131,4 +131,4 @@ def house(folder: Path) -> dict[str, Any]:
         Device("watcher", HASHED, watches=True),
     )
     save(path, Registry({device.name: device for device in devices}))
-    return {"broker_config.auth.RegistryPlugin": {"registry": str(path), "realm": "sig"}}
+    return {"broker_config.access.auth.RegistryPlugin": {"registry": str(path), "realm": "sig"}}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.cli import _parser as broker_parser
+from broker_config.admin.cli import _parser as broker_parser
 from device_sdk.pi.cli import add_commands
 from device_sdk.pi.doorbell_settings import read_doorbell
 from device_sdk.pi.panel_settings import read_panel

@@ -12,8 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from broker_config.admin.metrics import Window, status
 from broker_config.core.limits import Limits
-from broker_config.seeing import Window, status
 from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
 from tests.broker_support.raw import PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, Raw, Will
 from tests.broker_support.running import SECRET, Running, house

@@ -12,7 +12,7 @@ import pytest
 from amqtt.contexts import ListenerConfig, ListenerType
 from websockets.sync.client import connect as ws_connect
 
-from broker_config import pki
+from broker_config.access import pki
 from broker_config.net.connection import StreamConnection
 from tests.bench.broker_wire import connect
 from tests.broker_support.running import Running, house

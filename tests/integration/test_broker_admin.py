@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from broker_config import cli, house, pki
+from broker_config import cli
+from broker_config.access import pki
+from broker_config.admin import setup as house
 from device_sdk import SignalingClient
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, house_on_free_ports, serving, trust
@@ -295,7 +297,7 @@ def test_a_refusal_names_the_command_that_cures_it(
 
 def no_room(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """The disk takes nothing more whose name has ``part`` in it."""
-    from broker_config import writing
+    from broker_config.access import writing
 
     before = writing._written
 
@@ -612,7 +614,7 @@ def test_a_change_while_it_starts_does_not_end_it(directory: Path) -> None:
     """Whoever changes the registry signals the process that has the lock."""
     code = (
         "import os, signal, sys\n"
-        "from broker_config import cli, serve\n"
+        "from broker_config import cli\nfrom broker_config.admin import serve\n"
         "start = serve.House.start\n"
         "async def changed(house):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"

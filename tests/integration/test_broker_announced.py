@@ -19,7 +19,9 @@ import pytest
 from zeroconf import ServiceBrowser, ServiceListener, Zeroconf
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
-from broker_config import house, mdns
+from broker_config.access import pki
+from broker_config.admin import mdns
+from broker_config.admin import setup as house
 from device_sdk.pi import dns_sd, doctor
 from device_sdk.pi.settings import Account
 from tests.broker_support.raw import Raw
@@ -44,7 +46,8 @@ class Served:
             '[metrics]\nlisten = ""\n'
         )
         self.ca = directory / "tls" / "ca.crt"
-        code = f"import sys; from broker_config import cli, mdns; {change}; sys.exit(cli.main())"
+        imports = "import sys; from broker_config import cli; from broker_config.admin import mdns"
+        code = f"{imports}; {change}; sys.exit(cli.main())"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "run", str(directory)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -137,7 +140,7 @@ def test_zeroconf_sees_a_broker_come_and_go(tmp_path: Path) -> None:
         assert seen.waited(name, there=True)
         info = zeroconf.get_service_info(mdns.SERVICE, name, 1000 * SECONDS)
         assert info is not None
-        assert (info.port, info.server) == (served.port, f"{mdns.own_name(served.ca)}.")
+        assert (info.port, info.server) == (served.port, f"{pki.own_name(served.ca)}.")
         assert info.parsed_addresses() == [LOOPBACK]
         # Not asked just before its end: an answer under way may overtake the goodbye in zeroconf.
         served.stop()
@@ -170,7 +173,7 @@ def test_what_others_have_stays_theirs() -> None:
 
 _TWO_NETWORKS = """
 import asyncio, sys
-from broker_config import mdns
+from broker_config.admin import mdns
 from device_sdk.pi import dns_sd
 from pathlib import Path
 async def play():
@@ -212,7 +215,7 @@ def test_doctor_finds_a_running_broker(tmp_path: Path) -> None:
         )  # fmt: skip
         lines = list(doctor.examine(doctor.Patient(account, browse=browse, service=lambda: None)))
         (shown,) = [line for line in lines if line.startswith("name: ")]
-        assert f"{mdns.own_name(served.ca)}:{served.port}" in shown.partition("announced: ")[2]
+        assert f"{pki.own_name(served.ca)}:{served.port}" in shown.partition("announced: ")[2]
         served.stop()
     assert served.port not in {each.port for each in browse()}
 

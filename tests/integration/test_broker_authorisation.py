@@ -15,8 +15,8 @@ from amqtt.contexts import Action, BaseContext
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
-from broker_config.auth import RegistryPlugin
-from broker_config.registry import changing, new_secret
+from broker_config.access.auth import RegistryPlugin
+from broker_config.access.registry import changing, new_secret
 from tests.broker_support.raw import PUBCOMP, PUBREC, PUBREL, Raw, Will
 from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, house
 
@@ -270,7 +270,7 @@ def test_a_new_secret_cuts_who_has_the_old_one(
     """The verified secret is remembered, but not beyond its hash."""
     from dataclasses import replace
 
-    from broker_config.registry import HASHER
+    from broker_config.access.registry import HASHER
 
     secret = new_secret()
     with changing(tmp_path / "devices.json") as devices:

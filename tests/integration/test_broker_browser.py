@@ -19,7 +19,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as ws_connect
 from websockets.typing import Origin, Subprotocol
 
-from broker_config import pki
+from broker_config.access import pki
 from broker_config.net.origins import may_come_from
 from tests.bench.broker_wire import connect, publish, subscribe
 from tests.broker_support.running import SECRET, Running, house
@@ -174,7 +174,7 @@ def test_an_unknown_client_sends_no_large_frame(broker: Running) -> None:
 
 def test_metrics_on_ipv6_and_idle_readers(broker: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that connects and says nothing holds no thread for ever."""
-    from broker_config import seeing
+    from broker_config.admin import metrics as seeing
 
     monkeypatch.setattr(seeing._Quiet, "timeout", 0.2)
     window = seeing.Window(broker.broker, "::1", 0)

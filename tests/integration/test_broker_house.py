@@ -20,7 +20,9 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect as ws_connect
 
-from broker_config import cli, house, pki
+from broker_config import cli
+from broker_config.access import pki
+from broker_config.admin import setup as house
 from tests.bench.broker_wire import connect
 from tests.broker_support.killing import free_port
 from tests.broker_support.raw import Raw
@@ -244,7 +246,7 @@ def test_what_may_pass_is_not_exit_2(directory: Path, setting: str | None) -> No
 def test_a_stuck_loop_is_not_healthy() -> None:
     from threading import Event
 
-    from broker_config.seeing import Window
+    from broker_config.admin.metrics import Window
     from tests.broker_support.running import Running
 
     with Running() as broker:

@@ -14,8 +14,8 @@ from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BasePlugin
 
 from broker_config import cli
-from broker_config.serve import house_config
-from broker_config.settings import SettingsError, load
+from broker_config.admin.serve import house_config
+from broker_config.admin.settings import SettingsError, load
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.running import ANYONE, Running
 
@@ -167,7 +167,7 @@ def test_a_plugin_is_named_in_the_settings(tmp_path: Path) -> None:
     text = settings.read_text()
     settings.write_text(f'{text}\n[plugins."{TABOO}"]\n')
     config = house_config(load(settings.parent))
-    assert list(config.plugins) == ["broker_config.auth.RegistryPlugin", TABOO]
+    assert list(config.plugins) == ["broker_config.access.auth.RegistryPlugin", TABOO]
     for wrong in ("plugins = 3\n", "[plugins]\nTaboo = 1\n"):
         settings.write_text(wrong + text if wrong.startswith("plugins") else text + wrong)
         with pytest.raises(SettingsError, match="plugins"):

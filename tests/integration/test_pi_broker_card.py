@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from broker_config import cli as broker_cli
-from broker_config import house, pki
+from broker_config.access import pki
+from broker_config.admin import setup as house
 from device_sdk.cli import main as bellwire
 
 WHEELS = ("bellwire-0.1.0-py3-none-any.whl",)

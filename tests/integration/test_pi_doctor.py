@@ -8,8 +8,8 @@ import ssl
 
 import pytest
 
-from broker_config.house import init
-from broker_config.mdns import announced
+from broker_config.admin.mdns import announced
+from broker_config.admin.setup import init
 from device_sdk import SignalingClient
 from device_sdk.events import Name
 from device_sdk.pi import dns_sd, doctor

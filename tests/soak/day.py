@@ -33,7 +33,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped] # ships no types
 
-from broker_config.registry import HASHER, Device, Registry, save
+from broker_config.access.registry import HASHER, Device, Registry, save
 from device_sdk import ConnectionState, LoginError
 from device_sdk.aio import SignalingClient
 from tests.bench.broker_scale import room_for_sockets

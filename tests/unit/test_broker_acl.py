@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.acl import contains, may_publish, may_subscribe
+from broker_config.access.acl import contains, may_publish, may_subscribe
 from tests.unit.test_broker_index import filters, matches
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"

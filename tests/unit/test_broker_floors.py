@@ -14,7 +14,9 @@ PACKAGE = Path(broker_config.__file__).parent
 ROOMS = {
     "core": {"core"},
     "store": {"core", "store"},
-    "net": {"core", "store", "net"},
+    "access": {"core", "access"},
+    "net": {"core", "store", "access", "net"},
+    "admin": {"core", "store", "access", "net", "admin"},
 }
 #: No socket, thread, event loop, clock, chance or database in the core.
 FORBIDDEN = {

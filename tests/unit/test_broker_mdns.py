@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from broker_config import house, mdns, pki
-from broker_config.serve import to_announce
-from broker_config.settings import load
+from broker_config.access import pki
+from broker_config.admin import mdns
+from broker_config.admin import setup as house
+from broker_config.admin.serve import to_announce
+from broker_config.admin.settings import load
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
 
@@ -75,7 +77,7 @@ def test_the_certificate_is_for_the_announced_name(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
-    assert mdns.local_name() == "broker.local"
+    assert pki.local_name() == "broker.local"
     assert "broker.local" in pki.host_names()
 
 
@@ -83,10 +85,10 @@ def test_the_broker_has_a_name_of_its_own(tmp_path: Path) -> None:
     """Stable, in its certificate, and no machine's: another one may be called as this host is."""
     house.init(tmp_path / "one")
     house.init(tmp_path / "two")
-    one, two = (mdns.own_name(tmp_path / name / "tls" / "ca.crt") for name in ("one", "two"))
+    one, two = (pki.own_name(tmp_path / name / "tls" / "ca.crt") for name in ("one", "two"))
     assert one != two
-    assert one == mdns.own_name(tmp_path / "one" / "tls" / "ca.crt")
-    assert mdns.local_name() not in (one, two)
+    assert one == pki.own_name(tmp_path / "one" / "tls" / "ca.crt")
+    assert pki.local_name() not in (one, two)
     house.renew(tmp_path / "one", [])
     assert one in pki.extra_names(tmp_path / "one" / "tls" / "server.crt")
 
@@ -188,7 +190,7 @@ def test_what_stands_in_the_way_is_told_once_and_overcome(
             network.here, network.fault = {"eth0": ("192.0.2.7",)}, None
             await network.until(lambda: bool(network.now))
 
-    with caplog.at_level(logging.INFO, "broker_config.mdns"):
+    with caplog.at_level(logging.INFO, "broker_config.admin.mdns"):
         asyncio.run(play())
     assert [record.getMessage() for record in caplog.records] == [
         f"not announced on the network: {told}",

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config import naming, table
-from broker_config.acl import refused_call, stands
-from broker_config.registry import Device, Registry
+from broker_config.access import naming
+from broker_config.access.acl import refused_call, stands
+from broker_config.access.registry import Device, Registry
+from broker_config.admin import table
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
 HOUSE = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.notify import keep_alive, notify, reloading, watchdog_interval
+from broker_config.admin.sd_notify import keep_alive, notify, reloading, watchdog_interval
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.registry import (
+from broker_config.access.registry import (
     Device,
     Registry,
     RegistryError,

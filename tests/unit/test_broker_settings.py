@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.settings import Settings, SettingsError, is_loopback, load, split_address
+from broker_config.admin.settings import Settings, SettingsError, is_loopback, load, split_address
 
 
 def read(folder: Path, text: str) -> Settings:

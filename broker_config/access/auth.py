@@ -18,8 +18,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from device_sdk.topics import unescape
 
+from ..core.limits import Allowance
 from .acl import contains, may_publish, may_subscribe, readable, refused_call, stands
-from .core.limits import Allowance
 from .naming import allow, command, near_names
 from .registry import HASHER, Device, load
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped] # ships no types
+
+from ..access.pki import local_name
 
 if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncZeroconf
@@ -43,24 +43,6 @@ Networks = Mapping[str, tuple[str, ...]]
 
 class NotAnnounced(Exception):
     """It cannot be announced at present; the text says why."""
-
-
-def local_name() -> str:
-    """The name by which multicast DNS knows this host."""
-    return f"{socket.gethostname().partition('.')[0]}.local"
-
-
-def own_name(ca: Path) -> str:
-    """The host name that the broker of this CA announces: its own, not this host's.
-
-    This host's name is for its own responder (avahi) to hold, and another machine in the network
-    may have it. The certificate of `init` and `renew` is for both.
-    """
-    try:
-        seed = ca.read_bytes()
-    except OSError:
-        seed = local_name().encode()
-    return f"bellwire-{hashlib.sha256(seed).hexdigest()[:6]}.local"
 
 
 def networks(host: str) -> Networks:

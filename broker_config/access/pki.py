@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import ipaddress
 import re
 import socket
@@ -18,7 +19,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from device_sdk.topics import escape
 
 from .auth import CERTIFICATE_NAME
-from .mdns import local_name, own_name
 from .registry import write_private
 from .writing import Staged
 
@@ -37,6 +37,24 @@ class Certificate:
     certificate: bytes
     key: bytes
     fingerprint: str
+
+
+def local_name() -> str:
+    """The name by which multicast DNS knows this host."""
+    return f"{socket.gethostname().partition('.')[0]}.local"
+
+
+def own_name(ca: Path) -> str:
+    """The host name that the broker of this CA announces: its own, not this host's.
+
+    This host's name is for its own responder (avahi) to hold, and another machine in the network
+    may have it. The certificate of `init` and `renew` is for both.
+    """
+    try:
+        seed = ca.read_bytes()
+    except OSError:
+        seed = local_name().encode()
+    return f"bellwire-{hashlib.sha256(seed).hexdigest()[:6]}.local"
 
 
 def host_names() -> list[str]:

@@ -18,12 +18,13 @@ from typing import Any
 
 from device_sdk.topics import CallTopic, PresenceTopic, escape, parse, unescape
 
-from . import naming, outside, pki
-from .house import broker_process
-from .mdns import local_name
-from .registry import Device, RegistryError, load
+from ..access import naming, pki
+from ..access.pki import local_name
+from ..access.registry import Device, RegistryError, load
+from ..store.sqlite import CLOCK_IS_SET
+from . import outside
 from .settings import Settings, split_address
-from .store.sqlite import CLOCK_IS_SET
+from .setup import broker_process
 
 #: Days before its end from which a certificate is worth a word.
 _SOON = 30

@@ -12,7 +12,7 @@ from device_sdk.pi.toml_reader import SettingsError as NotReadable
 from device_sdk.pi.toml_reader import read_toml
 from device_sdk.topics import check_realm
 
-from .core.limits import Limits
+from ..core.limits import Limits
 
 FILE = "broker.toml"
 REGISTRY = "devices.json"

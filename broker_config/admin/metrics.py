@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .core.retained import NEARLY
-from .net.server import SignalingBroker
+from ..core.retained import NEARLY
+from ..net.server import SignalingBroker
 
 logger = logging.getLogger(__name__)
 

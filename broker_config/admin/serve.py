@@ -17,17 +17,18 @@ from typing import Any
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.errors import BrokerError, PluginError
 
-from .auth import RegistryPlugin
-from .core.limits import Limits
+from ..access.auth import RegistryPlugin
+from ..access.pki import own_name
+from ..core.limits import Limits
+from ..net.server import SignalingBroker
+from ..store.journal import Store
+from ..store.sqlite import StoreError
 from .doctor import certificates
-from .house import LOCK
-from .mdns import keep_announced, own_name
-from .net.server import SignalingBroker
-from .notify import keep_alive, notify, reloading
-from .seeing import Window, start_logging
+from .mdns import keep_announced
+from .metrics import Window, start_logging
+from .sd_notify import keep_alive, notify, reloading
 from .settings import Settings, is_loopback, split_address
-from .store.journal import Store
-from .store.sqlite import StoreError
+from .setup import LOCK
 from .watching import Reserve, Watched, calm, room_for
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def anonymous_config(host: str, port: int) -> BrokerConfig:
     literal = f"[{host}]" if ":" in host else host
     return BrokerConfig(
         listeners={"default": ListenerConfig(bind=f"{literal}:{port}")},
-        plugins={"broker_config.auth.AnyonePlugin": {}},
+        plugins={"broker_config.access.auth.AnyonePlugin": {}},
     )
 
 
@@ -97,10 +98,10 @@ def house_config(settings: Settings) -> BrokerConfig:
             # In brackets it is never equal to amqtt's default, which would be inherited as None.
             bind = f"[{host}]:{port}" if host else f":{port}"
             listeners[name] = ListenerConfig(type=kind, bind=bind, **options)
-    plugin: dict[str, Any] = {"broker_config.auth.AnyonePlugin": {}}
+    plugin: dict[str, Any] = {"broker_config.access.auth.AnyonePlugin": {}}
     if not settings.anonymous:
         plugin = {
-            "broker_config.auth.RegistryPlugin": {
+            "broker_config.access.auth.RegistryPlugin": {
                 "registry": str(settings.registry),
                 "realm": settings.realm,
             }

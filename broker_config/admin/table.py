@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from .house import Wanted
-from .naming import check_group, check_name, check_patterns, clash, stands_for_nobody
-from .registry import Device
+from ..access.naming import check_group, check_name, check_patterns, clash, stands_for_nobody
+from ..access.registry import Device
+from .setup import Wanted
 
 COLUMNS = ("name", "may_call", "group", "watches", "certificate")
 _YES, _NO = {"yes", "true", "1", "x"}, {"", "no", "false", "0"}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .house import Given
+    from ..access.registry import Device
     from .outside import Known
-    from .registry import Device
+    from .setup import Given
 
 _PATTERNS = "whom it may call: peer ids, '*' for anything, @GROUP"
 
@@ -112,7 +112,7 @@ def _show_files(given: Given, secret_file: Path | None) -> None:
 
 def _explain(directory: Path, name: str, devices: Mapping[str, Device]) -> None:
     """Say what a device may now, and what would have to be done for more."""
-    from . import naming
+    from ..access import naming
 
     device = devices[name]
     everybody = naming.calls(devices)
@@ -134,22 +134,22 @@ def _explain(directory: Path, name: str, devices: Mapping[str, Device]) -> None:
 
 
 def _by_name(directory: Path) -> dict[str, Device]:
-    from .house import devices
+    from .setup import devices
 
     return {device.name: device for device in devices(directory)}
 
 
 def _settled(args: argparse.Namespace) -> int:
     """Have the running broker take the change, and see that it has; 1 if it does not."""
-    from . import house, outside
-    from .registry import load
+    from ..access.registry import load
+    from . import outside, setup
     from .settings import REGISTRY, SettingsError
     from .settings import load as load_settings
 
-    process = house.broker_process(args.directory)
+    process = setup.broker_process(args.directory)
     if process is None:
         return 0  # it is read at the next start
-    told = house.tell_broker(args.directory)
+    told = setup.tell_broker(args.directory)
     try:
         settings = load_settings(args.directory)
     except SettingsError as error:
@@ -174,34 +174,35 @@ def _settled(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from . import house
+    from . import setup
 
     if args.table is not None:
         return _add_table(args)
     if args.name is None:
-        raise house.HouseError("NAME is missing: how is it called? Or --from FILE for many")
+        raise setup.HouseError("NAME is missing: how is it called? Or --from FILE for many")
     if args.secrets is not None:
-        raise house.HouseError("--secrets is for --from FILE; for one device it is --secret-file")
-    wanted = house.Wanted(
+        raise setup.HouseError("--secrets is for --from FILE; for one device it is --secret-file")
+    wanted = setup.Wanted(
         args.name, tuple(args.may_call), args.group, args.watches, args.certificate
     )
     files = {} if args.secret_file is None else {args.name: args.secret_file}
     show = _show if args.secret_file is None else None
-    (given,) = house.add_all(args.directory, [wanted], secret_files=files, show=show)
+    (given,) = setup.add_all(args.directory, [wanted], secret_files=files, show=show)
     _show_files(given, args.secret_file)
     _explain(args.directory, args.name, _by_name(args.directory))
     return _settled(args)
 
 
 def _add_table(args: argparse.Namespace) -> int:
-    from . import house, naming
+    from ..access import naming
+    from . import setup
     from .table import TableError, read
 
     alone = ("name", "group", "secret_file")
     if any(getattr(args, each) is not None for each in alone) or (
         args.may_call or args.watches or args.certificate
     ):
-        raise house.HouseError("--from FILE has all that is said of its devices; nothing beside it")
+        raise setup.HouseError("--from FILE has all that is said of its devices; nothing beside it")
     try:
         wanted = read(args.table, _by_name(args.directory))
     except TableError as error:
@@ -209,8 +210,8 @@ def _add_table(args: argparse.Namespace) -> int:
             print(f"bellwire-broker: {line}", file=sys.stderr)
         print("bellwire-broker: nothing has changed", file=sys.stderr)
         return 2
-    files = house.secret_files(args.secrets, wanted)
-    house.add_all(args.directory, wanted, secret_files=files)
+    files = setup.secret_files(args.secrets, wanted)
+    setup.add_all(args.directory, wanted, secret_files=files)
     devices = _by_name(args.directory)
     for each in wanted:
         print(f"{each.name}: {files.get(each.name) or 'its certificate is in tls/devices'}")
@@ -224,14 +225,14 @@ def _add_table(args: argparse.Namespace) -> int:
 
 
 def _set(args: argparse.Namespace) -> int:
-    from . import house
+    from . import setup
 
     if args.may_call is None and args.group is None and args.watches is None:
-        raise house.HouseError(
+        raise setup.HouseError(
             "say what to change: --may-call PATTERN…, --group GROUP, --watches or --no-watches"
         )
     before = _by_name(args.directory)
-    house.change(
+    setup.change(
         args.directory,
         args.name,
         may_call=None if args.may_call is None else tuple(args.may_call),
@@ -244,19 +245,19 @@ def _set(args: argparse.Namespace) -> int:
 
 
 def _rotate(args: argparse.Namespace) -> int:
-    from . import house
+    from . import setup
 
     show = _show if args.secret_file is None else None
-    secret, files = house.rotate(args.directory, args.name, secret_file=args.secret_file, show=show)
-    _show_files(house.Given(args.name, secret, files), args.secret_file)
+    secret, files = setup.rotate(args.directory, args.name, secret_file=args.secret_file, show=show)
+    _show_files(setup.Given(args.name, secret, files), args.secret_file)
     return _settled(args)
 
 
 def _remove(args: argparse.Namespace) -> int:
-    from . import house
+    from . import setup
 
     before = _by_name(args.directory)
-    house.remove(args.directory, args.name)
+    setup.remove(args.directory, args.name)
     print(f"{args.name!r} is removed")
     _say_left_over(args.directory, before)
     return _settled(args)
@@ -264,7 +265,7 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _say_left_over(directory: Path, before: Mapping[str, Device]) -> None:
     """Say which patterns stand for nobody any more, and what drops them."""
-    from . import naming
+    from ..access import naming
 
     after = _by_name(directory)
     for name, device in after.items():
@@ -283,19 +284,19 @@ def _say_left_over(directory: Path, before: Mapping[str, Device]) -> None:
 
 
 def _clear(args: argparse.Namespace) -> int:
-    from . import house, outside
+    from . import outside, setup
     from .settings import load
 
     settings = load(args.directory)
-    known = house.find(args.directory, args.name)
+    known = setup.find(args.directory, args.name)
     try:
         cells = outside.cells_of(settings, known.name, outside.look(settings))
-        process = house.broker_process(args.directory)
+        process = setup.broker_process(args.directory)
         if process is None:
-            with house.alone(args.directory):
+            with setup.alone(args.directory):
                 outside.forget(settings, cells)
         else:
-            house.mark_cleared(args.directory, args.name)
+            setup.mark_cleared(args.directory, args.name)
     except sqlite3.Error as error:
         raise OSError(f"{settings.path(settings.storage.file)}: {error}") from error
     code = 0 if process is None else _settled(args)
@@ -305,7 +306,8 @@ def _clear(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from . import naming, outside
+    from ..access import naming
+    from . import outside
     from .settings import SettingsError, load
 
     devices = _by_name(args.directory)

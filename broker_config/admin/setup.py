@@ -17,11 +17,27 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from device_sdk.topics import check_realm, escape
 
-from . import pki
-from .naming import check_group, check_name, check_patterns, clash, near_names, stands_for_nobody
-from .registry import HASHER, Device, Registry, changing, load, new_secret, save, write_private
+from ..access import pki
+from ..access.naming import (
+    check_group,
+    check_name,
+    check_patterns,
+    clash,
+    near_names,
+    stands_for_nobody,
+)
+from ..access.registry import (
+    HASHER,
+    Device,
+    Registry,
+    changing,
+    load,
+    new_secret,
+    save,
+    write_private,
+)
+from ..access.writing import Staged, own_lock, uninterrupted
 from .settings import FILE, REGISTRY
-from .writing import Staged, own_lock, uninterrupted
 
 LOCK = "broker.lock"
 #: What may hold a secret and some white space.
