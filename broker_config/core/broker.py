@@ -74,7 +74,8 @@ class Core(Sessions):
         self.stats.bytes_in += len(data)
         if link.connect is None and not len(link.frames) and data[0] >> 4 != mqtt.CONNECT:
             # Said at once: what follows may be no MQTT at all, and its "length" never come.
-            self._violated(link, "[MQTT-3.1.0-1] the first packet is no CONNECT")
+            why = "[MQTT-3.1.0-1] the first packet is no CONNECT"
+            self.broke(link, ProtocolViolation(why))
             return
         link.frames.feed(data)
         self._work(link)
@@ -150,8 +151,14 @@ class Core(Sessions):
         for link in list(self.links):
             self.end(link, "shutdown")
 
-    def _violated(self, link: Link, why: object) -> None:
-        self.seldom.warning(self.now, ("MQTT", link.address), "%s broke MQTT: %s", link, why)
+    def broke(self, link: Link | None, error: Exception) -> None:
+        """It failed, or the client broke MQTT: that ends its connection [MQTT-4.8.0-1]."""
+        if link is None or not isinstance(error, ProtocolViolation):
+            super().broke(link, error)
+            return
+        if isinstance(error, UnsupportedProtocol):
+            link.send(mqtt.encode_connack(mqtt.UNACCEPTABLE_PROTOCOL))
+        self.seldom.warning(self.now, ("MQTT", link.address), "%s broke MQTT: %s", link, error)
         self.end(link, "protocol")
 
     # --- packets --------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ class Core(Sessions):
         """Handle whole packets until none is left, the link has to wait, or others have a turn."""
         left = _TURN
         try:
-            while left and not link.closed and (link.open or not link.waits):
+            while left and not link.closed and (link.open or not (link.waits or link.refused)):
                 frame = link.next()
                 if frame is None:
                     break
@@ -173,13 +180,8 @@ class Core(Sessions):
                 left -= 1
             if not left and link.unheard:
                 self.later(link)
-        except ProtocolViolation as violation:
-            if isinstance(violation, UnsupportedProtocol):
-                link.send(mqtt.encode_connack(mqtt.UNACCEPTABLE_PROTOCOL))
-            self._violated(link, violation)
-        except Exception:  # whatever it is, it is this client's alone
-            logger.exception("serving %s failed; its connection is closed", link)
-            self.end(link, "error")
+        except Exception as error:  # noqa: BLE001 - told, and its connection ends
+            self.broke(link, error)
         # Also one that waits is read, to hear of its end; but not for ever.
         if link.reading != (link.unheard <= _AHEAD):
             link.reading = not link.reading
@@ -351,6 +353,7 @@ class Core(Sessions):
             # What CONNACK promises is kept: a will above all, and the ids of a former connection.
             kept = yield
             if not kept:
+                self.drop_will(session)
                 self.refuse(link, mqtt.UNAVAILABLE, "not storable", self.now)
                 return
         link.send(mqtt.encode_connack(mqtt.ACCEPTED, session_present=present))

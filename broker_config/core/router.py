@@ -103,9 +103,13 @@ class Router(Turns):
         topic, qos = message.topic, message.qos
         if self.limits.publishes_per_second:
             self.charge(link, session, 1 + size // _COSTS_ONE)
-        if qos == 2 and session.incoming is not None and message.packet_id in session.incoming:
-            self.acknowledge(link, mqtt.encode_ack(mqtt.PUBREC, message.packet_id), -1)
-            return  # passed on already (method B) [MQTT-4.3.3-2]
+        if qos == 2 and session.incoming is not None:
+            if message.packet_id in session.incoming:
+                # Passed on already (method B) [MQTT-4.3.3-2].
+                self.acknowledge(link, mqtt.encode_ack(mqtt.PUBREC, message.packet_id), -1)
+                return
+            if len(session.incoming) >= self.limits.inflight_incoming:
+                raise ProtocolViolation("too many QoS 2 messages are not released")
         if self.tells:
             self.tell("broker_message_received", session, message)
         since = self.journal.noted
@@ -147,8 +151,6 @@ class Router(Turns):
         elif qos == 2:
             if session.incoming is None:
                 session.incoming = set()
-            if len(session.incoming) >= self.limits.inflight_incoming:
-                raise ProtocolViolation("too many QoS 2 messages are not released")
             session.incoming.add(message.packet_id)
             if session.stored:
                 self.journal.note("received", session.client_id, message.packet_id)

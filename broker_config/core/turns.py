@@ -41,6 +41,19 @@ class Turns:
         """Do for ``link`` what others' turns leave time for."""
         raise NotImplementedError
 
+    def broke(self, link: Link | None, error: Exception) -> None:
+        """What was done for ``link`` failed: whatever it is, it is this client's alone."""
+        logger.error("serving %s failed; its connection is closed", link, exc_info=error)
+        if link is not None:
+            self.end(link, "error")
+
+    def guard(self, link: Link | None, what: Callable[[Any], None], whom: Any) -> None:
+        """Call ``what``; a fault in it stops nobody else."""
+        try:
+            what(whom)
+        except Exception as error:  # noqa: BLE001 - told, and its connection ends
+            self.broke(link, error)
+
     # --- time, and whose turn it is -----------------------------------------------------------
 
     def at(self, seconds: float, what: Callable[[Any], None], whom: Any) -> None:
@@ -57,11 +70,11 @@ class Turns:
         self.now = now
         while self._timers[0][0] <= now:
             _, _, what, whom = heappop(self._timers)
-            what(whom)
+            self.guard(whom if isinstance(whom, Link) else None, what, whom)
         ready, self._ready = self._ready, {}
         for link in ready:
             if not link.closed:
-                self.turn(link)
+                self.guard(link, self.turn, link)
 
     def later(self, link: Link) -> None:
         """Go on with ``link`` in its next turn."""
@@ -96,10 +109,8 @@ class Turns:
         except StopIteration:
             if link is not None:
                 self.go_on(link, ASKING)
-        except Exception:  # whatever it is, it is this client's alone
-            logger.exception("serving %s failed; its connection is closed", link)
-            if link is not None:
-                self.end(link, "error")
+        except Exception as error:  # noqa: BLE001 - told, and its connection ends
+            self.broke(link, error)
         else:
             if link is None or not link.closed:
                 self._steps[key] = steps

@@ -518,6 +518,69 @@ def test_a_stopped_brokers_wills_are_left_to_the_next_life(life: Life) -> None:
     assert list(life.disk.wills) == ["door"]
 
 
+def test_a_fault_is_its_clients_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a packet, in a timer, in its turn: the others are served, and it is told."""
+    life = Life()
+    for number, name in enumerate(("acknowledged", "pump")):
+        broken, well = life.client("broken", keep=10), life.client("well")
+        session = life.core.sessions["broken"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, name, lambda _self, *_: 1 // 0)
+            if name == "pump":
+                life.core.later(broken)
+                life.core.later(well)
+                patch.setattr(Session, name, lambda self, bad=session: 1 // (self is not bad))
+                life.core.tick(life.core.now)
+            else:
+                life.send(broken, puback(1))
+        assert broken.closed
+        assert life.core.stats.cut["error"] == number + 1
+        life.send(well, b"\xc0\0")
+        assert taken(well) == mqtt.PINGRESP_BYTES
+    life.core.at(1.0, lambda _: 1 // 0, None)  # type: ignore[arg-type, return-value]
+    life.core.at(1.0, life.core._no_connect, life.core.opened(None, "x", life.core.now))
+    life.at(1.1)
+    assert life.core.stats.refused["no CONNECT in time"] == 1
+    assert sum("ZeroDivisionError" in str(each.exc_info) for each in caplog.records) == 3
+
+
+def test_what_is_one_too_many_is_not_passed_on(life: Life) -> None:
+    """Of QoS 2 messages that are not released."""
+    life.core.limits = Limits(inflight_incoming=1)
+    door, panel = life.client("door"), life.subscriber("panel")
+    life.send(door, publish("a", b"1", 1, qos=2) + publish("b", b"2", 2, qos=2))
+    assert door.closed
+    assert life.core.stats.cut["protocol"] == 1
+    assert payloads(panel) == [b"1"]
+
+
+def test_a_refusal_is_heard_whatever_came_behind_its_connect(life: Life) -> None:
+    """It waits its time, and what its client sent ahead waits for ever."""
+    core = life.core
+    links = [core.opened(None, "somewhere", core.now) for _ in range(12)]
+    for link in links:
+        core.received(link, hello("x") + b"\xc0\0", core.now)
+        core.asked.clear()
+        core.refuse(link, mqtt.NOT_AUTHORIZED, "not authenticated", core.now)
+        core.received(link, b"\xc0\0", core.now)
+    assert [link.closed for link in links] == [True] * 10 + [False] * 2
+    core.lost(links[10], core.now)
+    life.at(4.1)
+    assert taken(links[11]) == mqtt.encode_connack(5)
+    assert not core._kept_waiting
+
+
+def test_a_will_that_cannot_be_kept_refuses_its_client_and_is_not_published(life: Life) -> None:
+    watcher = life.subscriber("watcher")
+    door = life.link(hello("door", will=b"gone"))
+    life.core.failed(life.core.now)
+    assert taken(door) == mqtt.encode_connack(mqtt.UNAVAILABLE)
+    assert door.closed
+    assert payloads(watcher) == []
+
+
 def test_a_second_connect_ends_the_connection(life: Life) -> None:
     """[MQTT-3.1.0-2]."""
     door = life.client("door")
