@@ -208,8 +208,9 @@ def test_fault_6_an_unsubscription_outlives_the_broker(lives: Lives) -> None:
         panel = stack.enter_context(broker.client("f6-panel", user="f6-panel", clean=False))
         door = stack.enter_context(broker.client("f6-door", user="f6-door"))
         door.publish("f6/no-more", b"ding")
-        door.publish("f6/ring", b"dong")
-        assert panel.message().topic == "f6/ring"
+        for _ in range(3):  # stock amqtt's deliveries overtake each other: one alone proves little
+            door.publish("f6/ring", b"dong")
+        assert {panel.message().topic for _ in range(3)} == {"f6/ring"}
         assert panel.gather() == []
 
 
