@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker_config.admin.cli import _parser as broker_parser
+from device_sdk.cli import main as bellwire
 from device_sdk.pi.cli import add_commands
 from device_sdk.pi.doorbell_settings import read_doorbell
 from device_sdk.pi.panel_settings import read_panel
@@ -50,6 +51,18 @@ def test_the_settings_in_the_guide_are_accepted(tmp_path):
     (tmp_path / "panel.toml").write_text(panel)
     assert read_doorbell(tmp_path / "bell.toml").buttons[0].peers == ("kitchen",)
     assert read_panel(tmp_path / "panel.toml").response == "coming"
+
+
+def test_what_the_guide_checks_is_there_and_right(tmp_path, monkeypatch, capsys):
+    """Its `--check` commands, run as written beside the files that it has had its reader make."""
+    bell, panel = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "bell.toml").write_text(bell)
+    (tmp_path / "panel.toml").write_text(panel)
+    monkeypatch.chdir(tmp_path)
+    checks = [c for c in COMMANDS if "--check" in c]
+    assert len(checks) == 2
+    for command in checks:
+        assert bellwire(shlex.split(command)[1:]) == 0, capsys.readouterr().err
 
 
 def test_the_examples_in_deploy_are_accepted():
