@@ -116,6 +116,7 @@ class _Listening:
         self._due: list[tuple[float, int, Any]] = []
         self._order = 0
         self._asked: list[RemoteInvitation] = []
+        self._open = False  # a question stands at the end of the terminal's last line
 
     def run(self) -> int:
         """Until a signal comes or enough calls have ended."""
@@ -136,6 +137,9 @@ class _Listening:
 
     def _told(self, event: Event, at: float) -> bool:
         """Act on an event; whether it was the last to wait for."""
+        if interrupted := self._open:
+            self._write("\n")
+            self._open = False
         self._say.event(event, at)
         if event.name is Name.REMOTE_RECEIVED:
             self._rings(event.invitation)
@@ -148,6 +152,8 @@ class _Listening:
                 return self._left == 0
         elif not event.call_id:
             check_aborted(event)
+        if interrupted and not self._open:
+            self._ask()
         return False
 
     def _rings(self, invitation: RemoteInvitation) -> None:
@@ -177,12 +183,16 @@ class _Listening:
     def _ask(self) -> None:
         for invitation in self._asked:
             if invitation.state is RemoteInvitationState.INVITATION_RECEIVED:
-                question = f"{plain(invitation.caller_id)}: accept or refuse? (a/r) "
-                with contextlib.suppress(BrokenPipeError):
-                    write(question, sys.stderr)
+                self._write(f"{plain(invitation.caller_id)}: accept or refuse? (a/r) ")
+                self._open = True
                 return
 
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            write(text, sys.stderr)
+
     def _typed(self, text: str | None) -> None:
+        self._open = False  # Enter has ended its line
         ringing = [
             invitation for invitation in self._asked
             if invitation.state is RemoteInvitationState.INVITATION_RECEIVED

@@ -355,6 +355,21 @@ def test_it_asks_on_a_terminal(run_bundled: Run, typed: str, code: int, end: str
         os.close(its)
 
 
+def test_what_happens_while_it_asks_begins_a_line_of_its_own(run_bundled: Run) -> None:
+    """A question that nobody answered does not share its line with the next one."""
+    mine, its = pty.openpty()
+    try:
+        panel = run_bundled("listen", "--peer", "kitchen", "--count", "2", stdin=its)
+        panel.ready()
+        for _ in range(2):
+            assert run_bundled("call", "kitchen", "--peer", "bell", "--timeout", "0.3").end() == 11
+        assert panel.end() == 0
+        assert panel.errors == ["bell: accept or refuse? (a/r) "] * 2
+    finally:
+        os.close(mine)
+        os.close(its)
+
+
 def test_without_a_terminal_it_lets_them_ring(run_bundled: Run) -> None:
     panel = run_bundled("listen", "--peer", "kitchen", "--count", "1", "--json").ready()
     door = run_bundled("call", "kitchen", "--peer", "front-door", "--timeout", "0.3")
