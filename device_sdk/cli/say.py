@@ -119,6 +119,11 @@ def human(event: Event) -> tuple[str, str] | None:
             return "bad", f"✘ {peer} is not called: not allowed, or too large for this broker"
         case Name.REMOTE_FAILURE if event.reason is EndReason.NOT_ALLOWED:
             return "bad", f"✘ {peer} is not answered: not allowed, or too large for this broker"
+        case Name.LOCAL_FAILURE if event.reason is EndReason.NO_RESPONSE:
+            return (
+                "bad",
+                f"✘ {peer} does not respond; the broker's log says if it may not be called",
+            )
         case Name.LOCAL_FAILURE:
             text = _LOCAL_FAILURES.get(LocalInvitationError(event.error or 0), "failed ({reason})")
             return "bad", "✘ " + text.format(peer=peer, reason=reason)

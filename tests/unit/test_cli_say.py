@@ -86,6 +86,17 @@ def test_failures_of_the_two_ends_differ() -> None:
     assert "p is gone" in remote[1]
 
 
+def test_no_response_says_where_to_look() -> None:
+    """A broker that drops a call in silence looks like this; only its log knows better."""
+    told = human(
+        Event(
+            Name.LOCAL_FAILURE, (), peer="p", error=LocalInvitationError.PEER_NO_RESPONSE,
+            reason=EndReason.NO_RESPONSE,
+        )
+    )  # fmt: skip
+    assert told == ("bad", "✘ p does not respond; the broker's log says if it may not be called")
+
+
 def test_the_command_loads_no_more_than_it_needs() -> None:
     code = (
         "import sys, device_sdk.cli as c; c._parser('call');"
