@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from device_sdk import __version__
 
@@ -24,8 +24,15 @@ EXIT_INTERRUPTED = 130
 DIRECTORY = "BELLWIRE_BROKER_DIR"
 
 
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="bellwire-broker",
         description="The MQTT broker that comes with Bellwire.",
         epilog=f"DIR defaults to ${DIRECTORY}, else to the current directory.",
@@ -153,7 +160,7 @@ def _renew(args: argparse.Namespace) -> int:
     names = renew(args.directory, args.names)
     print(f"a new certificate for {', '.join(names)}")
     if not tell_broker(args.directory):
-        print("no broker runs here, or none could be told; it holds from its next start or look")
+        print("no running broker was found here to tell; it holds from the next start")
     return 0
 
 
@@ -165,8 +172,13 @@ def _status(args: argparse.Namespace) -> int:
         figures = ask(settings)
     except OSError as error:
         where = settings.metrics.listen or "nowhere"
-        print(f"bellwire-broker: no broker answers at {where}: {error}", file=sys.stderr)
-        return EXIT_WRONG
+        why = getattr(error, "reason", None) or error  # urllib wraps what happened
+        why = getattr(why, "strerror", None) or why
+        return _say(
+            f"no broker answers at {where} ({why}); "
+            f"`bellwire-broker run {args.directory}` starts one",
+            EXIT_WRONG,
+        )
     for key, value in figures.items():
         shown = value
         if isinstance(value, dict):
@@ -200,7 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        _parser().print_help(sys.stderr)
+        return EXIT_USAGE
+    args = _parser().parse_args(words)
     try:
         return _flushed(_perform(args))
     except ModuleNotFoundError as error:  # installed as on a device, without what a broker needs

@@ -204,8 +204,9 @@ def _serving(settings: Settings, known: outside.Known) -> list[Finding]:
     """Whether it runs, goes by what is written, and has room; else, whether it could."""
     process = broker_process(settings.directory)
     if process is None:
+        where = settings.directory
         return [
-            Finding(False, f"no broker serves {settings.directory} now"),
+            Finding(False, f"no broker serves {where} now: bellwire-broker run {where}"),
             *(Finding(False, taken) for taken in _taken(settings)),
         ]
     found = [Finding(True, f"a broker serves it as process {process}")]

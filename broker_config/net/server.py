@@ -334,7 +334,8 @@ class SignalingBroker(Broker):
         else:
             self.core.seldom.warning(
                 self.clock(), ("not authenticated", link.address),
-                "%s as %s is not who it says", link, short(who.username),
+                "%s as %s is not who it says", link,
+                "nobody (no user name)" if who.username is None else short(who.username),
             )  # fmt: skip
             self.core.refuse(link, NOT_AUTHORIZED, "not authenticated", self.clock())
         self._soon()

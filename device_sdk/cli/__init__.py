@@ -80,6 +80,9 @@ def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     first = next((word for word in words if not word.startswith("-")), None)
     parser = _parser(first)
+    if not words:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
     try:
         args, unknown = parser.parse_known_args(words)
     except SystemExit as end:

@@ -299,6 +299,41 @@ def test_what_cannot_be_is_said_with_exit_2(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["run", "--prt", "1"], "bellwire-broker"),
+        (["rn"], "bellwire-broker"),
+        (["device"], "bellwire-broker device"),
+        (["run", "--port", "x"], "bellwire-broker run"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{command}: ")
+    assert line.endswith(f"see `{command} --help`")
+
+
+def test_without_a_command_it_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    err = capsys.readouterr().err
+    assert all(f"\n    {name} " in err for name in ("run", "init", "device", "status", "doctor"))
+
+
+def test_status_without_a_broker_says_how_to_start_one(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", str(directory)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "(Connection refused)" in line
+    assert f"`bellwire-broker run {directory}`" in line
+
+
 def test_a_broken_settings_file_starts_nothing(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,7 +136,6 @@ CALL = ("call", "kitchen", "--peer", "me")
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "COMMAND"),
         (("ring",), "invalid choice"),
         (("call", "--peer", "me"), "PEER"),
         (("call", "kitchen"), "--peer ID"),
@@ -186,6 +185,15 @@ def test_wrong_usage_is_2_and_one_line(
     assert line.startswith("bellwire")
     assert complaint in line
     assert SECRET not in line
+
+
+def test_without_a_command_it_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who types the bare name sees what it can do; the exit code says that it did nothing."""
+    assert cli.main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    for name in ("call", "listen", "watch", "trace", *cli.PI_COMMANDS):
+        assert f"\n    {name} " in err or f"\n    {name}\n" in err
 
 
 def _no_network(*_: object, **__: object) -> None:
