@@ -111,6 +111,10 @@ class Connection:
     def drop(self) -> None:
         """Close at once, whatever is unsent."""
         self.ended = True
+        self._abort()
+
+    def _abort(self) -> None:
+        """Abort the transport, also one that has taken itself apart (see :attr:`unsent`)."""
         with contextlib.suppress(AttributeError):
             self.transport.abort()
 
@@ -156,7 +160,7 @@ class StreamConnection(Connection, asyncio.Protocol):
             return
         self.ended = True
         if abort:
-            self.transport.abort()
+            self._abort()
             return
         self.transport.close()
         # Over TLS the other side's goodbye is waited for, too: not for ever.
@@ -236,6 +240,6 @@ class WebSocketConnection(Connection):
         """Close."""
         if abort:
             self._unsent.clear()
-            self.transport.abort()
+            self._abort()
         self.ended = True
         self._wake.set()
