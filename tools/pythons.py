@@ -88,6 +88,7 @@ def inside(root: Path, script: str) -> tuple[list[str], dict[str, str]]:
     """The command and environment that run a shell script in a chroot with /proc and /dev."""
     environment = handed()
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as an installer does
     if authorities := environment.get("PIP_CERT"):
         shutil.copy(authorities, root / authorities.lstrip("/"))
     mounts = "mount -t proc proc $0/proc; mount --rbind /dev $0/dev; mount -t tmpfs tmpfs $0/tmp"
