@@ -226,6 +226,7 @@ class CallerCall(NamedTuple):
     said: bool = False
     former: bool = False
     cancel_pending: bool = False
+    cancel_at: float | None = None
     sent_at: float = 0.0
     ring_at: float | None = None
     ack_at: float | None = None
@@ -244,7 +245,7 @@ class CallerCall(NamedTuple):
     def due(self) -> float | None:
         """The earliest of its deadlines."""
         at = None
-        for due in (self.ring_at, self.ack_at, self.resend_at, self.keep_at):
+        for due in (self.ring_at, self.ack_at, self.resend_at, self.keep_at, self.cancel_at):
             if due is not None and (at is None or due < at):
                 at = due
         return at

@@ -224,7 +224,11 @@ class CallerSide:
     # --- inside ----------------------------------------------------------------------------
 
     def _fire(self, call: CallerCall, now: float) -> None:
-        if call.ring_at is not None and call.ring_at <= now:
+        if call.cancel_at is not None and call.cancel_at <= now:
+            call = revised(call, cancel_at=None)
+            self._keep(call)
+            self._tell_canceled(call)
+        elif call.ring_at is not None and call.ring_at <= now:
             self._step(call, On.RING_TIMEOUT, now)
         elif call.ack_at is not None and call.ack_at <= now:
             if not call.said:  # there is no link to say it on
@@ -266,6 +270,10 @@ class CallerSide:
                 self._end_other_legs(call, now)
             elif do is Do.TELL_CANCELED and not self._context.up:
                 self._tell_canceled(call)
+            elif do is Do.TELL_CANCELED and call.cancel_pending:
+                # A broker that acknowledges nothing keeps nobody waiting.
+                call = revised(call, cancel_at=now + self._context.settings.resend_first)
+                self._keep(call)
             elif do is Do.TELL_PEER_LOST and answer is not None and not call.former:
                 self._context.tell(PeerLost(call, caller.failure(answer.reason)))
         return call
@@ -365,7 +373,7 @@ class CallerSide:
 
     def _tell_canceled(self, call: CallerCall) -> CallerCall:
         if call.cancel_pending:
-            call = revised(call, cancel_pending=False)
+            call = revised(call, cancel_pending=False, cancel_at=None)
             self._keep(call)
             self._ended(call)
             self._context.tell(LocalEvent(Name.LOCAL_CANCELED, call))

@@ -128,6 +128,21 @@ def test_cancel_whose_ack_the_link_took_along_is_told_when_it_breaks() -> None:
     assert lone.told.count("local_invitation_canceled") == 1
 
 
+def test_cancel_that_the_broker_never_acknowledges_is_told_all_the_same() -> None:
+    """Rule 9: after ``resend_first``, once; whoever canceled does not wait for ever."""
+    lone = calling(RECEIVED)
+    lone.feed(Cancel(PEER, CALL))
+    pressed = lone.now
+    lone.until(pressed + 1.9)
+    assert "local_invitation_canceled" not in lone.told
+    lone.until(pressed + 2.0)
+    assert lone.told.count("local_invitation_canceled") == 1
+    assert last(lone).call.reason is EndReason.CANCELED
+    lone.until(pressed + 100)
+    lone.ack()
+    assert lone.told.count("local_invitation_canceled") == 1
+
+
 def test_cancel_that_the_callee_answers_first_is_told_with_that() -> None:
     """The callee has seen the end, so the broker had it."""
     lone = calling(RECEIVED)
