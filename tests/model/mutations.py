@@ -63,25 +63,24 @@ def _nothing(*_args: Any, **_more: Any) -> None:
     return None
 
 
-def _resync_without_clears(side: type, clearing: Any) -> Any:
-    original: Any = side.resync  # type: ignore[attr-defined]
+def _clears_once(side: type, clearing: Any) -> Any:
+    """A clear is said once: neither the resync repeats it nor what follows a suspect's trial."""
+    original: Any = side.say  # type: ignore[attr-defined]
 
-    def resync(self: Any, now: float) -> None:
-        kept = self.calls
-        self.calls = {k: c for k, c in kept.items() if c.phase is not clearing}
-        original(self, now)
-        self.calls = {**kept, **self.calls}
+    def say(self: Any, key: Any, now: float) -> None:
+        call = self.calls.get(key)
+        if call is None or call.phase is not clearing:
+            original(self, key, now)
 
-    return _method(side, "resync", resync)
+    return _method(side, "say", say)
 
 
 def _deaf_to_ask() -> Any:
+    """The answer is read, the question in it is not."""
     original = CallerSide.answered
 
     def answered(self: CallerSide, key: Any, answer: Any, now: float) -> bool:
-        if answer.ask:
-            return True
-        return original(self, key, answer, now)
+        return original(self, key, answer._replace(ask=False), now)
 
     return _method(CallerSide, "answered", answered)
 
@@ -224,13 +223,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         pair("cut", cut=1),
     ),
     Mutation(
-        "the caller's clear is not repeated in the resync",
-        lambda: (_resync_without_clears(CallerSide, _C.CLEARING),),
+        "the caller's clear is not repeated when the link is back",
+        lambda: (_clears_once(CallerSide, _C.CLEARING),),
         pair("cut", cut=1),
     ),
     Mutation(
-        "the callee's clear is not repeated in the resync",
-        lambda: (_resync_without_clears(CalleeSide, _D.CLEARING),),
+        "the callee's clear is not repeated when the link is back",
+        lambda: (_clears_once(CalleeSide, _D.CLEARING),),
         pair("cut", cut=1),
     ),
     Mutation(
