@@ -55,6 +55,13 @@ class Packet:
         """Of a PUBLISH."""
         return self.data[0] >> 1 & 3
 
+    @property
+    def payload(self) -> bytes:
+        """Of a PUBLISH."""
+        at = self._body()
+        length = int.from_bytes(self.data[at : at + 2], "big")
+        return self.data[at + 2 + length + (2 if self.qos else 0) :]
+
     def acknowledgement(self) -> bytes:
         """The PUBACK of a PUBLISH with QoS 1."""
         at = self._body()

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from device_sdk import codec
+from device_sdk.cells import Answer, AnswerState, Invite, InviteState
 from tests.broker_support.raw import Raw
 from tests.faults.process import ProcessPeer
 from tests.peers import AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
-from tests.proxy import CONNECT, DOWN, PINGREQ, UP, Proxy
+from tests.proxy import CONNECT, DOWN, PINGREQ, PUBLISH, UP, Proxy
 from tests.servers import BrokerProcess
 
 STATES = (
@@ -321,11 +323,30 @@ class Cell:
             action()
             seen()
 
-    def _held(self, end: str, kind: str, count: int) -> Callable[[], None]:
-        """Waits until the proxy of ``end`` has that many publishes of a kind for it."""
-        return lambda: self.proxy[end].wait(
-            lambda p: p.topics[DOWN, kind] >= count, f"{kind} at the proxy of the {end}", STEP
-        )
+    def _held(self, end: str, state: InviteState | AnswerState) -> Callable[[], None]:
+        """Waits until the proxy of ``end`` has a cell for it in that state.
+
+        Not only one more publish: a cell may be said again (an ``ask``) before it goes on.
+        """
+        name: str
+        decode: Callable[[bytes], Invite | Answer]
+        if isinstance(state, InviteState):
+            name, decode = "invite", codec.decode_invite
+        else:
+            name, decode = "answer", codec.decode_answer
+
+        def there(proxy: Proxy) -> bool:
+            return any(
+                direction == DOWN
+                and packet.kind == PUBLISH
+                and packet.topic.split("/")[3] == name
+                and packet.payload
+                and decode(packet.payload).state == state
+                for direction, packet in list(proxy.packets)
+            )
+
+        what = f"{name} {state.name} at the proxy of the {end}"
+        return lambda: self.proxy[end].wait(there, what, STEP)
 
     def _press(self) -> None:
         self.call = self.caller.press(self.callee.peer_id)
@@ -364,33 +385,30 @@ class Cell:
                 if self.fault.name == "killed" and self.end == "caller":
                     # Unheard it says again that it rings: a living caller, and so a ring.
                     caller.hold(UP)
-                before = caller.topics[DOWN, "answer"]
                 self._act(
                     "callee",
                     lambda: self._log_in("callee"),
-                    self._held("caller", "answer", before + 1),
+                    self._held("caller", AnswerState.RECEIVED),
                 )
                 return
         self._log_in("caller", "callee")
         match self.state:
             case "sent, unseen":
                 callee.hold(DOWN)
-                self._act("caller", self._press, self._held("callee", "invite", 1))
+                self._act("caller", self._press, self._held("callee", InviteState.RINGING))
             case "ringing":
                 self._ring()
             case "accepting":
                 self._ring()
                 caller.hold(DOWN)
-                before = caller.topics[DOWN, "answer"]
                 self._act(
                     "callee",
                     lambda: self.callee.accept(self.theirs),
-                    self._held("caller", "answer", before + 1),
+                    self._held("caller", AnswerState.ACCEPTED),
                 )
             case "accepted, unseen":
                 self._ring()
                 callee.hold(DOWN)
-                before = callee.topics[DOWN, "invite"]
 
                 def accept() -> None:
                     self.callee.accept(self.theirs)
@@ -398,11 +416,10 @@ class Cell:
                         "local_invitation_accepted", self.call.call_id, timeout=SETUP
                     )
 
-                self._act("caller", accept, self._held("callee", "invite", before + 1))
+                self._act("caller", accept, self._held("callee", InviteState.ACCEPTED))
             case "refused, uncleared":
                 self._ring()
                 caller.hold(DOWN)
-                before = caller.topics[DOWN, "answer"]
 
                 def refuse() -> None:
                     self.callee.refuse(self.theirs)
@@ -410,11 +427,10 @@ class Cell:
                         "remote_invitation_refused", self.call.call_id, timeout=SETUP
                     )
 
-                self._act("callee", refuse, self._held("caller", "answer", before + 1))
+                self._act("callee", refuse, self._held("caller", AnswerState.REFUSED))
             case "canceled, unseen":
                 self._ring()
                 callee.hold(DOWN)
-                before = callee.topics[DOWN, "invite"]
 
                 def cancel() -> None:
                     self.caller.cancel(self.call)
@@ -422,7 +438,7 @@ class Cell:
                         "local_invitation_canceled", self.call.call_id, timeout=SETUP
                     )
 
-                self._act("caller", cancel, self._held("callee", "invite", before + 1))
+                self._act("caller", cancel, self._held("callee", InviteState.ENDED))
 
     def _log_in_anyhow(self, peer: Peer) -> None:
         with contextlib.suppress(ConnectionError):
