@@ -113,11 +113,14 @@ class Proxy:
         self._death = 0.0
         self._duplicate = False
         self._refuse = False
+        self._forbidden: tuple[str, int] | None = None
+        self._bridged = ""
         self._news = threading.Condition()
         #: What came in, by direction and kind; publishes also by topic kind (invite, answer, …).
         self.came: Counter[tuple[str, int]] = Counter()
         self.topics: Counter[tuple[str, str]] = Counter()
         self.swallowed: list[str] = []
+        self.killed: list[str] = []
         #: All packets that came in: direction, packet.
         self.packets: list[tuple[str, Packet]] = []
         self.accepted = 0
@@ -200,6 +203,17 @@ class Proxy:
             self._duplicate = True
 
         self._loop.call(apply)
+
+    def forbid(self, kind: str, times: int) -> None:
+        """Close the connection on the next ``times`` publishes of a topic kind, as a broker does.
+
+        They do not reach the broker; 0 times allows them again.
+        """
+        self._loop.call(setattr, self, "_forbidden", (kind, times) if times else None)
+
+    def bridge(self, peer: str) -> None:
+        """Hand on what others than ``peer`` wrote without its RETAIN flag, as a bridge does."""
+        self._loop.call(setattr, self, "_bridged", peer)
 
     def refuse(self, refuse: bool = True) -> None:
         """Close new connections at once."""
@@ -297,12 +311,27 @@ class Proxy:
                 if not back.is_closing():
                     back.write(packet.acknowledgement())
             return []
+        if direction == DOWN and self._bridged and f"/{self._bridged}/presence" not in packet.topic:
+            packet = Packet(bytes([packet.data[0] & ~1]) + packet.data[1:])
         if not self._duplicate:
             return [packet.data]
         again = bytes([packet.data[0] | 8]) + packet.data[1:]
         if direction == DOWN:
             connection.tasks.append(asyncio.create_task(self._later(connection, again)))
         return [packet.data, again]
+
+    def _kills(self, packet: Packet) -> bool:
+        """Whether this is a publish at which the connection is closed; counts it."""
+        if packet.kind != PUBLISH or self._forbidden is None:
+            return False
+        kind, times = self._forbidden
+        if packet.topic.split("/")[3:4] != [kind]:
+            return False
+        self._forbidden = (kind, times - 1) if times > 1 else None
+        with self._news:
+            self.killed.append(packet.topic)
+            self._news.notify_all()
+        return True
 
     async def _later(self, connection: _Connection, data: bytes) -> None:
         await asyncio.sleep(0.3)
@@ -325,6 +354,9 @@ class Proxy:
             if connection.silent:
                 continue
             if packet is None:
+                self._end(connection, reset=False)
+                return
+            if direction == UP and self._kills(packet):
                 self._end(connection, reset=False)
                 return
             try:

@@ -12,12 +12,14 @@ import signal
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from device_sdk import codec
 from device_sdk.cells import Answer, AnswerState, Invite, InviteState
+from device_sdk.errors import InvitationApiCallError
 from tests.broker_support.raw import Raw
 from tests.faults.process import ProcessPeer
 from tests.peers import AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
@@ -66,6 +68,14 @@ BROKER_STOPPED = 5.0  # longer than 1.5 times the keep-alive
 SETUP = 30.0
 STEP = 8.0
 ATTEMPTS = 3
+ALWAYS = 1_000_000
+#: What an end writes, by topic kind.
+WRITES = {"caller": "invite", "callee": "answer"}
+#: So often one cell that is not taken closes the link: once, then at each of two trials. A caller's
+#: is said once more when an answer to it comes ("What the broker does not take", 4): all again.
+CLOSES = {"caller": 6, "callee": 3}
+RINGS_IF_AT_ALL = 6.0
+GHOST = 5.0  # so long a dead caller stays away behind a bridge, and may not ring
 
 
 @dataclass(frozen=True)
@@ -79,10 +89,18 @@ class Fault:
     timers: dict[str, Any] | None = None  # None: SHORT
     both: bool = False  # hits both ends at once: there is no choosing one
     process: bool = False  # the end is a process of its own
+    only: str = ""  # the one end that can have it
 
     @property
     def ends(self) -> tuple[str, ...]:
+        if self.only:
+            return (self.only,)
         return ("both",) if self.both else ENDS
+
+    @property
+    def dies(self) -> bool:
+        """Whether the end loses its life, and has another one afterwards."""
+        return self.name in ("killed", "bridge-ghost")
 
 
 FAULTS = {
@@ -143,6 +161,32 @@ FAULTS = {
             6,
             "said again after 0.5 and 1 s",
         ),
+        Fault(
+            "kills-once",
+            "the end's next publish of a cell closes its link",
+            8,
+            "reconnects, settles in 2 s at most, one trial, then as a reset",
+        ),
+        Fault(
+            "kills-always",
+            "each publish of a cell of the end closes its link",
+            40,
+            "the ring_timeout of 30 s of a caller that hears no decision, and two trials",
+        ),
+        Fault(
+            "bridge",
+            "behind a bridge that was down: all comes again, without RETAIN",
+            5,
+            "as a reset",
+        ),
+        Fault(
+            "bridge-ghost",
+            "caller SIGKILL, its cells come over a bridge, without RETAIN; back after 5 s",
+            GHOST + 8,
+            "the time it is away, then as a restart",
+            process=True,
+            only="caller",
+        ),
         Fault("duplicates", "every publish two or three times", 3, "nothing to wait for"),
         Fault("clock-back", "wall clock 10 years back", 3, "nothing to wait for"),
         Fault("clock-forward", "wall clock 10 years forward", 3, "nothing to wait for"),
@@ -158,6 +202,10 @@ def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
     "+ lost": the caller was told besides that the peer was lost.
     """
     accepted = {"ACCEPTED"}
+    if fault == "bridge-ghost":
+        fault = "killed"  # the same, whatever flag its cells come with
+    if fault == "kills-always" and state not in SAID:
+        return _not_taken(state, end)
     if fault == "killed" and end == "caller":
         return {
             # The call ends with its caller; what it decided before stands.
@@ -188,6 +236,28 @@ def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
         # 20 s is more than the 5 s that a callee waits for the decision.
         return {"ACCEPTED + lost"}, {"FAILURE"}
     return accepted, accepted
+
+
+#: States in which all that decides how the call ends was taken before the fault, by end.
+SAID = ("accepted, unseen", "refused, uncleared", "canceled, unseen")
+
+
+def _not_taken(state: str, end: str) -> tuple[set[str], set[str]]:
+    """Of a call whose ``end`` cannot say one cell any more ("What the broker does not take")."""
+    lost, failed = {"ACCEPTED + lost"}, {"FAILURE"}
+    if end == "caller":
+        return {
+            # It was heard before: what is accepted is decided, but that is never heard.
+            "ringing": (lost, failed),
+            "accepting": (lost, failed),
+            # An ask may come first, and finds out that it cannot be answered.
+            "sent, unseen": (lost | failed, failed | {"-"}),
+        }.get(state, (failed, {"-"}))
+    if state == "accepting":  # what it had to say was said
+        return {"ACCEPTED"}, {"ACCEPTED"}
+    if state == "ringing":
+        return failed, failed
+    return failed, failed | {"-", "MISSED"}
 
 
 @dataclass
@@ -283,7 +353,7 @@ class Cell:
             url = self.proxy[end].url
             peer: Peer
             if self.fault.process and end == self.end:
-                lives = 2 if self.fault.name == "killed" else 1
+                lives = 2 if self.fault.dies else 1
                 peer = ProcessPeer(name, url, lives=lives, **options)
             else:
                 if end == self.end:
@@ -382,7 +452,7 @@ class Cell:
                 self._press()
                 caller.wait(lambda p: p.came[DOWN, 4] >= 2, "the broker's PUBACKs", SETUP)
                 caller.hold(DOWN)
-                if self.fault.name == "killed" and self.end == "caller":
+                if self.fault.dies and self.end == "caller":
                     # Unheard it says again that it rings: a living caller, and so a ring.
                     caller.hold(UP)
                 self._act(
@@ -469,11 +539,21 @@ class Cell:
                     proxy.swallow(UP, 2)
                 case "lost-down":
                     proxy.swallow(DOWN, 2)
+                case "kills-once":
+                    proxy.forbid(WRITES[self.end], 1)
+                case "kills-always":
+                    proxy.forbid(WRITES[self.end], ALWAYS)
+                case "bridge":
+                    proxy.bridge(peer.peer_id)
+                    proxy.reset()
                 case "duplicates":
                     proxy.duplicate()
         match fault:
-            case "killed":
+            case "killed" | "bridge-ghost":
                 peer.kill()
+                if fault == "bridge-ghost":
+                    proxies.append(self.proxy["callee"])
+                    self.proxy["callee"].bridge(self.callee.peer_id)
                 for proxy in proxies:
                     proxy.reset()  # what was on its way dies with it
             case "stopped":
@@ -494,6 +574,9 @@ class Cell:
         match self.fault.name:
             case "killed":
                 self.under_fault.restart()
+            case "bridge-ghost":
+                self._stay_dead()
+                self.under_fault.restart()
             case "stopped":
                 # The fault itself is that this much time passes.
                 threading.Event().wait(STOPPED)
@@ -501,6 +584,13 @@ class Cell:
             case "broker-stopped" | "broker-killed":
                 assert self.world.meet is not None
                 self.world.meet.wait(SETUP * 4)  # its action mends the broker
+
+    def _stay_dead(self) -> None:
+        """The caller stays away; a call that did not ring before does not begin to."""
+        rang = "remote_invitation_received"
+        before = self.callee.names().count(rang)
+        threading.Event().wait(GHOST)  # the fault itself is that this much time passes
+        assert self.callee.names().count(rang) == before, "a dead caller rings"
 
     # --- what comes of it ----------------------------------------------------------------------
 
@@ -516,18 +606,21 @@ class Cell:
             if self.state == "logging in":
                 for peer in self.peer.values():
                     if isinstance(peer, ProcessPeer):
-                        if self.fault.name != "killed":
+                        if not self.fault.dies:
                             peer.done(self.left)
                     else:
                         peer.expect_state("CONNECTED", timeout=self.left)
             self._press()
-        caller_dead = self.fault.name == "killed" and self.end == "caller"
+        caller_dead = self.fault.dies and self.end == "caller"
         here = self.state in ("logging in", "idle")
         if self.state == "ringing":
             if self.fault.name == "killed" and self.end == "callee":
                 self.theirs = self._rings(self.left)  # again, in its next life
             if not caller_dead:
                 self.callee.accept(self.theirs)
+        elif self.fault.name == "kills-always":
+            if here or self.state in ("sent, unseen", "probing"):
+                self._accept_if_it_rings()
         elif here or (self.state in ("sent, unseen", "probing") and not caller_dead):
             self.callee.accept(self._rings(self.left))
         want_caller, want_callee = expected(self.fault.name, self.state, self.end)
@@ -544,6 +637,11 @@ class Cell:
             heard.wait_until(settled, self.left, what)
         assert self.injected_at is not None
         self.result.seconds = time.monotonic() - self.injected_at
+
+    def _accept_if_it_rings(self) -> None:
+        """It need not, and may be over again before it is accepted."""
+        with contextlib.suppress(AssertionError, InvitationApiCallError):
+            self.callee.accept(self._rings(RINGS_IF_AT_ALL))
 
     def _lives(self, end: str) -> list[Heard]:
         peer = self.peer[end]
@@ -566,7 +664,11 @@ class Cell:
         """Nothing is left, nothing came twice, and everything works again."""
         if self.fault.name in ("blocks", "raises"):
             self._check_keep_alive()
-        self._check_cleared()
+        if self.fault.name == "kills-always":
+            # What may not be said may not be cleared: that has to wait for the end's next login.
+            self._check_forbidden()
+        else:
+            self._check_cleared()
         want_caller, want_callee = expected(self.fault.name, self.state, self.end)
         assert self._caller_outcome() in want_caller, f"caller: {self._caller_outcome()}"
         assert self._callee_outcome() in want_callee, f"callee: {self._callee_outcome()}"
@@ -580,6 +682,30 @@ class Cell:
         told = self.callee.expect("remote_invitation_received", again.call_id, timeout=20)
         self.callee.refuse(told.invitation)
         self.caller.expect("local_invitation_refused", again.call_id, timeout=20)
+
+    def _check_forbidden(self) -> None:
+        """The link holds; what is forbidden fails, alone; once it is allowed, the next rings."""
+        proxy = self.proxy[self.end]
+        self.peer[self.end].expect_state("CONNECTED")
+        if self.end == "caller":
+            refused = self.caller.press(self.callee.peer_id)
+            told = self.caller.expect("local_invitation_failure", refused.call_id, timeout=20)
+            assert str(told.invitation.reason) == "not allowed", told.invitation.reason
+            assert not self.callee.names(refused.call_id)
+        self._check_link_holds(proxy)
+        proxy.forbid(WRITES[self.end], 0)
+
+    def _check_link_holds(self, proxy: Proxy) -> None:
+        """No cell closes the link more than :data:`CLOSES` times; then the link holds."""
+        deadline = time.monotonic() + SETUP
+        while True:
+            before = len(proxy.killed)
+            threading.Event().wait(3 * self.timers["resend_max"])  # that nothing comes takes time
+            if len(proxy.killed) == before:
+                break
+            assert time.monotonic() < deadline, f"closed on and on: {proxy.killed}"
+        for topic, times in Counter(proxy.killed).items():
+            assert times <= CLOSES[self.end], f"{topic} closed the link {times} times"
 
     def _check_keep_alive(self) -> None:
         """While the listener blocks, or after it raised, the link is kept as before."""
