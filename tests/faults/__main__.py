@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.cells import FAULTS, STATES, Result, run
+from tests.faults.cells import FAULTS, OPEN, STATES, Result, run
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 BROKERS: dict[str, Callable[[Path], BrokerProcess]] = {
@@ -41,7 +41,8 @@ def table(results: list[Result]) -> str:
                 passed = sum(not r.problem for r in found)
                 worst = max((r.seconds for r in found), default=0.0)
                 wanted = len(fault.ends)
-                cells.append(f"{passed}/{wanted} · {worst:.1f} s" if found else "")
+                shown = f"{passed}/{wanted} · {worst:.1f} s" if found else ""
+                cells.append("open" if (name, state) in OPEN else shown)
             lines.append(f"| {fault.title} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["### Bounds", "", "| fault | bound | because |", "|---|---|---|"]

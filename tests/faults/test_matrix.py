@@ -16,6 +16,8 @@ PART = [
     ("bundled", "duplicates", STATES),
     ("bundled", "broker-killed", STATES),
     ("bundled", "killed", ("ringing", "probing")),
+    ("bundled", "kills-once", STATES),
+    ("bundled", "bridge", STATES),
     ("mosquitto", "reset", STATES),
     ("mosquitto", "half-open", STATES),
 ]
