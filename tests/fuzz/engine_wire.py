@@ -67,7 +67,7 @@ class Fuzz:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.now = 0.0
+        self.now = 1000.0  # a call that was sent is known by its time
         self.lives = 0
         self._begin()
 
