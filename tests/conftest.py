@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.peers import FACES, Loop
@@ -28,6 +29,12 @@ TOGETHER = {
     "integration/test_broker_announced.py": "announcements",
     "integration/test_pi_doctor.py": "announcements",
 }
+
+# Timings are figures of `make bench`: a machine with other work to do is no fault of an example.
+hypothesis.settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared machine")
 
 #: Set where a missing mosquitto is a failure: CI, which installs it.
 REQUIRE = "BELLWIRE_REQUIRE_MOSQUITTO"
