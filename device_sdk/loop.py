@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -166,7 +167,7 @@ class LoopDriver:
         self._link: GuardedLink | None = None
         self._reading = -1  # the descriptor that the loop waits on
         self._writing = False
-        self._opening: asyncio.Task[None] | None = None
+        self._opening: object | None = None  # the attempt whose link is waited for
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -181,9 +182,7 @@ class LoopDriver:
         for handle in (self._timer, self._ticker, self._resting):
             if handle is not None:
                 handle.cancel()
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
+        self._opening = None
         self._wait_on(-1)
         link, self._link = self._link, None
         if link is not None:
@@ -313,7 +312,7 @@ class LoopDriver:
         if carry_out(effect, self._link):
             return
         if isinstance(effect, OpenLink):
-            self._opening = self._loop.create_task(self._open())
+            self._open()
         elif isinstance(effect, CloseLink):
             self._close(clean=effect.clean)
         elif isinstance(effect, LoginEnded):
@@ -330,27 +329,43 @@ class LoopDriver:
             self.login.set_exception(error)
             self.login.exception()  # whoever waits is told; that nobody does is no news
 
-    async def _open(self) -> None:
-        link = self._client._new_link(self._session)
-        try:
-            opening = asyncio.ensure_future(asyncio.to_thread(link.open))
-            await asyncio.shield(opening)
-        except LoginError as error:
-            self._opened(None, LinkFailed(error))
-        except asyncio.CancelledError:
-            # Connecting blocks in its thread to its own time-out; what comes of it is closed.
-            opening.add_done_callback(lambda done: _discard(done, link))
-            raise
-        except Exception as error:  # noqa: BLE001 - no thread to be had: as good as no route
-            self._not_begun(error)
-        else:
-            if self.ended:
+    def _open(self) -> None:
+        """Connect on a thread of its own, which nothing waits for: it may be stuck in a look-up.
+
+        One of the loop's executor would be joined when the loop, or the interpreter, ends.
+        """
+        client = self._client
+        link = client._new_link(self._session)
+        attempt = self._opening = object()
+
+        def connect() -> None:
+            failure: LinkFailed | None = None
+            try:
+                link.open()
+            except LoginError as error:
+                failure = LinkFailed(error)
+            try:
+                self._loop.call_soon_threadsafe(self._opened, attempt, link, failure)
+            except RuntimeError:  # the loop is closed: nobody wants it any more
                 link.close(clean=False)
-            self._opened(link, None)
+
+        try:
+            threading.Thread(
+                target=connect, name=f"bellwire-{client.peer_id}-connect", daemon=True
+            ).start()
+        except RuntimeError as error:  # no thread to be had: as good as no route, and tried again
+            self._opening = None
+            client._fail_link(self._session, error)
+
+    def _opened(self, attempt: object, link: GuardedLink, failure: LinkFailed | None) -> None:
+        if self._opening is attempt:
+            self._opening = None
+            self._take(link, failure)
+        else:
+            link.close(clean=False)
 
     @_owned
-    def _opened(self, link: GuardedLink | None, failure: LinkFailed | None) -> None:
-        self._opening = None
+    def _take(self, link: GuardedLink, failure: LinkFailed | None) -> None:
         if failure is not None:
             self._client._feed(self._session, failure, self._client._time())
             self.perform()
@@ -360,16 +375,8 @@ class LoopDriver:
             self._pump()
             self._rest_soon()
 
-    @_owned
-    def _not_begun(self, error: Exception) -> None:
-        self._opening = None
-        self._client._fail_link(self._session, error)
-        self.perform()
-
     def _close(self, *, clean: bool) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
+        self._opening = None
         link, self._link = self._link, None
         self._rearm()
         if link is not None:
@@ -419,8 +426,3 @@ class LoopDriver:
         self._timer_at = at
         if at is not None:
             self._timer = self._loop.call_later(max(0.0, at - self._client._time()), self._due)
-
-
-def _discard(opening: asyncio.Future[None], link: GuardedLink) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        link.close(clean=False)

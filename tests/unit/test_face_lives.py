@@ -17,6 +17,7 @@ from device_sdk import (
     ClientClosed,
     ConnectionState,
     EndReason,
+    LoginTimeout,
     SignalingClient,
     aio,
 )
@@ -79,6 +80,29 @@ def test_a_cancelled_login_ends(memory: MemoryBroker, loop: Loop) -> None:
         assert not mine & memory.sessions.keys(), "the last logout ended another login than its own"
 
     loop.run(lives())
+
+
+def test_leaving_the_loop_does_not_wait_for_a_link_that_is_being_opened(
+    memory: MemoryBroker,
+) -> None:
+    """The asyncio face: a stuck look-up holds up neither the loop's end nor the interpreter's."""
+    held = Held(memory)
+    held.hold()
+
+    async def leave() -> None:
+        with pytest.raises(LoginTimeout):
+            await aio.SignalingClient("front-door", held).login(0.05)
+
+    begun = time.monotonic()
+    asyncio.run(leave())
+    took = time.monotonic() - begun
+    opening = [t for t in threading.enumerate() if t.name == "bellwire-front-door-connect"]
+    held.release()
+    for thread in opening:
+        thread.join(PATIENCE)
+    assert took < PATIENCE / 2
+    assert opening, "nothing was being opened"
+    assert not memory.sessions, "what came of it was not closed"
 
 
 def test_a_sequential_ring_ends_when_a_newer_login_takes_over(

@@ -395,24 +395,12 @@ def test_no_thread_for_a_connection_is_tried_again(
     start, refused = threading.Thread.start, []
 
     def no_more(self: threading.Thread) -> None:
-        if not refused and (self.name.endswith("-connect") or "asyncio" in self.name):
+        if not refused and self.name.endswith("-connect"):
             refused.append(self.name)
             raise RuntimeError("can't start new thread")
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", no_more)
-    if door.face == "asyncio":  # whose executor has an idle thread
-        import asyncio
-
-        to_thread = Faulty(asyncio.to_thread)
-
-        async def none(*args: Any) -> Any:
-            if not refused:
-                refused.append("to_thread")
-                raise RuntimeError("can't start new thread")
-            return await to_thread(*args)
-
-        monkeypatch.setattr(asyncio, "to_thread", none)
     links.faulty.add("read")
     kitchen.press("front-door")
     door.expect_state("CONNECTED", nth=2)
