@@ -149,6 +149,22 @@ def test_several_one_wins(run_bundled: Run) -> None:
     assert ends[loser]["reason"] == "answered elsewhere"
 
 
+def test_ctrl_c_does_not_wait_for_a_broker_that_acknowledges_nothing(
+    bundled_broker: BrokerProcess, run_bundled: Run, realm: str, loop: Loop
+) -> None:
+    """The cancel is said into a connection that has gone quiet; the command ends all the same."""
+    run_bundled("listen", "--peer", "kitchen", "--ignore", "--json").ready()
+    call = ("call", "kitchen", "--peer", "front-door", "--json", "--realm", realm)
+    with Proxy(bundled_broker.port, loop) as proxy, Command(*call, "--broker", proxy.url) as door:
+        door.event("local_invitation_received_by_peer")
+        proxy.hold(UP)
+        pressed = time.monotonic()
+        door.signal(signal.SIGINT)
+        assert door.end() == 13
+        assert time.monotonic() - pressed < 8
+        assert door.names[-1] == "local_invitation_canceled"
+
+
 def test_several_in_turn_and_canceled(run_bundled: Run) -> None:
     kitchen = run_bundled(
         "listen", "--peer", "kitchen", "--refuse", "--count", "1", "--json"

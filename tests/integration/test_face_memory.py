@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from device_sdk.testing import MemoryBroker, MemoryLink
+from device_sdk.transport import Will
 from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
 
 Make = Callable[..., Peer]
@@ -84,9 +85,26 @@ def test_a_newer_login_takes_over(make: Make) -> None:
     newer.expect("remote_invitation_received", mine.call_id)
 
 
-def test_a_closed_link_is_inert(memory: MemoryBroker) -> None:
-    from device_sdk.transport import Will
+class Unacknowledged(MemoryBroker):
+    """A broker that does what it is asked, and acknowledges no publish."""
 
+    def __call__(self, will: Will) -> MemoryLink:
+        link = super().__call__(will)
+        publish = link.publish
+        link.publish = lambda topic, payload, _token: publish(topic, payload, None)  # type: ignore[method-assign]  # the point
+        return link
+
+
+def test_a_cancel_that_is_never_acknowledged_is_told(make: Make) -> None:
+    """Whoever waits for the end of the call, or logs out, does not wait for the broker's word."""
+    door = make("front-door", Unacknowledged())
+    mine = door.press("kitchen")
+    door.cancel(mine)
+    assert door.wait(mine, 5)
+    door.expect("local_invitation_canceled", mine.call_id)
+
+
+def test_a_closed_link_is_inert(memory: MemoryBroker) -> None:
     link = memory(Will("sig/v1/kitchen/presence", b"will"))
     assert isinstance(link, MemoryLink)
     link.open()
