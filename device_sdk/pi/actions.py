@@ -92,6 +92,7 @@ class SoundCommand:
     """A command that is to run as long as it rings: started again when it ends by itself.
 
     It runs in a process group of its own, and the group is ended: a script's player with it.
+    What is told to end has :data:`STOP_TIMEOUT` awake for it: a process does nothing in sleep.
     """
 
     def __init__(

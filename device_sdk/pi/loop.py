@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from ..clocks import since_start
 from .notify import Notifier
 
 #: Looked at least this often, so that a lost wake-up is a hiccup and not a hang; seconds.
@@ -13,11 +13,14 @@ _LONGEST = 60.0
 
 
 class Loop:
-    """Runs everything on the thread that calls :meth:`run`; :meth:`post` is for all others."""
+    """Runs everything on the thread that calls :meth:`run`; :meth:`post` is for all others.
 
-    def __init__(self, notifier: Notifier, clock: Callable[[], float] = time.monotonic) -> None:
+    Its clock counts sleep, as the client's does: what is over for the caller is over here.
+    """
+
+    def __init__(self, notifier: Notifier, clock: Callable[[], float] | None = None) -> None:
         self._notifier = notifier
-        self._clock = clock
+        self._clock = since_start if clock is None else clock
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._exit: int | None = None
         #: Has what it is given called by way of the other loops that must turn: the watchdog is fed
