@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -104,8 +105,9 @@ class ProcessPeer(Peer):
         self._life.end()
 
     def stop(self) -> None:
-        """SIGSTOP."""
+        """SIGSTOP, and wait until every thread stands: one that still ran could hear and decide."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """SIGCONT."""
