@@ -1,14 +1,18 @@
 """Call signalling over MQTT for things with buttons: the part that goes on the device.
 
-The threaded face is here, its asyncio twin in :mod:`device_sdk.aio`; the protocol core below them
-needs neither (:mod:`device_sdk.engine`), and :mod:`device_sdk.testing` joins engines in memory.
+The threaded face is here, its asyncio twin in :mod:`device_sdk.aio`; the protocol's core below them
+needs neither (:mod:`device_sdk.core.engine`); :mod:`device_sdk.testing` joins engines in memory.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .cells import AnswerReason
+from .client.invitations import Event, MissedCall, Outcome
+from .client.listener import CallEventListener
+from .client.policy import Policy
+from .client.ring_plan import GroupOutcome
+from .core.settings import Settings
 from .errors import (
     BellwireError,
     BrokerRefused,
@@ -21,11 +25,7 @@ from .errors import (
     LoginTimeout,
     SubscriptionRefused,
 )
-from .invitations import Event, MissedCall, Outcome
-from .listener import CallEventListener
-from .policy import Policy
-from .ring_group import GroupOutcome
-from .settings import Settings
+from .link.url import Tls
 from .states import (
     ConnectionChange,
     ConnectionState,
@@ -36,11 +36,17 @@ from .states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from .transport import Tls
+from .wire.cells import AnswerReason
 
 if TYPE_CHECKING:
     __version__: str
-    from .client import CallManager, LocalInvitation, RemoteInvitation, RingGroup, SignalingClient
+    from .client.threaded import (
+        CallManager,
+        LocalInvitation,
+        RemoteInvitation,
+        RingGroup,
+        SignalingClient,
+    )
 
 __all__ = [
     "AnswerReason",
@@ -88,9 +94,9 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name not in _THREADED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import client
+    from .client import threaded
 
-    value = globals()[name] = getattr(client, name)
+    value = globals()[name] = getattr(threaded, name)
     return value
 
 

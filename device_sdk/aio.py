@@ -13,19 +13,19 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import ref
 
-from .cells import AnswerReason
-from .errors import ClientClosed, LoginError
-from .face import LOGOUT_TIMEOUT, Face, check_timeout
-from .invitations import (
+from .client.base import LOGOUT_TIMEOUT, Face, check_timeout
+from .client.invitations import (
     Event,
     LocalInvitationBase,
     Outcome,
     RemoteInvitationBase,
     outcome_of,
 )
-from .listener import CallEventListener, check_listener
-from .loop import EventStream, ListenerTask, LoopDriver
-from .ring_group import GroupOutcome, RingGroupBase, RingPlan
+from .client.listener import CallEventListener, check_listener
+from .client.loop_driver import EventStream, ListenerTask, LoopDriver
+from .client.ring_plan import GroupOutcome, RingGroupBase, RingPlan
+from .errors import ClientClosed, LoginError
+from .wire.cells import AnswerReason
 
 __all__ = ["CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
 
@@ -240,7 +240,8 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         """Everything that happens from this call on; any number of iterators.
 
         It ends when this client does: by logout, a newer login, or a failure. A slow reader loses
-        nothing; see :class:`~device_sdk.loop.EventStream` for one that does not read at all.
+        nothing; for one that does not read at all see
+        :class:`~device_sdk.client.loop_driver.EventStream`.
         """
         stream = EventStream()
         if self._hung_up:

@@ -26,10 +26,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import codec, topics
-from .callee_side import Screen
-from .cells import AnswerReason
-from .effects import (
+from .core.callee_side import Screen
+from .core.effects import (
     Aborted,
     Accept,
     Cancel,
@@ -39,6 +37,7 @@ from .effects import (
     Dropped,
     Finished,
     Input,
+    LinkInput,
     Logout,
     MessageReceived,
     Publish,
@@ -53,10 +52,12 @@ from .effects import (
     Unsubscribe,
     Watch,
 )
-from .engine import Engine
-from .events import Event
-from .settings import Settings
-from .transport import LinkInput, Will
+from .core.engine import Engine
+from .core.events import Event
+from .core.settings import Settings
+from .link.base import Will
+from .wire import codec, topics
+from .wire.cells import AnswerReason
 
 
 class ManualClock:
@@ -155,7 +156,7 @@ class MemoryBroker:
 
 
 class MemoryLink:
-    """A :class:`~device_sdk.transport.Link` to a :class:`MemoryBroker`, for a real client."""
+    """A :class:`~device_sdk.link.base.Link` to a :class:`MemoryBroker`, for a real client."""
 
     def __init__(self, broker: MemoryBroker, lock: threading.RLock, will: Will) -> None:
         self._broker, self._lock = broker, lock

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from device_sdk import BellwireError, codec, topics
+from device_sdk import BellwireError
 from device_sdk.cli.ladder import Ladder
 from device_sdk.cli.observer import Observer, Seen
 from device_sdk.cli.say import Say
-from device_sdk.transport import BrokerUrl
+from device_sdk.link.url import BrokerUrl
+from device_sdk.wire import codec, topics
 
 HERE = Path(__file__).parent
 BROKER = """

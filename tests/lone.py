@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from device_sdk import codec, topics
-from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
-from device_sdk.effects import (
+from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
     Disconnected,
@@ -19,9 +17,11 @@ from device_sdk.effects import (
     Subscribed,
     Tell,
 )
-from device_sdk.engine import Engine
-from device_sdk.events import Event
-from device_sdk.presence import Known
+from device_sdk.core.engine import Engine
+from device_sdk.core.events import Event
+from device_sdk.core.presence import Known
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 
 ME, PEER = "me", "peer"
 MINE, THEIRS = b"epoch-me", b"epochyou"

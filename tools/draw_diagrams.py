@@ -13,10 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from device_sdk import callee, caller
-from device_sdk.callee import CalleeCall
-from device_sdk.caller import CallerCall
-from device_sdk.cells import EndedReason, Invite, InviteState
+from device_sdk.core import callee, caller
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.caller import CallerCall
+from device_sdk.wire.cells import EndedReason, Invite, InviteState
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "docs/states.md")

@@ -9,8 +9,8 @@ from typing import Any
 
 import cbor2
 
-from device_sdk import codec, topics
-from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, means, scenes
 
 VECTORS = Path(__file__).parent.parent / "docs" / "vectors"

@@ -36,7 +36,7 @@ def main() -> int:
         print("| Python | processor | wheels | the pins' library |\n|---|---|---|---|")
         for python, arch in TARGETS:
             place = home / f"{python}-{arch}"
-            command = [sys.executable, "-m", "device_sdk.pi", "wheels", str(place)]
+            command = [sys.executable, "-m", "device_sdk.services", "wheels", str(place)]
             command += ["--bellwire", str(wheel), "--python", python, "--arch", arch]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             failed += done.returncode != 0

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from device_sdk import codec, topics
-from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
-from device_sdk.effects import (
+from device_sdk.core.effects import (
     Aborted,
     Accept,
     Cancel,
@@ -33,8 +31,10 @@ from device_sdk.effects import (
     Unsubscribe,
     Watch,
 )
-from device_sdk.engine import Engine
-from device_sdk.events import LocalEvent, PeerLost, PresenceChanged, RemoteEvent
+from device_sdk.core.engine import Engine
+from device_sdk.core.events import LocalEvent, PeerLost, PresenceChanged, RemoteEvent
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 
 ME, PEER = "me", "kitchen.1"
 MINE, THEIRS, FORMER, NEWER = b"epoch-me", b"epochyou", b"former-e", b"newer-ep"

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from device_sdk.topics import CallTopic, parse
+from device_sdk.wire.topics import CallTopic, parse
 
 from .settings import Settings
 from .setup import broker_process

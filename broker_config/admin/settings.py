@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from device_sdk.pi.toml_reader import SettingsError as NotReadable
-from device_sdk.pi.toml_reader import read_toml
-from device_sdk.topics import check_realm
+from device_sdk.services.config.toml_reader import SettingsError as NotReadable
+from device_sdk.services.config.toml_reader import read_toml
+from device_sdk.wire.topics import check_realm
 
 from ..core.limits import Limits
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from device_sdk.topics import check_realm, escape
+from device_sdk.wire.topics import check_realm, escape
 
 from ..access import pki
 from ..access.naming import (

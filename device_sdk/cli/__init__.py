@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..shown import LineHandler, complain
+from ..client.display import LineHandler, complain
 from .errors import CommandError, Exit, Interrupted
 
-#: Commands that live in :mod:`device_sdk.pi`, which is loaded when one of them is used.
+#: Commands that live in :mod:`device_sdk.services`, which is loaded when one of them is used.
 PI_COMMANDS = {
     "doorbell": "be a doorbell: buttons that ring panels",
     "panel": "be a panel: ring, answer, refuse",
@@ -59,7 +59,7 @@ def _parser(first: str | None) -> _Parser:
     watch.add(commands)
     trace.add(commands)
     if first in PI_COMMANDS:
-        from ..pi.cli import add_commands
+        from ..services.cli import add_commands
 
         add_commands(commands)
     else:
@@ -89,7 +89,7 @@ def _main(argv: Sequence[str] | None) -> int:
         return int(end.code or 0)
     name = f"bellwire {args.command}"
     if unknown:
-        from ..vocabulary import present_flags
+        from ..client.vocabulary import present_flags
 
         flags = " ".join(word.partition("=")[0] for word in unknown if word.startswith("-"))
         what = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from ..codec import encode_body
+from ..client.display import plain
+from ..client.invitations import Event, check_channel
+from ..client.ring_plan import GroupOutcome
+from ..core.events import Name
+from ..core.settings import Settings
 from ..errors import InvalidArgument, InvitationApiCallError
-from ..events import Name
-from ..invitations import Event, check_channel
-from ..ring_group import GroupOutcome
-from ..settings import Settings
-from ..shown import plain
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
+from ..wire.codec import encode_body
 from .client import (
     QueueClient,
     Signal,

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
-from ..client import SignalingClient
+from ..client.invitations import Event
+from ..client.threaded import SignalingClient
 from ..errors import InvalidArgument
-from ..invitations import Event
 from ..states import ConnectionChange, ConnectionState, RemoteInvitationState
 from .errors import CommandError, Exit, Interrupted
 from .options import Options

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .. import codec, topics
-from ..caller import ANSWER_REASONS, ENDED_REASONS
-from ..cells import Answer, AnswerState, Invite, InviteState
+from ..client.display import plain, shown
+from ..core.caller import ANSWER_REASONS, ENDED_REASONS
 from ..errors import DecodeError
-from ..shown import plain, shown
+from ..wire import codec, topics
+from ..wire.cells import Answer, AnswerState, Invite, InviteState
 
 _GUTTER = 21
 _SHORTEST, _LONGEST = 22, 58

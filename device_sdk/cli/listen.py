@@ -9,14 +9,14 @@ import sys
 import time
 from typing import Any
 
-from ..cells import AnswerReason
-from ..client import RemoteInvitation
-from ..codec import encode_body
+from ..client.display import complain, plain, write
+from ..client.invitations import Event
+from ..client.threaded import RemoteInvitation
+from ..core.events import ENDS, Name
 from ..errors import InvitationApiCallError
-from ..events import ENDS, Name
-from ..invitations import Event
-from ..shown import complain, plain, write
 from ..states import RemoteInvitationState
+from ..wire.cells import AnswerReason
+from ..wire.codec import encode_body
 from .client import (
     Line,
     QueueClient,

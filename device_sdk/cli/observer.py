@@ -7,13 +7,13 @@ import select
 import time
 from dataclasses import dataclass
 
-from ..effects import Connected, Disconnected, MessageReceived, Subscribed
+from ..core.connection import RETRY_FIRST, RETRY_MAX
+from ..core.effects import Connected, Disconnected, LinkFailed, MessageReceived, Subscribed
 from ..errors import LoginError, LoginTimeout, SubscriptionRefused
-from ..links import GuardedLink
-from ..paho_transport import PahoLink
-from ..session import RETRY_FIRST, RETRY_MAX
-from ..topics import escape
-from ..transport import BrokerUrl, LinkFailed, Tls
+from ..link.factory import GuardedLink
+from ..link.paho import PahoLink
+from ..link.url import BrokerUrl, Tls
+from ..wire.topics import escape
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client.vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, Word
 from ..errors import InvalidArgument
-from ..text_file import TextFileError, read_secret
-from ..topics import DEFAULT_REALM, check_peer_id, check_realm
-from ..transport import BrokerUrl, Tls, clear_text
-from ..vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, Word
+from ..link.text_file import TextFileError, read_secret
+from ..link.url import BrokerUrl, Tls, clear_text
+from ..wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from ..pi.toml_reader import Table
+    from ..services.config.toml_reader import Table
 
 
 def add_options(parser: argparse.ArgumentParser, *, calls: bool = True) -> None:
@@ -156,7 +156,7 @@ class Options:
             path = Path(home) / "bellwire.toml"
             if not path.is_file():
                 return
-        from ..pi.toml_reader import SettingsError, load
+        from ..services.config.toml_reader import SettingsError, load
 
         try:
             table = load(path)

@@ -7,9 +7,9 @@ import sys
 import time
 from typing import IO, Any
 
-from ..events import Name
-from ..invitations import Event
-from ..shown import at_time, jsonable, plain, shown, write
+from ..client.display import at_time, jsonable, plain, shown, write
+from ..client.invitations import Event
+from ..core.events import Name
 from ..states import ConnectionState, EndReason, LocalInvitationError, RemoteInvitationError
 
 #: Style by name: SGR numbers of ECMA-48.

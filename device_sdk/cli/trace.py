@@ -6,9 +6,9 @@ import argparse
 import shutil
 import time
 
-from .. import codec, topics
-from ..cells import Answer, Invite
 from ..errors import DecodeError
+from ..wire import codec, topics
+from ..wire.cells import Answer, Invite
 from .client import raising
 from .errors import Exit, UsageError
 from .ladder import Ladder

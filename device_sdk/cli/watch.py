@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from .. import codec, topics
+from ..client.display import plain
 from ..errors import DecodeError, InvalidArgument
-from ..shown import plain
+from ..wire import codec, topics
 from .client import raising
 from .errors import Exit, UsageError
 from .observer import Linked, Observer, Seen, observer_id

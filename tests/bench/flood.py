@@ -21,8 +21,9 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from device_sdk import CallEventListener, SignalingClient, codec, topics
-from device_sdk.cells import Invite, InviteState
+from device_sdk import CallEventListener, SignalingClient
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Invite, InviteState
 from tests.servers import free_port
 
 from .latency import p50_p99

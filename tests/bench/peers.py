@@ -38,7 +38,7 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
 
     import paho.mqtt.client as mqtt
 
-    from device_sdk.transport import BrokerUrl
+    from device_sdk.link.url import BrokerUrl
 
     where = BrokerUrl.parse(url)
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name)
@@ -269,7 +269,7 @@ async def _asynchronous(url: str, name: str, peer: str) -> None:
 def _allow_nagle(nagle: bool) -> None:
     """Leave the sockets as paho makes them, to show what that costs."""
     if nagle:
-        from device_sdk import dialing
+        from device_sdk.link import dialing
 
         dialing._set_nodelay = lambda *_: None
 

@@ -52,12 +52,12 @@ sys.stdin.readline()
 SERVICE = """\
 import sys, threading
 from pathlib import Path
-from device_sdk.pi import service
-from device_sdk.pi.doorbell_service import DoorbellService
-from device_sdk.pi.doorbell_settings import read_doorbell
-from device_sdk.pi.loop import Loop
-from device_sdk.pi.notify import Notifier
-from device_sdk.pi.pins import open_pins
+from device_sdk.services import service
+from device_sdk.services.service.doorbell import DoorbellService
+from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.service.loop import Loop
+from device_sdk.services.service.notify import Notifier
+from device_sdk.services.gpio.pins import open_pins
 settings = read_doorbell(Path({path!r}))
 loop = Loop(Notifier())
 pins = open_pins(settings.gpio)
@@ -69,7 +69,7 @@ def say(text):
         threading.Timer(0.2, pin.drive_high).start()
     if text.endswith("nobody"):
         print("ready", flush=True)
-import device_sdk.pi.doorbell_service as module
+import device_sdk.services.service.doorbell as module
 module.say = service.say = say
 threading.Thread(target=lambda: (sys.stdin.readline(), loop.stop()), daemon=True).start()
 DoorbellService(settings, pins, loop, Notifier()).run()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from device_sdk import callee, caller
+from device_sdk.core import callee, caller
 from device_sdk.states import LocalInvitationState, RemoteInvitationState
 from tools import draw_diagrams
 from tools.draw_diagrams import DIAGRAMS, DOCUMENTS, ROOT

@@ -17,9 +17,9 @@ import pytest
 
 from broker_config.admin.cli import _parser as broker_parser
 from device_sdk.cli import main as bellwire
-from device_sdk.pi.cli import add_commands
-from device_sdk.pi.doorbell_settings import read_doorbell
-from device_sdk.pi.panel_settings import read_panel
+from device_sdk.services.cli import add_commands
+from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.config.panel import read_panel
 from tools.wiring_svg import ROWS, WIRES, gap, position
 
 ROOT = Path(__file__).resolve().parents[2]

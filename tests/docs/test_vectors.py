@@ -9,8 +9,8 @@ from typing import Any
 import cbor2
 import pytest
 
-from device_sdk import codec, topics
 from device_sdk.errors import DecodeError, InvalidArgument
+from device_sdk.wire import codec, topics
 from tools import make_vectors
 from tools.vector_scenes import CALL, Player, means
 

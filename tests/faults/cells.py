@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from device_sdk import codec
-from device_sdk.cells import Answer, AnswerState, Invite, InviteState
 from device_sdk.errors import InvitationApiCallError
+from device_sdk.wire import codec
+from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState
 from tests.broker_support.raw import Raw
 from tests.faults.process import ProcessPeer
 from tests.peers import AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising

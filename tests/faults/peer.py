@@ -10,9 +10,9 @@ import sys
 import threading
 from typing import Any
 
-import device_sdk.paho_transport  # noqa: F401 - else imported by the first login, which is timed
+import device_sdk.link.paho  # noqa: F401 - else imported by the first login, which is timed
 from device_sdk import CallEventListener, SignalingClient
-from device_sdk.events import Name
+from device_sdk.core.events import Name
 
 _writing = threading.Lock()
 

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from device_sdk import callee_side, caller_side, codec, topics
-from device_sdk.callee import Phase as CalleePhase
-from device_sdk.caller import UNDECIDED
-from device_sdk.cells import Answer, AnswerState, Invite, InviteState, Presence
-from device_sdk.effects import (
+from device_sdk.core import callee_side, caller_side
+from device_sdk.core.callee import Phase as CalleePhase
+from device_sdk.core.caller import UNDECIDED
+from device_sdk.core.effects import (
     Accept,
     Cancel,
     Connected,
@@ -37,9 +36,11 @@ from device_sdk.effects import (
     Unwatch,
     Watch,
 )
-from device_sdk.engine import Engine
+from device_sdk.core.engine import Engine
+from device_sdk.core.settings import Settings
 from device_sdk.errors import InvitationApiCallError
-from device_sdk.settings import Settings
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 
 CAP = 3
 SETTINGS = Settings(

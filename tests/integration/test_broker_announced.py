@@ -22,8 +22,9 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 from broker_config.access import pki
 from broker_config.admin import mdns
 from broker_config.admin import setup as house
-from device_sdk.pi import dns_sd, doctor
-from device_sdk.pi.settings import Account
+from device_sdk.services.config.account import Account
+from device_sdk.services.doctor import check as doctor
+from device_sdk.services.doctor import dns_sd
 from tests.broker_support.raw import Raw
 from tests.servers import free_port
 
@@ -174,7 +175,7 @@ def test_what_others_have_stays_theirs() -> None:
 _TWO_NETWORKS = """
 import asyncio, sys
 from broker_config.admin import mdns
-from device_sdk.pi import dns_sd
+from device_sdk.services import dns_sd
 from pathlib import Path
 async def play():
     async with mdns.announced(4711, mdns.networks(""), "bellwire-1.local"):

@@ -16,10 +16,9 @@ from device_sdk import (
     LocalInvitationState,
     RemoteInvitationError,
     RemoteInvitationState,
-    codec,
-    topics,
 )
-from device_sdk.cells import Invite, InviteState, Presence
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Invite, InviteState, Presence
 from tests.broker_support.raw import Raw
 from tests.integration.conftest import MakePeer
 from tests.peers import Heard, Peer, ring

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker, MemoryLink
-from device_sdk.transport import Will
 from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
 
 Make = Callable[..., Peer]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from device_sdk.pi import actions
-from device_sdk.pi.actions import Actions, SoundCommand
-from device_sdk.pi.settings import Action
+from device_sdk.services.config.account import Action
+from device_sdk.services.service import actions
+from device_sdk.services.service.actions import Actions, SoundCommand
 
 #: A player that its script leaves behind, and one that does not care to be asked.
 BEHIND = 'sleep 60 & echo $! >"$0"'

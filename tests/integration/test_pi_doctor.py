@@ -11,10 +11,11 @@ import pytest
 from broker_config.admin.mdns import announced
 from broker_config.admin.setup import init
 from device_sdk import SignalingClient
-from device_sdk.events import Name
-from device_sdk.pi import dns_sd, doctor
-from device_sdk.pi.doctor import Fault, Patient, examine
-from device_sdk.pi.settings import Account
+from device_sdk.core.events import Name
+from device_sdk.services.config.account import Account
+from device_sdk.services.doctor import check as doctor
+from device_sdk.services.doctor import dns_sd
+from device_sdk.services.doctor.check import Fault, Patient, examine
 from tests.conftest import need_mosquitto
 from tests.servers import Mosquitto, free_port
 from tools.image_test.house import broker

@@ -28,7 +28,7 @@ class Service:
             [
                 sys.executable,
                 "-m",
-                "device_sdk.pi",
+                "device_sdk.services",
                 role,
                 "--keyboard",
                 "--settings",
@@ -249,7 +249,15 @@ def test_check_reads_the_settings_only(tmp_path):
     path = tmp_path / "bell.toml"
     path.write_text('[account]\npeer = "front-door"\nbroker = "mqtt://nowhere"\n' + BUTTON)
     done = subprocess.run(
-        [sys.executable, "-m", "device_sdk.pi", "doorbell", "--check", "--settings", str(path)],
+        [
+            sys.executable,
+            "-m",
+            "device_sdk.services",
+            "doorbell",
+            "--check",
+            "--settings",
+            str(path),
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -15,12 +15,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from device_sdk import codec, topics
-from device_sdk.callee import CalleeCall
-from device_sdk.callee import Phase as CalleePhase
-from device_sdk.caller import UNDECIDED, CallerCall
-from device_sdk.cells import AnswerState, InviteState
-from device_sdk.effects import (
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.callee import Phase as CalleePhase
+from device_sdk.core.caller import UNDECIDED, CallerCall
+from device_sdk.core.effects import (
     Aborted,
     Accept,
     Cancel,
@@ -41,10 +39,12 @@ from device_sdk.effects import (
     Tell,
     Unsubscribe,
 )
-from device_sdk.engine import OUT_OF_PLACE, Engine
-from device_sdk.events import LocalEvent, Name, PeerLost, RemoteEvent
-from device_sdk.outbox import Outbox
-from device_sdk.settings import Settings
+from device_sdk.core.engine import OUT_OF_PLACE, Engine
+from device_sdk.core.events import LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.core.outbox import Outbox
+from device_sdk.core.settings import Settings
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import AnswerState, InviteState
 
 from .single import never_ends_alone, rings_for_the_lost
 

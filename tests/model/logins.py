@@ -17,9 +17,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from device_sdk import codec, topics
-from device_sdk.cells import Presence
-from device_sdk.effects import (
+from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
     Disconnected,
@@ -30,7 +28,9 @@ from device_sdk.effects import (
     Subscribe,
     Subscribed,
 )
-from device_sdk.engine import Engine
+from device_sdk.core.engine import Engine
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Presence
 
 from .automaton import engine_key
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from device_sdk.cells import InviteState
-from device_sdk.events import Name
+from device_sdk.core.events import Name
+from device_sdk.wire.cells import InviteState
 
 from .automaton import Call, Event, Violation
 

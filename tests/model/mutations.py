@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from device_sdk import callee, callee_side, caller, caller_side, outbox
-from device_sdk.callee import CalleeCall
-from device_sdk.callee_side import CalleeSide
-from device_sdk.caller import CallerCall
-from device_sdk.caller_side import CallerSide
-from device_sdk.cells import AnswerState
-from device_sdk.engine import Engine
-from device_sdk.outbox import Outbox
-from device_sdk.presence import OwnPresence, Verdict
+from device_sdk.core import callee, callee_side, caller, caller_side, outbox
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.callee_side import CalleeSide
+from device_sdk.core.caller import CallerCall
+from device_sdk.core.caller_side import CallerSide
+from device_sdk.core.engine import Engine
+from device_sdk.core.outbox import Outbox
+from device_sdk.core.presence import OwnPresence, Verdict
+from device_sdk.wire.cells import AnswerState
 
 from .rules import Scenario
 from .scenarios import group, pair

@@ -28,11 +28,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from device_sdk import codec, topics
-from device_sdk.cells import Presence
-from device_sdk.settings import Settings
+from device_sdk.core.settings import Settings
 from device_sdk.states import EndReason
 from device_sdk.testing import matches
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Presence
 
 from .automaton import REALM, Automaton, Call, Event, Violation
 from .monitor import Monitor

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from device_sdk import callee, caller
+from device_sdk.core import callee, caller
 
 from .automaton import Violation, call_id
 from .rules import DOWN, HALF, UP, Rules, Scenario, World

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from device_sdk.callee import OPEN
-from device_sdk.callee import Phase as CalleePhase
-from device_sdk.caller import UNDECIDED
-from device_sdk.effects import DeadlineReached, Disconnected
-from device_sdk.engine import Engine
+from device_sdk.core.callee import OPEN
+from device_sdk.core.callee import Phase as CalleePhase
+from device_sdk.core.caller import UNDECIDED
+from device_sdk.core.effects import DeadlineReached, Disconnected
+from device_sdk.core.engine import Engine
 
 #: Seconds within which everything that the app waits for ends, though no link ever comes back.
 ALONE = 20.0

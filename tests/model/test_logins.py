@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from device_sdk.presence import OwnPresence, Verdict
+from device_sdk.core.presence import OwnPresence, Verdict
 from tests.model.logins import SMALL, Logins, LoginSearch
 
 

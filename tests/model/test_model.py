@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from device_sdk.engine import Engine
+from device_sdk.core.engine import Engine
 from tests.model.automaton import epoch
 from tests.model.bounds import SMALL
 from tests.model.mutations import MUTATIONS, Mutation

@@ -13,7 +13,7 @@ import pytest
 
 UNITS = sorted(
     Path(str(path))
-    for path in resources.files("device_sdk.pi").joinpath("units").iterdir()
+    for path in resources.files("device_sdk.services.provision").joinpath("units").iterdir()
     if path.name.endswith(".service")
 )
 needs_systemd = pytest.mark.skipif(

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_sdk import codec, topics, usual
-from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 from device_sdk.errors import DecodeError, InvalidArgument
+from device_sdk.wire import codec, topics
+from device_sdk.wire import fast_path as usual
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 
 uints = st.integers(0, 2**53 - 1)
 epochs = st.binary(min_size=8, max_size=8)

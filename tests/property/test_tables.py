@@ -8,19 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_sdk import callee, caller, codec, topics
-from device_sdk.callee import CalleeCall
-from device_sdk.caller import CallerCall
-from device_sdk.cells import (
-    Answer,
-    AnswerReason,
-    AnswerState,
-    EndedReason,
-    Invite,
-    InviteState,
-    Presence,
-)
-from device_sdk.effects import (
+from device_sdk.core import callee, caller
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.caller import CallerCall
+from device_sdk.core.effects import (
     Accept,
     Cancel,
     Connected,
@@ -31,8 +22,18 @@ from device_sdk.effects import (
     Send,
     Tell,
 )
-from device_sdk.engine import OUT_OF_PLACE, Engine
+from device_sdk.core.engine import OUT_OF_PLACE, Engine
 from device_sdk.errors import InvitationApiCallError
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    EndedReason,
+    Invite,
+    InviteState,
+    Presence,
+)
 
 ME, PEER, EPOCH = "me", "peer", b"m" * 8
 CALL_ID = topics.call_id_from_bytes(bytes(16))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from device_sdk.events import Name
+from device_sdk.core.events import Name
 from device_sdk.states import EndReason
 from tests.model.automaton import Call, Violation
 from tests.model.monitor import Monitor

@@ -18,10 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from device_sdk import topics
-from device_sdk.callee import Phase as CalleePhase
-from device_sdk.caller import UNDECIDED
-from device_sdk.effects import (
+from device_sdk.core.callee import Phase as CalleePhase
+from device_sdk.core.caller import UNDECIDED
+from device_sdk.core.effects import (
     Aborted,
     Accept,
     Cancel,
@@ -39,9 +38,10 @@ from device_sdk.effects import (
     Tell,
     Unsubscribe,
 )
-from device_sdk.engine import OUT_OF_PLACE, Engine
-from device_sdk.events import Event, LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.core.engine import OUT_OF_PLACE, Engine
+from device_sdk.core.events import Event, LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.testing import MemoryBroker, MemorySession
+from device_sdk.wire import topics
 
 from .judge import Fault, Ring
 

@@ -48,6 +48,17 @@ def test_nothing_imports_upward(path: Path) -> None:
     assert ours <= ROOMS[path.parent.name]
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_of_the_sdk_the_broker_knows_the_wire(path: Path) -> None:
+    """And how one reads settings, which are the same dialect."""
+    sdk = {name for name in imports(path) if name.startswith("device_sdk.")}
+    sdk -= {"device_sdk.__version__"}
+    assert all(
+        name.startswith(("device_sdk.wire.", "device_sdk.services.config.toml_reader."))
+        for name in sdk
+    )
+
+
 @pytest.mark.parametrize(
     "path", [each for each in MODULES if each.parent.name == "core"], ids=lambda path: path.stem
 )
@@ -55,8 +66,8 @@ def test_the_core_knows_no_world(path: Path) -> None:
     """Time, ids and verdicts are passed in; of the SDK it knows the topics."""
     names = imports(path)
     assert not {name.split(".")[0] for name in names} & FORBIDDEN
-    sdk = {".".join(name.split(".")[:2]) for name in names if name.startswith("device_sdk")}
-    assert sdk <= {"device_sdk.topics"}
+    sdk = {name for name in names if name.startswith("device_sdk")}
+    assert all(name.startswith("device_sdk.wire.topics.") for name in sdk)
 
 
 def test_the_core_imports_in_no_circle() -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk import callee
-from device_sdk.callee import CalleeCall, On, Phase
-from device_sdk.cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
+from device_sdk.core import callee
+from device_sdk.core.callee import CalleeCall, On, Phase
 from device_sdk.states import EndReason
 from device_sdk.states import RemoteInvitationError as Error
 from device_sdk.states import RemoteInvitationState as State
+from device_sdk.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    EndedReason,
+    Invite,
+    InviteState,
+)
 
 EPOCH, CALLER = b"callee01", b"caller01"
 CALL = CalleeCall("id", "door", epoch=CALLER, ring_at=62.0, seq=3)

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from device_sdk import callee_side
-from device_sdk.callee import CalleeCall
-from device_sdk.callee_side import Screen
-from device_sdk.cells import Answer, AnswerReason, AnswerState, Invite, Presence
-from device_sdk.effects import Accept, Logout, Publish, Refuse, Subscribe
+from device_sdk.core import callee_side
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.callee_side import Screen
+from device_sdk.core.effects import Accept, Logout, Publish, Refuse, Subscribe
+from device_sdk.core.events import RemoteEvent
+from device_sdk.core.settings import MAX_KEPT, MAX_REMEMBERED, Settings
 from device_sdk.errors import InvitationApiCallError
-from device_sdk.events import RemoteEvent
-from device_sdk.settings import MAX_KEPT, MAX_REMEMBERED, Settings
 from device_sdk.states import EndReason, RemoteInvitationError
-from device_sdk.topics import call_id_from_bytes
+from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, Presence
+from device_sdk.wire.topics import call_id_from_bytes
 from tests.lone import ACCEPTED, CALL, MINE, OTHER, PEER, THEIRS, Lone, answer, ended, ringing
 
 RECEIVED = Answer(AnswerState.RECEIVED, MINE, 1)

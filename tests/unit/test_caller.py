@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk import caller
-from device_sdk.caller import CallerCall, On, Phase
-from device_sdk.cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
+from device_sdk.core import caller
+from device_sdk.core.caller import CallerCall, On, Phase
 from device_sdk.states import EndReason
 from device_sdk.states import LocalInvitationError as Error
 from device_sdk.states import LocalInvitationState as State
+from device_sdk.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    EndedReason,
+    Invite,
+    InviteState,
+)
 
 EPOCH = b"caller01"
 CALL = CallerCall("id", "kitchen", content=b"\x01", channel="c", group=b"g" * 16, time=9, seq=3,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk import caller_side
-from device_sdk.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
-from device_sdk.effects import Cancel, Logout, Publish, Send
+from device_sdk.core import caller_side
+from device_sdk.core.effects import Cancel, Logout, Publish, Send
+from device_sdk.core.events import LocalEvent, PeerLost
+from device_sdk.core.settings import MAX_KEPT, Settings
 from device_sdk.errors import InvalidArgument, InvitationApiCallError
-from device_sdk.events import LocalEvent, PeerLost
-from device_sdk.settings import MAX_KEPT, Settings
 from device_sdk.states import EndReason, InvitationApiCallErrorCode, LocalInvitationError
-from device_sdk.topics import call_id_from_bytes
+from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
+from device_sdk.wire.topics import call_id_from_bytes
 from tests.lone import CALL, MINE, OTHER, PEER, THEIRS, Lone, answer
 
 RECEIVED, ACCEPTED = answer(AnswerState.RECEIVED), answer(AnswerState.ACCEPTED, response=b"\x61x")

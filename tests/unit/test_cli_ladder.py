@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from device_sdk import codec, topics
-from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 from device_sdk.cli.ladder import Ladder
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 
 EPOCH = b"12345678"
 CALL = topics.call_id_from_bytes(bytes(16))

@@ -15,9 +15,10 @@ from typing import Any
 import cbor2
 import pytest
 
-from device_sdk import codec, usual
-from device_sdk.cells import Answer, AnswerState, Invite, InviteState, Presence
 from device_sdk.errors import DecodeError
+from device_sdk.wire import codec
+from device_sdk.wire import fast_path as usual
+from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 
 EPOCH, GROUP = bytes(range(8)), bytes(range(16))
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import cbor2
 import pytest
 
-from device_sdk import codec, topics
-from device_sdk.cells import AnswerState, Invite, InviteState, Presence
-from device_sdk.effects import (
+from device_sdk.core.effects import (
     Aborted,
     Accept,
     Cancel,
@@ -30,10 +28,12 @@ from device_sdk.effects import (
     Unwatch,
     Watch,
 )
-from device_sdk.engine import Engine
+from device_sdk.core.engine import Engine
+from device_sdk.core.events import PresenceChanged
+from device_sdk.core.settings import Settings
 from device_sdk.errors import InvalidArgument
-from device_sdk.events import PresenceChanged
-from device_sdk.settings import Settings
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import AnswerState, Invite, InviteState, Presence
 from tests.lone import CALL, ME, MINE, OTHER, PEER, THEIRS, Lone, answer, ended, ringing
 
 OWN, OUTBOX, INBOX = topics.presence("sig", ME), topics.outbox("sig", ME), topics.inbox("sig", ME)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from device_sdk import codec, topics
-from device_sdk.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
-from device_sdk.effects import (
+from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
     MessageReceived,
@@ -14,7 +12,9 @@ from device_sdk.effects import (
     Send,
     Tell,
 )
-from device_sdk.engine import Engine
+from device_sdk.core.engine import Engine
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
 
 MINE, THEIRS, FORMER = b"m" * 8, b"t" * 8, b"f" * 8
 CALL_ID = topics.call_id_from_bytes(bytes(16))

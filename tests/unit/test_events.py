@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from device_sdk import events
-from device_sdk.caller import CallerCall
-from device_sdk.events import Name
+from device_sdk.core import events
+from device_sdk.core.caller import CallerCall
+from device_sdk.core.events import Name
 from device_sdk.states import ConnectionChange, ConnectionState, EndReason
 
 

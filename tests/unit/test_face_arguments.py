@@ -19,10 +19,10 @@ from device_sdk import (
     Policy,
     Settings,
     Tls,
-    topics,
 )
+from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker
-from device_sdk.transport import Will
+from device_sdk.wire import topics
 from tests.peers import Peer
 from tests.unit.conftest import Do, MakePeer
 

@@ -21,7 +21,7 @@ from device_sdk import (
     SignalingClient,
     aio,
 )
-from device_sdk.loop import EVENTS_KEPT
+from device_sdk.client.loop_driver import EVENTS_KEPT
 from device_sdk.testing import MemoryBroker
 from tests.peers import PATIENCE, Held, Loop, Peer, ThreadedPeer, ring
 from tests.unit.conftest import Do, MakePeer
@@ -241,7 +241,7 @@ def test_a_machine_that_slept_finds_its_calls_over_and_its_link_replaced(
     def clock() -> float:
         return time.monotonic() + slept[0]
 
-    monkeypatch.setattr("device_sdk.face.since_start", clock)
+    monkeypatch.setattr("device_sdk.client.base.since_start", clock)
     door = make_peer("front-door")
     kitchen: Peer = make_peer("kitchen", clock=clock)
     mine, theirs = ring(door, kitchen)

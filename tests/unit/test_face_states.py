@@ -22,8 +22,8 @@ from device_sdk import (
     RemoteInvitationState,
 )
 from device_sdk import InvitationApiCallErrorCode as Code
+from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker
-from device_sdk.transport import Will
 from tests.peers import Peer, ring
 from tests.unit.conftest import Do, MakePeer
 

@@ -1,4 +1,4 @@
-"""The house keeps its floors: who may import whom, read from the source."""
+"""The rooms of the SDK keep their floors: who may import whom, read from the source."""
 
 from __future__ import annotations
 
@@ -12,135 +12,105 @@ import pytest
 import device_sdk
 
 PACKAGE = Path(device_sdk.__file__).parent
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
-    for path in PACKAGE.rglob("*.py")
+#: A room, and the rooms that it may import from; its own is one of them.
+ROOMS = {
+    "states": {"states"},
+    "errors": {"errors", "states"},
+    "wire": {"errors", "states", "wire"},
+    "core": {"errors", "states", "wire", "core"},
+    "link": {"errors", "states", "wire", "core", "link"},
+    "client": {"errors", "states", "wire", "core", "link", "client"},
+    "services": {"errors", "states", "wire", "core", "link", "client", "services", "__init__"},
+    "cli": {"errors", "states", "wire", "core", "link", "client", "services", "cli", "__init__"},
+    #: The public faces at the root.
+    "__init__": {"errors", "states", "wire", "core", "link", "client"},
+    "aio": {"errors", "states", "wire", "core", "link", "client"},
+    "testing": {"errors", "states", "wire", "core", "link"},
 }
-
-#: From the ground up. A module imports from floors below its own, or from its own floor.
-FLOORS = [
-    {"states", "values"},
-    {"errors"},
-    {"bounded", "topics", "cells", "stats"},
-    {"outbox"},
-    {"usual"},
-    {"codec"},
-    {"settings"},
-    {"caller", "callee", "events", "presence"},
-    {"effects"},
-    {"context"},
-    {"caller_side", "callee_side"},
-    {"engine"},
-]
-CORE = set().union(*FLOORS)
-#: No socket, thread, event loop, clock or randomness below the transport. (``testing`` stands above
-#: it: its broker in memory serves real clients, too.)
+#: No socket, thread, event loop, clock or chance below the link. (``testing`` stands above it: its
+#: broker in memory serves real clients, too.)
+PURE = ("states", "errors", "wire", "core")
 FORBIDDEN = {
     "asyncio", "concurrent", "datetime", "multiprocessing", "os", "queue", "random", "secrets",
     "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "uuid",
 }  # fmt: skip
-#: Third-party modules, and the only ones of device_sdk that may import them.
-THIRD_PARTY = {"cbor2": {"codec"}, "paho": {"paho_transport"}}
+#: Third-party modules, and the only one of ours that may import each; pins have theirs in services.
+THIRD_PARTY = {"cbor2": "wire/codec.py", "paho": "link/paho.py"}
+MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(name: str) -> str:
+    """The room of a file or of a dotted name below ``device_sdk``."""
+    return name.removesuffix(".py").replace("/", ".").split(".")[0]
 
 
 def imports(path: Path, root: Path = PACKAGE) -> set[str]:
-    """Every module that a file imports, wherever it does; what is only for types left out.
+    """Every module or thing that a file imports, wherever it does, also for types only.
 
-    Relative ones come as ``device_sdk.…``.
+    Relative ones come as ``device_sdk.…``; what comes from the package itself as its ``__init__``.
     """
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
-        for statement in branch.body
-        for node in ast.walk(statement)
-    }
     package = ["device_sdk", *path.relative_to(root).parent.parts]
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1]
-            base += node.module.split(".") if node.module else []
-            found |= (
-                {".".join(base)}
-                if node.module
-                else {".".join((*base, alias.name)) for alias in node.names}
-            )
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            for alias in node.names:
+                of_package = base == ["device_sdk"] and not (root / alias.name).is_dir()
+                of_package = of_package and not (root / f"{alias.name}.py").is_file()
+                found.add(".".join([*base, *(["__init__"] if of_package else []), alias.name]))
     return found
 
 
-def ours(path: Path) -> set[str]:
-    """The modules of device_sdk that a file imports, without the package's name."""
-    return {
-        name.removeprefix("device_sdk.") for name in imports(path) if name.startswith("device_sdk.")
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_upward(name: str) -> None:
+    """Own floor or below, not even for types."""
+    ours = {
+        room(each.removeprefix("device_sdk."))
+        for each in imports(MODULES[name])
+        if each.startswith("device_sdk.")
     }
+    assert ours <= ROOMS[room(name)]
 
 
-def test_every_core_module_has_its_floor() -> None:
-    """The floors name modules that exist, each once."""
-    assert set(MODULES) >= CORE
-    assert sum(map(len, FLOORS)) == len(CORE)
-
-
-@pytest.mark.parametrize("name", sorted(CORE))
-def test_nothing_in_the_core_imports_upward(name: str) -> None:
-    """Own floor or below; never transport, faces or command line."""
-    floor = next(i for i, names in enumerate(FLOORS) if name in names)
-    allowed = set().union(*FLOORS[: floor + 1])
-    assert ours(MODULES[name]) <= allowed
-
-
-@pytest.mark.parametrize("name", sorted(CORE))
+@pytest.mark.parametrize("name", [each for each in MODULES if room(each) in PURE])
 def test_the_core_imports_no_clock_thread_socket_or_chance(name: str) -> None:
     """Time and ids are passed in."""
-    roots = {module.split(".")[0] for module in imports(MODULES[name])}
-    assert not roots & FORBIDDEN
+    assert not {each.split(".")[0] for each in imports(MODULES[name])} & FORBIDDEN
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_the_device_never_imports_the_broker(name: str) -> None:
-    """Nor amqtt, which comes with it."""
-    roots = {module.split(".")[0] for module in imports(MODULES[name])}
-    assert not roots & {"broker_config", "amqtt", "tests"}
-
-
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if not n.startswith("pi")))
-def test_only_the_pi_part_imports_the_pi_part(name: str) -> None:
-    """A device without pins carries none of it; the command line may start it when asked."""
-    if name != "cli" and not name.startswith("cli."):
-        assert not any(m == "pi" or m.startswith("pi.") for m in ours(MODULES[name]))
-
-
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if not n.startswith("pi")))
+@pytest.mark.parametrize("name", MODULES)
 def test_third_party_modules_have_one_door_each(name: str) -> None:
-    """cbor2 through the codec, paho through its transport, nothing else on a device."""
-    roots = {module.split(".")[0] for module in imports(MODULES[name])}
+    """cbor2 through the codec, paho through its link, nothing else on a device without pins.
+
+    Never the broker, nor amqtt, which comes with it.
+    """
+    roots = {each.split(".")[0] for each in imports(MODULES[name])}
     foreign = roots - set(sys.stdlib_module_names) - {"device_sdk"}
-    assert foreign <= {root for root, doors in THIRD_PARTY.items() if name in doors}
+    assert not foreign & {"broker_config", "amqtt", "tests"}
+    if room(name) != "services":
+        assert foreign <= {root for root, door in THIRD_PARTY.items() if name == door}
 
 
 def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
-    """Plain, from, relative, nested and typing-only imports are told apart."""
+    """Plain, from, relative, nested and typing-only imports, and what the package itself gives."""
     source = tmp_path / "x.py"
     source.write_text(
         "import os.path\nfrom paho.mqtt import client\nif TYPE_CHECKING:\n    import socket\n"
         "def f():\n    import threading\n"
     )
-    assert imports(source, tmp_path) == {"os.path", "paho.mqtt", "threading"}
-    source.write_text("from . import codec\nfrom .cells import Invite\n")
-    assert imports(source, tmp_path) == {"device_sdk.codec", "device_sdk.cells"}
-    (tmp_path / "pi").mkdir()
-    nested = tmp_path / "pi" / "y.py"
-    nested.write_text("from .. import aio\nfrom ..cells import Invite\nfrom .pins import Pin\n")
+    assert imports(source, tmp_path) == {"os.path", "paho.mqtt.client", "socket", "threading"}
+    (tmp_path / "wire").mkdir()
+    (tmp_path / "aio.py").touch()
+    nested = tmp_path / "wire" / "y.py"
+    nested.write_text(
+        "from .. import aio, Tls\nfrom ..core import stats\nfrom .codec import read\n"
+    )
     assert imports(nested, tmp_path) == {
-        "device_sdk.aio", "device_sdk.cells", "device_sdk.pi.pins",
+        "device_sdk.aio", "device_sdk.__init__.Tls", "device_sdk.core.stats",
+        "device_sdk.wire.codec.read",
     }  # fmt: skip
 
 
@@ -148,11 +118,11 @@ def test_the_asyncio_face_needs_nothing_of_the_threaded_one() -> None:
     """A device pays for the face that it uses; the names are there all the same."""
     code = (
         "import sys, device_sdk.aio;"
-        "assert 'device_sdk.client' not in sys.modules, 'imported without need';"
+        "assert 'device_sdk.client.threaded' not in sys.modules, 'imported without need';"
         "import device_sdk;"
         "assert set(device_sdk.__all__) <= set(dir(device_sdk));"
         "from device_sdk import SignalingClient;"
-        "assert SignalingClient is device_sdk.client.SignalingClient"
+        "assert SignalingClient is device_sdk.client.threaded.SignalingClient"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True, timeout=60)
 

@@ -9,11 +9,7 @@ from typing import Any
 
 import pytest
 
-from device_sdk import codec
-from device_sdk.callee import CalleeCall
-from device_sdk.errors import InvalidArgument, InvitationApiCallError
-from device_sdk.events import Name
-from device_sdk.invitations import (
+from device_sdk.client.invitations import (
     Event,
     LocalInvitationBase,
     MissedCall,
@@ -21,6 +17,9 @@ from device_sdk.invitations import (
     RemoteInvitationBase,
     outcome_of,
 )
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.events import Name
+from device_sdk.errors import InvalidArgument, InvitationApiCallError
 from device_sdk.states import (
     EndReason,
     InvitationApiCallErrorCode,
@@ -29,6 +28,7 @@ from device_sdk.states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
+from device_sdk.wire import codec
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
 

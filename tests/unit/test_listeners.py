@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from device_sdk import CallEventListener, InvalidArgument
-from device_sdk.events import Name
-from device_sdk.invitations import Event
-from device_sdk.threads import ListenerThread
+from device_sdk.client.invitations import Event
+from device_sdk.client.network_thread import ListenerThread
+from device_sdk.core.events import Name
 from tests.peers import Heard, Loop, Peer, raising
 from tests.unit.conftest import MakePeer
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk import codec, topics
-from device_sdk.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
-from device_sdk.effects import (
+from device_sdk.core.effects import (
     Accept,
     Cancel,
     Connected,
@@ -20,6 +18,8 @@ from device_sdk.effects import (
     Subscribed,
 )
 from device_sdk.states import EndReason, LocalInvitationError
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 from tests.lone import CALL, MINE, OTHER, PEER, Lone, answer, ended, ringing
 
 RECEIVED = answer(AnswerState.RECEIVED)

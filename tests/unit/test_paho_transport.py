@@ -14,11 +14,12 @@ from collections.abc import Iterator
 import pytest
 from paho.mqtt.client import WebsocketConnectionError
 
-from device_sdk.dialing import ResolveTimeout
-from device_sdk.effects import Connected, Disconnected, MessageReceived
+from device_sdk.core.effects import Connected, Disconnected, LinkFailed, MessageReceived
 from device_sdk.errors import BrokerUnreachable
-from device_sdk.paho_transport import LARGEST_PACKET, PahoLink, explain
-from device_sdk.transport import BrokerUrl, LinkFailed, Will
+from device_sdk.link.base import Will
+from device_sdk.link.dialing import ResolveTimeout
+from device_sdk.link.paho import LARGEST_PACKET, PahoLink, explain
+from device_sdk.link.url import BrokerUrl
 
 URL = BrokerUrl("mqtts", "broker.lan", 8883)
 

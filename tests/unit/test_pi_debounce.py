@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
-from device_sdk.pi import lights
-from device_sdk.pi.debounce import Contact, Debouncer
-from device_sdk.schedule import is_quiet, parse_window
+from device_sdk.client.schedule import is_quiet, parse_window
+from device_sdk.services.logic import lights
+from device_sdk.services.logic.debounce import Contact, Debouncer
 
 
 def play(contact: Debouncer, edges: list[tuple[float, bool]], until: float) -> list[Contact]:

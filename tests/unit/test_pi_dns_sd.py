@@ -6,7 +6,7 @@ import random
 import socket
 import struct
 
-from device_sdk.pi import dns_sd
+from device_sdk.services.doctor import dns_sd
 
 SERVICE = dns_sd.SERVICE
 

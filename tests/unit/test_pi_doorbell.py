@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk.pi import lights
-from device_sdk.pi.doorbell import (
+from device_sdk.services.logic import lights
+from device_sdk.services.logic.doorbell import (
     ButtonRules,
     Doorbell,
     Effect,

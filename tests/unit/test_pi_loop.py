@@ -6,15 +6,17 @@ import time
 
 import pytest
 
-from device_sdk.pi.loop import Loop
-from device_sdk.pi.notify import Notifier
+from device_sdk.services.service.loop import Loop
+from device_sdk.services.service.notify import Notifier
 from tests.peers import PATIENCE
 
 
 def test_what_fell_due_in_sleep_is_done_on_waking(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop's clock counts sleep, as the client's does: both find the same calls over."""
     slept = [0.0]
-    monkeypatch.setattr("device_sdk.pi.loop.since_start", lambda: time.monotonic() + slept[0])
+    monkeypatch.setattr(
+        "device_sdk.services.service.loop.since_start", lambda: time.monotonic() + slept[0]
+    )
     loop = Loop(Notifier({}))
     due = loop.now() + 3 * PATIENCE
     early: list[bool] = []

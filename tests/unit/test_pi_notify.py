@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_sdk.pi.notify import Notifier
+from device_sdk.services.service.notify import Notifier
 
 
 @pytest.mark.parametrize("text", ["", "0", "00", "-1", "1.5", "\u00b2", "\u0661", "soon", " 5"])

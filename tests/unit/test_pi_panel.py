@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk.pi.doorbell import Note
-from device_sdk.pi.panel import (
+from device_sdk.services.logic.doorbell import Note
+from device_sdk.services.logic.panel import (
     Answer,
     ButtonTiming,
     CallEnd,

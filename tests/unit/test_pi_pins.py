@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from device_sdk.pi import pins
-from device_sdk.pi.pins import PinError, check_chip, explain, open_pins
-from device_sdk.pi.settings import Factory, Gpio
+from device_sdk.services.config.account import Factory, Gpio
+from device_sdk.services.gpio import pins
+from device_sdk.services.gpio.pins import PinError, check_chip, explain, open_pins
 
 
 def test_a_chip_that_is_not_there_is_named_with_those_that_are(tmp_path):

@@ -11,14 +11,14 @@ import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-from device_sdk.pi.doorbell_service import DoorbellService
-from device_sdk.pi.doorbell_settings import read_doorbell
-from device_sdk.pi.loop import Loop
-from device_sdk.pi.notify import Notifier
-from device_sdk.pi.panel_service import PanelService
-from device_sdk.pi.panel_settings import read_panel
-from device_sdk.pi.pins import GpiozeroPins, PinError
-from device_sdk.pi.settings import Factory
+from device_sdk.services.config.account import Factory
+from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.config.panel import read_panel
+from device_sdk.services.gpio.pins import GpiozeroPins, PinError
+from device_sdk.services.service.doorbell import DoorbellService
+from device_sdk.services.service.loop import Loop
+from device_sdk.services.service.notify import Notifier
+from device_sdk.services.service.panel import PanelService
 
 BUTTON, LIGHT, CHIME = 17, 27, 22
 TOML = f"""

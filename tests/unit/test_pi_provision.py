@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from device_sdk.pi import card, cli, wheels
-from device_sdk.pi.card import Format, ProvisionError
-from device_sdk.pi.timezone import described, local_timezone
+from device_sdk.services import cli
+from device_sdk.services.config.timezone import described, local_timezone
+from device_sdk.services.provision import card, wheels
+from device_sdk.services.provision.card import Format, ProvisionError
 from tests.integration.certificates import Authority
 
 CMDLINE = "console=tty1 root=PARTUUID=1234-02 rootwait quiet\n"

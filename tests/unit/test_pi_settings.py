@@ -7,12 +7,12 @@ import re
 import pytest
 
 from device_sdk.cli import main
-from device_sdk.pi.doorbell import Outcome, WhileRinging
-from device_sdk.pi.doorbell_settings import Strategy, read_doorbell
-from device_sdk.pi.panel import CallEnd, PanelButton, WhenQuiet
-from device_sdk.pi.panel_settings import read_panel
-from device_sdk.pi.settings import Level, OutputPin, Pull
-from device_sdk.pi.toml_reader import SettingsError
+from device_sdk.services.config.account import Level, OutputPin, Pull
+from device_sdk.services.config.doorbell import Strategy, read_doorbell
+from device_sdk.services.config.panel import read_panel
+from device_sdk.services.config.toml_reader import SettingsError
+from device_sdk.services.logic.doorbell import Outcome, WhileRinging
+from device_sdk.services.logic.panel import CallEnd, PanelButton, WhenQuiet
 
 ACCOUNT = '[account]\npeer = "front-door"\nbroker = "mqtt://broker.local"\n'
 BUTTON = '[[button]]\npin = 17\nrings = ["kitchen"]\n'

@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
-from device_sdk import Policy, SignalingClient, codec
-from device_sdk.clocks import since_start
-from device_sdk.pi.doorbell_service import DoorbellService
-from device_sdk.pi.doorbell_settings import read_doorbell
-from device_sdk.pi.link import Link
-from device_sdk.pi.loop import Loop
-from device_sdk.pi.notify import Notifier
-from device_sdk.pi.panel_service import PanelService
-from device_sdk.pi.panel_settings import read_panel
+from device_sdk import Policy, SignalingClient
+from device_sdk.client.clocks import since_start
+from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.config.panel import read_panel
+from device_sdk.services.service.doorbell import DoorbellService
+from device_sdk.services.service.link import Link
+from device_sdk.services.service.loop import Loop
+from device_sdk.services.service.notify import Notifier
+from device_sdk.services.service.panel import PanelService
 from device_sdk.testing import MemoryBroker
+from device_sdk.wire import codec
 from tests.peers import PATIENCE, ThreadedPeer, raising
 from tests.unit.test_supervision import OUTCOMES, Faulty, FaultyLinks, handler
 

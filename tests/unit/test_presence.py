@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_sdk.cells import Presence
-from device_sdk.presence import Known, OwnPresence, Verdict, Watches
+from device_sdk.core.presence import Known, OwnPresence, Verdict, Watches
+from device_sdk.wire.cells import Presence
 
 MINE, OTHER = b"mine1234", b"other123"
 

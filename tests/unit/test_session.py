@@ -6,31 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from device_sdk.cells import Presence
-from device_sdk.codec import encode
-from device_sdk.effects import (
-    Connected,
-    DeadlineReached,
-    Disconnected,
-    Input,
-    Logout,
-    MessageReceived,
-    Publish,
-    PublishAcked,
-    Subscribe,
-    Subscribed,
-    Tell,
-)
-from device_sdk.engine import Engine
-from device_sdk.errors import (
-    BrokerRefused,
-    BrokerUnreachable,
-    LoginError,
-    LoginTimeout,
-    SubscriptionRefused,
-)
-from device_sdk.events import ConnectionStateChanged
-from device_sdk.session import (
+from device_sdk.core.connection import (
     GREETING_TIMEOUT,
     OPEN_TIMEOUT,
     RETRY_FIRST,
@@ -43,8 +19,34 @@ from device_sdk.session import (
     Session,
     SessionEffect,
 )
+from device_sdk.core.effects import (
+    Connected,
+    DeadlineReached,
+    Disconnected,
+    Input,
+    LinkFailed,
+    LinkInput,
+    LinkOpened,
+    Logout,
+    MessageReceived,
+    Publish,
+    PublishAcked,
+    Subscribe,
+    Subscribed,
+    Tell,
+)
+from device_sdk.core.engine import Engine
+from device_sdk.core.events import ConnectionStateChanged
+from device_sdk.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    LoginError,
+    LoginTimeout,
+    SubscriptionRefused,
+)
 from device_sdk.states import ConnectionChange, ConnectionState
-from device_sdk.transport import LinkFailed, LinkInput, LinkOpened
+from device_sdk.wire.cells import Presence
+from device_sdk.wire.codec import encode
 
 ME, EPOCH = "me", b"epoch-me"
 AWAY = BrokerUnreachable("connection refused", "nobody listens")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from device_sdk.core.settings import MAX_KEPT, MAX_REMEMBERED, Settings
 from device_sdk.errors import InvalidArgument
-from device_sdk.settings import MAX_KEPT, MAX_REMEMBERED, Settings
 
 
 def test_the_defaults_are_the_protocols() -> None:

@@ -16,7 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_sdk.shown import LineHandler, as_json, as_text, at_time, jsonable, plain, say, shown
+from device_sdk.client.display import (
+    LineHandler,
+    as_json,
+    as_text,
+    at_time,
+    jsonable,
+    plain,
+    say,
+    shown,
+)
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.binary() | st.text()
@@ -80,7 +89,7 @@ def test_a_clock_that_was_never_set_shows_no_time(seconds: float | None) -> None
 
 SCRIPT = """
 import logging, sys
-from device_sdk.shown import LineHandler, complain, say
+from device_sdk.client.display import LineHandler, complain, say
 logging.basicConfig(handlers=[LineHandler()])
 for _ in range(3):
     say("k\\u00fcche \\u266a\\n\\x1b[2J")

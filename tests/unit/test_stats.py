@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk.stats import ROUND_TRIP_BOUNDS, Stats
+from device_sdk.core.stats import ROUND_TRIP_BOUNDS, Stats
 
 
 def test_a_fresh_snapshot_is_all_zeros() -> None:

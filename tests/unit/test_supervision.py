@@ -24,11 +24,11 @@ from device_sdk import (
     EndReason,
     LoginError,
     Policy,
-    codec,
 )
-from device_sdk.clocks import since_start
+from device_sdk.client.clocks import since_start
+from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker
-from device_sdk.transport import Will
+from device_sdk.wire import codec
 from tests.peers import PATIENCE, Heard, Held, Loop, Peer, ring
 from tests.unit.conftest import Do, MakePeer
 

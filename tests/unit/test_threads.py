@@ -36,7 +36,7 @@ def test_a_command_is_on_the_wire_when_it_returns() -> None:
 
 def test_a_deadline_that_a_command_sets_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the network thread waits for a later one, or for none, when the command comes."""
-    monkeypatch.setattr("device_sdk.face.TICK", 100.0)
+    monkeypatch.setattr("device_sdk.client.base.TICK", 100.0)
     ended = threading.Event()
 
     class Heard(CallEventListener):
@@ -158,7 +158,7 @@ def test_a_listener_that_blocks_holds_up_nobody() -> None:
 
 def test_a_logout_waits_for_all_blocked_listeners_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for one after the other."""
-    monkeypatch.setattr("device_sdk.client.LOGOUT_TIMEOUT", 0.2)
+    monkeypatch.setattr("device_sdk.client.threaded.LOGOUT_TIMEOUT", 0.2)
     blocked = [Heard() for _ in range(20)]
     for one in blocked:
         one.gate.clear()

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from device_sdk.errors import InvalidArgument
-from device_sdk.transport import BrokerUrl, Tls
+from device_sdk.link.url import BrokerUrl, Tls
 from tests.integration.certificates import Authority
 
 

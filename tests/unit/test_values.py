@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
-from device_sdk.callee import CalleeCall
-from device_sdk.callee import revised as revised_callee
-from device_sdk.caller import CallerCall
-from device_sdk.caller import revised as revised_caller
-from device_sdk.values import Signal, distinct, reviser
+from device_sdk.core.callee import CalleeCall
+from device_sdk.core.callee import revised as revised_callee
+from device_sdk.core.caller import CallerCall
+from device_sdk.core.caller import revised as revised_caller
+from device_sdk.core.values import Signal, distinct, reviser
 
 
 def test_a_revised_value_is_what_replacing_gives() -> None:

@@ -11,10 +11,10 @@ import pytest
 from device_sdk import InvalidArgument, SignalingClient, cli
 from device_sdk.cli.errors import UsageError
 from device_sdk.cli.options import Options, add_options
-from device_sdk.face import Face
-from device_sdk.pi.doorbell_settings import read_doorbell
-from device_sdk.pi.toml_reader import SettingsError
-from device_sdk.vocabulary import FORMER, WORDS
+from device_sdk.client.base import Face
+from device_sdk.client.vocabulary import FORMER, WORDS
+from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.config.toml_reader import SettingsError
 
 #: What says how a command goes about it, not who and where.
 _COMMANDS_OWN = {"login_timeout"}

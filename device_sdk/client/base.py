@@ -1,0 +1,588 @@
+"""What the threaded and the asyncio face have in common: everything but waiting.
+
+A :class:`Face` checks arguments, owns the session, keeps the invitations and turns the core's
+events into the application's. A subclass says how its one owner is woken, how an event reaches the
+application, and what guards the session (a lock, or nothing).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Never
+
+from ..core.callee import CalleeCall
+from ..core.connection import Session, SessionEffect
+from ..core.effects import (
+    Accept,
+    Cancel,
+    Connected,
+    Dropped,
+    Input,
+    LinkFailed,
+    LinkInput,
+    Logout,
+    PublishAcked,
+    Refuse,
+    Send,
+    Tell,
+    Unwatch,
+    Watch,
+)
+from ..core.engine import Engine
+from ..core.events import Event as CoreEvent
+from ..core.events import LocalEvent, Name
+from ..core.settings import Settings
+from ..errors import (
+    BellwireError,
+    BrokerUnreachable,
+    ClientClosed,
+    InvalidArgument,
+    InvitationApiCallError,
+)
+from ..link.base import LinkFactory, Will
+from ..link.factory import GuardedLink, chosen_secret, chosen_tls, paho_links
+from ..link.url import Tls, clear_text
+from ..states import (
+    ConnectionState,
+    EndReason,
+    InvitationApiCallErrorCode,
+    LocalInvitationError,
+    LocalInvitationState,
+)
+from ..wire import codec, topics
+from ..wire.cells import EPOCH_BYTES, AnswerReason
+from .clocks import since_start, unix_time
+from .dispatch import L, R
+from .display import plain
+from .groups import Ringing
+from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of
+from .policy import Policy
+from .vocabulary import FORMER
+
+#: How often a face lets its link look after the keep-alive, in seconds; oftener if that is short,
+#: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10). No longer than the
+#: first resend takes: then no command sets a deadline before the one that is waited for already.
+TICK = 1.0
+#: After something happened, how long to wait for more, in seconds, before what nobody waits for is
+#: done: whoever is to answer, or to hear of it, may need this processor now.
+LINGER = 0.001
+#: How long a logout waits for the broker to acknowledge the goodbye.
+LOGOUT_TIMEOUT = 2.0
+#: Of a ring's time, how much at most is waited for a first sign of life.
+ACK_SHARE = 0.9
+#: Seconds after which a peer of which the broker has said nothing is one that was never there.
+NEVER_THERE = 1.0
+#: How many calls at once are looked after so: who makes more does not wait at a door.
+MOST_UNHEARD = 64
+
+
+#: What a callee may refuse with.
+_REFUSALS = (AnswerReason.DECLINED, AnswerReason.BUSY, AnswerReason.DO_NOT_DISTURB)
+
+#: What the arguments of a client are where they are left out.
+_BY_DEFAULT = Settings()
+
+# Members by themselves, as in callee_side: every ring waits for these.
+_ACCEPTED = Name.LOCAL_ACCEPTED
+_TAKES_ALL = Policy()
+_IDLE, _SENT = LocalInvitationState.IDLE, LocalInvitationState.SENT_TO_REMOTE
+
+
+class Face(Ringing[L, R]):
+    """The common part of a signaling client; see the faces for the arguments."""
+
+    def __init__(
+        self,
+        peer: str,
+        broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        secret_file: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        cert_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        tls: Tls | None = None,
+        realm: str = topics.DEFAULT_REALM,
+        keepalive: int = 15,
+        policy: Policy | None = None,
+        clock: Callable[[], float] = since_start,
+        wall: Callable[[], float] = time.time,
+        ring_timeout: float = _BY_DEFAULT.ring_timeout,
+        ack_timeout: float = _BY_DEFAULT.ack_timeout,
+        accept_timeout: float = _BY_DEFAULT.accept_timeout,
+        caller_lost_grace: float = _BY_DEFAULT.caller_lost_grace,
+        ring_slack: float = _BY_DEFAULT.ring_slack,
+        missed_keep: float = _BY_DEFAULT.missed_keep,
+        remember: float = _BY_DEFAULT.remember,
+        resend_first: float = _BY_DEFAULT.resend_first,
+        resend_max: float = _BY_DEFAULT.resend_max,
+        ask_first: float = _BY_DEFAULT.ask_first,
+        presence_linger: float = _BY_DEFAULT.presence_linger,
+        settle: float = _BY_DEFAULT.settle,
+        farewell: float = _BY_DEFAULT.farewell,
+        max_calls_per_caller: int = _BY_DEFAULT.max_calls_per_caller,
+        max_calls: int = _BY_DEFAULT.max_calls,
+        **unknown: Never,
+    ) -> None:
+        super().__init__(topics.check_peer_id(peer, "peer"))
+        if unknown:
+            name = min(unknown)
+            now = FORMER.get(name)
+            raise InvalidArgument(name, f"it is called {now}" if now else "no such setting")
+        self.realm = topics.check_realm(realm)
+        if isinstance(keepalive, bool) or not isinstance(keepalive, int):
+            raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
+        if not 1 <= keepalive <= 65535:
+            raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
+        self.settings = Settings(
+            ring_timeout=ring_timeout,
+            ack_timeout=ack_timeout,
+            accept_timeout=accept_timeout,
+            caller_lost_grace=caller_lost_grace,
+            ring_slack=ring_slack,
+            missed_keep=missed_keep,
+            remember=remember,
+            resend_first=resend_first,
+            resend_max=resend_max,
+            ask_first=ask_first,
+            presence_linger=presence_linger,
+            settle=settle,
+            farewell=farewell,
+            max_calls_per_caller=max_calls_per_caller,
+            max_calls=max_calls,
+        )
+        tls = chosen_tls(ca_file, cert_file, key_file, tls)
+        password = chosen_secret(password, secret_file)
+        if isinstance(broker, str) and password is not None and (warning := clear_text(broker)):
+            self._records.note(logging.WARNING, "%s: %s", self.peer_id, warning)
+            self._records.say()
+        self._make_link: LinkFactory = (
+            broker
+            if callable(broker)
+            else paho_links(self.peer_id, broker, username, password, tls, keepalive)
+        )
+        self._tick_every = min(TICK, keepalive / 4)
+        self._given_up_after = keepalive * 1.5  # by the broker (MQTT 3.1.1, 3.1.2.10)
+        self._clock, self._wall = clock, wall
+        self._now = self._looked_at = 0.0  # the last time read; when the link was looked after
+        self._awake_at = 0.0  # the same on a clock that stands still in sleep
+        self._wall_now: int | None = None  # the time of day when it was last wanted,
+        self._wall_at = 0.0  # and when that was
+        self._policy = Policy() if policy is None else _checked_policy(policy)
+        for name, each in (("clock", clock), ("wall", wall)):
+            if not callable(each):
+                raise InvalidArgument(name, f"what gives seconds when called, not {each!r}")
+        self._occupied = False
+        self._todo: deque[SessionEffect] = deque()
+        self._tells: deque[CoreEvent] = deque()
+        self._tells_first = False  # before anything is said on the wire
+        #: Calls without a sign of life, whose callee may turn out not to be there.
+        self._unheard: dict[tuple[str, str], None] = {}
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make what this face has besides; the arguments are sound."""
+        raise NotImplementedError
+
+    # --- what a face does with a session -----------------------------------------------------
+
+    def _new_session(self, *, keep_trying: bool) -> Session:
+        engine = Engine(
+            self.peer_id,
+            os.urandom(EPOCH_BYTES),
+            realm=self.realm,
+            settings=self.settings,
+            screen=self._screened,
+        )
+        return Session(engine, random=random.random, keep_trying=keep_trying)
+
+    def _new_link(self, session: Session) -> GuardedLink:
+        will = Will(*session.engine.will())
+        return GuardedLink(lambda: self._make_link(will))
+
+    def _time(self) -> float:
+        """What time it is; runs the application's clock, so hold no guard.
+
+        A command within another takes the time of that one.
+        """
+        if self._inside and self._nested:
+            return self._now
+        self._now = now = self._clock()
+        if not math.isfinite(now):  # no deadline would ever come
+            raise ValueError(f"the clock says {now!r}")
+        return now
+
+    def _time_of_day(self) -> int | None:
+        """Seconds since 1970 if the clock can be believed; as :meth:`_time`."""
+        if not self._nested:
+            self._wall_now, self._wall_at = unix_time(self._wall), self._now
+        elif self._wall_now is not None:
+            return self._wall_now + int(self._now - self._wall_at)
+        return self._wall_now
+
+    def _read_clocks(self) -> None:
+        self._time()
+        self._time_of_day()
+
+    def _wall_for(self, happened: Iterable[LinkInput]) -> int | None:
+        """The time of day if what happened needs it; as :meth:`_time`."""
+        for what in happened:
+            if self._policy.quiet or isinstance(what, Connected):
+                return self._time_of_day()
+        return None
+
+    def _feed(
+        self, session: Session, what: Input | LinkInput, now: float, wall: int | None = None
+    ) -> None:
+        """Feed the session and sort its effects; hold the guard, then :meth:`_perform`.
+
+        Raises for illegal commands, when there may be something to perform all the same.
+        """
+        try:
+            session.handle(what, now, wall)
+        finally:
+            self._sort(session)
+        if self._unheard and type(what) is not PublishAcked and not session.closed:
+            self._note_offline(session)
+
+    def _give_up(self, session: Session) -> None:
+        """End a login that is still open, or stop waiting for the end of a logout; as _feed."""
+        if session.logging_in:
+            session.abandon("the login was given up")
+        else:
+            session.give_up(self._now)
+        self._sort(session)
+
+    def _fail_link(self, session: Session, error: Exception) -> None:
+        """The link could not even be opened; as _feed."""
+        problem = f"no connection can be begun here: {error}"
+        self._feed(session, LinkFailed(BrokerUnreachable("no route", problem)), self._now)
+
+    def _look_after_sleep(self, link: GuardedLink, now: float) -> None:
+        """Lose a link that the broker has given up while this machine slept.
+
+        It would look well until a ping is missed, and what rings in it is long over.
+        """
+        awake = time.monotonic()
+        slept = (now - self._looked_at) - (awake - self._awake_at)
+        self._looked_at, self._awake_at = now, awake
+        if self._clock is since_start and slept > self._given_up_after:
+            problem = f"the machine slept for {slept:.0f} s, and the broker has given it up"
+            link.lose(BrokerUnreachable("connection lost", problem))
+
+    def _sort(self, session: Session) -> None:
+        for effect in session.effects():
+            if type(effect) is Tell:
+                self._tells.append(effect.event)
+                # The caller decides, and hears of it before the callee can.
+                self._tells_first |= effect.event.name is _ACCEPTED
+            elif type(effect) is Dropped:
+                self._records.note(logging.WARNING, "%s: dropped from %s: %s", self.peer_id,
+                                   plain(effect.topic), plain(effect.problem))  # fmt: skip
+            else:
+                self._todo.append(effect)
+
+    def _note_offline(self, session: Session) -> None:
+        """Tell once of each call whose callee is known not to be there, while it shows no life."""
+        engine = session.engine
+        for key in list(self._unheard):
+            call = engine.caller.calls.get(key)
+            if call is None or call.state is not _SENT:
+                del self._unheard[key]
+                continue
+            known = engine.known_of(call.callee)
+            # What the broker never heard of is gone only once it has had time to say otherwise.
+            if known.away and (known.online is not None or self._now - call.sent_at >= NEVER_THERE):
+                del self._unheard[key]
+                self._tells.append(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
+
+    def _tell_all(self) -> None:
+        """Tell the app what has happened, in its order; hold the guard."""
+        self._tells_first = False
+        while self._tells:
+            self._told(self._tells.popleft())
+        while self._legs_ended:
+            self._leg_ended(self._legs_ended.popleft())
+
+    def _command(self, what: Input) -> None:
+        self._check_caller()
+        with self._supervised():
+            now = self._time()
+            with self._guard:
+                session = self._session
+                if session is None or session.closed:
+                    raise self._closed_error()
+                try:
+                    self._feed(session, what, now)
+                    self._refresh(session, what)
+                finally:
+                    self._perform()
+
+    def _hang_up(self) -> None:
+        """Tell whoever reads events that there will be none."""
+
+    def _check_caller(self) -> None:
+        """Raise for who may not give commands; the threaded face takes them from all."""
+
+    def _refresh(self, session: Session, what: Input) -> None:
+        """Let an invitation show at once what the app has just decided."""
+        if isinstance(what, Cancel):
+            made = session.engine.caller.calls.get((what.callee, what.call_id))
+            invitation = self._underway.get((True, what.callee, what.call_id))
+            if made is not None and isinstance(invitation, LocalInvitationBase):
+                invitation._follow(made)
+        elif isinstance(what, Accept):
+            came = session.engine.callee.calls.get((what.caller, what.call_id))
+            invitation = self._underway.get((False, what.caller, what.call_id))
+            if came is not None and isinstance(invitation, RemoteInvitationBase):
+                invitation._response = (
+                    codec.decode_body(what.response) if what.response is not None else None
+                )
+                invitation._follow(came)
+
+    # --- the application's calls -------------------------------------------------------------
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """How the client stands with its broker."""
+        return ConnectionState.DISCONNECTED if self._session is None else self._session.state
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What was counted since login: calls by end, drops by cause, resends, connects."""
+        # No guard: counters are copied whole, and whoever reads them may be anywhere.
+        session = self._session
+        return {} if session is None else session.engine.stats.snapshot()
+
+    def create(self, callee_id: str, group: bytes | None = None) -> L:
+        """Make an invitation, IDLE."""
+        callee = topics.check_peer_id(callee_id, "callee_id")
+        if callee == self.peer_id:
+            raise InvalidArgument("callee_id", f"{callee!r} cannot call itself")
+        call_id = topics.call_id_from_bytes(os.urandom(topics.CALL_ID_BYTES))
+        return self._local(callee, call_id, group)
+
+    def send(
+        self,
+        invitation: L,
+        ring_timeout: float | None = None,
+        ack_timeout: float | None = None,
+    ) -> None:
+        """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
+        _checked_invitation(invitation, self._local)
+        if invitation._state is not _IDLE:
+            over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
+            code = (
+                InvitationApiCallErrorCode.ALREADY_END
+                if over
+                else InvitationApiCallErrorCode.ALREADY_SENT
+            )
+            raise InvitationApiCallError(
+                code,
+                "an invitation is sent once; create a new one for a new call",
+                call_id=invitation.call_id,
+                state=invitation.state,
+            )
+        if ring_timeout is not None:
+            Settings(ring_timeout=ring_timeout)  # the same bounds
+        if ack_timeout is not None:
+            Settings(ack_timeout=ack_timeout)
+        # Who shows no sign of life did not let it ring unanswered: said before the ring expires.
+        most = ACK_SHARE * (ring_timeout or self.settings.ring_timeout)
+        if most < (ack_timeout or self.settings.ack_timeout):
+            ack_timeout = most
+        body = body_of(invitation._content, "content", invitation)
+        self._check_caller()
+        with self._supervised():
+            now = self._time()
+            command = Send(
+                invitation.call_id,
+                invitation.callee_id,
+                body,
+                invitation._channel_id,
+                invitation.group,
+                ring_timeout,
+                ack_timeout,
+                self._time_of_day(),
+            )
+            with self._guard:
+                session = self._session
+                if session is None or not session.logged_in:
+                    if session is not None and session.closed:
+                        raise self._closed_error()
+                    self._not_logged_in(invitation)
+                    return
+                self._send(session, invitation, command, now)
+                self._perform()
+
+    def _send(self, session: Session, invitation: L, command: Send, now: float) -> None:
+        key = (True, invitation.callee_id, invitation.call_id)
+        invitation._state = _SENT
+        self._underway[key] = invitation
+        self._unheard[key[1:]] = None
+        if len(self._unheard) > MOST_UNHEARD:
+            del self._unheard[next(iter(self._unheard))]
+        try:
+            self._feed(session, command, now)
+        except BellwireError:  # it is as it was
+            del self._underway[key]
+            self._unheard.pop(key[1:], None)
+            invitation._state = _IDLE
+            raise
+
+    def cancel(self, invitation: L) -> None:
+        """Cancel an invitation that is underway."""
+        _checked_invitation(invitation, self._local)
+        if invitation.state is LocalInvitationState.IDLE:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.NOT_STARTED,
+                "it was not sent yet",
+                call_id=invitation.call_id,
+                state=invitation.state,
+            )
+        with self._ended_if_closed(invitation):
+            self._command(Cancel(invitation.callee_id, invitation.call_id))
+
+    def accept(self, invitation: R, response: Any = None) -> None:
+        """Accept an invitation that rings."""
+        body = self._answer(invitation, response)
+        with self._ended_if_closed(invitation):
+            self._command(Accept(invitation.caller_id, invitation.call_id, body))
+
+    def refuse(
+        self, invitation: R, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
+    ) -> None:
+        """Refuse an invitation that rings."""
+        if reason not in _REFUSALS:
+            raise InvalidArgument("reason", "declined, busy or do not disturb")
+        body = self._answer(invitation, response)
+        with self._ended_if_closed(invitation):
+            self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))
+
+    def set_policy(self, policy: Policy) -> None:
+        """How invitations are taken from now on; what rings already rings on."""
+        self._policy = _checked_policy(policy)
+
+    def busy(self) -> None:
+        """Refuse new invitations with *busy* until :meth:`free`."""
+        self._occupied = True
+
+    def free(self) -> None:
+        """Take new invitations again: what was accepted here is over, as only the app can know."""
+        self._occupied = False
+
+    def find(self, call_id: str) -> L | R | None:
+        """The invitation of that call id, underway or still held by somebody; else None."""
+        with self._guard:
+            for known in (self._underway, self._over):
+                for key, invitation in list(known.items()):
+                    if key[2] == call_id:
+                        return invitation
+        return None
+
+    def watch(self, peer: str) -> None:
+        """Be told of ``peer``'s presence as it changes (``on_presence_changed``)."""
+        self._command(Watch(topics.check_peer_id(peer, "peer")))
+
+    def unwatch(self, peer: str) -> None:
+        """No longer be told."""
+        self._command(Unwatch(topics.check_peer_id(peer, "peer")))
+
+    def _log_out(self) -> None:
+        with self._guard:  # what is cancelled here is told at its legs' ends
+            for group in self._groups.values():
+                group._plan.cancel()
+        self._command(Logout())
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _screened(self, call: CalleeCall, open_calls: int) -> AnswerReason | None:
+        policy = self._policy
+        if policy == _TAKES_ALL and not self._occupied:
+            return None
+        try:
+            said = policy.screen(
+                call.caller, open_calls=open_calls, occupied=self._occupied, now=self._local_time()
+            )
+            if said is not None and not (isinstance(said, AnswerReason) and said in _REFUSALS):
+                raise ValueError(f"a policy gives None or a reason to refuse, not {said!r}")
+            return said
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from
+            self._records.note(logging.ERROR, "call %s: the policy %r raised; it rings",
+                               call.call_id, type(policy).__name__, error=error)  # fmt: skip
+            return None
+
+    def _local_time(self) -> datetime | None:
+        """Local time for quiet hours; None where there are none, or no clock to be believed."""
+        if not self._policy.quiet or self._wall_now is None:
+            return None
+        try:
+            return datetime.fromtimestamp(self._wall_now, UTC).astimezone()
+        except (OverflowError, OSError, ValueError):  # a year that there is not
+            return None
+
+    def _accepted_here(self) -> None:
+        if self._policy.busy_when_ringing:
+            self._occupied = True  # until the app says free(): only it knows when the talk is over
+
+    def _ended_if_closed(self, invitation: L | R) -> _EndedIfClosed:
+        return _EndedIfClosed(invitation)
+
+    def _answer(self, invitation: R, response: Any) -> bytes | None:
+        _checked_invitation(invitation, self._remote)
+        value = invitation.response if response is None else response
+        return body_of(value, "response", invitation)
+
+    def _not_logged_in(self, invitation: L) -> None:
+        invitation._fail(LocalInvitationError.NOT_LOGGEDIN, EndReason.NOT_LOGGED_IN)
+        invitation._ended = True
+        if invitation.group is not None:
+            self._legs_ended.append(invitation)
+        self._tell_failed(Name.LOCAL_FAILURE, invitation, invitation.callee_id)
+        self._told_end(invitation)
+
+
+def check_timeout(value: object) -> None:
+    """Raise :class:`InvalidArgument` for what are no seconds to wait."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise InvalidArgument("timeout", f"seconds above 0, not {value!r}")
+
+
+def _checked_policy(policy: object) -> Policy:
+    if not isinstance(policy, Policy):
+        raise InvalidArgument("policy", f"a Policy, not {policy!r}")
+    return policy
+
+
+def _checked_invitation(value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InvalidArgument("invitation", f"a {kind.__name__}, not {value!r}")
+
+
+class _EndedIfClosed:
+    """Says ALREADY_END of an ended invitation, rather than that its client is closed."""
+
+    def __init__(self, invitation: LocalInvitationBase | RemoteInvitationBase) -> None:
+        self._invitation = invitation
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        if isinstance(error, ClientClosed) and self._invitation.ended:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_END,
+                "the call has ended",
+                call_id=self._invitation.call_id,
+                state=self._invitation.state,
+            ) from None

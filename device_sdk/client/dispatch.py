@@ -1,0 +1,203 @@
+"""Turns what the core tells into what the application holds: invitations and events.
+
+The registry of invitations lives here too: those underway strongly, ended ones as long as the
+application holds them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from ..core import callee
+from ..core.events import (
+    ENDS,
+    ConnectionStateChanged,
+    LocalEvent,
+    Name,
+    PeerLost,
+    PresenceChanged,
+    RemoteEvent,
+)
+from ..core.events import Event as CoreEvent
+from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
+from ..wire import codec
+from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .logs import Records
+from .ring_plan import RingGroupBase
+
+L = TypeVar("L", bound=LocalInvitationBase)
+R = TypeVar("R", bound=RemoteInvitationBase)
+
+#: What a listener gets beside the invitation.
+_WITH_RESPONSE = frozenset({Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED})
+_WITH_REASON = frozenset({Name.LOCAL_FAILURE, Name.LOCAL_PEER_LOST})
+
+#: Made here or come in, peer, call id.
+Key = tuple[bool, str, str]
+
+
+class Telling(Generic[L, R]):
+    """The part of a face that follows the core's events."""
+
+    _local: type[L]
+    _remote: type[R]
+
+    def __init__(self, peer_id: str, records: Records) -> None:
+        self.peer_id = peer_id
+        #: What is to be logged once the guard is released.
+        self._records = records
+        self._underway: dict[Key, L | R] = {}
+        self._over: WeakValueDictionary[Key, L | R] = WeakValueDictionary()
+        #: Legs of ring groups whose end was told, for the group to go on.
+        self._legs_ended: deque[L] = deque()
+
+    # --- for the faces to fill in ------------------------------------------------------------
+
+    def _deliver(self, event: Event) -> None:
+        """Pass an event on to the application; must not run its code."""
+        raise NotImplementedError
+
+    def _told_end(self, invitation: L | R) -> None:
+        """Wake who waits for this invitation's end."""
+        raise NotImplementedError
+
+    def _told_group_end(self, group: RingGroupBase) -> None:
+        """Wake who waits for this group's end."""
+        raise NotImplementedError
+
+    def _accepted_here(self) -> None:
+        """A call that came in is accepted."""
+        raise NotImplementedError
+
+    # --- following ---------------------------------------------------------------------------
+
+    def _told(self, event: CoreEvent) -> None:
+        if isinstance(event, LocalEvent):
+            self._told_local(event, event.call.reason)
+        elif isinstance(event, RemoteEvent):
+            self._told_remote(event)
+        elif isinstance(event, PeerLost):
+            self._told_local(event, event.reason)
+        elif isinstance(event, PresenceChanged):
+            self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
+                                content=event.online))  # fmt: skip
+        elif isinstance(event, ConnectionStateChanged):
+            self._records.note(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
+                               event.change, event.detail)  # fmt: skip
+            self._deliver(Event(event.name, (event.state, event.change), state=event.state,
+                                reason=event.change, detail=event.detail))  # fmt: skip
+
+    def _told_local(self, event: LocalEvent | PeerLost, reason: EndReason | None) -> None:
+        record, name = event.call, event.name
+        key = (True, record.callee, record.call_id)
+        invitation = self._underway.get(key) or self._over.get(key)
+        if invitation is None or not isinstance(invitation, LocalInvitationBase):
+            if not isinstance(event, PeerLost):
+                return
+            # The app let go of it, but is told all the same: a door may stand open.
+            invitation = self._local(record.callee, record.call_id, record.group)
+        invitation._follow(record)
+        args: tuple[Any, ...] = (invitation,)
+        if name in _WITH_RESPONSE:
+            args = (invitation, invitation.response)
+        elif name in _WITH_REASON:
+            args = (invitation, record.error if name is Name.LOCAL_FAILURE else reason)
+        self._deliver(
+            Event(
+                name,
+                args,
+                invitation,
+                None,
+                record.callee,
+                record.call_id,
+                record.state,
+                reason,
+                record.error,
+                invitation._response,
+                invitation._content,
+            )
+        )
+        self._end(key, name, invitation)
+        self._records.note(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
+                           name, reason)  # fmt: skip
+
+    def _told_remote(self, event: RemoteEvent) -> None:
+        record = event.call
+        if event.name is Name.MISSED_CALL:
+            content = None if record.content is None else codec.decode_body(record.content)
+            missed = MissedCall(record.caller, record.call_id, record.reason, record.time,
+                                content, record.channel)  # fmt: skip
+            self._deliver(Event(event.name, (missed,), missed=missed, peer=record.caller,
+                                call_id=record.call_id, state=record.state,
+                                reason=record.reason, content=content))  # fmt: skip
+            self._log_remote(event)
+            return
+        key = (False, record.caller, record.call_id)
+        invitation = self._underway.get(key)
+        if invitation is None:
+            invitation = self._underway[key] = self._remote(record)
+        invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
+        args: tuple[Any, ...] = (invitation,)
+        if event.name is Name.REMOTE_ACCEPTED:
+            self._accepted_here()
+        elif event.name is Name.REMOTE_FAILURE:
+            args = (invitation, record.error)
+        self._deliver(
+            Event(
+                event.name,
+                args,
+                invitation,
+                None,
+                record.caller,
+                record.call_id,
+                record.state,
+                record.reason,
+                record.error,
+                invitation._response,
+                invitation.content,
+            )
+        )
+        self._end(key, event.name, invitation)
+        self._log_remote(event)
+
+    def _log_remote(self, event: RemoteEvent) -> None:
+        record = event.call
+        self._records.note(logging.INFO, "call %s from %s: %s (%s)", record.call_id, record.caller,
+                           event.name, record.reason)  # fmt: skip
+
+    def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
+        if name in ENDS:
+            invitation._ended = True
+            self._underway.pop(key, None)
+            self._over[key] = invitation
+            if invitation.group is not None and key[0]:
+                self._legs_ended.append(invitation)  # type: ignore[arg-type]  # made here: an L
+            self._told_end(invitation)
+
+    def _drop_underway(self) -> None:
+        """End every invitation that is underway: there is nobody any more to follow it."""
+        for key, invitation in list(self._underway.items()):
+            if isinstance(invitation, LocalInvitationBase):
+                name = Name.LOCAL_FAILURE
+                invitation._fail(LocalInvitationError.NOT_LOGGEDIN, EndReason.CLIENT_FAILED)
+            else:
+                name = Name.REMOTE_FAILURE
+                invitation._follow(
+                    callee.revised(
+                        invitation._record,
+                        state=RemoteInvitationState.FAILURE,
+                        error=RemoteInvitationError.INVITATION_EXPIRE,
+                        reason=EndReason.CLIENT_FAILED,
+                    )
+                )
+            self._tell_failed(name, invitation, key[1])
+            self._end(key, name, invitation)
+
+    def _tell_failed(self, name: Name, invitation: L | R, peer: str) -> None:
+        """Tell that an invitation failed, as its fields say."""
+        self._deliver(Event(name, (invitation, invitation.error), invitation, peer=peer,
+                            call_id=invitation.call_id, state=invitation.state,
+                            reason=invitation.reason, error=invitation.error))  # fmt: skip

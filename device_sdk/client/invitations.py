@@ -1,0 +1,263 @@
+"""What an application holds of a call: the invitation, the event, the missed call.
+
+Both faces share these; a face adds how to wait. The fields follow the core's record and may be
+read from any thread. An invitation ends once; an ended one stays readable and does nothing more.
+"""
+
+from typing import Any, NamedTuple
+
+from ..core.callee import CalleeCall
+from ..core.caller import CallerCall
+from ..core.events import Name
+from ..errors import InvalidArgument, InvitationApiCallError
+from ..states import (
+    ConnectionChange,
+    ConnectionState,
+    EndReason,
+    InvitationApiCallErrorCode,
+    LocalInvitationError,
+    LocalInvitationState,
+    RemoteInvitationError,
+    RemoteInvitationState,
+)
+from ..wire import codec
+
+
+def check_channel(value: str, argument: str = "channel_id") -> str:
+    """``value`` if it can be a channel's name, else :class:`InvalidArgument`."""
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument(argument, f"no text that can be sent: {value!r}") from None
+    if size > codec.MAX_CHANNEL:
+        raise InvalidArgument(argument, f"at most {codec.MAX_CHANNEL} bytes, not {size}")
+    return value
+
+
+class LocalInvitationBase:
+    """The caller's end of a call (Agora's ``LocalInvitation``)."""
+
+    def __init__(self, callee_id: str, call_id: str, group: bytes | None = None) -> None:
+        self._record: CallerCall | None = None
+        self._state = LocalInvitationState.IDLE
+        self._error = LocalInvitationError.OK
+        self._reason: EndReason | None = None
+        self._content: Any = None
+        self._channel_id: str | None = None
+        self._response: Any = None
+        self._ended = False
+        self.callee_id = callee_id
+        self.call_id = call_id
+        self.group = group
+
+    @property
+    def state(self) -> LocalInvitationState:
+        """Where it is."""
+        return self._state
+
+    @property
+    def error(self) -> LocalInvitationError:
+        """Why it failed; OK otherwise."""
+        return self._error
+
+    @property
+    def reason(self) -> EndReason | None:
+        """Why it ended, in a word; None before."""
+        return self._reason
+
+    @property
+    def response(self) -> Any:
+        """What the callee answered with, if it answered."""
+        return self._response
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end was told."""
+        return self._ended
+
+    @property
+    def content(self) -> Any:
+        """What the callee is shown: any CBOR value without tags, 8 KiB encoded.
+
+        Settable until sent.
+        """
+        return self._content
+
+    @content.setter
+    def content(self, value: Any) -> None:
+        self._settable("content")
+        self._content = value
+
+    @property
+    def channel_id(self) -> str | None:
+        """A name for where to talk, 64 bytes at most: the app's own affair. Settable until sent."""
+        return self._channel_id
+
+    @channel_id.setter
+    def channel_id(self, value: str | None) -> None:
+        self._settable("channel_id")
+        if value is not None and not isinstance(value, str):
+            raise InvalidArgument("channel_id", f"a string, not {type(value).__name__}")
+        if value is not None:
+            check_channel(value)
+        self._channel_id = value
+
+    def __repr__(self) -> str:
+        return f"<LocalInvitation {self.call_id} to {self.callee_id!r} {self.state.name}>"
+
+    def _settable(self, what: str) -> None:
+        if self._state is not LocalInvitationState.IDLE:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_SENT,
+                f"{what} can be set until the invitation is sent",
+                call_id=self.call_id,
+                state=self._state,
+            )
+
+    def _follow(self, record: CallerCall) -> None:
+        self._record = record
+        self._state, self._error, self._reason = record.state, record.error, record.reason
+        if record.response is not None:
+            self._response = codec.decode_body(record.response)
+
+    def _fail(self, error: LocalInvitationError, reason: EndReason) -> None:
+        self._state, self._error, self._reason = LocalInvitationState.FAILURE, error, reason
+
+
+class RemoteInvitationBase:
+    """The callee's end of a call (Agora's ``RemoteInvitation``)."""
+
+    def __init__(self, record: CalleeCall) -> None:
+        self._response: Any = None
+        self._ended = False
+        self.caller_id = record.caller
+        self.call_id = record.call_id
+        self.group = record.group
+        self.channel_id = record.channel
+        self.content = None if record.content is None else codec.decode_body(record.content)
+        self.time = record.time
+        self._follow(record)
+
+    @property
+    def state(self) -> RemoteInvitationState:
+        """Where it is."""
+        return self._record.state
+
+    @property
+    def error(self) -> RemoteInvitationError:
+        """Why it failed; OK otherwise."""
+        return self._record.error
+
+    @property
+    def reason(self) -> EndReason | None:
+        """Why it ended, in a word; None before."""
+        return self._record.reason
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end was told."""
+        return self._ended
+
+    @property
+    def response(self) -> Any:
+        """What the caller is answered: like content. Settable until answered."""
+        return self._response
+
+    @response.setter
+    def response(self, value: Any) -> None:
+        if self.state is not RemoteInvitationState.INVITATION_RECEIVED:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_END
+                if self._ended
+                else InvitationApiCallErrorCode.ALREADY_ACCEPT,
+                "response can be set until the invitation is answered",
+                call_id=self.call_id,
+                state=self.state,
+            )
+        self._response = value
+
+    def __repr__(self) -> str:
+        return f"<RemoteInvitation {self.call_id} from {self.caller_id!r} {self.state.name}>"
+
+    def _follow(self, record: CalleeCall) -> None:
+        self._record = record
+
+
+class MissedCall(NamedTuple):
+    """Somebody called, and it never rang here. ``time`` is the caller's clock (unix s), if told."""
+
+    caller_id: str
+    call_id: str
+    reason: EndReason | None
+    time: int | None = None
+    content: Any = None
+    channel_id: str | None = None
+
+
+class Event(NamedTuple):
+    """Something happened: ``name`` is the listener's method without ``on_``, ``args`` what it gets.
+
+    ``state``, ``reason`` and ``error`` are as they were at that moment; the invitation may have
+    gone on since.
+    """
+
+    name: Name
+    args: tuple[Any, ...]
+    invitation: Any = None
+    missed: MissedCall | None = None
+    peer: str = ""
+    call_id: str = ""
+    state: LocalInvitationState | RemoteInvitationState | ConnectionState | None = None
+    reason: EndReason | ConnectionChange | None = None
+    error: LocalInvitationError | RemoteInvitationError | None = None
+    response: Any = None
+    content: Any = None
+    detail: str = ""
+
+
+class Outcome(NamedTuple):
+    """How a call ended; true if it was accepted."""
+
+    call_id: str
+    peer: str
+    state: LocalInvitationState
+    reason: EndReason | None
+    error: LocalInvitationError
+    response: Any = None
+
+    def __bool__(self) -> bool:
+        return self.state is LocalInvitationState.ACCEPTED_BY_REMOTE
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it was accepted."""
+        return bool(self)
+
+
+def outcome_of(invitation: LocalInvitationBase) -> Outcome:
+    """The outcome of an ended invitation."""
+    return Outcome(
+        invitation.call_id,
+        invitation.callee_id,
+        invitation.state,
+        invitation.reason,
+        invitation.error,
+        invitation.response,
+    )
+
+
+def body_of(
+    value: Any, what: str, invitation: LocalInvitationBase | RemoteInvitationBase
+) -> bytes | None:
+    """``value`` encoded for a cell; INVALID_ARGUMENT, naming ``what``, if it cannot be."""
+    if value is None:
+        return None
+    try:
+        return codec.encode_body(value)
+    except ValueError as error:
+        raise InvitationApiCallError(
+            InvitationApiCallErrorCode.INVALID_ARGUMENT,
+            f"{what}: {error}",
+            call_id=invitation.call_id,
+            state=invitation.state,
+        ) from None

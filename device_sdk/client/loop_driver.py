@@ -1,0 +1,427 @@
+"""What runs the asyncio face on its loop: the descriptor, a timer, and the listeners' tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, ParamSpec
+
+from ..core.connection import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
+from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
+from ..errors import BellwireError, ClientClosed, LoginError
+from ..link.factory import GuardedLink, carry_out
+from . import logs
+from .base import LINGER, Face
+from .invitations import Event
+from .listener import CallEventListener
+
+log = logging.getLogger("bellwire")
+
+P = ParamSpec("P")
+
+#: Events that an iterator keeps for a reader that does not come.
+EVENTS_KEPT = 10_000
+
+
+class ListenerTask:
+    """Calls one listener's methods, one after the other, in a task of its own.
+
+    ``after``: the task that tells this listener what came before it was removed; this one begins
+    when that has come to its end, so that no listener is told two things at once.
+    """
+
+    def __init__(self, listener: CallEventListener, after: ListenerTask | None = None) -> None:
+        self.listener = listener
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._after = None if after is None else after.task
+        self.start()
+
+    def start(self) -> None:
+        """Start the task, if there is a loop to run it."""
+        if self.task is None:
+            with contextlib.suppress(RuntimeError):  # no loop yet: login starts it
+                self.task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is told any more."""
+        return self.task is None or self.task.done()
+
+    @property
+    def hears_itself(self) -> bool:
+        """Whether whoever asks was called by this very listener."""
+        return asyncio.current_task() in (self.task, self._telling)
+
+    async def _run(self) -> None:
+        if self._after is not None:
+            await asyncio.wait([self._after])
+            self._after = None
+        this = asyncio.current_task()
+        assert this is not None  # noqa: S101 - it runs
+        while (event := await self.queue.get()) is not None:
+            try:
+                result = getattr(self.listener, f"on_{event.name}")(*event.args)
+            except BaseException as error:  # noqa: BLE001 - sys.exit(), too, ends only this call
+                self._raised(event, error)
+                continue
+            if inspect.isawaitable(result):
+                # A task of its own: what is cancelled in it, be it itself, does not end this one.
+                self._telling = asyncio.ensure_future(self._await(event, result))
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._telling
+                if this.cancelling():  # the loop ends; the call was told so, and has ended
+                    raise asyncio.CancelledError
+
+    async def _await(self, event: Event, result: Awaitable[object]) -> None:
+        try:
+            await result
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._raised(event, error)
+
+    def _raised(self, event: Event, error: BaseException) -> None:
+        logs.say(log, logging.ERROR, "call %s: listener %r raised in on_%s", event.call_id or "-",
+                 self.listener, event.name, error=error)  # fmt: skip
+
+
+class EventStream:
+    """The events from its making on, for ``async for``; ends with the client.
+
+    One that is not read for ten thousand events, or that nobody holds any more, gets no others;
+    whoever comes back to it after all reads those, and then a :class:`BellwireError`.
+    """
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event | BellwireError | None] = asyncio.Queue()
+        self._over = False
+
+    def put(self, event: Event | None) -> None:
+        """Keep an event for the reader; None is the end."""
+        if self._over:
+            return
+        item: Event | BellwireError | None = event
+        if event is None:
+            self._over = True
+        elif self._queue.qsize() >= EVENTS_KEPT:
+            item = BellwireError(
+                f"events() was not read for {EVENTS_KEPT} events; those that came after are lost"
+            )
+            self._over = True
+        self._queue.put_nowait(item)
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        item = await self._queue.get()
+        if isinstance(item, Event):
+            return item
+        self._queue.put_nowait(None)  # for whoever else reads, or asks again
+        if item is None:
+            raise StopAsyncIteration
+        raise item
+
+    async def aclose(self) -> None:
+        """Want no more."""
+        self._over = True
+        self._queue.put_nowait(None)
+
+
+def _owned(
+    callback: Callable[Concatenate[LoopDriver, P], None],
+) -> Callable[Concatenate[LoopDriver, P], None]:
+    """Let what a callback of the loop raises end the client, and be told."""
+
+    def call(self: LoopDriver, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.ended:
+            return
+        try:
+            callback(self, *args, **kwargs)
+        except BaseException as error:
+            self._client._fail(error)
+            if not isinstance(error, Exception):
+                raise  # it was meant for the loop
+        finally:
+            self._client._records.say()
+
+    return call
+
+
+class LoopDriver:
+    """Performs one login of a face on the running loop; all of it in callbacks of that loop."""
+
+    def __init__(self, client: Face[Any, Any], session: Session) -> None:
+        self._client = client
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        self.closed = asyncio.Event()
+        self.ended = False
+        #: Where the login's end is told.
+        self.login: asyncio.Future[None] = self._loop.create_future()
+        self._link: GuardedLink | None = None
+        self._reading = -1  # the descriptor that the loop waits on
+        self._writing = False
+        self._opening: object | None = None  # the attempt whose link is waited for
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._performing = False
+        self._resting: asyncio.Handle | None = None
+
+    def finish(self) -> None:
+        """Come to the end, for the client has failed, or is done."""
+        if self.ended:
+            return
+        self.ended = True
+        for handle in (self._timer, self._ticker, self._resting):
+            if handle is not None:
+                handle.cancel()
+        self._opening = None
+        self._wait_on(-1)
+        link, self._link = self._link, None
+        if link is not None:
+            link.close(clean=False)
+        self._end_login(ClientClosed("the client failed"))
+        self.closed.set()
+        self._client._hang_up()
+
+    def forget(self) -> None:
+        """Let go of what is the parent's, in a child process; its loop is the parent's, too."""
+        self.ended = True
+        if self._link is not None:
+            self._link.forget()
+
+    def pulse(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called by the loop's next turn."""
+        self._loop.call_soon_threadsafe(self._pulse, call)
+
+    @_owned
+    def _pulse(self, call: Callable[[], None]) -> None:
+        call()
+
+    # --- feed, perform, re-arm ---------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """Stop waiting for the broker, whatever is underway."""
+        self._client._give_up(self._session)
+        self.perform()
+
+    @_owned
+    def _readable(self) -> None:
+        link = self._link
+        if link is not None:
+            link.read()
+            if not self._pump() and self._link_changed():
+                self._rest_soon()
+
+    @_owned
+    def _writable(self) -> None:
+        if self._link is not None:
+            self._link.write()
+            self._pump()
+            self._rest_soon()
+
+    @_owned
+    def _tick(self) -> None:
+        self._ticker = None
+        now = self._client._time()
+        if self._link is not None:
+            self._client._look_after_sleep(self._link, now)
+            self._link.tick()
+            self._pump()
+        deadline = self._session.deadline()
+        if deadline is not None and deadline <= now:  # the loop's timers stand still in sleep
+            self._feed_deadline(now)
+        self._rest_soon()
+
+    @_owned
+    def _due(self) -> None:
+        self._timer = self._timer_at = None
+        self._feed_deadline(self._client._time())
+
+    def _feed_deadline(self, now: float) -> None:
+        self._client._feed(self._session, DeadlineReached(), now)
+        self.perform()
+
+    def _pump(self) -> bool:
+        """Feed what has happened on the link, until nothing more does; whether anything did."""
+        client, fed = self._client, False
+        while self._link is not None and (happened := self._link.drain()):
+            fed = True
+            now, wall = client._time(), client._wall_for(happened)
+            for what in happened:
+                client._feed(self._session, what, now, wall)
+            if not client._todo and not client._tells:
+                self._rest_soon()
+                break
+            self.perform()
+        return fed
+
+    def perform(self) -> None:
+        """Do what is to be done, then wait for what comes next."""
+        if self._performing or self.ended:
+            return
+        self._performing = True
+        try:
+            if self._client._tells_first:
+                self._client._tell_all()
+            more = True
+            while more:
+                while self._client._todo:
+                    self._do(self._client._todo.popleft())
+                self._client._tell_all()
+                more = bool(self._client._todo)
+        finally:
+            self._performing = False
+        if self.closed.is_set():
+            self.finish()
+        else:
+            self._rest_soon()
+
+    def _rest_soon(self) -> None:
+        """Do what nobody waits for after a moment, but at once where the loop waits wrongly."""
+        link = self._link
+        if (-1 if link is None else link.fileno()) != self._reading:
+            self._rest()  # before its descriptor is somebody else's
+        elif self._resting is None:
+            self._resting = self._loop.call_later(LINGER, self._rest)
+
+    def _link_changed(self) -> bool:
+        """Whether the link is another, is broken, or waits for another thing than the loop does."""
+        link = self._link
+        if link is None:
+            return self._reading >= 0 or self._ticker is not None
+        return link.fileno() != self._reading or link.wants_write() != self._writing
+
+    @_owned
+    def _rest(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._link is not None:
+            self._link.acknowledge()
+        self._rearm()
+
+    def _do(self, effect: SessionEffect) -> None:
+        if carry_out(effect, self._link):
+            return
+        if isinstance(effect, OpenLink):
+            self._open()
+        elif isinstance(effect, CloseLink):
+            self._close(clean=effect.clean)
+        elif isinstance(effect, LoginEnded):
+            self._end_login(effect.error)
+        elif isinstance(effect, Closed):
+            self.closed.set()
+
+    def _end_login(self, error: LoginError | ClientClosed | None) -> None:
+        if self.login.done():
+            return
+        if error is None:
+            self.login.set_result(None)
+        else:
+            self.login.set_exception(error)
+            self.login.exception()  # whoever waits is told; that nobody does is no news
+
+    def _open(self) -> None:
+        """Connect on a thread of its own, which nothing waits for: it may be stuck in a look-up.
+
+        One of the loop's executor would be joined when the loop, or the interpreter, ends.
+        """
+        client = self._client
+        link = client._new_link(self._session)
+        attempt = self._opening = object()
+
+        def connect() -> None:
+            failure: LinkFailed | None = None
+            try:
+                link.open()
+            except LoginError as error:
+                failure = LinkFailed(error)
+            try:
+                self._loop.call_soon_threadsafe(self._opened, attempt, link, failure)
+            except RuntimeError:  # the loop is closed: nobody wants it any more
+                link.close(clean=False)
+
+        try:
+            threading.Thread(
+                target=connect, name=f"bellwire-{client.peer_id}-connect", daemon=True
+            ).start()
+        except RuntimeError as error:  # no thread to be had: as good as no route, and tried again
+            self._opening = None
+            client._fail_link(self._session, error)
+
+    def _opened(self, attempt: object, link: GuardedLink, failure: LinkFailed | None) -> None:
+        if self._opening is attempt:
+            self._opening = None
+            self._take(link, failure)
+        else:
+            link.close(clean=False)
+
+    @_owned
+    def _take(self, link: GuardedLink, failure: LinkFailed | None) -> None:
+        if failure is not None:
+            self._client._feed(self._session, failure, self._client._time())
+            self.perform()
+        else:
+            self._link = link
+            self._client._feed(self._session, LinkOpened(), self._client._time())
+            self._pump()
+            self._rest_soon()
+
+    def _close(self, *, clean: bool) -> None:
+        self._opening = None
+        link, self._link = self._link, None
+        self._rearm()
+        if link is not None:
+            link.close(clean=clean)
+
+    def _rearm(self) -> None:
+        """Let the loop wait for what the link and the session wait for."""
+        link = self._link
+        fd = -1 if link is None else link.fileno()
+        self._wait_on(fd)
+        if link is not None and fd >= 0 and link.wants_write() != self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self._loop.add_writer(fd, self._writable)
+            else:
+                self._loop.remove_writer(fd)
+        if link is None and self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        elif link is not None and (fd < 0 or self._ticker is None):
+            if self._ticker is not None:
+                self._ticker.cancel()
+            # A link that broke while something was written has a last word to say.
+            after = 0 if fd < 0 else self._client._tick_every
+            self._ticker = self._loop.call_later(after, self._tick)
+        self._rearm_timer()
+
+    def _wait_on(self, fd: int) -> None:
+        """Let the loop wait for this descriptor, and for no other; -1 for none."""
+        if fd == self._reading:
+            return
+        if self._reading >= 0:
+            self._loop.remove_reader(self._reading)
+            self._loop.remove_writer(self._reading)
+            self._writing = False
+        if fd >= 0:
+            self._loop.add_reader(fd, self._readable)
+        self._reading = fd
+
+    def _rearm_timer(self) -> None:
+        at = self._session.deadline()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at is not None:
+            self._timer = self._loop.call_later(max(0.0, at - self._client._time()), self._due)

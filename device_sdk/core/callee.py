@@ -1,0 +1,410 @@
+"""The callee's end of a call: its record, and its transitions as one table.
+
+Theory (docs/protocol.md, Callee). The callee owns the answer cell. An invite that arrives live
+from a caller known to be there rings at once; any other is first asked about (``PROBING``), so that
+a dead caller never rings. ``RINGING`` ends by the app, the caller's word, or time; after accept
+(``ACCEPTING``) the caller's word alone counts. Once the outcome is known a final answer stands
+(``OVER``), said again until the caller has cleared its invite; then the answer is cleared
+(``CLEARING``) and the call remembered for a while (``REMEMBERED``), so that a late copy cannot
+ring.
+
+:data:`TABLE` holds every legal step, as in ``caller``. ``Phase.NEW`` is a call not known here.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from ..states import EndReason, RemoteInvitationError, RemoteInvitationState
+from ..wire.cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
+from .values import reviser
+
+
+class Phase(Enum):
+    """Where the callee's end is; the app sees :class:`RemoteInvitationState`."""
+
+    NEW = auto()
+    PROBING = auto()
+    RINGING = auto()
+    ACCEPTING = auto()
+    OVER = auto()
+    CLEARING = auto()
+    REMEMBERED = auto()
+    GONE = auto()
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call
+
+
+class On(Enum):
+    """What can happen to the callee's end."""
+
+    # the caller's invite says
+    RINGING = auto()  # live, with time left
+    RINGING_RETAINED = auto()  # from the broker's store, or with no time left
+    ACCEPTED = auto()
+    ENDED = auto()
+    CLEARED = auto()
+    # the app says
+    ACCEPT = auto()
+    REFUSE = auto()
+    LOGOUT = auto()
+    # a policy of this peer says, before anything rings
+    TURN_AWAY = auto()
+    OVERLOAD = auto()
+    # time says
+    RING_EXPIRED = auto()
+    ACCEPT_TIMEOUT = auto()
+    RESEND = auto()
+    KEEP_EXPIRED = auto()
+    FORGET = auto()
+    # the caller's presence says
+    CALLER_REPLACED = auto()
+    CALLER_ALIVE = auto()
+    # the broker does not take the cell: not allowed, or too large
+    NOT_TAKEN = auto()
+    # the broker has the cleared cell
+    CLEAR_ACKED = auto()
+
+    __hash__ = object.__hash__
+
+
+class Do(Enum):
+    """What the engine does for a step, in the order given."""
+
+    SAY = auto()  # publish the answer cell
+    ASK = auto()  # publish it with ``ask``: is it still so?
+    CLEAR = auto()  # publish it empty
+    EXTEND = auto()  # the deadline is what the invite says now
+    TELL_RECEIVED = auto()
+    TELL_ACCEPTED = auto()
+    TELL_REFUSED = auto()
+    TELL_CANCELED = auto()
+    TELL_FAILURE = auto()
+    TELL_ENDED = auto()  # canceled or failed, as the caller's reason says
+    TELL_MISSED = auto()  # unless answered elsewhere
+
+    __hash__ = object.__hash__
+
+
+Step = tuple[Phase, tuple[Do, ...]]
+
+_IGNORED: Final[tuple[Do, ...]] = ()
+_SAY_AGAIN: Final[Step] = (Phase.OVER, (Do.SAY,))
+
+TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
+    Phase.NEW: {
+        On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND, Do.TELL_RECEIVED)),
+        On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),
+        # Answered by a former life of mine: the caller must learn that nobody is there.
+        On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
+        On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.OVERLOAD: (Phase.OVER, (Do.SAY,)),
+    },
+    Phase.PROBING: {
+        On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND, Do.TELL_RECEIVED)),
+        On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),
+        On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
+        On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.CALLER_ALIVE: (Phase.RINGING, (Do.TELL_RECEIVED,)),
+        On.RESEND: (Phase.PROBING, (Do.ASK,)),
+        On.KEEP_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.LOGOUT: (Phase.GONE, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+    },
+    Phase.RINGING: {
+        On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND)),
+        On.RINGING_RETAINED: (Phase.RINGING, (Do.ASK,)),
+        On.ACCEPTED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_ENDED)),
+        On.CLEARED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_CANCELED)),
+        On.ACCEPT: (Phase.ACCEPTING, (Do.SAY,)),
+        On.REFUSE: (Phase.OVER, (Do.SAY, Do.TELL_REFUSED)),
+        On.RING_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.LOGOUT: (Phase.GONE, (Do.TELL_FAILURE,)),
+        On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
+    },
+    Phase.ACCEPTING: {
+        On.RINGING: (Phase.ACCEPTING, (Do.SAY,)),
+        On.RINGING_RETAINED: (Phase.ACCEPTING, (Do.SAY,)),
+        On.ACCEPTED: (Phase.OVER, (Do.SAY, Do.TELL_ACCEPTED)),
+        On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_ENDED)),
+        On.CLEARED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_CANCELED)),
+        On.ACCEPT_TIMEOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.RESEND: (Phase.ACCEPTING, (Do.SAY,)),
+        On.LOGOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.NOT_TAKEN: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+    },
+    Phase.OVER: {
+        On.RINGING: _SAY_AGAIN,
+        On.RINGING_RETAINED: _SAY_AGAIN,
+        On.ACCEPTED: _SAY_AGAIN,
+        On.ENDED: _SAY_AGAIN,
+        On.RESEND: _SAY_AGAIN,
+        On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.LOGOUT: (Phase.OVER, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+    },
+    Phase.CLEARING: {
+        On.RINGING: _SAY_AGAIN,
+        On.RINGING_RETAINED: _SAY_AGAIN,
+        On.ACCEPTED: _SAY_AGAIN,
+        On.ENDED: _SAY_AGAIN,
+        On.CLEARED: (Phase.CLEARING, _IGNORED),
+        On.CLEAR_ACKED: (Phase.REMEMBERED, _IGNORED),
+        On.LOGOUT: (Phase.CLEARING, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+    },
+    Phase.REMEMBERED: {
+        On.RINGING: _SAY_AGAIN,
+        On.RINGING_RETAINED: _SAY_AGAIN,
+        On.ACCEPTED: _SAY_AGAIN,
+        On.ENDED: _SAY_AGAIN,
+        # Said once without being kept, perhaps: then the answer still stands there.
+        On.CLEARED: (Phase.REMEMBERED, (Do.CLEAR,)),
+        On.FORGET: (Phase.GONE, _IGNORED),
+        On.LOGOUT: (Phase.REMEMBERED, _IGNORED),
+    },
+}
+
+#: How a step out of an open phase shows: answer said, its reason, app's state, error, our word.
+#: None: as it was, or as the caller's reason says.
+Outcome = tuple[
+    AnswerState,
+    AnswerReason | None,
+    RemoteInvitationState,
+    RemoteInvitationError,
+    EndReason | None,
+]
+_A, _S, _E = AnswerState, RemoteInvitationState, RemoteInvitationError
+_NO_ACCEPT: Final[Outcome] = (
+    _A.FAILED,
+    AnswerReason.ACCEPT_FAILURE,
+    _S.FAILURE,
+    _E.ACCEPT_FAILURE,
+    EndReason.ACCEPT_FAILURE,
+)
+_TOO_LATE: Final[Outcome] = (
+    _A.FAILED,
+    AnswerReason.CALLEE_EXPIRED,
+    _S.FAILURE,
+    _E.INVITATION_EXPIRE,
+    EndReason.CALLEE_EXPIRED,
+)
+_NOT_TAKEN: Final[Outcome] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
+OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
+    **{(p, On.ACCEPTED): _NO_ACCEPT for p in (Phase.NEW, Phase.PROBING, Phase.RINGING)},
+    (Phase.ACCEPTING, On.ACCEPTED): (_A.SEEN, None, _S.ACCEPTED, _E.OK, EndReason.ACCEPTED),
+    (Phase.ACCEPTING, On.ACCEPT_TIMEOUT): _NO_ACCEPT,
+    (Phase.ACCEPTING, On.LOGOUT): (*_NO_ACCEPT[:4], EndReason.LOGGED_OUT),
+    **{(p, On.NOT_TAKEN): _NOT_TAKEN for p in (Phase.RINGING, Phase.ACCEPTING)},
+    (Phase.RINGING, On.REFUSE): (_A.REFUSED, None, _S.REFUSED, _E.OK, None),
+    (Phase.RINGING, On.RING_EXPIRED): _TOO_LATE,
+    (Phase.PROBING, On.KEEP_EXPIRED): _TOO_LATE,
+    **{
+        (p, On.CALLER_REPLACED): (
+            _A.FAILED,
+            AnswerReason.CALLER_LOST,
+            _S.FAILURE,
+            _E.PEER_OFFLINE,
+            EndReason.CALLER_LOST,
+        )
+        for p in (Phase.RINGING, Phase.ACCEPTING)
+    },
+}
+
+#: How the caller's reason for an end shows here; one of a later version as an expiry.
+ENDS: Final[Mapping[int, tuple[RemoteInvitationState, RemoteInvitationError, EndReason]]] = {
+    EndedReason.CANCELED: (_S.CANCELED, _E.OK, EndReason.CANCELED),
+    EndedReason.ANSWERED_ELSEWHERE: (_S.CANCELED, _E.OK, EndReason.ANSWERED_ELSEWHERE),
+    EndedReason.EXPIRED: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.EXPIRED),
+    EndedReason.PEER_OFFLINE: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.PEER_OFFLINE),
+    EndedReason.NO_RESPONSE: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.NO_RESPONSE),
+    EndedReason.CALLER_RESTARTED: (_S.FAILURE, _E.PEER_OFFLINE, EndReason.CALLER_RESTARTED),
+}
+REFUSALS: Final[Mapping[AnswerReason, EndReason]] = {
+    AnswerReason.DECLINED: EndReason.DECLINED,
+    AnswerReason.BUSY: EndReason.BUSY,
+    AnswerReason.DO_NOT_DISTURB: EndReason.DO_NOT_DISTURB,
+}
+
+#: Phases in which the app has an invitation that has not ended.
+OPEN: Final = frozenset({Phase.RINGING, Phase.ACCEPTING})
+#: Phases in which the caller's presence matters.
+WATCHING: Final = frozenset({Phase.PROBING, Phase.RINGING, Phase.ACCEPTING})
+
+
+class CalleeCall(NamedTuple):
+    """One call as its callee knows it: a value; the engine holds the current one.
+
+    ``epoch`` is that of the caller's login; ``answer`` what the answer cell says; ``quiet_until``:
+    copies of the invite are not answered too often; ``live_at``: until when
+    it rings by an invite that is asked about although it came without the RETAIN flag, if until
+    ``vouch_at`` its caller is read online.
+    """
+
+    call_id: str
+    caller: str
+    epoch: bytes = b""
+    phase: Phase = Phase.NEW
+    state: RemoteInvitationState = RemoteInvitationState.IDLE
+    error: RemoteInvitationError = RemoteInvitationError.OK
+    reason: EndReason | None = None
+    content: bytes | None = None
+    channel: str | None = None
+    group: bytes | None = None
+    time: int | None = None
+    response: bytes | None = None
+    answer: AnswerState = AnswerState.RECEIVED
+    answer_reason: AnswerReason | None = None
+    seq: int = 0
+    ring_at: float | None = None
+    accept_at: float | None = None
+    resend_at: float | None = None
+    resend_delay: float = 0.0
+    keep_at: float | None = None
+    quiet_until: float = 0.0
+    vouch_at: float | None = None
+    live_at: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Peer and call id: what a call is known by."""
+        return self.caller, self.call_id
+
+    @property
+    def due(self) -> float | None:
+        """The earliest of its deadlines."""
+        at = None
+        for due in (self.ring_at, self.accept_at, self.resend_at, self.keep_at):
+            if due is not None and (at is None or due < at):
+                at = due
+        return at
+
+    def cell(self, epoch: bytes, *, ask: bool = False) -> Answer:
+        """What the answer cell says."""
+        return Answer(self.answer, epoch, self.seq, self.response, self.answer_reason, ask)
+
+
+revised = reviser(CalleeCall)
+
+
+def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
+    """The record of a call heard of for the first time, by ``invite``."""
+    return CalleeCall(
+        call_id,
+        caller,
+        invite.epoch,
+        content=invite.content,
+        channel=invite.channel or None,
+        group=invite.group,
+        time=invite.time,
+    )
+
+
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
+# ring waits for these.
+_NEW, _PROBING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_RECEIVED, _SAYS_RINGING = RemoteInvitationState.INVITATION_RECEIVED, InviteState.RINGING
+
+
+def step(
+    call: CalleeCall,
+    on: On,
+    invite: Invite | None = None,
+    refusal: AnswerReason = AnswerReason.DECLINED,
+    response: bytes | None = None,
+) -> tuple[CalleeCall, tuple[Do, ...]]:
+    """The record after ``on``, and what to do; raises ``KeyError`` where the table has no entry."""
+    before = call.phase
+    phase, todo = TABLE[before][on]
+    if invite is not None and before is _PROBING:
+        # What an earlier copy said of the content stays, where this one does not say it.
+        call = revised(
+            call,
+            epoch=invite.epoch,
+            content=call.content if invite.content is None else invite.content,
+            channel=invite.channel or call.channel,
+            group=invite.group or call.group,
+            time=call.time if invite.time is None else invite.time,
+        )
+    elif invite is not None and invite.epoch != call.epoch:
+        call = revised(call, epoch=invite.epoch)
+    if phase is before:
+        return call, todo
+    if phase is _RINGING:
+        return revised(call, phase=phase, state=_RECEIVED,
+            resend_at=None, keep_at=None,
+        ), todo  # fmt: skip
+    if phase is _ACCEPTING:
+        return revised(call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
+            answer=AnswerState.ACCEPTED, response=response, ring_at=None,
+        ), todo  # fmt: skip
+    quiet = revised(call, phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
+    if (before, on) in OUTCOMES:
+        answer, number, state, error, reason = OUTCOMES[before, on]
+        if on is On.NOT_TAKEN:
+            quiet = revised(quiet, response=None)  # what was too large, perhaps
+        if on is On.REFUSE:
+            number, reason = refusal, REFUSALS[refusal]
+            quiet = revised(quiet, response=response)
+        return revised(
+            quiet, answer=answer, answer_reason=number, state=state, error=error, reason=reason
+        ), todo
+    if on is On.ENDED and before in (_NEW, *WATCHING):
+        state, error, reason = ENDS.get(
+            (invite.reason or 0) if invite else 0, ENDS[EndedReason.EXPIRED]
+        )
+        return revised(
+            quiet, answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
+        ), todo
+    if on in (On.TURN_AWAY, On.OVERLOAD):
+        return revised(quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
+            state=RemoteInvitationState.REFUSED, reason=REFUSALS[refusal],
+        ), todo  # fmt: skip
+    if on is On.CLEARED and before in WATCHING:
+        return revised(quiet, answer=AnswerState.SEEN, response=None,
+            state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED,
+        ), todo  # fmt: skip
+    if on is On.LOGOUT and before is _RINGING:
+        return revised(quiet, state=RemoteInvitationState.FAILURE,
+            error=RemoteInvitationError.INVITATION_EXPIRE, reason=EndReason.LOGGED_OUT,
+        ), todo  # fmt: skip
+    return quiet, todo
+
+
+def heard(invite: Invite | None, *, retained: bool) -> On:
+    """Which input an invite cell is; None stands for the cleared cell."""
+    if invite is None:
+        return On.CLEARED
+    if invite.state is _SAYS_RINGING:
+        return On.RINGING_RETAINED if retained or not invite.ttl else On.RINGING
+    return On.ACCEPTED if invite.state is InviteState.ACCEPTED else On.ENDED
+
+
+def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
+    """The record of a call that an earlier life of this peer left in ``cell``.
+
+    A final answer stands; one of *received* is asked about: does the caller still ring? An
+    *accepted* may have won already, and nobody waits for that here: it goes on to *failed*.
+    """
+    call = CalleeCall(call_id=call_id, caller=caller, seq=cell.seq)
+    if cell.state is AnswerState.ACCEPTED:
+        return revised(
+            call, phase=_OVER, answer=AnswerState.FAILED, answer_reason=AnswerReason.ACCEPT_FAILURE
+        )
+    if not cell.state.final:
+        return revised(call, phase=_PROBING)
+    reason = next((r for r in AnswerReason if r == cell.reason), None)
+    return revised(
+        call,
+        phase=_OVER,
+        answer=cell.state,
+        answer_reason=reason,
+        response=cell.response,
+    )

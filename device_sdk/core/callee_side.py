@@ -1,0 +1,453 @@
+"""All calls that come in to one peer: invites, commands and time in; cells and events out.
+
+The transitions are ``callee``'s table; here stands what surrounds it: deadlines, asking, saying
+again, the caps against floods, and what is remembered of calls that are over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+from ..errors import InvitationApiCallError
+from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
+from ..wire.cells import Answer, AnswerReason, Invite, Presence
+from . import callee
+from .bounded import Memory, Pace, once_more
+from .callee import CalleeCall, Do, On, Phase, revised
+from .context import Context, Key
+from .effects import Accept, Refuse
+from .events import Name, RemoteEvent
+from .outbox import ANSWER
+from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
+
+CLEAR_ANSWER = "clear answer"
+#: What came of a stranger's flood, and was not answered.
+TOO_MANY = "too many"
+
+#: Decides before anything rings: None to ring, or why not. Called with the call's record and the
+#: number of invitations that are open here.
+Screen = Callable[[CalleeCall, int], AnswerReason | None]
+
+_TELLS = {
+    Do.TELL_RECEIVED: Name.REMOTE_RECEIVED,
+    Do.TELL_ACCEPTED: Name.REMOTE_ACCEPTED,
+    Do.TELL_REFUSED: Name.REMOTE_REFUSED,
+    Do.TELL_CANCELED: Name.REMOTE_CANCELED,
+    Do.TELL_FAILURE: Name.REMOTE_FAILURE,
+}
+_SAYINGS = frozenset({Do.SAY, Do.ASK, Do.CLEAR})
+_SPOKEN = frozenset({*_TELLS, Do.TELL_MISSED, Do.TELL_ENDED})
+_SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
+_RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
+
+
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
+# ring waits for these.
+_NEW, _PROBING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
+_TELL_MISSED, _TELL_ENDED, _REMOTE_RECEIVED = Do.TELL_MISSED, Do.TELL_ENDED, Name.REMOTE_RECEIVED
+_ON_RINGING, _ON_OVERLOAD, _ON_RESEND = On.RINGING, On.OVERLOAD, On.RESEND
+
+
+class CalleeSide:
+    """The callee's half of the engine."""
+
+    def __init__(self, context: Context, screen: Screen | None = None) -> None:
+        self._context = context
+        self._screen = screen
+        self.calls: dict[Key, CalleeCall] = {}
+        #: Over and cleared, the oldest first; ``keep_at`` is when a call is forgotten.
+        self.remembered: Memory[Key, CalleeCall] = Memory(MAX_REMEMBERED)
+        self._due: dict[Key, float] = {}
+        self._from: Counter[str] = Counter()
+        self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
+
+    def clone(self, context: Context) -> CalleeSide:
+        """An independent copy around a cloned context."""
+        other = CalleeSide(context, self._screen)
+        other.calls, other.remembered = dict(self.calls), self.remembered.clone()
+        other._due, other._from = dict(self._due), self._from.copy()
+        other._strangers = self._strangers.clone()
+        return other
+
+    # --- the app ---------------------------------------------------------------------------
+
+    def accept(self, command: Accept, now: float) -> None:
+        """Accept what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        call = self._ringing((command.caller, command.call_id), command.call_id, "accept")
+        self._step(call, On.ACCEPT, now, response=command.response)
+
+    def refuse(self, command: Refuse, now: float) -> None:
+        """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        call = self._ringing((command.caller, command.call_id), command.call_id, "refuse")
+        self._step(call, On.REFUSE, now, response=command.response, refusal=command.reason)
+
+    def log_out(self, now: float) -> None:
+        """What rings here rings on at the next login; what was accepted has nobody to it."""
+        for call in list(self.calls.values()):
+            self._step(call, On.LOGOUT, now)
+
+    def abort(self) -> None:
+        """A newer login owns these cells now: tell the app, say nothing."""
+        for call in self.calls.values():
+            if call.phase in callee.OPEN:
+                gone = revised(call, phase=_RINGING)
+                self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
+        self.calls.clear()
+        self.remembered.clear()
+        self._due.clear()
+
+    # --- the wire --------------------------------------------------------------------------
+
+    def invited(self, key: Key, invite: Invite | None, now: float, *, retained: bool) -> None:
+        """Take in a caller's cell; None is the cleared one."""
+        if self._is_aside(key) and key not in self.calls:
+            return  # it is over here, and cannot be answered
+        on = callee.heard(invite, retained=retained)
+        call = self.calls.get(key) or self.remembered.get(key)
+        if call is None:
+            if invite is None:
+                return
+            call = callee.new(key[1], key[0], invite)
+            if on is _ON_RINGING and not self._is_there(call):
+                # A bridge, too, hands on what its far side had retained, without the RETAIN flag.
+                on = On.RINGING_RETAINED
+                settings = self._context.settings
+                live_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
+                vouch_at = min(live_at, now + settings.resend_first)
+                call = revised(call, live_at=live_at, vouch_at=vouch_at)
+        if on in _RINGS and call.phase in (_NEW, _PROBING):
+            refusal = self._turn_away(call, on, invite)
+            if refusal is not None:
+                on, told = refusal
+                if call.phase is _PROBING or self._may_answer(call, now):
+                    self._step(call, on, now, invite=invite, refusal=told)
+                return
+        elif call.phase in (_NEW, _REMEMBERED) and not self._may_answer(call, now):
+            return
+        self._step(call, on, now, invite=invite, copy=True)
+
+    def found(self, key: Key, cell: Answer, now: float) -> None:
+        """Take over an answer cell that a former life of this peer left."""
+        if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
+            return
+        settings = self._context.settings
+        call = callee.found(key[1], key[0], cell)
+        call = revised(call, keep_at=now + settings.missed_keep)
+        # Said, or asked, with the resync, not while more is being read; a late one a little later.
+        late = self._context.inbox
+        at = now + settings.ask_first if late or call.phase is _PROBING else None
+        self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
+        if call.phase is _PROBING:
+            self._entered(call.caller)
+
+    def acked(self, key: Key, now: float) -> None:
+        """The broker has a clear."""
+        call = self.calls.get(key)
+        if call is not None and call.phase is _CLEARING:
+            self._step(call, On.CLEAR_ACKED, now)
+
+    def caller_seen(self, caller: str, presence: Presence | None, now: float, *,
+                    retained: bool, changed: bool, back: bool = False) -> None:  # fmt: skip
+        """Take in the presence of a caller."""
+        if presence is None:
+            return
+        settings = self._context.settings
+        for call in list(self.calls.values()):
+            if call.caller != caller or call.phase not in callee.WATCHING:
+                continue
+            same = presence.epoch == call.epoch
+            if call.phase is _PROBING:
+                if presence.online and same and (call.vouch_at or now) > now:
+                    self._rings_after_all(call, now)
+                elif presence.online and changed and not retained:
+                    self._ask(call, now)
+            elif presence.online and same and back and call.phase is _RINGING:
+                # It was away, or a late will said so: its word on the time left is wanted again.
+                self._ask(call, now)
+            elif presence.online and not same and not retained:
+                self._step(call, On.CALLER_REPLACED, now)
+            elif call.phase is _RINGING and presence.online != same:
+                # Gone, or, read from the broker's store, perhaps another: not long, then.
+                at = min(call.ring_at or now, now + settings.caller_lost_grace)
+                self._keep(doubted := revised(call, ring_at=at))
+                if presence.online:
+                    self._ask(doubted, now)
+
+    # --- the link and time -----------------------------------------------------------------
+
+    def resync(self, now: float) -> None:
+        """Say every live cell once more."""
+        for key in list(self.calls):
+            self.say(key, now)
+
+    def say(self, key: Key, now: float) -> None:
+        """Say one cell once more, if there is still anything to say in it."""
+        call = self.calls.get(key)
+        if call is not None and call.phase is _CLEARING:
+            self._clear(key, CLEAR_ANSWER)
+        elif call is not None:
+            self._keep(self._say(call, now, ask=call.phase is _PROBING))
+
+    def set_aside(self, key: Key, now: float) -> None:
+        """The broker does not take that cell: the call ends.
+
+        An answer that carried a response may have been too large by that: it is tried without one.
+        """
+        call = self.calls.get(key)
+        if call is None:
+            return
+        carried = call.response is not None and call.phase in (_ACCEPTING, _OVER)
+        if call.phase is _ACCEPTING and not carried:
+            return  # the broker may have taken it before; the caller's word alone counts
+        if call.phase is _OVER and carried:
+            self._keep(revised(call, response=None))
+        else:
+            self._step(call, On.NOT_TAKEN, now)
+        if carried:
+            self._context.outbox.lift((ANSWER, key))
+
+    def disconnected(self) -> None:
+        """Nothing is said until the next resync."""
+        for call in list(self.calls.values()):
+            # What came on this connection may be over before the next.
+            if call.resend_at is not None or call.vouch_at is not None:
+                self._keep(revised(call, resend_at=None, vouch_at=None))
+
+    def unfinished(self) -> bool:
+        """Whether a caller who is there has yet to clear a call that ended here."""
+        return any(
+            call.phase is _CLEARING
+            or (call.phase is _OVER and not self._context.watches.of(call.caller).away)
+            for call in self.calls.values()
+        )
+
+    def deadline(self) -> float | None:
+        """When :meth:`fire` has something to do."""
+        due = min(self._due.values(), default=None)
+        oldest = self.remembered.oldest
+        if oldest is None or oldest.keep_at is None:
+            return due
+        return oldest.keep_at if due is None else min(due, oldest.keep_at)
+
+    def fire(self, now: float) -> None:
+        """Do what is due, the earliest call first."""
+        while self._due:
+            key = min(self._due, key=self._due.__getitem__)
+            if self._due[key] > now:
+                break
+            self._fire(self.calls[key], now)
+        while (call := self.remembered.oldest) is not None:
+            if call.keep_at is None or call.keep_at > now:
+                break
+            self._step(call, On.FORGET, now)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _ringing(self, key: Key, call_id: str, verb: str) -> CalleeCall:
+        call = self.calls.get(key)
+        if call is not None and call.phase is _RINGING:
+            return call
+        if call is not None and call.phase is _ACCEPTING:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_ACCEPT,
+                f"cannot {verb} it: it was accepted here, and the caller is about to decide",
+                call_id=call_id,
+                state=call.state,
+            )
+        raise InvitationApiCallError(
+            InvitationApiCallErrorCode.ALREADY_END,
+            f"nothing to {verb}: the call has ended",
+            call_id=call_id,
+            state=call.state if call else None,
+        )
+
+    def _is_there(self, call: CalleeCall) -> bool:
+        """Whether the login that made this call is known to be online, as of now."""
+        known = self._context.watches.of(call.caller)
+        return bool(known.current and known.online) and known.epoch == call.epoch
+
+    def _rings_after_all(self, call: CalleeCall, now: float) -> None:
+        """Its caller is there: what came live was live."""
+        told = None if self._screen is None else self._screen(call, self._open())
+        if told is not None:
+            self._step(call, On.TURN_AWAY, now, refusal=told)
+        else:
+            self._step(revised(call, ring_at=call.live_at), On.CALLER_ALIVE, now)
+
+    def _open(self) -> int:
+        return [c.phase in callee.OPEN for c in self.calls.values()].count(True)
+
+    def _turn_away(
+        self, call: CalleeCall, on: On, invite: Invite | None
+    ) -> tuple[On, AnswerReason] | None:
+        settings = self._context.settings
+        if call.phase is _NEW and (
+            self._from.get(call.caller, 0) >= settings.max_calls_per_caller
+            or sum(self._from.values()) >= settings.max_calls
+        ):
+            self._context.stats.counters["turned_away"] += 1
+            return _ON_OVERLOAD, AnswerReason.BUSY
+        if self._screen is None or invite is None or on is not _ON_RINGING:
+            return None  # what is in doubt is asked about first
+        if call.phase is _PROBING:
+            call = revised(call, content=invite.content, channel=invite.channel, time=invite.time)
+        told = self._screen(call, self._open())
+        return None if told is None else (On.TURN_AWAY, told)
+
+    def _may_answer(self, call: CalleeCall, now: float) -> bool:
+        """Whether the app's not knowing of this call leaves room for an answer to it by now."""
+        if self._strangers.allows(call.caller, now):
+            return True
+        self._context.stats.drops[TOO_MANY] += 1
+        return False
+
+    def _ask(self, call: CalleeCall, now: float) -> None:
+        """Ask because of the caller's presence; not each time it comes and goes in a moment."""
+        quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+        if quiet_until is not None:
+            self._keep(revised(self._say(call, now, ask=True), quiet_until=quiet_until))
+
+    def _fire(self, call: CalleeCall, now: float) -> None:
+        if call.ring_at is not None and call.ring_at <= now:
+            self._step(call, On.RING_EXPIRED, now)
+        elif call.accept_at is not None and call.accept_at <= now:
+            self._step(call, On.ACCEPT_TIMEOUT, now)
+        elif call.keep_at is not None and call.keep_at <= now:
+            self._step(call, On.KEEP_EXPIRED, now)
+        else:
+            self._context.stats.counters["resends"] += 1
+            self._step(call, _ON_RESEND, now)
+
+    def _step(
+        self,
+        call: CalleeCall,
+        on: On,
+        now: float,
+        *,
+        invite: Invite | None = None,
+        refusal: AnswerReason = AnswerReason.DECLINED,
+        response: bytes | None = None,
+        copy: bool = False,
+    ) -> None:
+        settings = self._context.settings
+        before = call.phase
+        call, todo = callee.step(call, on, invite, refusal, response)
+        if call.phase is _CLEARING and self._is_aside(call.key):
+            call = revised(call, phase=_GONE)  # its clear would not be taken either
+        if call.phase is not before:
+            if call.phase is _ACCEPTING:
+                call = revised(call, accept_at=now + settings.accept_timeout)
+            elif call.phase in (_OVER, _PROBING):
+                call = revised(call, keep_at=now + settings.missed_keep)
+            elif call.phase is _REMEMBERED:
+                call = revised(call, keep_at=now + settings.remember)
+        ring_at = call.ring_at
+        if _EXTEND in todo and invite is not None:
+            ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
+        if copy and (before not in (_NEW, _PROBING) or call.phase is before):
+            quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+            if quiet_until is not None:
+                call = revised(call, quiet_until=quiet_until)
+            elif call.phase is before:
+                todo = tuple(do for do in todo if do not in _SAYINGS)
+                call = revised(call, ring_at=ring_at)
+            elif call.phase is _OVER and before in (_CLEARING, _REMEMBERED):
+                return
+        for do in todo:
+            if do is _SAY or do is _ASK:
+                again = on is _ON_RESEND
+                call = self._say(call, now, ask=do is _ASK, again=again, ring_at=ring_at)
+            elif do is _CLEAR:
+                self._clear(call.key, CLEAR_ANSWER if call.phase is _CLEARING else None)
+        # Whom the app answered is told until it is seen; the others say it again by themselves.
+        unkept = call.phase is _OVER and before is not _ACCEPTING and on is not On.REFUSE
+        if unkept and before is not _OVER and len(self.calls) >= MAX_KEPT:
+            # Said once; said again when asked.
+            at = now + settings.remember
+            call = revised(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
+        self._keep(call)
+        self._watch(call.caller, before, call.phase, now)
+        for do in todo:
+            if do in _SPOKEN:
+                self._tell(do, call)
+
+    def _watch(self, caller: str, before: Phase, after: Phase, now: float) -> None:
+        if before not in callee.WATCHING and after in callee.WATCHING:
+            self._entered(caller)
+        elif before in callee.WATCHING and after not in callee.WATCHING:
+            self._from[caller] -= 1
+            if self._from[caller] <= 0:
+                del self._from[caller]
+            self._context.leave(caller, now)
+
+    def _entered(self, caller: str) -> None:
+        self._from[caller] = self._from.get(caller, 0) + 1
+        self._context.watch(caller)
+
+    def _say(
+        self,
+        call: CalleeCall,
+        now: float,
+        *,
+        ask: bool = False,
+        again: bool = False,
+        ring_at: float | None = None,
+    ) -> CalleeCall:
+        """Publish the cell and arm the next time; while the link is down the resync will."""
+        context, settings = self._context, self._context.settings
+        ring_at = call.ring_at if ring_at is None else ring_at
+        if not context.up or not context.outbox.may_say((ANSWER, call.key)):
+            return revised(call, ring_at=ring_at, resend_at=None)
+        delay, at = call.resend_delay, None
+        if call.phase in _SAYS_AGAIN:
+            first = settings.resend_first if call.phase is _OVER else settings.ask_first
+            delay = min(delay * 2, settings.resend_max) if again else first
+            at = now + delay
+        call = revised(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
+        context.say_answer(call.key, call.cell(context.epoch, ask=ask))
+        return call
+
+    def _is_aside(self, key: Key) -> bool:
+        return (ANSWER, key) in self._context.outbox.aside
+
+    def _clear(self, key: Key, purpose: str | None) -> None:
+        if self._context.up and self._context.outbox.may_say((ANSWER, key)):
+            self._context.say_answer(key, None, purpose)
+
+    def _keep(self, call: CalleeCall) -> None:
+        key = call.key
+        if call.phase is _REMEMBERED:
+            self.remembered[key] = call
+            self._context.idle_until = -math.inf
+        else:
+            self.remembered.pop(key, None)
+        if call.phase in (_REMEMBERED, _GONE):
+            self.calls.pop(key, None)
+            self._due.pop(key, None)
+            return
+        self.calls[key] = call
+        due = call.due
+        if due is None:
+            self._due.pop(key, None)
+        else:
+            self._due[key] = due
+            self._context.arm(due)
+
+    def _tell(self, do: Do, call: CalleeCall) -> None:
+        if do is _TELL_MISSED:
+            if call.reason is not EndReason.ANSWERED_ELSEWHERE:
+                self._context.stats.counters["missed"] += 1
+                self._context.tell(RemoteEvent(Name.MISSED_CALL, call))
+            return
+        if do is _TELL_ENDED:
+            canceled = call.state is RemoteInvitationState.CANCELED
+            do = Do.TELL_CANCELED if canceled else Do.TELL_FAILURE
+        name = _TELLS[do]
+        if name is _REMOTE_RECEIVED:
+            self._context.stats.counters["rang"] += 1
+        else:
+            self._context.stats.remote_ends[str(call.reason)] += 1
+        self._context.tell(RemoteEvent(name, call))

@@ -1,0 +1,361 @@
+"""The caller's end of a call: its record, and its transitions as one table.
+
+Theory (docs/protocol.md, Caller). The caller owns the invite cell and alone decides how the call
+ends, once. A call is ``SENT`` until the callee shows that it rings (``RECEIVED``); from either the
+first of an answer, the app or a timer decides: ``ACCEPTED`` or ``ENDED`` stand in the cell until
+the callee's final answer shows that it knows; a refusal or failure needs no decision of ours. Then
+the cell is cleared (``CLEARING``) and, once the broker has acknowledged that, the call is ``GONE``.
+
+:data:`TABLE` holds every legal step. A missing entry is illegal: from the app an error that
+changes nothing, from the wire a counted drop. What may cross or repeat has an explicit entry that
+does nothing. The diagrams in the README are drawn from this table.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from ..states import EndReason, LocalInvitationError, LocalInvitationState
+from ..wire.cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
+from .values import reviser
+
+
+class Phase(Enum):
+    """Where the caller's end is with its cell; the app sees :class:`LocalInvitationState`."""
+
+    SENT = auto()
+    RECEIVED = auto()
+    ACCEPTED = auto()
+    ENDED = auto()
+    CLEARING = auto()
+    GONE = auto()
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call
+
+
+class On(Enum):
+    """What can happen to the caller's end."""
+
+    # the callee's answer says
+    ANSWER_RECEIVED = auto()
+    ANSWER_ACCEPTED = auto()
+    ANSWER_REFUSED = auto()
+    ANSWER_FAILED = auto()
+    ANSWER_SEEN = auto()
+    # the app says
+    CANCEL = auto()
+    LOGOUT = auto()
+    # another leg of the same ring group was accepted
+    ANSWERED_ELSEWHERE = auto()
+    # time says
+    RING_TIMEOUT = auto()
+    PEER_OFFLINE = auto()
+    NO_RESPONSE = auto()
+    RESEND = auto()
+    KEEP_EXPIRED = auto()
+    # the broker does not take the cell: not allowed, or too large
+    NOT_TAKEN = auto()
+    # the broker has the cleared cell
+    CLEAR_ACKED = auto()
+
+    __hash__ = object.__hash__
+
+
+class Do(Enum):
+    """What the engine does for a step, in the order given."""
+
+    SAY = auto()  # publish the invite cell
+    CLEAR = auto()  # publish it empty
+    END_OTHER_LEGS = auto()
+    TELL_RECEIVED = auto()
+    TELL_ACCEPTED = auto()
+    TELL_REFUSED = auto()
+    TELL_CANCELED = auto()  # once the broker has the decision
+    TELL_FAILURE = auto()
+    TELL_PEER_LOST = auto()
+
+    __hash__ = object.__hash__
+
+
+Step = tuple[Phase, tuple[Do, ...]]
+
+_IGNORED: Final[tuple[Do, ...]] = ()
+
+_DECISIONS: Final[dict[On, Step]] = {
+    On.CANCEL: (Phase.ENDED, (Do.SAY, Do.TELL_CANCELED)),
+    On.LOGOUT: (Phase.ENDED, (Do.SAY, Do.TELL_CANCELED)),
+    On.ANSWERED_ELSEWHERE: (Phase.ENDED, (Do.SAY, Do.TELL_CANCELED)),
+    On.RING_TIMEOUT: (Phase.ENDED, (Do.SAY, Do.TELL_FAILURE)),
+}
+
+TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
+    Phase.SENT: {
+        On.ANSWER_RECEIVED: (Phase.RECEIVED, (Do.TELL_RECEIVED,)),
+        On.ANSWER_ACCEPTED: (
+            Phase.ACCEPTED,
+            (Do.SAY, Do.END_OTHER_LEGS, Do.TELL_RECEIVED, Do.TELL_ACCEPTED),
+        ),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_RECEIVED, Do.TELL_REFUSED)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_RECEIVED, Do.TELL_FAILURE)),
+        **_DECISIONS,
+        On.PEER_OFFLINE: (Phase.ENDED, (Do.SAY, Do.TELL_FAILURE)),
+        On.NO_RESPONSE: (Phase.ENDED, (Do.SAY, Do.TELL_FAILURE)),
+        On.RESEND: (Phase.SENT, (Do.SAY,)),
+        On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
+    },
+    Phase.RECEIVED: {
+        On.ANSWER_RECEIVED: (Phase.RECEIVED, _IGNORED),
+        On.ANSWER_ACCEPTED: (Phase.ACCEPTED, (Do.SAY, Do.END_OTHER_LEGS, Do.TELL_ACCEPTED)),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_REFUSED)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_FAILURE)),
+        **_DECISIONS,
+        On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
+    },
+    Phase.ACCEPTED: {
+        On.ANSWER_RECEIVED: (Phase.ACCEPTED, _IGNORED),
+        On.ANSWER_ACCEPTED: (Phase.ACCEPTED, _IGNORED),
+        On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST)),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST)),
+        On.RESEND: (Phase.ACCEPTED, (Do.SAY,)),
+        # Silent from here: the callee's own word tells whether it learned of it.
+        On.NOT_TAKEN: (Phase.ACCEPTED, _IGNORED),
+        On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
+    },
+    Phase.ENDED: {
+        On.ANSWER_RECEIVED: (Phase.ENDED, _IGNORED),
+        On.ANSWER_ACCEPTED: (Phase.ENDED, _IGNORED),
+        On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.RESEND: (Phase.ENDED, (Do.SAY,)),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+        On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
+    },
+    Phase.CLEARING: {
+        On.ANSWER_RECEIVED: (Phase.CLEARING, _IGNORED),
+        On.ANSWER_ACCEPTED: (Phase.CLEARING, _IGNORED),
+        On.ANSWER_REFUSED: (Phase.CLEARING, _IGNORED),
+        On.ANSWER_FAILED: (Phase.CLEARING, _IGNORED),
+        On.ANSWER_SEEN: (Phase.CLEARING, _IGNORED),
+        On.CLEAR_ACKED: (Phase.GONE, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+    },
+}
+
+#: How each deciding input shows to the app: state, error, reason (None: the answer says).
+Outcome = tuple[LocalInvitationState, LocalInvitationError, EndReason | None]
+_S, _E = LocalInvitationState, LocalInvitationError
+OUTCOMES: Final[Mapping[On, Outcome]] = {
+    On.ANSWER_ACCEPTED: (_S.ACCEPTED_BY_REMOTE, _E.OK, EndReason.ACCEPTED),
+    On.ANSWER_REFUSED: (_S.REFUSED_BY_REMOTE, _E.OK, None),
+    On.ANSWER_FAILED: (_S.FAILURE, _E.PEER_NO_RESPONSE, None),
+    On.CANCEL: (_S.CANCELED, _E.OK, EndReason.CANCELED),
+    On.LOGOUT: (_S.CANCELED, _E.OK, EndReason.CANCELED),
+    On.ANSWERED_ELSEWHERE: (_S.CANCELED, _E.OK, EndReason.ANSWERED_ELSEWHERE),
+    On.RING_TIMEOUT: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.EXPIRED),
+    On.PEER_OFFLINE: (_S.FAILURE, _E.PEER_OFFLINE, EndReason.PEER_OFFLINE),
+    On.NO_RESPONSE: (_S.FAILURE, _E.PEER_NO_RESPONSE, EndReason.NO_RESPONSE),
+    On.NOT_TAKEN: (_S.FAILURE, _E.PEER_NO_RESPONSE, EndReason.NOT_ALLOWED),
+}
+
+ANSWERS: Final[Mapping[AnswerState, On]] = {
+    AnswerState.RECEIVED: On.ANSWER_RECEIVED,
+    AnswerState.ACCEPTED: On.ANSWER_ACCEPTED,
+    AnswerState.REFUSED: On.ANSWER_REFUSED,
+    AnswerState.FAILED: On.ANSWER_FAILED,
+    AnswerState.SEEN: On.ANSWER_SEEN,
+}
+
+#: The wire's reasons for an end, by our word for it.
+ENDED_REASONS: Final[Mapping[EndReason, EndedReason]] = {
+    EndReason.CANCELED: EndedReason.CANCELED,
+    EndReason.ANSWERED_ELSEWHERE: EndedReason.ANSWERED_ELSEWHERE,
+    EndReason.EXPIRED: EndedReason.EXPIRED,
+    EndReason.PEER_OFFLINE: EndedReason.PEER_OFFLINE,
+    EndReason.NO_RESPONSE: EndedReason.NO_RESPONSE,
+    EndReason.CALLER_RESTARTED: EndedReason.CALLER_RESTARTED,
+}
+ANSWER_REASONS: Final[Mapping[int, EndReason]] = {
+    AnswerReason.DECLINED: EndReason.DECLINED,
+    AnswerReason.BUSY: EndReason.BUSY,
+    AnswerReason.DO_NOT_DISTURB: EndReason.DO_NOT_DISTURB,
+    AnswerReason.ACCEPT_FAILURE: EndReason.ACCEPT_FAILURE,
+    AnswerReason.CALLEE_EXPIRED: EndReason.CALLEE_EXPIRED,
+    AnswerReason.CALLER_LOST: EndReason.CALLER_LOST,
+}
+
+#: What the invite cell says in each phase that has one.
+SAYS: Final[Mapping[Phase, InviteState]] = {
+    Phase.SENT: InviteState.RINGING,
+    Phase.RECEIVED: InviteState.RINGING,
+    Phase.ACCEPTED: InviteState.ACCEPTED,
+    Phase.ENDED: InviteState.ENDED,
+}
+UNDECIDED: Final = frozenset({Phase.SENT, Phase.RECEIVED})
+DECIDED: Final = frozenset({Phase.ACCEPTED, Phase.ENDED})
+
+
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
+# ring waits for these.
+_RECEIVED, _SAYS_RINGING = Phase.RECEIVED, InviteState.RINGING
+_RECEIVED_BY_REMOTE = LocalInvitationState.RECEIVED_BY_REMOTE
+
+
+class CallerCall(NamedTuple):
+    """One call as its caller knows it: a value; the engine holds the current one.
+
+    Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
+    marks a call of an earlier life of this peer: the app knows nothing of it. ``said``: it was
+    published, which without a link it is not. ``cancel_pending``: the app is told of its cancel
+    once the broker has it. ``quiet_until``: who asks is not answered too often.
+    """
+
+    call_id: str
+    callee: str
+    phase: Phase = Phase.SENT
+    state: LocalInvitationState = LocalInvitationState.SENT_TO_REMOTE
+    error: LocalInvitationError = LocalInvitationError.OK
+    reason: EndReason | None = None
+    content: bytes | None = None
+    channel: str | None = None
+    group: bytes | None = None
+    time: int | None = None
+    response: bytes | None = None
+    seq: int = 0
+    said: bool = False
+    former: bool = False
+    cancel_pending: bool = False
+    cancel_at: float | None = None
+    sent_at: float = 0.0
+    ring_at: float | None = None
+    ack_at: float | None = None
+    ack_timeout: float = 0.0
+    resend_at: float | None = None
+    resend_delay: float = 0.0
+    keep_at: float | None = None
+    quiet_until: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Peer and call id: what a call is known by."""
+        return self.callee, self.call_id
+
+    @property
+    def due(self) -> float | None:
+        """The earliest of its deadlines."""
+        at = None
+        for due in (self.ring_at, self.ack_at, self.resend_at, self.keep_at, self.cancel_at):
+            if due is not None and (at is None or due < at):
+                at = due
+        return at
+
+    def cell(self, epoch: bytes, now: float) -> Invite:
+        """What the invite cell says at ``now``."""
+        state = SAYS[self.phase]
+        ttl = reason = None
+        if state is _SAYS_RINGING:
+            ttl = max(0, round(((self.ring_at or now) - now) * 1000))
+        elif state is InviteState.ENDED and self.reason is not None:
+            reason = ENDED_REASONS.get(self.reason, EndedReason.EXPIRED)
+        elif state is InviteState.ACCEPTED:  # the callee has the rest already
+            return Invite(state, epoch, self.seq)
+        return Invite(
+            state, epoch, self.seq, ttl, self.content, self.channel, reason, self.group, self.time
+        )
+
+
+revised = reviser(CallerCall)
+
+
+def step(
+    call: CallerCall, on: On, answer: Answer | None = None
+) -> tuple[CallerCall, tuple[Do, ...]]:
+    """The record after ``on``, and what to do; raises ``KeyError`` where the table has no entry."""
+    phase, todo = TABLE[call.phase][on]
+    if phase is call.phase:
+        return call, todo
+    if phase is _RECEIVED:
+        return revised(
+            call,
+            phase=phase,
+            state=_RECEIVED_BY_REMOTE,
+            ack_at=None,
+            resend_at=None,
+        ), todo
+    if call.phase not in UNDECIDED:
+        return revised(call, phase=phase, resend_at=None, keep_at=None), todo
+    state, error, reason = OUTCOMES[on]
+    response = call.response
+    if answer is not None:
+        response = answer.response
+        if on is On.ANSWER_REFUSED:
+            reason = refusal(answer.reason)
+        elif on is On.ANSWER_FAILED:
+            reason = failure(answer.reason)
+            if reason is EndReason.CALLEE_EXPIRED:
+                error = LocalInvitationError.INVITATION_EXPIRE
+    return revised(
+        call,
+        phase=phase,
+        state=state,
+        error=error,
+        reason=reason,
+        response=response,
+        cancel_pending=Do.TELL_CANCELED in todo,
+        ring_at=None,
+        ack_at=None,
+        resend_at=None,
+    ), todo
+
+
+def refusal(number: int | None) -> EndReason:
+    """What a refusal's reason means; one of a later version is a plain *declined*."""
+    word = ANSWER_REASONS.get(number or 0, EndReason.DECLINED)
+    return (
+        word if number is not None and number <= AnswerReason.DO_NOT_DISTURB else EndReason.DECLINED
+    )
+
+
+def failure(number: int | None) -> EndReason:
+    """What a failure's reason means; one of a later version is an *accept failure*."""
+    word = ANSWER_REASONS.get(number or 0, EndReason.ACCEPT_FAILURE)
+    return word if (number or 0) >= AnswerReason.ACCEPT_FAILURE else EndReason.ACCEPT_FAILURE
+
+
+def logged_out(call: CallerCall) -> CallerCall:
+    """The record of a call that is given up because this login is no longer one."""
+    return revised(
+        call,
+        phase=Phase.GONE,
+        state=LocalInvitationState.FAILURE,
+        error=LocalInvitationError.NOT_LOGGEDIN,
+        reason=EndReason.LOGGED_OUT,
+    )
+
+
+def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
+    """The record of a call that an earlier life of this peer left in ``cell``.
+
+    What still rang there is now ended, *caller restarted*; a decision stands.
+    """
+    accepted = cell.state is InviteState.ACCEPTED
+    reason = EndReason.CALLER_RESTARTED
+    if cell.state is InviteState.ENDED:
+        reason = next(
+            (word for word, number in ENDED_REASONS.items() if number == cell.reason),
+            EndReason.EXPIRED,
+        )
+    return CallerCall(
+        call_id=call_id,
+        callee=callee,
+        phase=Phase.ACCEPTED if accepted else Phase.ENDED,
+        state=LocalInvitationState.FAILURE,
+        reason=EndReason.ACCEPTED if accepted else reason,
+        content=cell.content,
+        channel=cell.channel,
+        group=cell.group,
+        time=cell.time,
+        seq=cell.seq,
+        former=True,
+    )

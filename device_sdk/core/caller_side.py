@@ -1,0 +1,396 @@
+"""All calls that one peer makes: commands, answers and time in; cells and events out.
+
+The transitions are ``caller``'s table; here stands what surrounds it: which timer is armed, when a
+cell is said again, when a call is forgotten.
+"""
+
+from __future__ import annotations
+
+from ..errors import InvitationApiCallError
+from ..states import EndReason, InvitationApiCallErrorCode
+from ..wire.cells import Answer, Invite, InviteState
+from . import caller
+from .bounded import Memory, Pace, once_more
+from .caller import CallerCall, Do, On, Phase, revised
+from .context import Context, Key
+from .effects import Cancel, Send
+from .events import LocalEvent, Name, PeerLost
+from .outbox import INVITE
+from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
+
+#: What came of a stranger's flood, and was not answered.
+TOO_MANY = "too many"
+CLEAR_INVITE, CANCEL_INVITE = "clear invite", "cancel"
+
+#: An end that is said again carries no content of more bytes than this.
+ENDED_CONTENT = 512
+
+_TELLS = {
+    Do.TELL_RECEIVED: Name.LOCAL_RECEIVED_BY_PEER,
+    Do.TELL_ACCEPTED: Name.LOCAL_ACCEPTED,
+    Do.TELL_REFUSED: Name.LOCAL_REFUSED,
+    Do.TELL_FAILURE: Name.LOCAL_FAILURE,
+}
+_SAYS_AGAIN = frozenset({Phase.SENT, *caller.DECIDED})
+
+
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
+# ring waits for these.
+_SENT, _RECEIVED, _ACCEPTED, _ENDED, _CLEARING, _GONE = Phase
+_SAY, _CLEAR, _TELL_RECEIVED = Do.SAY, Do.CLEAR, Do.TELL_RECEIVED
+_ON_RESEND = On.RESEND
+
+
+class CallerSide:
+    """The caller's half of the engine."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.calls: dict[Key, CallerCall] = {}
+        #: Over and cleared, the oldest first, with the time until which that is remembered.
+        self.remembered: Memory[Key, float] = Memory(MAX_REMEMBERED)
+        self._due: dict[Key, float] = {}
+        self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
+
+    def clone(self, context: Context) -> CallerSide:
+        """An independent copy around a cloned context."""
+        other = CallerSide(context)
+        other.calls, other._due = dict(self.calls), dict(self._due)
+        other.remembered, other._strangers = self.remembered.clone(), self._strangers.clone()
+        return other
+
+    # --- the app ---------------------------------------------------------------------------
+
+    def send(self, command: Send, now: float) -> None:
+        """Ring ``callee``; raises ALREADY_SENT if that call is underway."""
+        key = (command.callee, command.call_id)
+        if key in self.calls:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_SENT,
+                "it was sent before; make a new invitation for a new call",
+                call_id=command.call_id,
+                state=self.calls[key].state,
+            )
+        context, settings = self._context, self._context.settings
+        ack_timeout = command.ack_timeout or settings.ack_timeout
+        call = CallerCall(
+            command.call_id,
+            command.callee,
+            content=command.content,
+            channel=command.channel,
+            group=command.group,
+            time=command.wall,
+            sent_at=now,
+            ring_at=now + (command.ring_timeout or settings.ring_timeout),
+            ack_at=now + ack_timeout,
+            ack_timeout=ack_timeout,
+        )
+        context.stats.counters["sent"] += 1
+        self._keep(self._say(call, now))
+        context.watch(command.callee)
+
+    def cancel(self, command: Cancel, now: float) -> None:
+        """Cancel a call; raises ALREADY_END once it is decided or over."""
+        call = self.calls.get((command.callee, command.call_id))
+        if call is None or call.former or On.CANCEL not in caller.TABLE[call.phase]:
+            raise InvitationApiCallError(
+                InvitationApiCallErrorCode.ALREADY_END,
+                "nothing to cancel: the call has ended",
+                call_id=command.call_id,
+                state=call.state if call else None,
+            )
+        self._step(call, On.CANCEL, now)
+
+    def log_out(self, now: float) -> None:
+        """End what is undecided as canceled."""
+        for call in list(self.calls.values()):
+            if call.phase in caller.UNDECIDED:
+                self._step(call, On.LOGOUT, now)
+
+    def abort(self) -> None:
+        """A newer login owns these cells now: tell the app that its calls failed, say nothing."""
+        for call in self.calls.values():
+            if call.phase in caller.UNDECIDED and not call.former:
+                self._tell(Do.TELL_FAILURE, caller.logged_out(call))
+        self.calls.clear()
+        self._due.clear()
+
+    # --- the wire --------------------------------------------------------------------------
+
+    def answered(self, key: Key, answer: Answer, now: float) -> bool:
+        """Take in a callee's answer; False if the table has no place for it there."""
+        call = self.calls.get(key)
+        # Who answers has read it, so the broker took it.
+        lifted = self._context.outbox.lift((INVITE, key))
+        if call is None:
+            if not self._is_aside(key):
+                self._unknown(key, answer, now)
+            return True
+        on = caller.ANSWERS[answer.state]
+        entry = caller.TABLE[call.phase].get(on)
+        if entry is None:
+            return False
+        call = self._step(call, on, now, answer)
+        if (answer.ask or lifted) and _SAY not in entry[1] and call.phase is not _CLEARING:
+            self._say_for(call, now)
+        return True
+
+    def found(self, key: Key, cell: Invite, now: float) -> None:
+        """Take over an invite cell that a former life of this peer left."""
+        if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
+            return
+        settings = self._context.settings
+        call = _without_large_content(caller.found(key[1], key[0], cell))
+        call = revised(call, keep_at=now + settings.missed_keep)
+        # Said with the resync, not while more is being read; a late one a little later.
+        at = now + settings.ask_first if self._context.inbox else None
+        self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
+        self._context.watch(call.callee)
+
+    def acked(self, purpose: str, key: Key, now: float) -> None:
+        """The broker has a clear, or the decision to cancel."""
+        call = self.calls.get(key)
+        if call is None:
+            return
+        if purpose == CANCEL_INVITE:
+            self._tell_canceled(call)
+        elif call.phase is _CLEARING:
+            self._step(call, On.CLEAR_ACKED, now)
+            self._remember(key, now)
+
+    # --- the link and time -----------------------------------------------------------------
+
+    def resync(self, now: float) -> None:
+        """Say every live cell once more."""
+        for key in list(self.calls):
+            self.say(key, now)
+
+    def say(self, key: Key, now: float) -> None:
+        """Say one cell once more, if there is still anything to say in it."""
+        call = self.calls.get(key)
+        if call is not None and call.phase is _CLEARING:
+            self._clear(key, CLEAR_INVITE)
+        elif call is not None:
+            self._keep(self._say(call, now))
+
+    def set_aside(self, key: Key, now: float) -> None:
+        """The broker does not take that cell: the call ends, and no more is said of it."""
+        call = self.calls.get(key)
+        if call is not None:
+            self._step(call, On.NOT_TAKEN, now)
+            if key not in self.calls:
+                self._remember(key, now)
+
+    def disconnected(self) -> None:
+        """Nothing is said until the next resync; who waits for the broker's word waits no more."""
+        for call in list(self.calls.values()):
+            self._tell_canceled(call)
+        for call in list(self.calls.values()):
+            if call.resend_at is not None:
+                self._keep(revised(call, resend_at=None))
+
+    def callee_back(self, callee: str, now: float) -> None:
+        """A callee that was away is online: say what it has not shown to know."""
+        for call in list(self.calls.values()):
+            if call.callee == callee and call.phase in _SAYS_AGAIN:
+                self._say_for(call, now)
+
+    def callee_away(self, callee: str) -> None:
+        """Nobody reads: what is decided waits in the broker until the callee is back."""
+        for call in list(self.calls.values()):
+            if call.callee == callee and call.phase in caller.DECIDED:
+                self._keep(revised(call, resend_at=None))
+
+    def unfinished(self) -> bool:
+        """Whether somebody who is there has yet to learn how a call of mine ended."""
+        return any(
+            not call.former
+            and (call.phase is _CLEARING or not self._context.watches.of(call.callee).away)
+            for call in self.calls.values()
+        )
+
+    def deadline(self) -> float | None:
+        """When :meth:`fire` has something to do."""
+        return min(self._due.values(), default=None)
+
+    def fire(self, now: float) -> None:
+        """Do what is due, the earliest call first."""
+        while self._due:
+            key = min(self._due, key=self._due.__getitem__)
+            if self._due[key] > now:
+                return
+            self._fire(self.calls[key], now)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _fire(self, call: CallerCall, now: float) -> None:
+        if call.cancel_at is not None and call.cancel_at <= now:
+            call = revised(call, cancel_at=None)
+            self._keep(call)
+            self._tell_canceled(call)
+        elif call.ring_at is not None and call.ring_at <= now:
+            self._step(call, On.RING_TIMEOUT, now)
+        elif call.ack_at is not None and call.ack_at <= now:
+            if not call.said:  # there is no link to say it on
+                self._keep(revised(call, ack_at=None))
+                return
+            # Without a link of my own I know nothing of the peer.
+            away = self._context.inbox and self._context.watches.of(call.callee).away
+            self._step(call, On.PEER_OFFLINE if away else On.NO_RESPONSE, now)
+        elif call.keep_at is not None and call.keep_at <= now:
+            self._step(call, On.KEEP_EXPIRED, now)
+        else:
+            self._context.stats.counters["resends"] += 1
+            self._step(call, _ON_RESEND, now)
+
+    def _step(
+        self, call: CallerCall, on: On, now: float, answer: Answer | None = None
+    ) -> CallerCall:
+        before = call.phase
+        call, todo = caller.step(call, on, answer)
+        if call.phase is _CLEARING and self._is_aside(call.key):
+            call = revised(call, phase=_GONE)  # its clear would not be taken either
+        if call.phase in caller.DECIDED and before is not call.phase:
+            call = revised(call, keep_at=now + self._context.settings.missed_keep)
+        for do in todo:
+            if do is _SAY:
+                call = self._say(call, now, again=on is _ON_RESEND)
+            elif do is _CLEAR:
+                self._clear(call.key, CLEAR_INVITE)
+        self._keep(call)
+        if call.phase in (_CLEARING, _GONE) and before is not _CLEARING:
+            self._context.leave(call.callee, now)
+            call = self._tell_canceled(call)  # the callee saw the end, so the broker had it
+        if before is _SENT and answer is not None and not call.former:
+            self._context.stats.round_trip(now - call.sent_at)
+        for do in todo:
+            if do in _TELLS:
+                self._tell(do, call)
+            elif do is Do.END_OTHER_LEGS:
+                self._end_other_legs(call, now)
+            elif do is Do.TELL_CANCELED and not self._context.up:
+                self._tell_canceled(call)
+            elif do is Do.TELL_CANCELED and call.cancel_pending:
+                # A broker that acknowledges nothing keeps nobody waiting.
+                call = revised(call, cancel_at=now + self._context.settings.resend_first)
+                self._keep(call)
+            elif do is Do.TELL_PEER_LOST and answer is not None and not call.former:
+                self._context.tell(PeerLost(call, caller.failure(answer.reason)))
+        return call
+
+    def _say(self, call: CallerCall, now: float, *, again: bool = False) -> CallerCall:
+        """Publish the cell and arm the next time; while the link is down the resync will."""
+        context, settings = self._context, self._context.settings
+        if not context.up or not context.outbox.may_say((INVITE, call.key)):
+            return revised(call, resend_at=None)
+        delay, at = call.resend_delay, None
+        if call.phase in _SAYS_AGAIN and not (
+            call.phase in caller.DECIDED and context.watches.of(call.callee).away
+        ):
+            delay = min(delay * 2, settings.resend_max) if again else settings.resend_first
+            at = now + delay
+        said, ack_at = call.said, call.ack_at
+        if not said and call.phase is _SENT:  # nobody could answer before
+            said, ack_at = True, now + call.ack_timeout
+        call = revised(call, seq=call.seq + 1, resend_at=at, resend_delay=delay,
+            said=said, ack_at=ack_at,
+        )  # fmt: skip
+        canceling = call.phase is _ENDED and call.cancel_pending
+        context.say_invite(
+            call.key, call.cell(context.epoch, now), CANCEL_INVITE if canceling else None
+        )
+        return _without_large_content(call) if call.phase is _ENDED else call
+
+    def _clear(self, key: Key, purpose: str | None) -> None:
+        if self._context.up and self._context.outbox.may_say((INVITE, key)):
+            self._context.say_invite(key, None, purpose)
+
+    def _say_for(self, call: CallerCall, now: float) -> None:
+        """Say the cell because of a word of the callee's; not for each of a flood of them."""
+        quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+        if quiet_until is not None:
+            self._keep(revised(self._say(call, now), quiet_until=quiet_until))
+        elif call.phase in _SAYS_AGAIN and call.resend_at is None and self._context.up:
+            self._keep(revised(call, resend_at=call.quiet_until))
+
+    def _keep(self, call: CallerCall) -> None:
+        key, due = call.key, call.due
+        if call.phase is _GONE:
+            self.calls.pop(key, None)
+            self._due.pop(key, None)
+            return
+        self.calls[key] = call
+        if due is None:
+            self._due.pop(key, None)
+        else:
+            self._due[key] = due
+            self._context.arm(due)
+
+    def _adopt(self, call: CallerCall, now: float) -> None:
+        """Keep a call that this life did not make."""
+        call = revised(call, keep_at=now + self._context.settings.missed_keep)
+        self._keep(self._say(call, now))
+        self._context.watch(call.callee)
+
+    def _is_aside(self, key: Key) -> bool:
+        return (INVITE, key) in self._context.outbox.aside
+
+    def _unknown(self, key: Key, answer: Answer, now: float) -> None:
+        """An answer to a call I know nothing of: clear it if it is over, end it if it is not.
+
+        One that I cleared is over whatever a late copy says: nothing else is ever said of it. With
+        no room to keep more it is cleared, too: a cell must not be left to stand by itself.
+        """
+        if not self._strangers.allows(key[0], now):
+            self._context.stats.drops[TOO_MANY] += 1
+            return
+        gone = Invite(state=InviteState.RINGING, epoch=b"", seq=0)
+        call = caller.found(key[1], key[0], gone)
+        room = len(self.calls) < MAX_KEPT
+        if room and not answer.state.final and self.remembered.get(key, now) <= now:
+            self._adopt(call, now)
+        elif room:
+            self._keep(revised(call, phase=_CLEARING))
+            self._clear(key, CLEAR_INVITE)
+        else:
+            self._clear(key, None)
+
+    def _remember(self, key: Key, now: float) -> None:
+        self.remembered[key] = now + self._context.settings.remember
+        while (oldest := self.remembered.oldest) is not None and oldest <= now:
+            del self.remembered[next(iter(self.remembered))]
+
+    def _end_other_legs(self, winner: CallerCall, now: float) -> None:
+        if winner.group is None:
+            return
+        for call in list(self.calls.values()):
+            if (
+                call.group == winner.group
+                and call.phase in caller.UNDECIDED
+                and call.key != winner.key
+            ):
+                self._step(call, On.ANSWERED_ELSEWHERE, now)
+
+    def _tell_canceled(self, call: CallerCall) -> CallerCall:
+        if call.cancel_pending:
+            call = revised(call, cancel_pending=False, cancel_at=None)
+            self._keep(call)
+            self._ended(call)
+            self._context.tell(LocalEvent(Name.LOCAL_CANCELED, call))
+        return call
+
+    def _tell(self, do: Do, call: CallerCall) -> None:
+        if call.former:
+            return
+        if do is not _TELL_RECEIVED:
+            self._ended(call)
+        self._context.tell(LocalEvent(_TELLS[do], call))
+
+    def _ended(self, call: CallerCall) -> None:
+        self._context.stats.local_ends[str(call.reason or EndReason.CANCELED)] += 1
+
+
+def _without_large_content(call: CallerCall) -> CallerCall:
+    """What is said again of an end: whoever missed the call may see a short content."""
+    large = call.content is not None and len(call.content) > ENDED_CONTENT
+    return revised(call, content=None) if large else call

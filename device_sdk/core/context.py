@@ -1,0 +1,115 @@
+"""What both sides of an engine share: who I am, whether the link is up, and what is to be done."""
+
+from __future__ import annotations
+
+import math
+
+from ..wire import codec, topics
+from ..wire.cells import Answer, Invite, Presence
+from .effects import Effect, Publish, Subscribe, Tell
+from .events import Event
+from .outbox import ANSWER, INVITE, PRESENCE, Cell, Outbox
+from .presence import OwnPresence, Watches
+from .settings import MAX_LINGERING, MAX_REMEMBERED, Settings
+from .stats import Stats
+
+Key = tuple[str, str]
+
+
+class Context:
+    """One peer in one life (epoch): its link, its effects so far, its acknowledgements awaited."""
+
+    def __init__(self, peer_id: str, epoch: bytes, realm: str, settings: Settings) -> None:
+        self.me = peer_id
+        self.epoch = epoch
+        self.realm = realm
+        self.settings = settings
+        self.up = False  # publishes make sense
+        self.inbox = False  # and the inbox is, or is being, subscribed
+        self.out: list[Effect] = []
+        self.stats = Stats()
+        self.watches = Watches(settings.presence_linger, MAX_LINGERING)
+        self.own = OwnPresence(epoch)
+        self.born: float | None = None  # when the broker first let this login in
+        #: What is done once the broker has acknowledged a publish: side, purpose, call.
+        self.awaited: dict[int, tuple[str, Key]] = {}
+        self.outbox = Outbox(MAX_REMEMBERED)
+        self._token = 0
+        #: Nothing is due before: at most the earliest deadline, so that few have to look for that.
+        self.idle_until = -math.inf
+
+    def clone(self) -> Context:
+        """An independent copy; statistics are not carried over."""
+        other = Context(self.me, self.epoch, self.realm, self.settings)
+        other.up, other.inbox = self.up, self.inbox
+        other.out = list(self.out)
+        other.watches = self.watches.clone()
+        other.own, other.born = self.own.clone(), self.born
+        other.awaited, other._token = dict(self.awaited), self._token
+        other.outbox = self.outbox.clone()
+        other.idle_until = self.idle_until
+        return other
+
+    def arm(self, at: float) -> None:
+        """Something is due ``at``."""
+        if at < self.idle_until:
+            self.idle_until = at
+
+    def tell(self, event: Event) -> None:
+        """Tell the app."""
+        self.out.append(Tell(event))
+
+    def say_invite(self, key: Key, cell: Invite | None, purpose: str | None = None) -> None:
+        """Publish my invite cell for a call, None to clear it; await the ack for a purpose."""
+        topic = topics.cell(self.realm, "invite", key[0], self.me, key[1])
+        payload = b"" if cell is None else codec.encode(cell)
+        self._publish((INVITE, key), topic, payload, purpose)
+
+    def say_answer(self, key: Key, cell: Answer | None, purpose: str | None = None) -> None:
+        """Publish my answer cell for a call, None to clear it; await the ack for a purpose."""
+        topic = topics.cell(self.realm, "answer", key[0], self.me, key[1])
+        payload = b"" if cell is None else codec.encode(cell)
+        self._publish((ANSWER, key), topic, payload, purpose)
+
+    def age(self, now: float) -> int:
+        """Milliseconds since the broker first let this login in."""
+        return (
+            0 if self.born is None else max(0, min(int((now - self.born) * 1000), codec.MAX_UINT))
+        )
+
+    def say_presence(
+        self,
+        now: float,
+        *,
+        online: bool,
+        wall: int | None = None,
+        ask: bool = False,
+        purpose: str | None = None,
+    ) -> None:
+        """Publish my presence."""
+        age = self.age(now) if online or ask else 0  # a goodbye claims nothing
+        payload = codec.encode(Presence(online, self.epoch, wall, ask, self.own.generation, age))
+        topic = topics.presence(self.realm, self.me)
+        self._publish((PRESENCE, ("", "")), topic, payload, purpose)
+
+    def watch(self, peer: str) -> None:
+        """A call with ``peer`` begins: be told of its presence."""
+        if self.watches.enter(peer) and self.inbox:
+            self.out.append(Subscribe((topics.presence(self.realm, peer),)))
+
+    def leave(self, peer: str, now: float) -> None:
+        """A call with ``peer`` is over."""
+        self.watches.leave(peer, now)
+        self.idle_until = -math.inf
+
+    def forget_awaited(self) -> dict[int, tuple[str, Key]]:
+        """No acknowledgement will come any more; what was awaited."""
+        awaited, self.awaited = self.awaited, {}
+        return awaited
+
+    def _publish(self, cell: Cell, topic: str, payload: bytes, purpose: str | None) -> None:
+        self._token += 1
+        self.outbox.said(self._token, cell)
+        if purpose:
+            self.awaited[self._token] = (purpose, cell[1])
+        self.out.append(Publish(topic, payload, self._token))

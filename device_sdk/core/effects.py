@@ -1,0 +1,235 @@
+"""What goes into the engine and what comes out of it: plain values, nothing else.
+
+Time is an argument beside them, in seconds of any clock that only goes forward. Wall time
+(``wall``, unix seconds or None) is for people to read and never decided from.
+"""
+
+from typing import NamedTuple
+
+from ..errors import LoginError
+from ..wire.cells import AnswerReason
+from .events import Event
+from .values import Signal, distinct
+
+# --- what the transport says ---------------------------------------------------------------
+
+
+@distinct
+class Connected(NamedTuple):
+    """The broker accepted a connection (CONNACK 0)."""
+
+    wall: int | None = None
+
+
+class Disconnected(Signal):
+    """The connection is gone, however it went."""
+
+    __slots__ = ()
+
+
+@distinct
+class Subscribed(NamedTuple):
+    """The broker answered a subscription: these filters are in force, those it refused."""
+
+    granted: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@distinct
+class MessageReceived(NamedTuple):
+    """A publish came in; ``retained`` is its RETAIN flag."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+
+
+@distinct
+class PublishAcked(NamedTuple):
+    """The broker acknowledged the publish that carried ``token``."""
+
+    token: int
+
+
+class DeadlineReached(Signal):
+    """Nothing came, but the engine's deadline passed."""
+
+    __slots__ = ()
+
+
+# --- what the app says ---------------------------------------------------------------------
+
+
+@distinct
+class Send(NamedTuple):
+    """Invite ``callee``; bodies come encoded; time-outs in seconds, None for the settings."""
+
+    call_id: str
+    callee: str
+    content: bytes | None = None
+    channel: str | None = None
+    group: bytes | None = None
+    ring_timeout: float | None = None
+    ack_timeout: float | None = None
+    wall: int | None = None
+
+
+@distinct
+class Cancel(NamedTuple):
+    """Cancel a call made here."""
+
+    callee: str
+    call_id: str
+
+
+@distinct
+class Accept(NamedTuple):
+    """Accept a call that rings here."""
+
+    caller: str
+    call_id: str
+    response: bytes | None = None
+
+
+@distinct
+class Refuse(NamedTuple):
+    """Refuse a call that rings here."""
+
+    caller: str
+    call_id: str
+    response: bytes | None = None
+    reason: AnswerReason = AnswerReason.DECLINED
+
+
+@distinct
+class Watch(NamedTuple):
+    """Tell when ``peer`` comes and goes."""
+
+    peer: str
+
+
+@distinct
+class Unwatch(NamedTuple):
+    """No longer tell."""
+
+    peer: str
+
+
+class Logout(Signal):
+    """End my calls, say that I am offline, then finish."""
+
+    __slots__ = ()
+
+
+Input = (
+    Connected
+    | Disconnected
+    | Subscribed
+    | MessageReceived
+    | PublishAcked
+    | DeadlineReached
+    | Send
+    | Cancel
+    | Accept
+    | Refuse
+    | Watch
+    | Unwatch
+    | Logout
+)
+
+# --- what is to be done --------------------------------------------------------------------
+
+
+@distinct
+class Publish(NamedTuple):
+    """Publish, retained, QoS 1; with a ``token``, say :class:`PublishAcked` once it is acked."""
+
+    topic: str
+    payload: bytes
+    token: int | None = None
+
+
+@distinct
+class Subscribe(NamedTuple):
+    """Subscribe these filters, QoS 1, in one packet."""
+
+    filters: tuple[str, ...]
+
+
+@distinct
+class Unsubscribe(NamedTuple):
+    """Unsubscribe these filters."""
+
+    filters: tuple[str, ...]
+
+
+@distinct
+class Tell(NamedTuple):
+    """Tell the app."""
+
+    event: Event
+
+
+class Ready(Signal):
+    """The inbox is subscribed: this peer can be called."""
+
+    __slots__ = ()
+
+
+@distinct
+class SubscriptionDenied(NamedTuple):
+    """The broker refused a filter that a peer cannot do without."""
+
+    topic_filter: str
+
+
+class Aborted(Signal):
+    """A newer login of this peer id exists: disconnect, and stay away."""
+
+    __slots__ = ()
+
+
+class Finished(Signal):
+    """After a logout: all is said and acknowledged, the connection may close."""
+
+    __slots__ = ()
+
+
+@distinct
+class Dropped(NamedTuple):
+    """Something from the wire was dropped; at most once a minute for each cause (for the log)."""
+
+    cause: str
+    topic: str
+    problem: str
+
+
+Effect = (
+    Publish
+    | Subscribe
+    | Unsubscribe
+    | Tell
+    | Ready
+    | SubscriptionDenied
+    | Aborted
+    | Finished
+    | Dropped
+)
+
+
+class LinkFailed(NamedTuple):
+    """The connection was refused or never came about; ``error`` says which, for a person."""
+
+    error: LoginError
+
+
+class LinkOpened(Signal):
+    """There is a connection, and the greeting is on its way."""
+
+    __slots__ = ()
+
+
+#: What comes from a link.
+LinkInput = (
+    LinkOpened | Connected | Disconnected | Subscribed | MessageReceived | PublishAcked | LinkFailed
+)

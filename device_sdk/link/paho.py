@@ -1,0 +1,342 @@
+"""MQTT by paho-mqtt, the only module that imports it.
+
+A :class:`PahoLink` wraps one paho client for one connection. paho would send again, after a
+reconnect, what an older connection left unacknowledged, even with a clean session: an old cell over
+a newer one. So nothing is ever reconnected; the next connection is a new client. paho's own thread
+is not used either: the owner calls ``loop_read`` and its kin, so a publish is on the wire when
+:meth:`PahoLink.publish` returns. paho's callbacks only note what happened, and so cannot raise.
+A message is acknowledged once it is dealt with: the answer that the peer waits for goes out first.
+What paho raises all the same, which its older versions do at malformed packets, ends the link.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt.client import Client, WebsocketConnectionError
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+
+from ..core.effects import (
+    Connected,
+    Disconnected,
+    LinkFailed,
+    LinkInput,
+    MessageReceived,
+    PublishAcked,
+    Subscribed,
+)
+from ..errors import BrokerRefused, BrokerUnreachable, LoginError
+from . import dialing
+from .base import Will
+from .url import BrokerUrl
+
+log = logging.getLogger("bellwire")
+
+#: How long TLS and WebSocket wait for each word of the other end, once there is a connection.
+HANDSHAKE_TIMEOUT = 10.0
+#: For how many keep-alives the greeting is waited for, within the session's bound.
+GREETED_WITHIN = 3
+#: What is kept of a packet; a cell has 20 KiB, a topic at most 64. The rest is read and dropped.
+LARGEST_PACKET = 128 * 1024
+
+#: MQTT 5 reason codes, into which paho turns the return codes of CONNACK (MQTT 3.1.1, 3.2.2.3).
+_RETURN_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
+_REFUSALS = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it does not take this client id",
+    3: "it is not available now",
+    4: "bad user name or password",
+    5: "not authorised",
+}
+
+
+class _Dropped(bytes):
+    """What paho is told that it has read, and has not to keep: it has a length and no bytes."""
+
+    def __new__(cls, _length: int) -> _Dropped:
+        return super().__new__(cls)
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class _Client(Client):
+    """paho's client on a socket of ours, which keeps no more of a packet than may be in one.
+
+    A publish that is too large comes out cut off: no cell, so it is dropped, counted and
+    acknowledged, and a broker that retains it does not hand it out for ever.
+    """
+
+    def _create_socket_connection(self) -> socket.socket:
+        sock = dialing.connect(self._host, self._port)
+        sock.settimeout(self._connect_timeout)
+        return sock
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        packet = self._in_packet
+        if not packet["have_remaining"] or packet["remaining_length"] <= LARGEST_PACKET:
+            return super()._sock_recv(bufsize)
+        left = LARGEST_PACKET - len(packet["packet"])
+        if left > 0:
+            return super()._sock_recv(min(bufsize, left))
+        read = super()._sock_recv(min(bufsize, LARGEST_PACKET))
+        return _Dropped(len(read)) if read else read
+
+
+class PahoLink:
+    """One MQTT 3.1.1 connection; see :class:`~device_sdk.link.base.Link`.
+
+    ``will`` None is for those who only read.
+    """
+
+    def __init__(
+        self,
+        url: BrokerUrl,
+        client_id: str,
+        will: Will | None,
+        *,
+        keepalive: int,
+        username: str | None = None,
+        password: str | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._url = url
+        self._keepalive = keepalive
+        self._happened: deque[LinkInput] = deque()
+        self._tokens: dict[int, int] = {}
+        self._filters: dict[int, tuple[str, ...]] = {}
+        self._read: list[int] = []  # packet ids of messages to acknowledge
+        self._greeted = False
+        self._opened = 0.0
+        self._ended = False
+        self._pending: Callable[[], int] | None = None  # bytes taken from the socket, not yet read
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=True,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            transport="websockets" if url.websocket else "tcp",
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = HANDSHAKE_TIMEOUT
+        client.max_inflight_messages_set(0)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if username is not None:
+            client.username_pw_set(username, password)
+        if url.tls:
+            client.tls_set_context(context or ssl.create_default_context())
+        if url.websocket:
+            client.ws_set_options(path=url.path)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        self._client = client
+
+    def open(self) -> None:
+        """Resolve, connect and send CONNECT; raises :class:`BrokerUnreachable` with its cause."""
+        try:
+            self._client.connect(self._url.host, self._url.port, self._keepalive)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            _close_left_open(error)
+            raise explain(error, self._url) from error
+        except Exception as error:
+            _close_left_open(error)
+            raise BrokerUnreachable("connection lost", f"{self._url}: {error!r}") from error
+        self._pending = getattr(self._client.socket(), "pending", None)
+        self._opened = time.monotonic()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, or -1 once it is closed."""
+        sock = self._client.socket()
+        return -1 if sock is None else sock.fileno()
+
+    def wants_write(self) -> bool:
+        """Whether the socket did not take all."""
+        return self._client.want_write()
+
+    def read(self) -> None:
+        """Take in all that has come; TLS and WebSockets may hold more than the socket shows."""
+        client = self._client
+        try:
+            client.loop_read()
+            while self._pending is not None and not self._ended and self._pending() > 0:
+                client.loop_read()
+        except Exception as error:  # noqa: BLE001 - of malformed packets, and of what closes meanwhile
+            self._break(error)
+
+    def write(self) -> None:
+        """Write on."""
+        try:
+            self._client.loop_write()
+        except Exception as error:  # noqa: BLE001 - whatever it is, this link is done
+            self._break(error)
+
+    def tick(self) -> None:
+        """Ping when idle; a peer that answers no ping for a keep-alive is gone.
+
+        Before the greeting paho would give up after a keep-alive; a broker that is coming up may
+        take longer, but who chose a short one wants to know soon.
+        """
+        try:
+            if self._greeted:
+                self._client.loop_misc()
+            elif time.monotonic() - self._opened > GREETED_WITHIN * self._keepalive:
+                raise TimeoutError("no greeting")
+        except Exception as error:  # noqa: BLE001 - whatever it is, this link is done
+            self._break(error)
+
+    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
+        """Publish, retained, QoS 1."""
+        info = self._client.publish(topic, payload, qos=1, retain=True)
+        if token is not None and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._tokens[info.mid] = token
+
+    def subscribe(self, filters: tuple[str, ...]) -> None:
+        """Subscribe, QoS 1, in one packet."""
+        _, mid = self._client.subscribe([(f, 1) for f in filters])
+        if mid is not None:
+            self._filters[mid] = filters
+
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        """Unsubscribe."""
+        self._client.unsubscribe(list(filters))
+
+    def close(self, *, clean: bool) -> None:
+        """End the connection; what happens on it from here is nobody's."""
+        self._ended = True
+        if clean and self._client.is_connected():
+            self._client.disconnect()
+        sock = self._client.socket()
+        if sock is not None:
+            # paho has no call that closes without ceremony; without its socket it is inert.
+            self._client._sock_close()
+        self._happened.clear()
+
+    def forget(self) -> None:
+        """Close the descriptor without a word or a lock: in a child process it is its parent's."""
+        self._ended = True
+        sock, self._client._sock = self._client._sock, None
+        if sock is not None:
+            sock.close()
+
+    def drain(self) -> list[LinkInput]:
+        """What has happened since the last time, in order."""
+        happened = list(self._happened)
+        self._happened.clear()
+        return happened
+
+    def acknowledge(self) -> None:
+        """Acknowledge what was read."""
+        read, self._read = self._read, []
+        for mid in read:
+            if not self._ended:
+                self._client.ack(mid, 1)
+
+    def _break(self, error: Exception) -> None:
+        """Paho failed: without its socket it is inert, and the next link is a new client."""
+        log.warning("%s: the connection is given up: %r", self._url, error)
+        self._client._sock_close()
+        self._on_disconnect(None, None, None, None, None)
+
+    # --- paho's callbacks: they note, and do nothing else ------------------------------------
+
+    def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+        if not reason.is_failure:
+            self._greeted = True
+            self._happened.append(Connected())
+            return
+        code = _RETURN_CODES.get(reason.value, reason.value)
+        why = _REFUSALS.get(code, str(reason))
+        self._ended = True
+        self._happened.append(LinkFailed(BrokerRefused(code, f"{self._url} refused: {why}")))
+
+    def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, _reason: Any, _p: Any) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._greeted:
+            self._happened.append(Disconnected())
+            return
+        problem = (
+            f"{self._url} closed the connection without a word: is that its MQTT port, and does it"
+            " want TLS, or a client certificate?"
+        )
+        self._happened.append(LinkFailed(BrokerUnreachable("connection lost", problem)))
+
+    def _on_message(self, _c: Any, _u: Any, message: Any) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # a topic that is no UTF-8 is none of ours
+            topic = ""
+        self._happened.append(MessageReceived(topic, message.payload, bool(message.retain)))
+        if message.qos == 1:
+            self._read.append(message.mid)
+
+    def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: Any, _p: Any) -> None:
+        filters = self._filters.pop(mid, ())
+        pairs = list(zip(filters, reasons, strict=False))
+        refused = tuple(f for f, reason in pairs if reason.is_failure)
+        granted = tuple(f for f, reason in pairs if not reason.is_failure)
+        self._happened.append(Subscribed(granted, refused))
+
+    def _on_publish(self, _c: Any, _u: Any, mid: int, _reason: Any, _p: Any) -> None:
+        token = self._tokens.pop(mid, None)
+        if token is not None:
+            self._happened.append(PublishAcked(token))
+
+
+def explain(error: Exception, url: BrokerUrl) -> LoginError:
+    """Say of a failed connect which step it was and what to look at."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = error.verify_message or str(error)
+        hint = f"the broker's certificate is not trusted: {text}"
+        if error.verify_code in (9, 10):  # not yet valid, expired: OpenSSL's X509_V_ERR numbers
+            hint += "; is this machine's clock right (compare `date`)?"
+        elif error.verify_code in (18, 19, 20, 21):
+            hint += "; is ca_file the authority that signed it?"
+        return BrokerUnreachable("certificate", f"{url}: {hint}")
+    if isinstance(error, ssl.SSLError):
+        why = getattr(error, "reason", None) or error  # not every one of them has a reason
+        problem = f"{url}: no TLS on that port, or not one this end speaks ({why})"
+        return BrokerUnreachable("tls", problem)
+    if isinstance(error, socket.gaierror):
+        problem = f"{url}: the name {url.host!r} is not known here ({error.strerror})"
+        return BrokerUnreachable("unknown host", problem)
+    if isinstance(error, dialing.ResolveTimeout):
+        problem = f"{url}: {error} for {url.host!r}: does the network have a name server?"
+        return BrokerUnreachable("timeout", problem)
+    if isinstance(error, TimeoutError):
+        problem = f"{url}: no answer within {dialing.CONNECT_TIMEOUT:.0f} s"
+        return BrokerUnreachable("timeout", problem)
+    if isinstance(error, WebsocketConnectionError):
+        problem = f"{url}: no WebSocket there ({error})"
+        return BrokerUnreachable("connection lost", problem)
+    if isinstance(error, ConnectionRefusedError):
+        problem = f"{url}: connection refused: nothing listens on that port"
+        return BrokerUnreachable("connection refused", problem)
+    if isinstance(error, ConnectionError):
+        problem = f"{url}: the connection broke while it was made ({error})"
+        return BrokerUnreachable("connection lost", problem)
+    return BrokerUnreachable("no route", f"{url}: {error}")
+
+
+def _close_left_open(error: Exception) -> None:
+    """Close the socket that paho leaves behind in the frames of a handshake that failed."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, socket.socket):
+                value.close()

@@ -1,0 +1,165 @@
+"""Where a broker is, and what makes the way there trusted."""
+
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from ..errors import InvalidArgument
+from .text_file import TextFileError, read_text
+
+
+class Tls(NamedTuple):
+    """What to trust, and who I am: PEM files; ``ca_file`` None for the system's authorities.
+
+    ``context`` replaces all of it where the files do not do.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    context: ssl.SSLContext | None = None
+
+    def make_context(self) -> ssl.SSLContext:
+        """The SSL context; raises :class:`InvalidArgument` naming the file that does not do."""
+        if self.context is not None:
+            return self.context
+        try:
+            # As text: OpenSSL sees no certificate behind an editor's byte order mark.
+            authority = None if self.ca_file is None else read_text(self.ca_file)
+            if authority == "":  # to ssl it is none: the system's would be trusted
+                raise ValueError("it is empty")
+            if authority is not None:  # bundles have names in their comments
+                authority = authority.encode("ascii", "replace").decode()
+            context = ssl.create_default_context(cadata=authority)
+        except TextFileError as error:
+            raise InvalidArgument("ca_file", str(error)) from None
+        except (OSError, ssl.SSLError, ValueError) as error:
+            problem = f"no certificate in PEM form that can be used: {error}"
+            raise InvalidArgument("ca_file", f"{self.ca_file}: {problem}") from None
+        if self.cert_file is not None:
+            self._load_chain(context)
+        elif self.key_file is not None:
+            raise InvalidArgument("key_file", "a key without a certificate (cert_file)")
+        return context
+
+    def _load_chain(self, context: ssl.SSLContext) -> None:
+        cert, key = str(self.cert_file), self.key_file
+        for name, file in (("cert_file", cert), ("key_file", key)):
+            if file is not None:
+                _check_pem(name, file)
+        name = "cert_file" if key is None else "key_file"
+
+        def passphrase() -> str:  # else OpenSSL asks at the terminal, and waits there
+            problem = "its key is encrypted; give one without passphrase (openssl pkey)"
+            raise InvalidArgument(name, f"{key or cert}: {problem}")
+
+        try:
+            context.load_cert_chain(cert, key, passphrase)
+        except (OSError, ssl.SSLError) as error:
+            files = f"{cert}, {key or 'no key file'}"
+            raise InvalidArgument("cert_file", f"{files}: {error}") from None
+
+
+def _check_pem(name: str, file: str) -> None:
+    """Refuse what OpenSSL would wait for without end, or only number."""
+    try:
+        if Path(file).is_fifo():  # OpenSSL opens it again
+            raise TextFileError(f"{file}: this is a pipe; name a file")
+        if "-----BEGIN " not in read_text(file):
+            raise TextFileError(f"{file}: no certificate or key in PEM form")
+    except (TextFileError, ValueError) as error:
+        raise InvalidArgument(name, str(error)) from None
+
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+class BrokerUrl(NamedTuple):
+    """Where the broker is: ``mqtt``, ``mqtts``, ``ws`` or ``wss``."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = "/mqtt"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme in ("mqtts", "wss")
+
+    @property
+    def websocket(self) -> bool:
+        """Whether MQTT runs inside a WebSocket."""
+        return self.scheme in ("ws", "wss")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}" + (self.path if self.websocket else "")
+
+    @classmethod
+    def parse(cls, url: object) -> Self:
+        """Take ``mqtt://host[:port]`` apart; raises :class:`InvalidArgument` saying what is off."""
+        if not isinstance(url, str):
+            raise InvalidArgument("broker", f"a URL is a string, not {type(url).__name__}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise InvalidArgument("broker", f"{error}: give it as mqtt://HOST:PORT") from None
+        if parts.scheme not in _PORTS:
+            raise InvalidArgument(
+                "broker", f"starts with mqtt://, mqtts://, ws:// or wss://, not {_shown(url)!r}"
+            )
+        if parts.username is not None or parts.password is not None:
+            raise InvalidArgument(
+                "broker", "no user or password in the URL: pass them as username and password"
+            )
+        if not parts.hostname:
+            raise InvalidArgument("broker", f"no host in {url!r}")
+        if not _is_host(unquote(parts.hostname)):
+            raise InvalidArgument("broker", f"{unquote(parts.hostname)!r} is no name of a host")
+        websocket = parts.scheme in ("ws", "wss")
+        if (parts.path not in ("", "/") and not websocket) or parts.query or parts.fragment:
+            raise InvalidArgument("broker", f"nothing is wanted after the port in {url!r}")
+        if port == 0:
+            raise InvalidArgument("broker", "port 0 is no port to connect to")
+        path = parts.path if parts.path not in ("", "/") else "/mqtt"
+        return cls(parts.scheme, unquote(parts.hostname), port or _PORTS[parts.scheme], path)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a resolver can be asked for it (RFC 1035, 2.3.4), or it is an address."""
+    if any(c.isspace() or not c.isprintable() for c in name):
+        return False
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= 254 and all(0 < len(label) <= 63 for label in labels)
+
+
+def clear_text(url: str) -> str:
+    """A warning where a secret would cross the network unencrypted to ``url``, else ``""``."""
+    try:
+        broker = BrokerUrl.parse(url)
+    except InvalidArgument:
+        return ""  # refused where it is used
+    if broker.tls or _on_this_machine(broker.host):
+        return ""
+    return (
+        f"the secret goes to {broker} unencrypted, for all on the way to read: say"
+        f" {'wss' if broker.websocket else 'mqtts'}://"
+    )
+
+
+def _on_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(url: str) -> str:
+    """``url`` for an error message, without what may be a secret in it."""
+    return url.rpartition("@")[2] if "@" in url else url

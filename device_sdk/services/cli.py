@@ -1,0 +1,153 @@
+"""The subcommands of ``bellwire`` for a Pi: doorbell, panel, doctor, provision, wheels.
+
+:func:`add_commands` registers them; each handler imports what it needs, so that ``bellwire call``
+stays as light as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..client.display import LineHandler, complain, say
+from ..errors import BellwireError
+from ..link.url import clear_text
+
+if TYPE_CHECKING:
+    from .config.account import Account, Action
+
+#: Where a provisioned card keeps its settings.
+CARD = Path("/boot/firmware/bellwire")
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this package's commands; each sets ``run``, a function from arguments to exit code."""
+    for name, what in (
+        ("doorbell", "be a doorbell: buttons that ring panels"),
+        ("panel", "be a panel: ring, answer, refuse"),
+    ):
+        parser = subparsers.add_parser(
+            name, help=what, description=what.capitalize(), allow_abbrev=False
+        )
+        parser.add_argument(
+            "--settings",
+            type=Path,
+            default=CARD / f"{name}.toml",
+            metavar="FILE",
+            help=f"the TOML file (default: {CARD / name}.toml)",
+        )
+        parser.add_argument(
+            "--keyboard", action="store_true", help="keys in place of pins: try it on a laptop"
+        )
+        parser.add_argument("--check", action="store_true", help="read the settings, then exit")
+        parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
+    from .doctor import cli as doctor_cli
+    from .provision import cli as provision_cli
+
+    doctor_cli.add(subparsers)
+    provision_cli.add(subparsers)
+
+
+def _run_doorbell(args: argparse.Namespace) -> int:
+    from .config.doorbell import read_doorbell
+    from .service.base import Exit
+
+    def serve() -> int:
+        settings = read_doorbell(args.settings)
+        _check(settings.account, [settings.chime.action.command, *_commands(settings.on)], args)
+        if args.check:
+            say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
+            return Exit.OK
+        from .service.doorbell import DoorbellService
+
+        return _serve(args, settings, DoorbellService)
+
+    return _explained(serve)
+
+
+def _run_panel(args: argparse.Namespace) -> int:
+    from .config.panel import read_panel
+    from .service.base import Exit
+
+    def serve() -> int:
+        settings = read_panel(args.settings)
+        _check(settings.account, [settings.ringer.command, *_commands(settings.on)], args)
+        if args.check:
+            say(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
+            return Exit.OK
+        from .service.panel import PanelService
+
+        if args.keyboard and not settings.buttons:
+            from .config.account import InputPin
+            from .logic.panel import PanelButton
+
+            settings.buttons.update({b: InputPin(n) for n, b in enumerate(PanelButton)})
+        return _serve(args, settings, PanelService)
+
+    return _explained(serve)
+
+
+def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
+    return [action.command for action in actions.values()]
+
+
+def _check(account: Account, commands: list[tuple[str, ...]], args: argparse.Namespace) -> None:
+    """All that a press will need, short of sending; raises :class:`BellwireError`."""
+    from .service.link import make_client
+
+    logging.getLogger("bellwire").addHandler(logging.NullHandler())  # it is said below, or later
+    account.check_files()
+    make_client(account)
+    for command in commands:
+        if command and shutil.which(command[0]) is None:
+            complain(f"bellwire: warning: {command[0]}: there is no such command on this machine")
+    # A service that starts is told so by its client.
+    if args.check and account.secret_file and (warning := clear_text(account.broker)):
+        complain(f"bellwire: warning: {warning}")
+
+
+def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
+    from .gpio.keyboard import KeyboardPins
+    from .gpio.pins import Pins, open_pins
+    from .service.base import stop_on_signals
+    from .service.loop import Loop
+    from .service.notify import Notifier
+
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[LineHandler()]
+    )
+    logging.getLogger("bellwire.pi").setLevel(logging.INFO)
+    notifier = Notifier()
+    loop = Loop(notifier)
+    keys = KeyboardPins(loop.stop) if args.keyboard else None
+    pins: Pins = keys or open_pins(settings.gpio)
+    service = service_class(settings, pins, loop, notifier)
+    restore = stop_on_signals(loop)
+    try:
+        if keys is not None:
+            say(keys.help())
+            keys.start()
+        return int(service.run())
+    finally:
+        restore()
+        notifier.close()
+
+
+def _explained(serve: Callable[[], int]) -> int:
+    """``serve()``; what the owner can mend is told in one line, exit code 2."""
+    from .config.toml_reader import SettingsError
+    from .gpio.pins import PinError
+    from .service.base import Exit
+
+    try:
+        return int(serve())
+    except (SettingsError, PinError) as error:
+        complain(f"bellwire: {error}")
+        return Exit.SETTINGS
+    except BellwireError as error:
+        complain(f"bellwire: {error}")
+        return Exit.SETTINGS if isinstance(error, ValueError) else Exit.FAILED

@@ -1,0 +1,154 @@
+"""The doorbell's TOML file: frozen dataclasses out, or one :class:`SettingsError`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ...client.invitations import check_channel
+from ...wire.topics import check_peer_id
+from ..logic.doorbell import Outcome, WhileRinging
+from . import account as settings
+from .toml_reader import Table, load
+
+GROUP_PREFIX = "group:"
+
+
+class Strategy(StrEnum):
+    """How several peers are rung."""
+
+    PARALLEL = "parallel"
+    SEQUENTIAL = "sequential"
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """One button: where it is, whom it rings and how."""
+
+    name: str
+    input: settings.InputPin
+    peers: tuple[str, ...]
+    strategy: Strategy = Strategy.PARALLEL
+    content: Any = None
+    channel: str | None = None
+    ring_time: float = 60.0
+    while_ringing: WhileRinging = WhileRinging.IGNORE
+
+
+@dataclass(frozen=True, slots=True)
+class Chime:
+    """The local bell: an output and a command, each optional."""
+
+    output: settings.OutputPin | None = None
+    action: settings.Action = field(default_factory=settings.Action)
+    after: float = 1.5
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DoorbellSettings:
+    """Everything ``bellwire doorbell`` reads from its file."""
+
+    account: settings.Account
+    buttons: tuple[Button, ...]
+    gpio: settings.Gpio = field(default_factory=settings.Gpio)
+    light: settings.OutputPin | None = None
+    idle_light: bool = False
+    chime: Chime = field(default_factory=Chime)
+    on: dict[Outcome, settings.Action] = field(default_factory=dict)
+
+
+def read_doorbell(path: Path) -> DoorbellSettings:
+    """The settings in ``path``; :class:`SettingsError` names file, line, key, expectation."""
+    root = load(path)
+    account = settings.read_account(root, path)
+    gpio = settings.read_gpio(root)
+    groups = _read_groups(root.table("groups"))
+    buttons = tuple(
+        _read_button(table, index, groups, account.peer)
+        for index, table in enumerate(root.tables("button"))
+    )
+    if not buttons:
+        raise root.error("button", "missing; a doorbell needs at least one [[button]]")
+    names = [button.name for button in buttons]
+    for name in names:
+        if names.count(name) > 1:
+            raise root.error("button", f'two buttons are named "{name}"; give each its own name')
+    light = root.table("light")
+    output, idle = settings.read_output(light), light.flag("idle", False)
+    light.done()
+    chime = _read_chime(root.table("chime"))
+    on = _read_outcomes(root.table("on"))
+    root.done()
+    uses = [(f"button {button.name}", button.input.pin) for button in buttons]
+    uses += [("light", output.pin)] if output else []
+    uses += [("chime", chime.output.pin)] if chime.output else []
+    settings.check_pins(path, uses, gpio)
+    return DoorbellSettings(account, buttons, gpio, output, idle, chime, on)
+
+
+def _read_groups(table: Table) -> dict[str, tuple[str, ...]]:
+    groups = {}
+    for name in table.keys():  # noqa: SIM118 # Table is no mapping
+        peers = table.texts(name)
+        groups[name] = tuple(table.made(name, peer, check_peer_id) for peer in peers)
+    return groups
+
+
+def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], me: str) -> Button:
+    name = table.text("name", f"button{index + 1}" if index else "door", at_most=64)
+    peers: list[str] = []
+    for entry in table.texts("rings"):
+        if entry.startswith(GROUP_PREFIX):
+            group = entry.removeprefix(GROUP_PREFIX)
+            if group not in groups:
+                known = ", ".join(sorted(groups)) or "none"
+                raise table.error("rings", f'no group "{group}" in [groups]; known: {known}')
+            peers += groups[group]
+        else:
+            peers.append(table.made("rings", entry, check_peer_id))
+    if not peers:
+        raise table.error("rings", "expected at least one peer")
+    if me in peers:
+        raise table.error("rings", f"{me} is this doorbell itself; nobody can ring itself")
+    channel = table.text("channel", None)
+    if channel is not None:
+        table.made("channel", channel, lambda text: check_channel(text, "a channel"))
+    button = Button(
+        name=name,
+        input=settings.read_input(table),
+        peers=tuple(dict.fromkeys(peers)),
+        strategy=table.choice("strategy", Strategy, Strategy.PARALLEL),
+        content=table.body("content"),
+        channel=channel,
+        ring_time=table.seconds("ring_time", 60.0, low=1, high=3600),
+        while_ringing=table.choice("while_ringing", WhileRinging, WhileRinging.IGNORE),
+    )
+    table.done()
+    return button
+
+
+def _read_chime(table: Table) -> Chime:
+    chime = Chime(
+        output=settings.read_output(table),
+        action=settings.read_action(table),
+        after=table.seconds("after", 1.5, low=0.1, high=60),
+        seconds=table.seconds("seconds", 1.0, low=0.05, high=30),
+    )
+    table.done()
+    return chime
+
+
+def _read_outcomes(table: Table) -> dict[Outcome, settings.Action]:
+    actions = {}
+    for outcome in Outcome:
+        if outcome in table:
+            sub = table.table(outcome)
+            actions[outcome] = settings.read_action(sub)
+            sub.done()
+        else:
+            table.table(outcome)  # so that `done` can name it among the known keys
+    table.done()
+    return actions

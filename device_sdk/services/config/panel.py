@@ -1,0 +1,100 @@
+"""The panel's TOML file: frozen dataclasses out, or one :class:`SettingsError`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...client.schedule import Window, parse_window
+from ..logic.panel import CallEnd, PanelButton, WhenQuiet
+from . import account as settings
+from .toml_reader import Table, load
+
+
+@dataclass(frozen=True, slots=True)
+class Ringer:
+    """The bell: an output and a sound command that is run while it rings, each optional."""
+
+    output: settings.OutputPin | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PanelSettings:
+    """Everything ``bellwire panel`` reads from its file."""
+
+    account: settings.Account
+    gpio: settings.Gpio = field(default_factory=settings.Gpio)
+    buttons: dict[PanelButton, settings.InputPin] = field(default_factory=dict)
+    response: Any = None
+    ringer: Ringer = field(default_factory=Ringer)
+    light: settings.OutputPin | None = None
+    missed_light: settings.OutputPin | None = None
+    quiet: tuple[Window, ...] = ()
+    when_quiet: WhenQuiet = WhenQuiet.REFUSE
+    on: dict[CallEnd, settings.Action] = field(default_factory=dict)
+
+
+#: ``[on.accepted]`` and so on; a key cannot hold the space of "answered elsewhere" unquoted.
+_ON = {end.value.replace(" ", "_"): end for end in CallEnd}
+
+
+def read_panel(path: Path) -> PanelSettings:
+    """The settings in ``path``; :class:`SettingsError` names file, line, key, expectation."""
+    root = load(path)
+    account = settings.read_account(root, path)
+    gpio = settings.read_gpio(root)
+    buttons, response = {}, None
+    for button in PanelButton:
+        table = root.table(button)
+        if button in root:
+            if button is PanelButton.ANSWER:
+                response = table.body("response")
+            buttons[button] = settings.read_input(table)
+        table.done()
+    ringer = root.table("ringer")
+    bell = Ringer(settings.read_output(ringer), ringer.texts("command", ()))
+    ringer.done()
+    outputs = {}
+    for name in ("light", "missed"):
+        table = root.table(name)
+        outputs[name] = settings.read_output(table)
+        table.done()
+    quiet, when_quiet = _read_quiet(root.table("do_not_disturb"))
+    on = _read_ends(root.table("on"))
+    root.done()
+    uses = [(button.value, pin.pin) for button, pin in buttons.items()]
+    uses += [(name, output.pin) for name, output in outputs.items() if output]
+    uses += [("ringer", bell.output.pin)] if bell.output else []
+    settings.check_pins(path, uses, gpio)
+    return PanelSettings(
+        account=account,
+        gpio=gpio,
+        buttons=buttons,
+        response=response,
+        ringer=bell,
+        light=outputs["light"],
+        missed_light=outputs["missed"],
+        quiet=quiet,
+        when_quiet=when_quiet,
+        on=on,
+    )
+
+
+def _read_quiet(table: Table) -> tuple[tuple[Window, ...], WhenQuiet]:
+    windows = tuple(table.made("hours", text, parse_window) for text in table.texts("hours", ()))
+    action = table.choice("action", WhenQuiet, WhenQuiet.REFUSE)
+    table.done()
+    return windows, action
+
+
+def _read_ends(table: Table) -> dict[CallEnd, settings.Action]:
+    actions = {}
+    for key, end in _ON.items():
+        sub = table.table(key)
+        if key in table:
+            actions[end] = settings.read_action(sub)
+        sub.done()
+    table.done()
+    return actions

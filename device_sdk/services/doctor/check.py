@@ -1,0 +1,265 @@
+"""``bellwire doctor``: from the settings to the own presence, step by step, to the first fault.
+
+Each step says what it found; the last line says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ...client.threaded import SignalingClient
+from ...errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
+from ...link.url import Tls, clear_text
+from ...wire.codec import MAX_CELL
+from ..config.account import Account
+from ..config.timezone import described
+from . import dns_sd
+from .reach import Came, Reach
+
+_TIMEOUT = 5.0
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+#: A clock that shows an earlier year was never set.
+_FIRST_YEAR = 2025
+
+
+class Fault(BellwireError):
+    """The first thing that is wrong; the message says what to do."""
+
+
+def running_service() -> tuple[str, str] | None:
+    """The unit of ours that runs on this machine and its status line; None without one."""
+    for unit in ("bellwire-doorbell", "bellwire-panel"):
+        command = ["systemctl", "show", unit, "-P", "ActiveState", "-P", "StatusText"]
+        try:
+            shown = subprocess.run(  # noqa: S603 # a fixed command
+                command, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        state, _, status = shown.partition("\n")
+        if state in ("active", "activating", "reloading"):
+            return unit, status.strip()
+    return None
+
+
+@dataclass(slots=True)
+class Patient:
+    """What the steps share."""
+
+    account: Account
+    #: Whom its buttons ring.
+    rings: tuple[str, ...] = ()
+    now: Callable[[], float] = time.time
+    browse: Callable[[], list[dns_sd.Found]] = dns_sd.browse
+    service: Callable[[], tuple[str, str] | None] = running_service
+
+    @property
+    def host(self) -> str:
+        """The broker's host."""
+        return urlsplit(self.account.broker).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The broker's port."""
+        parts = urlsplit(self.account.broker)
+        return parts.port or _PORTS[parts.scheme]
+
+    @property
+    def tls(self) -> bool:
+        """Whether the way there is encrypted."""
+        return urlsplit(self.account.broker).scheme in ("mqtts", "wss")
+
+
+def examine(patient: Patient) -> Iterator[str]:
+    """Go through the steps; yields a line for each that is well, raises :class:`Fault`."""
+    for step in (_secret, _clock, _name, _port, _certificate, _login):
+        yield step(patient)
+    yield from _calls(patient)
+
+
+def _secret(patient: Patient) -> str:
+    account = patient.account
+    try:
+        account.check_files()
+    except BellwireError as error:
+        raise Fault(str(error)) from None
+    if account.cert_file is not None:
+        return f"secret: a certificate, {account.cert_file}"
+    if account.secret_file is None:
+        return "secret: none is asked for"
+    warning = clear_text(account.broker)
+    return "secret: there" + (f" (but {warning})" if warning else "")
+
+
+def _clock(patient: Patient) -> str:
+    when = datetime.fromtimestamp(patient.now(), UTC)
+    if when.year < _FIRST_YEAR and patient.tls:
+        raise Fault(
+            f"the clock says {when:%Y-%m-%d %H:%M}: it was never set, so no certificate can be "
+            f"checked; wait for network time, or see `timedatectl`"
+        )
+    return f"clock: {when:%Y-%m-%d %H:%M} UTC; time zone: {described()}"
+
+
+def _name(patient: Patient) -> str:
+    found = patient.browse()
+    announced = "; ".join(f"{each.host}:{each.port}" for each in found) or "no broker"
+    try:
+        infos = socket.getaddrinfo(patient.host, patient.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        hint = f"; this network announces {announced}" if found else "; is the network up?"
+        raise Fault(f"the name {patient.host} is unknown here ({error.strerror}){hint}") from None
+    addresses = dict.fromkeys(str(info[4][0]) for info in infos)
+    return f"name: {patient.host} is {', '.join(addresses)} (announced: {announced})"
+
+
+def _port(patient: Patient) -> str:
+    try:
+        socket.create_connection((patient.host, patient.port), _TIMEOUT).close()
+    except ConnectionRefusedError:
+        raise Fault(
+            f"{patient.host} is there, but nothing listens on port {patient.port}: is the broker "
+            f"running (`systemctl status bellwire-broker` there), is the port right?"
+        ) from None
+    except OSError as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise Fault(
+            f"{patient.host} port {patient.port} cannot be reached: {reason}; is it on, is it in "
+            f"this network, does a firewall stand between?"
+        ) from None
+    return f"port: {patient.port} is open"
+
+
+def _certificate(patient: Patient) -> str:
+    if not patient.tls:
+        return "TLS: not used"
+    context = (patient.account.tls() or Tls()).make_context()
+    try:
+        with (
+            socket.create_connection((patient.host, patient.port), _TIMEOUT) as raw,
+            context.wrap_socket(raw, server_hostname=patient.host) as wrapped,
+        ):
+            return f"TLS: {wrapped.version()}, certificate trusted"
+    except ssl.SSLCertVerificationError as error:
+        raise Fault(_why_untrusted(error, patient)) from None
+    except OSError as error:
+        raise Fault(
+            f"no TLS on {patient.host} port {patient.port}: {error}; is it the port for mqtts?"
+        ) from None
+
+
+def _why_untrusted(error: ssl.SSLCertVerificationError, patient: Patient) -> str:
+    clock = f"{datetime.fromtimestamp(patient.now(), UTC):%Y-%m-%d %H:%M} UTC"
+    # OpenSSL's X509_V_ERR_…: not yet valid, expired, name mismatch.
+    if error.verify_code == 9:
+        return (
+            f"the clock is wrong: it says {clock}, and the broker's certificate is not valid yet; "
+            f"set the clock (`timedatectl`), or wait for network time"
+        )
+    if error.verify_code == 10:
+        return (
+            f"the broker's certificate has run out, if this clock ({clock}) is right: "
+            f"`bellwire-broker renew` on the broker"
+        )
+    if error.verify_code in (62, 64):
+        return (
+            f"the broker's certificate is not for {patient.host}: use the name it was made for, or "
+            f"`bellwire-broker renew --name {patient.host}` on the broker"
+        )
+    ca = patient.account.ca_file or "the system's authorities"
+    return f"the broker's certificate is not of {ca}: copy the broker's ca.crt here again"
+
+
+def _login(patient: Patient) -> str:
+    account = patient.account
+    running = patient.service()
+    if running is not None:
+        # One login for each peer, the newest wins: trying it would end the service's own.
+        unit, status = running
+        if not status.startswith("online"):
+            raise Fault(f"{unit} runs, but is {status or 'not logged in yet'}")
+        return f"login: {unit} is logged in: {status}"
+    client = SignalingClient(
+        account.peer,
+        broker=account.broker,
+        username=account.username,
+        password=account.password(),
+        tls=account.tls(),
+        realm=account.realm,
+        keepalive=account.keepalive,
+    )
+    try:
+        client.login(2 * _TIMEOUT)
+    except BrokerRefused:
+        raise Fault(
+            f"the broker does not let {account.peer} in: its secret is wrong or it is not "
+            f"registered (`bellwire-broker device list`, `… device rotate {account.peer}` there)"
+        ) from None
+    except SubscriptionRefused as error:
+        raise Fault(f"the broker lets {account.peer} in but not listen: {error}") from None
+    except LoginError as error:
+        raise Fault(f"no login: {error}") from None
+    finally:
+        with contextlib.suppress(BellwireError):
+            client.logout()
+    return f"login: {account.peer} is let in, and its presence was published"
+
+
+def _calls(patient: Patient) -> Iterator[str]:
+    """Each name that the buttons ring, then the largest cell; all faults in one."""
+    if not patient.rings:
+        return
+    me = patient.account.peer
+    may: list[str] = []
+    may_not: list[str] = []
+    broke = False
+    reach = Reach(patient.account)
+    try:
+        for peer in patient.rings:
+            came = reach.call(peer)
+            (may if came is Came.BACK else may_not).append(peer)
+            broke = broke or came is Came.BROKE
+        largest = reach.largest(may[0]) if may else Came.NOT_BACK
+    except LoginError as error:
+        raise Fault(f"no second connection to try the calls: {error}") from None
+    finally:
+        reach.close()
+    if may:
+        yield f"calls: {me} may call {', '.join(may)}"
+    if may_not:
+        names = " ".join(shlex.quote(peer) for peer in patient.rings)
+        how = "it closed the connection" if broke else "it dropped the call"
+        raise Fault(
+            f"the broker does not let {me} call {', '.join(may_not)}: {how}; there: "
+            f"`bellwire-broker device set {shlex.quote(me)} --may-call {names}` (and is the name"
+            f" in `rings` the panel's own?)"
+        )
+    if largest is not Came.BACK:
+        raise Fault(
+            f"the broker does not take a cell of {MAX_CELL} bytes ({largest.value}): let its"
+            f" largest packet be 21 KiB or more (mosquitto: max_packet_size, message_size_limit)"
+        )
+    yield f"largest cell: {MAX_CELL} bytes are taken"
+
+
+def patient_of(path: Path) -> Patient:
+    """Who is to be examined, by a doorbell's or a panel's file."""
+    from ..config.doorbell import read_doorbell
+    from ..config.panel import read_panel
+    from ..config.toml_reader import load
+
+    if "button" not in load(path):
+        return Patient(read_panel(path).account)
+    bell = read_doorbell(path)
+    rings = dict.fromkeys(peer for button in bell.buttons for peer in button.peers)
+    return Patient(bell.account, tuple(rings))

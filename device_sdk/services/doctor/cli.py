@@ -1,0 +1,46 @@
+"""``bellwire doctor``: the command line of ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...client.display import complain, say
+
+_CARD = Path("/boot/firmware/bellwire")
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    what = "say the first thing that is wrong between this device and its broker"
+    parser = subparsers.add_parser(
+        "doctor", help=what, description=what.capitalize(), allow_abbrev=False
+    )
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help=f"default: what is in {_CARD}"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="only what is wrong")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from ..config.toml_reader import SettingsError
+    from .check import Fault, examine, patient_of
+
+    path = args.settings or next(
+        (each for name in ("doorbell", "panel") if (each := _CARD / f"{name}.toml").exists()),
+        _CARD / "doorbell.toml",
+    )
+    try:
+        for line in examine(patient_of(path)):
+            if not args.quiet:
+                say(f"ok    {line}")
+    except SettingsError as error:
+        complain(f"WRONG {error}")
+        return 2
+    except Fault as fault:
+        complain(f"WRONG {fault}")
+        return 1
+    if not args.quiet:
+        say("ok    all is well")
+    return 0

@@ -1,0 +1,127 @@
+"""Whether the broker lets this device call whom it rings, and takes the largest cell.
+
+Tried on a connection of its own, beside a service that runs: without presence, so nothing rings and
+nobody is ousted. What is published comes back to its writer, who may read its own cells; a broker
+that drops what is not allowed acknowledges it all the same, and one that cannot say no closes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from enum import Enum
+
+from ...core.effects import Connected, Disconnected, LinkFailed, MessageReceived, Subscribed
+from ...errors import LoginError
+from ...link.paho import PahoLink
+from ...link.url import BrokerUrl, Tls
+from ...wire import topics
+from ...wire.codec import MAX_CELL
+from ..config.account import Account
+
+#: How long the broker may take for what it passes on, in seconds.
+PATIENCE = 3.0
+#: The largest cell there may be, of a version that no peer speaks: {0: 255, 1: h'00…'}, which
+#: whoever is there drops unread.
+_HEAD = b"\xa2\x00\x18\xff\x01\x59"
+_LARGEST = _HEAD + (MAX_CELL - len(_HEAD) - 2).to_bytes(2, "big") + bytes(MAX_CELL - len(_HEAD) - 2)
+
+
+class Came(Enum):
+    """What became of a publish."""
+
+    BACK = "it came back"
+    NOT_BACK = "the broker dropped it"
+    BROKE = "the broker closed the connection"
+
+
+class Reach:
+    """One connection after another under the device's name; used by one thread."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._link: PahoLink | None = None
+
+    def call(self, peer: str) -> Came:
+        """Clear a cell that was never there in ``peer``'s inbox: a call that rings nobody."""
+        return self._try(peer, b"")
+
+    def largest(self, peer: str) -> Came:
+        """The same with the largest cell there may be, cleared again at once."""
+        return self._try(peer, _LARGEST)
+
+    def close(self) -> None:
+        """Leave."""
+        if self._link is not None:
+            self._link.close(clean=True)
+            self._link = None
+
+    def _try(self, peer: str, payload: bytes) -> Came:
+        me, realm = self._account.peer, self._account.realm
+        call = topics.call_id_from_bytes(os.urandom(topics.CALL_ID_BYTES))
+        topic = topics.cell(realm, "invite", peer, me, call)
+        link = self._connected()
+        link.subscribe((topic,))
+        if not self._until(link, Subscribed):
+            return self._broke()
+        link.publish(topic, payload, 1)
+        came = self._until(link, MessageReceived)
+        if came and payload:
+            link.publish(topic, b"", 2)
+            self._until(link, MessageReceived)
+        if link.fileno() < 0:
+            return self._broke()
+        return Came.BACK if came else Came.NOT_BACK
+
+    def _broke(self) -> Came:
+        self._link = None
+        return Came.BROKE
+
+    def _connected(self) -> PahoLink:
+        if self._link is not None:
+            return self._link
+        account = self._account
+        url = BrokerUrl.parse(account.broker)
+        name, password = topics.escape(account.peer), account.password()
+        user = account.username or (name if password is not None else None)
+        link = PahoLink(
+            url,
+            f"{user or name}.doctor-{os.urandom(4).hex()}",
+            None,
+            keepalive=account.keepalive,
+            username=user,
+            password=password,
+            context=(account.tls() or Tls()).make_context() if url.tls else None,
+        )
+        link.open()
+        if not self._until(link, Connected):
+            link.close(clean=False)
+            raise LoginError(f"{url} took the connection but did not greet")
+        self._link = link
+        return link
+
+    def _until(self, link: PahoLink, kind: type) -> bool:
+        """Turn the link until something of ``kind`` came; False if it broke or did not come."""
+        deadline = time.monotonic() + PATIENCE
+        while (left := deadline - time.monotonic()) > 0:
+            for what in link.drain():
+                if isinstance(what, LinkFailed):
+                    raise what.error
+                if isinstance(what, Disconnected):
+                    link.close(clean=False)
+                    return False
+                if isinstance(what, kind):
+                    link.acknowledge()
+                    return True
+            fd = link.fileno()
+            if fd < 0:
+                return False
+            writers = [fd] if link.wants_write() else []
+            readable, writable, _ = select.select([fd], writers, [], min(left, 0.5))
+            if readable:
+                link.read()
+            if writable:
+                link.write()
+            link.tick()
+        return False

@@ -1,0 +1,1 @@
+"""Pins, and what stands in for them on a machine without any."""

@@ -1,0 +1,1 @@
+"""What doorbell and panel decide: pure. Presses, calls and time in; effects out."""

@@ -1,0 +1,1 @@
+"""A memory card that becomes a doorbell, a panel or a broker at its first boot."""

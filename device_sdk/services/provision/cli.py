@@ -1,0 +1,337 @@
+"""``bellwire provision`` and ``bellwire wheels``: the command line of ``card`` and ``wheels``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...client.display import complain, say
+from ...errors import BellwireError
+from ...link.text_file import TextFileError, read_text
+from ...wire.topics import check_peer_id
+from ..config import account as settings
+from ..config.doorbell import read_doorbell
+from ..config.panel import read_panel
+from ..config.timezone import check_timezone, local_timezone
+from ..config.toml_reader import SettingsError
+from ..service.link import make_client
+from .broker_files import read_house
+from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
+from .card_files import (
+    Card,
+    Wifi,
+    check_hostname,
+    check_wifi,
+    files,
+)
+from .wheels import Arch, Target, download, read
+
+_PYTHON = {Format.CLOUD_INIT: "3.13", Format.PRESEED: "3.13", Format.FIRSTRUN: "3.11"}
+
+_DOORBELL = """\
+[[button]]
+name = "door"
+pin = 17          # BCM number; the other wire to ground
+rings = {rings}
+content = "somebody is at the door"
+
+[light]
+pin = 27          # shows: offline, ringing, accepted, refused, nobody
+
+[chime]
+pin = 22          # sounds when no panel is reached
+"""
+_PANEL = """\
+[answer]
+pin = 17          # BCM number; the other wire to ground
+
+[refuse]
+pin = 18
+
+[ringer]
+pin = 22          # a buzzer
+
+[light]
+pin = 27
+
+[missed]
+pin = 23
+"""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    what = "make a freshly flashed card a doorbell, a panel or a broker"
+    parser = subparsers.add_parser(
+        "provision", help=what, description=what.capitalize(), allow_abbrev=False
+    )
+    parser.add_argument("boot", type=Path, metavar="BOOT", help="its mounted boot partition")
+    parser.add_argument("--role", choices=("doorbell", "panel"), default="doorbell")
+    parser.add_argument("--broker-role", action="store_true", help="make it the broker's Pi")
+    parser.add_argument(
+        "--house", type=Path, metavar="DIR",
+        help="with --broker-role: what `bellwire-broker init` and `device add` made here",
+    )  # fmt: skip
+    parser.add_argument("--peer", metavar="ID", help="the name it is called by")
+    parser.add_argument("--broker", metavar="URL", help="mqtts://HOST[:PORT]")
+    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the broker's authority (PEM)")
+    parser.add_argument("--cert-file", type=Path, metavar="FILE", help="its certificate (PEM)")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="the certificate's key (PEM)")
+    parser.add_argument("--secret-file", type=Path, metavar="FILE", help="holds its password")
+    parser.add_argument(
+        "--rings", action="append", default=[], metavar="ID", help="whom the button rings (kitchen)"
+    )
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE",
+        help="a TOML file of your own; its [account] is replaced by the options",
+    )  # fmt: skip
+    parser.add_argument("--hostname", metavar="NAME", help="default: the peer id")
+    parser.add_argument("--wifi-ssid", metavar="SSID")
+    parser.add_argument(
+        "--wifi-password-file", type=Path, metavar="FILE",
+        help="its first line is the password, or the key made of it (64 hexadecimal digits)",
+    )  # fmt: skip
+    parser.add_argument("--wifi-open", action="store_true", help="it has no password")
+    parser.add_argument("--wifi-hidden", action="store_true", help="it does not tell its name")
+    parser.add_argument("--wifi-country", metavar="CC", help="two letters, such as DE")
+    parser.add_argument(
+        "--timezone", metavar="NAME", help="quiet hours are its hours (default: this machine's)"
+    )
+    parser.add_argument(
+        "--ssh-key", type=Path, metavar="FILE", help="a public key that may log in as pi"
+    )
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="what `bellwire wheels` made")
+    parser.add_argument(
+        "--online", action="store_true", help="the Pi fetches the rest from the internet itself"
+    )
+    parser.add_argument("--format", choices=("auto", *Format), default="auto")
+    _target_options(parser)
+    parser.set_defaults(run=_provision)
+
+    what = "gather the wheels that a Pi without internet needs"
+    wheels = subparsers.add_parser(
+        "wheels", help=what, description=what.capitalize(), allow_abbrev=False
+    )
+    wheels.add_argument("folder", type=Path, metavar="DIR")
+    wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")
+    wheels.add_argument("--role", choices=("doorbell", "panel", "broker"), default="doorbell")
+    _target_options(wheels)
+    wheels.set_defaults(run=_wheels)
+
+
+def _target_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--python", choices=("3.11", "3.13"), help="the Pi's: bookworm 3.11, trixie 3.13"
+    )
+    parser.add_argument("--arch", type=Arch, choices=list(Arch), default=Arch.AARCH64)
+
+
+def _wheels(args: argparse.Namespace) -> int:
+    try:
+        target = Target(args.python or "3.13", args.arch)
+        download(args.folder, args.bellwire, args.role, target)
+    except ProvisionError as error:
+        complain(f"bellwire: {error}")
+        return 2
+    for path in sorted(args.folder.glob("*.whl")):
+        say(path.name)
+    return 0
+
+
+def _provision(args: argparse.Namespace) -> int:
+    try:
+        form, changed = provision(args)
+    except (ProvisionError, SettingsError, ValueError) as error:
+        complain(f"bellwire: {error}")
+        return 2
+    for name in changed:
+        say(name)
+    say(f"{args.boot}: {len(changed)} file(s) changed, for {form}")
+    say(f"time zone: {args.timezone or local_timezone()}")
+    return 0
+
+
+def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
+    """Write the card that ``args`` describe: the format used and the names of changed files.
+
+    Raises :class:`ProvisionError`; then nothing was written.
+    """
+    check_boot(args.boot)
+    form = detect_format(args.boot) if args.format == "auto" else Format(args.format)
+    role = "broker" if args.broker_role else args.role
+    if args.wheels is None:
+        raise ProvisionError(
+            "say where its programs come from: --wheels DIR (what `bellwire wheels` gathered; the "
+            "Pi then needs no internet), or --online --wheels DIR with Bellwire's own wheel in it"
+        )
+    target = Target(args.python or _PYTHON[form], args.arch)
+    beside: dict[str, bytes] = {}
+    text = ""
+    house: dict[str, bytes] = {}
+    if role == "broker":
+        hostname = check_hostname(args.hostname or "bellwire-broker")
+        house = _house(args, hostname)
+    elif args.house is not None:
+        raise ProvisionError("--house is for the broker's Pi: --broker-role")
+    else:
+        beside, text = _device(args, role)
+        hostname = args.hostname or args.peer
+    card = Card(
+        role=role,
+        hostname=check_hostname(hostname),
+        settings=text,
+        beside=beside,
+        wheels=read(args.wheels, role, target, online=args.online),
+        online=args.online,
+        wifi=_wifi(args),
+        ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),
+        timezone=_timezone(args.timezone),
+        house=house,
+    )
+    cmdline = _text(args.boot / "cmdline.txt", "cmdline.txt")
+    return form, write(args.boot, files(card, form, cmdline))
+
+
+def _house(args: argparse.Namespace, hostname: str) -> dict[str, bytes]:
+    if args.house is not None:
+        return read_house(args.house, hostname, login=args.ssh_key is not None)
+    if args.ssh_key is None:
+        raise ProvisionError(
+            "nobody could add a device on this Pi, nor get the certificate that devices need: give "
+            "it a broker that is set up here (--house DIR, from `bellwire-broker init DIR --name "
+            f"{hostname}.local` and `bellwire-broker device add NAME --dir DIR`), or a way in "
+            "(--ssh-key FILE)"
+        )
+    return {}
+
+
+def _timezone(named: str | None) -> str:
+    if named is not None:
+        try:
+            return check_timezone(named)
+        except ValueError as error:
+            raise ProvisionError(f"--timezone {error}") from None
+    found = local_timezone()
+    if found is None:
+        raise ProvisionError(
+            "--timezone NAME is missing, and this machine does not tell its own: quiet hours are"
+            " local time. For instance --timezone Europe/Berlin"
+        )
+    return found
+
+
+#: What lies beside the settings on a card, by the option that names it here.
+_BESIDE = {"secret_file": "secret", "ca_file": "ca.pem", "cert_file": "cert.pem",
+           "key_file": "key.pem"}  # fmt: skip
+
+
+def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]:
+    for option, how in (
+        ("peer", "how is it called? For instance --peer front-door"),
+        ("broker", "where is the broker? For instance --broker mqtts://broker.local:8883"),
+    ):
+        if getattr(args, option) is None:
+            raise ProvisionError(f"--{option} is missing: {how}")
+    if args.secret_file is None and args.cert_file is None:
+        raise ProvisionError(
+            "--secret-file is missing: the file with the secret that `bellwire-broker device add`"
+            " printed (or --cert-file and --key-file, of a device with a certificate)"
+        )
+    check_peer_id(args.peer, "--peer")
+    settings.check_broker(args.broker)
+    beside = {}
+    for option, name in _BESIDE.items():
+        path, flag = getattr(args, option), "--" + option.replace("_", "-")
+        if path is None:
+            continue
+        if option == "secret_file":
+            beside[name] = _first_line(path, flag).encode() + b"\n"
+        else:
+            beside[name] = _text(path, flag).encode()
+    text = _settings_text(args, role, beside)
+    _check_settings(text, role, beside)
+    return beside, text
+
+
+def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, bytes]) -> str:
+    lines = [
+        f"# {MARK[0].upper()}{MARK[1:]}. Pins and the rest: docs/raspberry-pi.md.",
+        "[account]",
+        f"peer = {json.dumps(args.peer, ensure_ascii=False)}",
+        f"broker = {json.dumps(args.broker, ensure_ascii=False)}",
+        *(f'{option} = "{name}"' for option, name in _BESIDE.items() if name in beside),
+    ]
+    if args.settings is not None:
+        rest = _without_account(_text(args.settings, "--settings"))
+    elif role == "panel":
+        rest = _PANEL
+    else:
+        rings = json.dumps(args.rings or ["kitchen"], ensure_ascii=False)
+        rest = _DOORBELL.format(rings=rings)
+    return "\n".join(lines) + "\n\n" + rest
+
+
+def _without_account(text: str) -> str:
+    kept, skips = [], False
+    for line in text.splitlines(keepends=True):
+        if re.match(r"\s*\[", line) and not (skips and line.count("[") == line.count("]") == 0):
+            skips = re.match(r"\s*\[\s*account\s*\]", line) is not None
+        if not skips:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
+    """Read the card as the device will, files and all."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{role}.toml"
+        path.write_text(text, encoding="utf-8")
+        for name, data in beside.items():
+            (Path(folder) / name).write_bytes(data)
+        try:
+            account = (read_panel if role == "panel" else read_doorbell)(path).account
+            account.check_files()
+            make_client(account)
+        except BellwireError as error:
+            problem = str(error).replace(f"{folder}/", "")
+            option = problem.partition(":")[0]
+            if option in _BESIDE:
+                problem = problem.removeprefix(f"{option}: ").removeprefix(f"{_BESIDE[option]}: ")
+                raise ProvisionError(f"--{option.replace('_', '-')}: {problem}") from None
+            raise ProvisionError(f"--settings: {problem}") from None
+
+
+def _wifi(args: argparse.Namespace) -> Wifi | None:
+    if args.wifi_ssid is None:
+        for flag in ("wifi_password_file", "wifi_open", "wifi_hidden", "wifi_country"):
+            if getattr(args, flag):
+                raise ProvisionError(f"--{flag.replace('_', '-')} needs --wifi-ssid NAME")
+        return None
+    if args.wifi_country is None or (args.wifi_password_file is None and not args.wifi_open):
+        raise ProvisionError(
+            "--wifi-ssid needs --wifi-password-file FILE (or --wifi-open) and --wifi-country CC"
+        )
+    password = None
+    if args.wifi_password_file is not None:
+        if args.wifi_open:
+            raise ProvisionError("--wifi-open has no password: leave --wifi-password-file out")
+        password = _first_line(args.wifi_password_file, "--wifi-password-file")
+    return check_wifi(Wifi(args.wifi_ssid, password, args.wifi_country, args.wifi_hidden))
+
+
+def _first_line(path: Path, option: str) -> str:
+    line = _text(path, option).partition("\n")[0].strip()
+    if not line:
+        raise ProvisionError(f"{option} {path}: its first line is empty")
+    return line
+
+
+def _text(path: Path, option: str) -> str:
+    try:
+        return read_text(path)
+    except TextFileError as error:
+        raise ProvisionError(f"{option} {error}") from None

@@ -1,0 +1,1 @@
+"""The decisions of doorbell and panel, wired to pins, broker, actions and systemd."""

@@ -1,0 +1,138 @@
+"""The signalling client as the services need it: it logs in until it succeeds, and tells the loop.
+
+Everything is told by way of ``post``, so that it happens on the loop's thread; the client's own
+threads only hand over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from ...client.listener import CallEventListener
+from ...client.threaded import SignalingClient
+from ...errors import BrokerRefused, LoginError, SubscriptionRefused
+from ...states import ConnectionChange, ConnectionState
+from ..config.account import Account
+
+Post = Callable[[Callable[[], None]], None]
+
+#: One attempt to log in, in seconds; within it the client tries again by itself.
+LOGIN_TIMEOUT = 15.0
+#: After a refusal, which mends itself only when somebody mends the broker.
+REFUSED_PAUSE = 30.0
+
+
+class LinkEvents(Protocol):
+    """What a link tells, on the loop's thread."""
+
+    def on_link(self, online: bool) -> None:
+        """Logged in and connected, or not any more."""
+        ...
+
+    def on_trouble(self, problem: str) -> None:
+        """Logging in failed; it goes on trying."""
+        ...
+
+    def on_superseded(self) -> None:
+        """Another login of the same peer has taken over: this one is done."""
+        ...
+
+    def on_lost(self, problem: str = "") -> None:
+        """The client has failed for good, as ``problem`` says: start afresh."""
+        ...
+
+
+def make_client(account: Account) -> SignalingClient:
+    """A client for ``account``; raises :class:`BellwireError` naming what is wrong with it."""
+    return SignalingClient(
+        account.peer,
+        broker=account.broker,
+        username=account.username,
+        password=account.password(),
+        tls=account.tls(),
+        realm=account.realm,
+        keepalive=account.keepalive,
+        ack_timeout=account.ack_timeout,
+        accept_timeout=account.accept_timeout,
+    )
+
+
+class Link:
+    """Keeps one client logged in. Start it on any thread; :meth:`stop` logs out."""
+
+    def __init__(
+        self,
+        account: Account,
+        listener: CallEventListener,
+        events: LinkEvents,
+        post: Post,
+        make: Callable[..., SignalingClient] = make_client,
+    ) -> None:
+        self._events = events
+        self._post = post
+        self.client = make(account)
+        self._stopping = threading.Event()
+        self.client.call_manager.add_event_listener(_Connection(self))
+        self.client.call_manager.add_event_listener(listener)
+        self._thread = threading.Thread(target=self._log_in, name="bellwire-login", daemon=True)
+
+    def start(self) -> None:
+        """Begin to log in."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Log out: calls made here are canceled, presence goes offline. Waits for it, bounded."""
+        self._stopping.set()
+        self.client.logout()
+        self._thread.join(LOGIN_TIMEOUT)
+
+    def pulse(self, beat: Callable[[], None]) -> None:
+        """Have ``beat`` posted by whoever keeps this peer reachable: a proof that it turns.
+
+        That is the client's own loop; between two logins it is the thread that logs in.
+        """
+        if not self.client.pulse(lambda: self._post(beat)) and self._thread.is_alive():
+            beat()
+
+    def _log_in(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self.client.login(LOGIN_TIMEOUT, keep_trying=True)
+                except LoginError as error:
+                    self._trouble(error)
+                    refused = isinstance(error, BrokerRefused | SubscriptionRefused)
+                    self._stopping.wait(REFUSED_PAUSE if refused else 1.0)
+                else:
+                    return
+        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody logs in any more
+            if not self._stopping.is_set():
+                problem = str(error) or type(error).__name__
+                self._post(lambda: self._events.on_lost(problem))
+
+    def _trouble(self, error: LoginError) -> None:
+        if not self._stopping.is_set():
+            problem = str(error)
+            self._post(lambda: self._events.on_trouble(problem))
+
+    def state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
+        """Called on a listener's thread."""
+        if state is ConnectionState.ABORTED:
+            if change is ConnectionChange.REMOTE_LOGIN:
+                self._post(self._events.on_superseded)
+            else:
+                failure = self.client.failure
+                self._post(lambda: self._events.on_lost(f"{type(failure).__name__}: {failure}"))
+            return
+        online = state is ConnectionState.CONNECTED
+        self._post(lambda: self._events.on_link(online))
+
+
+class _Connection(CallEventListener):
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def on_connection_state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
+        self._link.state_changed(state, change)

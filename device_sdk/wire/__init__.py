@@ -1,0 +1,1 @@
+"""What stands on the wire: topics, cells and their CBOR (docs/protocol.md)."""
