@@ -52,7 +52,7 @@ sys.stdin.readline()
 SERVICE = """\
 import sys, threading
 from pathlib import Path
-from device_sdk.services import service
+from device_sdk.services.service import base as service
 from device_sdk.services.service.doorbell import DoorbellService
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.service.loop import Loop

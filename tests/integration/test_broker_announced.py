@@ -175,7 +175,7 @@ def test_what_others_have_stays_theirs() -> None:
 _TWO_NETWORKS = """
 import asyncio, sys
 from broker_config.admin import mdns
-from device_sdk.services import dns_sd
+from device_sdk.services.doctor import dns_sd
 from pathlib import Path
 async def play():
     async with mdns.announced(4711, mdns.networks(""), "bellwire-1.local"):
