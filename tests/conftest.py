@@ -22,8 +22,8 @@ from tests.servers import BrokerProcess, BundledBroker, Mosquitto, mosquitto_bin
 TOGETHER = {
     # One stock amqtt, which hands what one test left retained to the clients of the next (fault 1).
     "faults/test_broker_ten_faults.py": "stock amqtt",
-    # A house with authorities, certificates and a mosquitto; a venv with the wheel in it.
-    "integration/test_login.py": "house",
+    # A broker with authorities, certificates and a mosquitto; a venv with the wheel in it.
+    "integration/test_login.py": "tls_broker",
     "packaging/test_wheel.py": "wheel",
     # Who announces itself on loopback is seen by everybody who looks there.
     "integration/test_broker_announced.py": "announcements",

@@ -1,4 +1,4 @@
-"""A small certificate authority for one house: the CA, the broker's and the devices' own."""
+"""A small certificate authority for one broker: the CA, the broker's and the devices' own."""
 
 from __future__ import annotations
 

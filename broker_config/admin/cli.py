@@ -95,7 +95,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _run(args: argparse.Namespace) -> int:
     # Here, not above: the other commands need not load a broker.
-    from .serve import Refused, serve_anonymous, serve_house
+    from .serve import Refused, serve_anonymous, serve_directory
 
     try:
         directory = _served(args)
@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace) -> int:
             )
         else:
             args.directory = directory
-            asyncio.run(serve_house(_settings(args)))
+            asyncio.run(serve_directory(_settings(args)))
     except Refused as refusal:
         print(f"bellwire-broker: {refusal}", file=sys.stderr)
         # systemd tries again after the one, not after the other.
@@ -257,7 +257,7 @@ def _say(text: str, code: int = EXIT_USAGE) -> int:
 def _perform(args: argparse.Namespace) -> int:
     from ..access.registry import RegistryError
     from .settings import SettingsError
-    from .setup import HouseError
+    from .setup import SetupError
 
     try:
         return _COMMANDS[args.command](args)
@@ -265,7 +265,7 @@ def _perform(args: argparse.Namespace) -> int:
         raise
     except PermissionError as error:
         return _say(f"{error}: who are you here? The broker's user may, or root (sudo)")
-    except (HouseError, RegistryError, SettingsError, ValueError, OSError) as error:
+    except (SetupError, RegistryError, SettingsError, ValueError, OSError) as error:
         return _say(str(error))
 
 

@@ -78,7 +78,7 @@ def add_to(
 
 
 def perform(args: argparse.Namespace) -> int:
-    """Run the action; raises HouseError, RegistryError, SettingsError, ValueError, OSError."""
+    """Run the action; raises SetupError, RegistryError, SettingsError, ValueError, OSError."""
     return _ACTIONS[args.action](args)
 
 
@@ -179,9 +179,9 @@ def _add(args: argparse.Namespace) -> int:
     if args.table is not None:
         return _add_table(args)
     if args.name is None:
-        raise setup.HouseError("NAME is missing: how is it called? Or --from FILE for many")
+        raise setup.SetupError("NAME is missing: how is it called? Or --from FILE for many")
     if args.secrets is not None:
-        raise setup.HouseError("--secrets is for --from FILE; for one device it is --secret-file")
+        raise setup.SetupError("--secrets is for --from FILE; for one device it is --secret-file")
     wanted = setup.Wanted(
         args.name, tuple(args.may_call), args.group, args.watches, args.certificate
     )
@@ -202,7 +202,7 @@ def _add_table(args: argparse.Namespace) -> int:
     if any(getattr(args, each) is not None for each in alone) or (
         args.may_call or args.watches or args.certificate
     ):
-        raise setup.HouseError("--from FILE has all that is said of its devices; nothing beside it")
+        raise setup.SetupError("--from FILE has all that is said of its devices; nothing beside it")
     try:
         wanted = read(args.table, _by_name(args.directory))
     except TableError as error:
@@ -228,7 +228,7 @@ def _set(args: argparse.Namespace) -> int:
     from . import setup
 
     if args.may_call is None and args.group is None and args.watches is None:
-        raise setup.HouseError(
+        raise setup.SetupError(
             "say what to change: --may-call PATTERN…, --group GROUP, --watches or --no-watches"
         )
     before = _by_name(args.directory)

@@ -1,4 +1,4 @@
-"""Telling systemd: ready, reloading, alive, stopping (sd_notify(3)), over a datagram socket."""
+"""What systemd is told: ready, reloading, alive, stopping (sd_notify(3)), by datagrams."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def anonymous_config(host: str, port: int) -> BrokerConfig:
     )
 
 
-def house_config(settings: Settings) -> BrokerConfig:
+def directory_config(settings: Settings) -> BrokerConfig:
     """Amqtt's configuration for a broker that serves a directory; raises Refused."""
     for name in (settings.tls.ca_file, settings.tls.cert_file, settings.tls.key_file):
         if (settings.listen.mqtts or settings.listen.wss) and not settings.path(name).exists():
@@ -189,7 +189,7 @@ def _only_one(directory: Path) -> Iterator[None]:
         yield
 
 
-class House:
+class DirectoryBroker:
     """A broker that serves a directory, with what belongs around it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -202,7 +202,7 @@ class House:
             store = Store(path, synchronous="full" if full else "normal")
         limits = replace(settings.limits, connections=room_for(settings.limits.connections))
         self.broker = SignalingBroker(
-            house_config(settings),
+            directory_config(settings),
             limits=limits,
             store=store,
             realm=settings.realm,
@@ -305,7 +305,7 @@ class House:
         self._reserve.release()
 
 
-async def serve_house(settings: Settings) -> None:
+async def serve_directory(settings: Settings) -> None:
     """Serve a directory that ``init`` made until SIGTERM or SIGINT; SIGHUP reloads.
 
     Prints a line ``listening on HOST:PORT (NAME)`` for each listener. Raises :class:`Refused`.
@@ -315,7 +315,7 @@ async def serve_house(settings: Settings) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _only_one(settings.directory):
         try:
-            house = House(settings)
+            served = DirectoryBroker(settings)
         except PluginError as error:
             named = f" ([plugins] of broker.toml: {', '.join(settings.plugins)})"
             text = f"{error.__cause__ or error}{named if settings.plugins else ''}"
@@ -339,17 +339,19 @@ async def serve_house(settings: Settings) -> None:
 
         loop = asyncio.get_running_loop()
         try:
-            await house.start()
+            await served.start()
         except StoreError as error:
             raise Refused(str(error), passing=True) from error
-        loop.add_signal_handler(signal.SIGHUP, lambda: background(loop.create_task(house.reload())))
-        background(loop.create_task(house.watch()))
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: background(loop.create_task(served.reload()))
+        )
+        background(loop.create_task(served.watch()))
         if settings.listen.mqtts or settings.listen.wss:
-            background(loop.create_task(house.mind_certificates()))
+            background(loop.create_task(served.mind_certificates()))
         background(loop.create_task(keep_alive()))
-        _say(house.broker, named=True)
+        _say(served.broker, named=True)
         notify("READY=1")
-        announcement = to_announce(settings, house.broker.bound())
+        announcement = to_announce(settings, served.broker.bound())
         if announcement is not None:
             name = own_name(settings.path(settings.tls.ca_file))
             background(loop.create_task(keep_announced(*announcement, name)))
@@ -358,7 +360,7 @@ async def serve_house(settings: Settings) -> None:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await house.stop()
+        await served.stop()
         if failures:
             logger.error("a part of the broker failed", exc_info=failures[0])
             raise Refused(f"a part of the broker failed: {failures[0]!r}", passing=True)

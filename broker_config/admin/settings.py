@@ -96,8 +96,8 @@ class Settings:
         return self.directory / REGISTRY
 
 
-#: In a house of devices, one that runs wild is slowed; a benchmark turns this off.
-HOUSE_LIMITS = replace(Limits(), publishes_per_second=200.0, publish_burst=1000)
+#: For a directory of devices: one that runs wild is slowed; a benchmark turns this off.
+DEVICE_LIMITS = replace(Limits(), publishes_per_second=200.0, publish_burst=1000)
 _CHOICES = {
     "storage.synchronous": ("normal", "full"),
     "log.format": ("plain", "json"),
@@ -206,7 +206,7 @@ def load(directory: Path) -> Settings:
     except NotReadable as error:
         raise SettingsError(str(error)) from None
     checker = _Checker(path, text)
-    settings = Settings(directory, limits=HOUSE_LIMITS)
+    settings = Settings(directory, limits=DEVICE_LIMITS)
     tables = {"listen", "tls", "storage", "limits", "metrics", "log"}
     changes: dict[str, Any] = {}
     for key, value in content.items():

@@ -66,7 +66,7 @@ level = "info"
 """
 
 
-class HouseError(Exception):
+class SetupError(Exception):
     """It was not done, nothing has changed; the text says why and what would do."""
 
 
@@ -74,14 +74,14 @@ def init(directory: Path, *, realm: str = "sig", names: list[str] | None = None)
     """Make settings, CA, server certificate and an empty registry; gives the certificate's names.
 
     The settings come last: without them the directory is none of a broker, and `init` goes on with
-    what an earlier one, cut short, has made. Raises :class:`HouseError` when it is a broker's.
+    what an earlier one, cut short, has made. Raises :class:`SetupError` when it is a broker's.
     """
     check_realm(realm)
     if (directory / FILE).exists():
-        raise HouseError(f"{directory / FILE} is there already; choose an empty directory")
+        raise SetupError(f"{directory / FILE} is there already; choose an empty directory")
     registry = directory / REGISTRY
     if registry.exists() and load(registry).devices:
-        raise HouseError(
+        raise SetupError(
             f"{registry} is there already, with devices in it, but no {FILE}; put that back, or "
             "choose an empty directory"
         )
@@ -109,7 +109,7 @@ def renew(directory: Path, names: list[str]) -> list[str]:
     """Make a new server certificate for its old names, this host's present ones and ``names``."""
     tls = directory / "tls"
     if not (tls / "ca.key").exists():
-        raise HouseError(f"there is no {tls / 'ca.key'}: this CA did not make the certificate")
+        raise SetupError(f"there is no {tls / 'ca.key'}: this CA did not make the certificate")
     pki.check_names(names)
     try:
         old = pki.extra_names(tls / "server.crt")
@@ -160,27 +160,27 @@ def _credentials(
 
 
 def _stage_secret(staged: Staged, file: Path, given: Given, old: Device | None) -> None:
-    """Put the secret into ``file`` unless something else is there; raises HouseError."""
+    """Put the secret into ``file`` unless something else is there; raises SetupError."""
     if given.secret is None:
-        raise HouseError(
+        raise SetupError(
             f"--secret-file: {given.name!r} has a certificate and no secret; its files are made in "
             "tls/devices"
         )
     try:
         there = file.exists() or file.is_symlink()
         if there and not (file.is_file() and _is_secret_of(old, file.read_bytes())):
-            raise HouseError(
+            raise SetupError(
                 f"--secret-file: {file} is there already, and it is not the secret of "
                 f"{given.name!r}; name another file, or move that one away. Nothing has changed"
             )
         if not file.parent.is_dir():
-            raise HouseError(
+            raise SetupError(
                 f"--secret-file: there is no directory {file.parent}; make it first. "
                 "Nothing has changed"
             )
         staged.add(file.resolve() if there else file, given.secret + "\n", over=there)
     except OSError as error:
-        raise HouseError(
+        raise SetupError(
             f"--secret-file: {file} cannot be written: {error.strerror or error}. "
             "Nothing has changed"
         ) from error
@@ -205,19 +205,19 @@ def add_all(
     """Register devices, all of them or none; gives what each of them gets.
 
     A secret for which there is a file in ``secret_files`` is in it afterwards, the others are for
-    ``show``. Raises HouseError, ValueError; then nothing has changed.
+    ``show``. Raises SetupError, ValueError; then nothing has changed.
     """
     gets = []
     with Staged() as staged, changing(directory / REGISTRY, staged) as devices:
         for each in wanted:
             name = check_name(each.name)
             if name in devices:
-                raise HouseError(
+                raise SetupError(
                     f"{name!r} is registered; `device set` changes what it may, `device rotate` "
                     "gives it a new secret"
                 )
             if (other := clash(devices, name)) is not None:
-                raise HouseError(
+                raise SetupError(
                     f"{name!r} looks the same as {other!r}, which is registered, and is spelt "
                     f"with other characters ({_spelt(name)} here, {_spelt(other)} there); nobody "
                     "could tell them apart. Use that one"
@@ -248,7 +248,7 @@ def _show_all(gets: Sequence[Given], show: Show | None) -> None:
         for given in gets:
             show(given)
     except OSError as error:
-        raise HouseError(
+        raise SetupError(
             f"it could not be shown ({error.strerror or error}), so nothing has changed; "
             "--secret-file FILE writes it to a file"
         ) from error
@@ -309,47 +309,47 @@ def change(
                 if (why := stands_for_nobody(devices, name, pattern)) is not None
             ]
             if wrong:
-                raise HouseError(f"--may-call: {'; '.join(wrong)}. Nothing has changed")
+                raise SetupError(f"--may-call: {'; '.join(wrong)}. Nothing has changed")
             devices[name] = replace(device, may_call=check_patterns(may_call))
         return devices[name]
 
 
 def secret_files(folder: Path | None, wanted: Sequence[Wanted]) -> dict[str, Path]:
-    """Where each device's secret goes, in ``folder``, which is made; raises HouseError."""
+    """Where each device's secret goes, in ``folder``, which is made; raises SetupError."""
     names = [each.name for each in wanted if not each.certificate]
     if folder is None:
         if names:
-            raise HouseError("--secrets DIR is missing: where shall the devices' secrets go?")
+            raise SetupError("--secrets DIR is missing: where shall the devices' secrets go?")
         return {}
     files = {name: folder / f"{escape(name)}.secret" for name in names}
     for name, file in files.items():
         if file.exists() or file.is_symlink():
-            raise HouseError(
+            raise SetupError(
                 f"--secrets: {file} is there already, and {name!r} is new; choose another "
                 "directory. Nothing has changed"
             )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise HouseError(
+        raise SetupError(
             f"--secrets: {folder} cannot be made: {error.strerror}. Nothing has changed"
         ) from error
     return files
 
 
 def find(directory: Path, name: str) -> Device:
-    """The device of that name; raises HouseError."""
+    """The device of that name; raises SetupError."""
     return _known({device.name: device for device in devices(directory)}, name)
 
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Keep a broker from serving ``directory`` meanwhile; raises HouseError if one does."""
+    """Keep a broker from serving ``directory`` meanwhile; raises SetupError if one does."""
     with own_lock(directory / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HouseError(f"a broker has just begun to serve {directory}; try again") from None
+            raise SetupError(f"a broker has just begun to serve {directory}; try again") from None
         yield
 
 
@@ -371,7 +371,7 @@ def remove(directory: Path, name: str) -> None:
 def _known(devices: Mapping[str, Device], name: str) -> Device:
     if name not in devices:
         near = near_names(devices, name) if devices else f"`device add {name}` registers it"
-        raise HouseError(f"there is no device {name!r}: {near} (`device list` shows all)")
+        raise SetupError(f"there is no device {name!r}: {near} (`device list` shows all)")
     return devices[name]
 
 

@@ -86,7 +86,7 @@ class SignalingBroker(Broker):
         self._connections: set[Connection] = set()
         self._addresses: Counter[str] = Counter()
         self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
-        self._telling: set[asyncio.Task[None]] = set()
+        self._dispatching: set[asyncio.Task[None]] = set()
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -415,8 +415,8 @@ class SignalingBroker(Broker):
 
     def _background(self, coroutine: Any) -> None:
         task = self.loop.create_task(coroutine)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._dispatching.add(task)
+        task.add_done_callback(self._dispatching.discard)
 
     async def _tell(self, event: str, values: tuple[Any, ...]) -> None:
         if event.startswith("mqtt_packet"):
@@ -482,7 +482,7 @@ class SignalingBroker(Broker):
         self._soon()
         return qos
 
-    # --- for the house around it --------------------------------------------------------------
+    # --- for what is built around it ------------------------------------------------------------
 
     async def recheck(self, cleared: Collection[str] = ()) -> None:
         """After a change of rules: see Core.recheck."""

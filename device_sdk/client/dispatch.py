@@ -39,7 +39,7 @@ _WITH_REASON = frozenset({Name.LOCAL_FAILURE, Name.LOCAL_PEER_LOST})
 Key = tuple[bool, str, str]
 
 
-class Telling(Generic[L, R]):
+class Dispatch(Generic[L, R]):
     """The part of a face that follows the core's events."""
 
     _local: type[L]

@@ -38,7 +38,7 @@ class ListenerTask:
         self.listener = listener
         self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self.task: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._dispatching: asyncio.Task[None] | None = None
         self._after = None if after is None else after.task
         self.start()
 
@@ -56,7 +56,7 @@ class ListenerTask:
     @property
     def hears_itself(self) -> bool:
         """Whether whoever asks was called by this very listener."""
-        return asyncio.current_task() in (self.task, self._telling)
+        return asyncio.current_task() in (self.task, self._dispatching)
 
     async def _run(self) -> None:
         if self._after is not None:
@@ -72,9 +72,9 @@ class ListenerTask:
                 continue
             if inspect.isawaitable(result):
                 # A task of its own: what is cancelled in it, be it itself, does not end this one.
-                self._telling = asyncio.ensure_future(self._await(event, result))
+                self._dispatching = asyncio.ensure_future(self._await(event, result))
                 with contextlib.suppress(asyncio.CancelledError):
-                    await self._telling
+                    await self._dispatching
                 if this.cancelling():  # the loop ends; the call was told so, and has ended
                     raise asyncio.CancelledError
 

@@ -25,7 +25,7 @@ from ..core.connection import Session
 from ..core.events import Event as CoreEvent
 from ..errors import BellwireError, ClientClosed
 from ..states import ConnectionState
-from .dispatch import L, R, Telling
+from .dispatch import Dispatch, L, R
 from .logs import Records
 
 log = logging.getLogger("bellwire")
@@ -48,7 +48,7 @@ class ForkedError(RuntimeError):
     """The client was logged in by the process of which this one is a fork."""
 
 
-class Supervised(Telling[L, R]):
+class Supervised(Dispatch[L, R]):
     """The part of a face that outlives its owner."""
 
     _guard: AbstractContextManager[Any]

@@ -17,7 +17,7 @@ from typing import Any, Final
 import cbor2
 
 from ..errors import DecodeError
-from . import fast_path as usual
+from . import fast_path
 from .cells import (
     EPOCH_BYTES,
     GROUP_BYTES,
@@ -218,7 +218,7 @@ def _encode_presence(cell: Presence) -> bytes:
 
 def decode_invite(data: bytes) -> Invite:
     """The invite in ``data``; raises :class:`DecodeError`."""
-    if (cell := usual.invite(data)) is not None:
+    if (cell := fast_path.invite(data)) is not None:
         return cell
     fields = _fields(data)
     number = _need(fields, STATE)
@@ -249,7 +249,7 @@ def decode_invite(data: bytes) -> Invite:
 
 def decode_answer(data: bytes) -> Answer:
     """The answer in ``data``; raises :class:`DecodeError`."""
-    if (cell := usual.answer(data)) is not None:
+    if (cell := fast_path.answer(data)) is not None:
         return cell
     fields = _fields(data)
     number = _need(fields, STATE)

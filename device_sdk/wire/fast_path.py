@@ -31,7 +31,7 @@ _ANSWER_STATES: Final = tuple(AnswerState)
 
 
 def invite(data: bytes) -> Invite | None:
-    """The invite in ``data``, or None if it is not a usual one (or none at all)."""
+    """The invite in ``data``, or None if it is not a common one (or none at all)."""
     begin = _INVITE.match(data)
     if begin is None:
         return None
@@ -63,7 +63,7 @@ def invite(data: bytes) -> Invite | None:
 
 
 def answer(data: bytes) -> Answer | None:
-    """The answer in ``data``, or None if it is not a usual one (or none at all)."""
+    """The answer in ``data``, or None if it is not a common one (or none at all)."""
     match = _ANSWER.match(data)
     if match is None:
         return None

@@ -201,7 +201,7 @@ async def storm(port: int, count: int) -> tuple[float, int]:
 def storm_table() -> None:
     """A thousand devices that connect, authenticate and subscribe at once."""
     print(f"| broker | {STORM:,} devices at once | s | broken |\n|---|---|---|---|")
-    with process_of("bellwire house") as (port, _):
+    with process_of("bellwire devices") as (port, _):
         for what in ("first time (argon2 for each)", "again (verified secrets remembered)"):
             took, broken = asyncio.run(storm(port, STORM))
             print(f"| bellwire | {what} | {took:.2f} | {broken} |", flush=True)

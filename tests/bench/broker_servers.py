@@ -88,18 +88,18 @@ def _bellwire(store: bool = False) -> Any:
 
 
 def _bellwire_limited() -> Any:
-    """For anybody, with the rates that a house has."""
+    """For anybody, with the rates that devices have."""
     from broker_config.broker import SignalingBroker
 
     from broker_config.admin.serve import anonymous_config
-    from broker_config.admin.settings import HOUSE_LIMITS
+    from broker_config.admin.settings import DEVICE_LIMITS
     from broker_config.store import Store
 
     store = Store(Path(tempfile.mkdtemp()) / "kept.sqlite3")
-    return SignalingBroker(anonymous_config("127.0.0.1", 0), limits=HOUSE_LIMITS, store=store)
+    return SignalingBroker(anonymous_config("127.0.0.1", 0), limits=DEVICE_LIMITS, store=store)
 
 
-def _bellwire_house() -> Any:
+def _bellwire_registered() -> Any:
     """A broker with a thousand registered devices, all of the same secret."""
     from broker_config.access.registry import HASHER, Device, Registry, save
     from broker_config.net.server import SignalingBroker
@@ -128,7 +128,7 @@ PYTHON: dict[str, tuple[Callable[..., Any], bool]] = {
     "amqtt named": (lambda: _amqtt(False), False),
     "amqtt stored": (_amqtt_stored, False),
     "bellwire": (_bellwire, False),
-    "bellwire house": (_bellwire_house, False),
+    "bellwire devices": (_bellwire_registered, False),
     "bellwire limited": (_bellwire_limited, False),
     "bellwire persistent": (lambda: _bellwire(True), False),
     "amqtt uvloop": (_amqtt, True),
@@ -154,7 +154,13 @@ SERVERS = [
         name
         for name in PYTHON
         if name
-        not in ("amqtt closed", "amqtt named", "amqtt stored", "bellwire house", "bellwire limited")
+        not in (
+            "amqtt closed",
+            "amqtt named",
+            "amqtt stored",
+            "bellwire devices",
+            "bellwire limited",
+        )
         and ("uvloop" not in name or _has("uvloop"))
     ),
     *(["mosquitto"] if mosquitto_path() else []),

@@ -42,11 +42,11 @@ client.logout()
 """
 
 
-class House:
+class RegisteredBroker:
     """A broker set up by the command line, with three devices."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "house"
+        self.folder = folder / "broker"
         self.port = free_port()
         self._run("init", str(self.folder))
         settings = f'[listen]\nmqtts = ""\nmqtt = "127.0.0.1:{self.port}"\n[metrics]\nlisten = ""\n'
@@ -82,11 +82,11 @@ def invitations() -> bytes:
 class Flood:
     """Publishes as fast as it is let, on a thread of its own, until told to stop."""
 
-    def __init__(self, house: House, count: int, payload: bytes) -> None:
+    def __init__(self, registered: RegisteredBroker, count: int, payload: bytes) -> None:
         self.done = 0
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="flooder")
-        self._client.username_pw_set("flooder", house.secrets["flooder"])
-        self._client.connect("127.0.0.1", house.port)
+        self._client.username_pw_set("flooder", registered.secrets["flooder"])
+        self._client.connect("127.0.0.1", registered.port)
         self._client.loop_start()
         self._payload, self._count = payload, count
         self.thread = threading.Thread(target=self._run)
@@ -132,9 +132,9 @@ def run(count: int) -> list[list[str]]:
     """Rows of the table."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        house = House(Path(folder))
+        registered = RegisteredBroker(Path(folder))
         callee = subprocess.Popen(
-            [sys.executable, "-c", _CALLEE, house.url, house.secrets["kitchen"]],
+            [sys.executable, "-c", _CALLEE, registered.url, registered.secrets["kitchen"]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -143,10 +143,12 @@ def run(count: int) -> list[list[str]]:
         assert callee.stdout is not None
         try:
             callee.stdout.readline()
-            friend = SignalingClient("friend", house.url, password=house.secrets["friend"])
+            friend = SignalingClient(
+                "friend", registered.url, password=registered.secrets["friend"]
+            )
             friend.login()
             quiet = rings(friend, lambda n: n >= 100)
-            usual = p50_p99(quiet)
+            normal = p50_p99(quiet)
 
             def report(what: str, times: list[float]) -> None:
                 assert callee.stdin is not None
@@ -155,7 +157,7 @@ def run(count: int) -> list[list[str]]:
                 callee.stdin.flush()
                 peak, away, drops = callee.stdout.readline().split()
                 p50, p99 = p50_p99(times)
-                rows.append([what, f"{p50:.2f}", f"{p99:.2f}", f"{p50 / usual[0]:.1f}",
+                rows.append([what, f"{p50:.2f}", f"{p99:.2f}", f"{p50 / normal[0]:.1f}",
                              peak, away, drops])  # fmt: skip
 
             report("nobody floods", quiet)
@@ -163,7 +165,7 @@ def run(count: int) -> list[list[str]]:
                 ("invitations", invitations()),
                 ("malformed cells", os.urandom(200)),
             ):
-                flood = Flood(house, count, payload)
+                flood = Flood(registered, count, payload)
                 flood.thread.start()
                 times = rings(friend, lambda _, f=flood: not f.thread.is_alive())
                 flood.thread.join()
@@ -172,11 +174,11 @@ def run(count: int) -> list[list[str]]:
         finally:
             callee.stdin.close()
             callee.wait(30)
-            house.close()
+            registered.close()
     return rows
 
 
-HEAD = ["another floods with", "p50 ms", "p99 ms", "p50 ÷ usual", "callee peak MB",
+HEAD = ["another floods with", "p50 ms", "p99 ms", "p50 ÷ quiet", "callee peak MB",
         "turned away", "dropped"]  # fmt: skip
 
 

@@ -119,8 +119,8 @@ class Stock:
     client = Running.client
 
 
-def house(folder: Path) -> dict[str, Any]:
-    """A registry of a small house, and the plugins that serve it. All have the same secret."""
+def registry_plugins(folder: Path) -> dict[str, Any]:
+    """A registry of a few devices, and the plugins that serve it. All have the same secret."""
     path = folder / "devices.json"
     devices = (
         Device("front-door", HASHED, may_call=("kitchen", "@panels")),

@@ -1,4 +1,4 @@
-"""``bellwire-broker run DIR`` in a process of its own, and a house for it."""
+"""``bellwire-broker run DIR`` in a process of its own, and a directory for it."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def serving(directory: Path, *, files: int | None = None) -> Iterator[Served]:
         served.stop()
 
 
-def house_on_free_ports(place: Path, *options: str) -> Path:
-    """A house set up by ``init``, on free ports of loopback."""
+def setup_on_free_ports(place: Path, *options: str) -> Path:
+    """A directory set up by ``init``, on free ports of loopback."""
     assert cli.main(["init", str(place), *options]) == 0
     settings = place / "broker.toml"
     text = settings.read_text()

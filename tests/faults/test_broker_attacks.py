@@ -16,11 +16,11 @@ from broker_config.admin.metrics import Window, status
 from broker_config.core.limits import Limits
 from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
 from tests.broker_support.raw import PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, Raw, Will
-from tests.broker_support.running import SECRET, Running, house
+from tests.broker_support.running import SECRET, Running, registry_plugins
 
 Keep = Callable[[Raw], Raw]
 LIMITS = Limits()
-HOUSE = replace(LIMITS, publishes_per_second=1000.0, publish_burst=100_000)
+ROOMY = replace(LIMITS, publishes_per_second=1000.0, publish_burst=100_000)
 
 
 @pytest.fixture
@@ -205,8 +205,8 @@ def test_the_65th_filter_is_granted_and_one_too_many_told(
 
 def test_one_device_fills_its_share_and_no_more(clients: Keep, tmp_path: Path) -> None:
     """By as many connections as it likes; others' presence and calls are kept."""
-    limits = replace(HOUSE, retained=400, retained_per_device=1000)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    limits = replace(ROOMY, retained=400, retained_per_device=1000)
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for connection in range(4):
             door = login(broker, clients, "front-door", f".{connection}")
             for number in range(100):
@@ -226,10 +226,10 @@ def test_one_device_fills_its_share_and_no_more(clients: Keep, tmp_path: Path) -
 
 
 def test_a_share_outlives_the_broker(clients: Keep, tmp_path: Path) -> None:
-    limits = replace(HOUSE, retained_per_device=10)
+    limits = replace(ROOMY, retained_per_device=10)
     for life in range(2):
         with Running(
-            plugins=house(tmp_path), limits=limits, store=tmp_path / "kept.sqlite3"
+            plugins=registry_plugins(tmp_path), limits=limits, store=tmp_path / "kept.sqlite3"
         ) as broker:
             door = login(broker, clients, "front-door")
             for number in range(20):
@@ -238,8 +238,8 @@ def test_a_share_outlives_the_broker(clients: Keep, tmp_path: Path) -> None:
 
 
 def test_a_will_is_of_its_devices_share(clients: Keep, tmp_path: Path) -> None:
-    limits = replace(HOUSE, retained_per_device=5)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    limits = replace(ROOMY, retained_per_device=5)
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for number in range(10):
             login(broker, clients, "front-door", will=Will(cell(number), b"x", retain=True)).close()
         deadline = time.monotonic() + 5
@@ -251,7 +251,7 @@ def test_a_will_is_of_its_devices_share(clients: Keep, tmp_path: Path) -> None:
 
 def test_a_new_connection_has_no_new_burst(clients: Keep, tmp_path: Path) -> None:
     limits = replace(LIMITS, publishes_per_second=5.0, publish_burst=20)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for connection in range(4):
             door = login(broker, clients, "front-door", f".{connection}")
             door.send(b"".join(publish(cell(each), b"x", each) for each in range(1, 11)))
@@ -266,7 +266,7 @@ def test_a_new_connection_has_no_new_burst(clients: Keep, tmp_path: Path) -> Non
 
 def test_a_large_message_counts_as_several(clients: Keep, tmp_path: Path) -> None:
     limits = replace(LIMITS, publishes_per_second=1.0, publish_burst=20)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         door = login(broker, clients, "front-door")
         door.send(b"".join(publish(cell(each), bytes(40_000), each) for each in range(1, 9)))
         door.send(b"\xc0\0")
@@ -277,8 +277,8 @@ def test_a_large_message_counts_as_several(clients: Keep, tmp_path: Path) -> Non
 
 def test_persistent_sessions_have_shares_too(clients: Keep, tmp_path: Path) -> None:
     """The one that was longest unused gives way; another device's first is never refused."""
-    limits = replace(HOUSE, persistent_sessions=3, persistent_sessions_per_device=3)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    limits = replace(ROOMY, persistent_sessions=3, persistent_sessions_per_device=3)
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for number in range(10):
             login(broker, clients, "front-door", f".{number}", clean=False).disconnect()
         login(broker, clients, "kitchen", clean=False)
@@ -289,8 +289,8 @@ def test_persistent_sessions_have_shares_too(clients: Keep, tmp_path: Path) -> N
 
 def test_connections_of_a_device_are_counted(clients: Keep, tmp_path: Path) -> None:
     """The oldest gives way to the newest: a device locks itself out no more than others."""
-    limits = replace(HOUSE, connections_per_device=3)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    limits = replace(ROOMY, connections_per_device=3)
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         tools = [login(broker, clients, "front-door", f".{number}") for number in range(5)]
         login(broker, clients, "kitchen")
         assert [tool.closed(0.5) for tool in tools] == [True, True, False, False, False]
@@ -310,7 +310,7 @@ REFUSED = {
 def test_every_refusal_slows_the_next_and_ends_with_its_client(
     clients: Keep, tmp_path: Path, hello: bytes
 ) -> None:
-    with Running(plugins=house(tmp_path)) as broker:
+    with Running(plugins=registry_plugins(tmp_path)) as broker:
         login(broker, clients, "bedroom").disconnect()
         waiting = [clients(broker.raw()) for _ in range(20)]
         for client in waiting:
@@ -335,7 +335,7 @@ def test_refusals_fill_no_log(
     clients: Keep, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long the names, and however many."""
-    with Running(plugins=house(tmp_path)) as broker:
+    with Running(plugins=registry_plugins(tmp_path)) as broker:
         for number in range(30):
             client = clients(broker.raw())
             client.send(connect("x", user=f"{number}" + "x" * 60_000, password="x"))
@@ -411,8 +411,8 @@ def test_a_qos_2_message_goes_out_under_an_id_that_is_kept(clients: Keep, tmp_pa
 
 def test_shares_nearly_full_are_seen(clients: Keep, tmp_path: Path) -> None:
     """By name, in the figures and to who asks whether all is well."""
-    limits = replace(HOUSE, retained_per_device=10)
-    with Running(plugins=house(tmp_path), limits=limits) as broker:
+    limits = replace(ROOMY, retained_per_device=10)
+    with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         door = login(broker, clients, "front-door")
         assert status(broker.broker)["nearly_full"] == []
         for number in range(10):

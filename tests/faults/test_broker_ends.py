@@ -15,7 +15,7 @@ from websockets.sync.client import connect as ws_connect
 from broker_config.access import pki
 from broker_config.net.connection import StreamConnection
 from tests.bench.broker_wire import connect
-from tests.broker_support.running import Running, house
+from tests.broker_support.running import Running, registry_plugins
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broker(tls: Path, tmp_path: Path) -> Iterator[Running]:
-    """A house over TLS, by MQTT and by WebSocket."""
+    """A broker over TLS, by MQTT and by WebSocket."""
     files = {
         "ssl": True,
         "cafile": tls / "ca.crt",
@@ -40,7 +40,7 @@ def broker(tls: Path, tmp_path: Path) -> Iterator[Running]:
         "default": ListenerConfig(bind="127.0.0.1:0", **files),
         "wss": ListenerConfig(type=ListenerType.WS, bind="127.0.0.1:0", **files),
     }
-    with Running(plugins=house(tmp_path), listeners=listeners) as running:
+    with Running(plugins=registry_plugins(tmp_path), listeners=listeners) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.bench.broker_servers import process_of
 from tests.bench.broker_wire import connect, subscribe
 from tests.broker_support.raw import TIMEOUT, Message, Raw, Will, topics
-from tests.broker_support.running import Running, Stock, house
+from tests.broker_support.running import Running, Stock, registry_plugins
 
 Any_ = Running | Stock
 Lives = Callable[[], AbstractContextManager[Any_]]
@@ -68,7 +68,7 @@ def closed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any_]:
     if request.param == "stock":
         yield Stock(request.getfixturevalue("stock_closed"))
     else:
-        with Running(plugins=house(tmp_path)) as ours:
+        with Running(plugins=registry_plugins(tmp_path)) as ours:
             yield ours
 
 
@@ -79,7 +79,7 @@ def named(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any_]:
         with process_of("amqtt named") as (port, _):
             yield Stock(port)
     else:
-        with Running(plugins=house(tmp_path)) as ours:
+        with Running(plugins=registry_plugins(tmp_path)) as ours:
             yield ours
 
 

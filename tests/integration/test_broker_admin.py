@@ -1,4 +1,4 @@
-"""What is changed of a house while it is lived in: permissions, removals, secrets, certificates."""
+"""What is changed of a broker while it serves: permissions, removals, secrets, certificates."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import pytest
 
 from broker_config import cli
 from broker_config.access import pki
-from broker_config.admin import setup as house
+from broker_config.admin import setup as broker_setup
 from device_sdk import SignalingClient
 from tests.broker_support.raw import Raw, Will
-from tests.broker_support.served import Served, house_on_free_ports, serving, trust
+from tests.broker_support.served import Served, serving, setup_on_free_ports, trust
 from tests.peers import Heard
 
 Keep = Callable[[Raw], Raw]
@@ -40,10 +40,10 @@ SOON = 10
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    place = house_on_free_ports(tmp_path / "house")
-    house.add(place, "front-door", may_call=("kitchen", "study"))
-    house.add(place, "kitchen", may_call=("front-door",))
-    house.add(place, "study")
+    place = setup_on_free_ports(tmp_path / "broker")
+    broker_setup.add(place, "front-door", may_call=("kitchen", "study"))
+    broker_setup.add(place, "kitchen", may_call=("front-door",))
+    broker_setup.add(place, "study")
     return place
 
 
@@ -56,8 +56,8 @@ def clients() -> Iterator[Keep]:
 @pytest.fixture
 def secrets(directory: Path) -> dict[str, str]:
     found = {}
-    for device in house.devices(directory):
-        secret, _ = house.rotate(directory, device.name)
+    for device in broker_setup.devices(directory):
+        secret, _ = broker_setup.rotate(directory, device.name)
         assert secret is not None
         found[device.name] = secret
     return found
@@ -225,7 +225,7 @@ def test_half_a_pair_of_certificates_ends_nothing(directory: Path, clients: Keep
         served.logged("the certificate cannot be read again")
         clients(Raw(port, tls=trust(directory)))
         key.write_bytes(whole)
-        house.renew(directory, [])
+        broker_setup.renew(directory, [])
         until = time.monotonic() + SOON
         while ssl.get_server_certificate(("127.0.0.1", port)) == before:
             assert time.monotonic() < until
@@ -316,7 +316,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
         ("nowhere/bell.secret", "there is no directory"),
         ("other.secret", "it is not the secret of"),
         (".", "it is not the secret of"),
-        ("house/devices.json", "it is not the secret of"),
+        ("broker/devices.json", "it is not the secret of"),
         ("/dev/full", "it is not the secret of"),
         ("other.secret/bell.secret", "there is no directory"),
     ],
@@ -417,7 +417,7 @@ def test_a_table_of_devices(directory: Path, capsys: pytest.CaptureFixture[str])
         "flat%202.secret", "flat-1.secret", "gate.secret",
     ]  # fmt: skip
     assert "4 devices are registered" in capsys.readouterr().out
-    devices = {device.name: device for device in house.devices(directory)}
+    devices = {device.name: device for device in broker_setup.devices(directory)}
     assert devices["gate"].may_call == ("kitchen", "@flats")
     assert devices["flat 2"].watches
     assert devices["tablet"].certificate
@@ -478,7 +478,7 @@ def test_every_fault_of_a_table_is_named_and_nothing_is_done(
 def test_names_that_mean_nobody_are_refused(
     directory: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
-    house.add(directory, "Caf\u00e9")
+    broker_setup.add(directory, "Caf\u00e9")
     before = (directory / "devices.json").read_bytes()
     assert run(*arguments, directory=directory) == 2
     assert told in capsys.readouterr().err
@@ -531,9 +531,9 @@ def test_add_says_what_it_may_and_how_to_change_that(
 def test_doctor_knows_what_nobody_meant(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    house.add(directory, "gate", may_call=("kichen", "@flats"))
-    house.add(directory, "attic")
-    house.add(directory, "porch", may_call=("kitchen",))
+    broker_setup.add(directory, "gate", may_call=("kichen", "@flats"))
+    broker_setup.add(directory, "attic")
+    broker_setup.add(directory, "porch", may_call=("kitchen",))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = directory / "broker.toml"
@@ -581,7 +581,7 @@ def started(
     directory: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`run` where it cannot go on for long: its lock is held."""
-    with house.alone(directory):
+    with broker_setup.alone(directory):
         return subprocess.run(
             [sys.executable, "-m", "broker_config.cli", "run", *arguments],
             cwd=environment.pop("cwd", directory.parent),
@@ -615,11 +615,11 @@ def test_a_change_while_it_starts_does_not_end_it(directory: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from broker_config import cli\nfrom broker_config.admin import serve\n"
-        "start = serve.House.start\n"
-        "async def changed(house):\n"
+        "start = serve.DirectoryBroker.start\n"
+        "async def changed(served):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "    await start(house)\n"
-        "serve.House.start = changed\n"
+        "    await start(served)\n"
+        "serve.DirectoryBroker.start = changed\n"
         "sys.exit(cli.main())\n"
     )
     process = subprocess.Popen(
@@ -659,7 +659,7 @@ def test_a_certificate_that_ends_is_said(
     """By the broker itself, whose log somebody reads; not by devices that stay away."""
     monkeypatch.setattr(pki, "SERVER_DAYS", days)
     monkeypatch.setattr(pki, "_BACKDATED", dt.timedelta(days=3))
-    house.renew(directory, [])
+    broker_setup.renew(directory, [])
     with serving(directory) as served:
         assert "WARNING" in served.logged(told)
 
@@ -672,7 +672,7 @@ def test_a_certificate_that_was_moved_is_one_line(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "server.crt" in line]
     assert f"there is no {directory / 'tls' / 'server.crt'}" in line
     assert "bellwire-broker renew" in line
-    assert house.renew(directory, [])
+    assert broker_setup.renew(directory, [])
 
 
 def test_a_browser_at_the_websocket_port_is_one_line(directory: Path) -> None:
@@ -696,7 +696,7 @@ def test_a_doorbell_removed_while_it_rings_stops_the_panel_and_nothing_else(
     directory: Path, secrets: dict[str, str]
 ) -> None:
     """The panel's link lives, its ringing ends at once, and the next doorbell rings it."""
-    house.change(directory, "study", may_call=("kitchen",))
+    broker_setup.change(directory, "study", may_call=("kitchen",))
     with serving(directory) as served, ExitStack() as stack:
         url = f"mqtt://127.0.0.1:{served.ports['mqtt']}"
 

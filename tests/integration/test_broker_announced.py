@@ -21,7 +21,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from broker_config.access import pki
 from broker_config.admin import mdns
-from broker_config.admin import setup as house
+from broker_config.admin import setup as broker_setup
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor import check as doctor
 from device_sdk.services.doctor import dns_sd
@@ -40,8 +40,8 @@ class Served:
 
     def __init__(self, directory: Path, change: str = ON_LOOPBACK, announce: str = "true") -> None:
         self.port = free_port()
-        house.init(directory)
-        self.secret, _ = house.add(directory, "door")
+        broker_setup.init(directory)
+        self.secret, _ = broker_setup.add(directory, "door")
         (directory / "broker.toml").write_text(
             f'[listen]\nmqtts = ":{self.port}"\nmqtt = ""\nannounce = {announce}\n'
             '[metrics]\nlisten = ""\n'
@@ -135,7 +135,7 @@ def test_zeroconf_sees_a_broker_come_and_go(tmp_path: Path) -> None:
         stack.callback(zeroconf.close)
         seen = Seen()
         ServiceBrowser(zeroconf, mdns.SERVICE, seen)
-        served = stack.enter_context(serving(tmp_path / "house"))
+        served = stack.enter_context(serving(tmp_path / "broker"))
         line = served.logged("INFO announced as ")
         name = f"{line.partition('announced as ')[2].partition(':')[0]}.{mdns.SERVICE}"
         assert seen.waited(name, there=True)
@@ -207,7 +207,7 @@ def test_each_network_is_told_its_own_addresses() -> None:
 
 
 def test_doctor_finds_a_running_broker(tmp_path: Path) -> None:
-    with serving(tmp_path / "house") as served:
+    with serving(tmp_path / "broker") as served:
         assert served.port in ports(served.port)
         (tmp_path / "secret").write_text(str(served.secret))
         account = Account(
@@ -223,7 +223,7 @@ def test_doctor_finds_a_running_broker(tmp_path: Path) -> None:
 
 def test_switched_off_it_is_not_announced(tmp_path: Path) -> None:
     """Another that begins later is found, this one is not."""
-    with serving(tmp_path / "house", announce="false") as served:
+    with serving(tmp_path / "broker", announce="false") as served:
         later = free_port()
 
         async def look() -> set[int]:
@@ -246,7 +246,7 @@ def test_switched_off_it_is_not_announced(tmp_path: Path) -> None:
     ids=["no zeroconf", "no network", "no such address"],
 )
 def test_a_broker_that_cannot_be_announced_serves(tmp_path: Path, change: str, told: str) -> None:
-    with serving(tmp_path / "house", change) as served:
+    with serving(tmp_path / "broker", change) as served:
         assert told in served.logged("WARNING not announced on the network: ")
         assert served.serves()
         assert "announced" not in served.stop()

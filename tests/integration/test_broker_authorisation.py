@@ -1,4 +1,4 @@
-"""Real sockets against a house with a registry: every way to be somebody else is refused."""
+"""Real sockets against a broker with a registry: every way to be somebody else is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from amqtt.session import Session
 from broker_config.access.auth import RegistryPlugin
 from broker_config.access.registry import changing, new_secret
 from tests.broker_support.raw import PUBCOMP, PUBREC, PUBREL, Raw, Will
-from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, house
+from tests.broker_support.running import ANYONE, HASHED, SECRET, Running, registry_plugins
 
 Keep = Callable[[Raw], Raw]
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -34,7 +34,7 @@ def clients() -> Iterator[Keep]:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Running]:
-    with Running(plugins=house(tmp_path)) as running:
+    with Running(plugins=registry_plugins(tmp_path)) as running:
         yield running
 
 

@@ -22,7 +22,7 @@ from websockets.typing import Origin, Subprotocol
 from broker_config.access import pki
 from broker_config.net.origins import may_come_from
 from tests.bench.broker_wire import connect, publish, subscribe
-from tests.broker_support.running import SECRET, Running, house
+from tests.broker_support.running import SECRET, Running, registry_plugins
 
 MQTT = [Subprotocol("mqtt")]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -37,7 +37,7 @@ socket.onclose = event => fetch("/told/closed-" + event.code);
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Running]:
-    """A house that is reached by WebSockets, with TLS and without."""
+    """A broker that is reached by WebSockets, with TLS and without."""
     tls = tmp_path / "tls"
     tls.mkdir()
     pki.make_ca(tls)
@@ -53,7 +53,7 @@ def broker(tmp_path: Path) -> Iterator[Running]:
         "wss": ListenerConfig(type=ListenerType.WS, bind="127.0.0.1:0", **files),
         "ws": ListenerConfig(type=ListenerType.WS, bind="127.0.0.1:0"),
     }
-    with Running(plugins=house(tmp_path), listeners=listeners) as running:
+    with Running(plugins=registry_plugins(tmp_path), listeners=listeners) as running:
         yield running
 
 
@@ -174,10 +174,10 @@ def test_an_unknown_client_sends_no_large_frame(broker: Running) -> None:
 
 def test_metrics_on_ipv6_and_idle_readers(broker: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that connects and says nothing holds no thread for ever."""
-    from broker_config.admin import metrics as seeing
+    from broker_config.admin import metrics
 
-    monkeypatch.setattr(seeing._Quiet, "timeout", 0.2)
-    window = seeing.Window(broker.broker, "::1", 0)
+    monkeypatch.setattr(metrics._Quiet, "timeout", 0.2)
+    window = metrics.Window(broker.broker, "::1", 0)
     try:
         with socket.create_connection(("::1", window.port)) as idle:
             idle.settimeout(5)

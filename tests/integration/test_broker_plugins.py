@@ -14,7 +14,7 @@ from amqtt.contexts import BaseContext
 from amqtt.plugins.base import BasePlugin
 
 from broker_config import cli
-from broker_config.admin.serve import house_config
+from broker_config.admin.serve import directory_config
 from broker_config.admin.settings import SettingsError, load
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.running import ANYONE, Running
@@ -162,11 +162,11 @@ def test_packets_are_shown_as_amqtts(clients: Keep, caplog: pytest.LogCaptureFix
 
 
 def test_a_plugin_is_named_in_the_settings(tmp_path: Path) -> None:
-    assert cli.main(["init", str(tmp_path / "house")]) == 0
-    settings = tmp_path / "house" / "broker.toml"
+    assert cli.main(["init", str(tmp_path / "broker")]) == 0
+    settings = tmp_path / "broker" / "broker.toml"
     text = settings.read_text()
     settings.write_text(f'{text}\n[plugins."{TABOO}"]\n')
-    config = house_config(load(settings.parent))
+    config = directory_config(load(settings.parent))
     assert list(config.plugins) == ["broker_config.access.auth.RegistryPlugin", TABOO]
     for wrong in ("plugins = 3\n", "[plugins]\nTaboo = 1\n"):
         settings.write_text(wrong + text if wrong.startswith("plugins") else text + wrong)
@@ -177,8 +177,8 @@ def test_a_plugin_is_named_in_the_settings(tmp_path: Path) -> None:
 def test_a_plugin_that_is_not_there_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["init", str(tmp_path / "house")]) == 0
-    settings = tmp_path / "house" / "broker.toml"
+    assert cli.main(["init", str(tmp_path / "broker")]) == 0
+    settings = tmp_path / "broker" / "broker.toml"
     settings.write_text(f'{settings.read_text()}\n[plugins."nobody.has.It"]\n')
     assert cli.main(["run", str(settings.parent)]) == 2
     assert "nobody.has.It" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from device_sdk import CallEventListener, RemoteInvitation, SignalingClient
-from tests.broker_support.running import SECRET, Running, house
+from tests.broker_support.running import SECRET, Running, registry_plugins
 from tests.commands import BELLWIRE, NOWHERE, Command
 from tests.peers import Loop
 from tests.proxy import UP, Proxy
@@ -235,7 +235,7 @@ def test_a_broker_that_refuses(refusing: Callable[[int], str], code: int, why: s
 
 def test_a_broker_that_knows_its_devices(tmp_path: Path) -> None:
     """Right secret, wrong secret, and a call that its rules do not allow."""
-    with Running(plugins=house(tmp_path)) as running:
+    with Running(plugins=registry_plugins(tmp_path)) as running:
         where = ("--broker", f"mqtt://127.0.0.1:{running.port}")
         right, wrong = {"BELLWIRE_PASSWORD": SECRET}, {"BELLWIRE_PASSWORD": "wrong"}
         panel = Command("listen", "--peer", "kitchen", "--accept", "--count", "1", *where,

@@ -25,8 +25,7 @@ from device_sdk import (
     SubscriptionRefused,
     Tls,
 )
-from tests.broker_support.running import SECRET, Running
-from tests.broker_support.running import house as small_house
+from tests.broker_support.running import SECRET, Running, registry_plugins
 from tests.conftest import need_mosquitto
 from tests.integration.certificates import Authority
 from tests.integration.conftest import MakePeer
@@ -46,7 +45,7 @@ password_file {folder}/passwords
 
 listener {tls} 127.0.0.1
 allow_anonymous true
-cafile {folder}/house.pem
+cafile {folder}/tls-broker.pem
 certfile {folder}/broker.crt
 keyfile {folder}/broker.key
 
@@ -54,25 +53,25 @@ listener {mutual} 127.0.0.1
 allow_anonymous true
 require_certificate true
 use_identity_as_username true
-cafile {folder}/house.pem
+cafile {folder}/tls-broker.pem
 certfile {folder}/broker.crt
 keyfile {folder}/broker.key
 
 listener {expired} 127.0.0.1
 allow_anonymous true
-cafile {folder}/house.pem
+cafile {folder}/tls-broker.pem
 certfile {folder}/expired.crt
 keyfile {folder}/expired.key
 
 listener {early} 127.0.0.1
 allow_anonymous true
-cafile {folder}/house.pem
+cafile {folder}/tls-broker.pem
 certfile {folder}/early.crt
 keyfile {folder}/early.key
 
 listener {other_host} 127.0.0.1
 allow_anonymous true
-cafile {folder}/house.pem
+cafile {folder}/tls-broker.pem
 certfile {folder}/elsewhere.crt
 keyfile {folder}/elsewhere.key
 
@@ -83,14 +82,14 @@ allow_anonymous true
 listener {wss} 127.0.0.1
 protocol websockets
 allow_anonymous true
-cafile {folder}/house.pem
+cafile {folder}/tls-broker.pem
 certfile {folder}/broker.crt
 keyfile {folder}/broker.key
 """
 
 
 @dataclass(frozen=True)
-class House:
+class TlsBroker:
     """A mosquitto with a listener of every kind."""
 
     ports: dict[str, int]
@@ -99,7 +98,7 @@ class House:
     def url(self, scheme: str, listener: str, host: str = "localhost") -> str:
         return f"{scheme}://{host}:{self.ports[listener]}"
 
-    def tls(self, client: str | None = None, ca: str = "house") -> Tls:
+    def tls(self, client: str | None = None, ca: str = "tls-broker") -> Tls:
         ca_file = str(self.folder / f"{ca}.pem")
         if client is None:
             return Tls(ca_file)
@@ -107,13 +106,13 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def tls_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsBroker]:
     need_mosquitto()
-    folder = tmp_path_factory.mktemp("house")
+    folder = tmp_path_factory.mktemp("tls-broker")
     for parent in (folder, *folder.parents[:3]):
         with contextlib.suppress(PermissionError):
             parent.chmod(0o755)  # mosquitto, started by root, reads as another user
-    authority = Authority(folder, "house")
+    authority = Authority(folder, "tls-broker")
     Authority(folder, "stranger")
     authority.sign("broker")
     authority.sign("front-door")
@@ -127,7 +126,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "passwords", "tls", "mutual", "expired", "early", "other_host", "ws", "wss",
     )  # fmt: skip
     ports = {name: free_port() for name in listeners}
-    conf = folder / "house.conf"
+    conf = folder / "mosquitto.conf"
     conf.write_text(CONF.format(folder=folder, **ports))
     process = subprocess.Popen([str(mosquitto_binary()), "-c", str(conf)])
     try:
@@ -138,7 +137,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
                     break
                 assert process.poll() is None, "mosquitto did not start"
                 assert time.monotonic() < deadline, f"mosquitto does not listen on {port}"
-        yield House(ports, folder)
+        yield TlsBroker(ports, folder)
     finally:
         process.terminate()
         process.wait(10)
@@ -239,8 +238,8 @@ def test_a_port_that_speaks_something_else(
     fails(make_at("a", f"mqtt://127.0.0.1:{port}"), LoginError, timeout=0.5)
 
 
-def test_plain_where_tls_is_wanted(make_at: MakeAt, house: House) -> None:
-    fails(make_at("a", house.url("mqtt", "tls")), BrokerUnreachable, "TLS", timeout=5)
+def test_plain_where_tls_is_wanted(make_at: MakeAt, tls_broker: TlsBroker) -> None:
+    fails(make_at("a", tls_broker.url("mqtt", "tls")), BrokerUnreachable, "TLS", timeout=5)
 
 
 def test_tls_where_plain_is_spoken(make_at: MakeAt, broker: BrokerProcess) -> None:
@@ -250,8 +249,8 @@ def test_tls_where_plain_is_spoken(make_at: MakeAt, broker: BrokerProcess) -> No
 
 
 @pytest.mark.mosquitto
-def test_wrong_password(make_at: MakeAt, house: House) -> None:
-    url = house.url("mqtt", "passwords")
+def test_wrong_password(make_at: MakeAt, tls_broker: TlsBroker) -> None:
+    url = tls_broker.url("mqtt", "passwords")
     error = fails(make_at("front-door", url, password="wrong horse"), BrokerRefused, "refused")
     assert error.return_code in (4, 5)
     assert "wrong horse" not in str(error)
@@ -260,37 +259,37 @@ def test_wrong_password(make_at: MakeAt, house: House) -> None:
 
 
 @pytest.mark.mosquitto
-def test_wrong_authority(make_at: MakeAt, house: House) -> None:
-    peer = make_at("a", house.url("mqtts", "tls"), tls=house.tls(ca="stranger"))
+def test_wrong_authority(make_at: MakeAt, tls_broker: TlsBroker) -> None:
+    peer = make_at("a", tls_broker.url("mqtts", "tls"), tls=tls_broker.tls(ca="stranger"))
     error = fails(peer, BrokerUnreachable, "not trusted", "ca_file")
     assert error.cause == "certificate"
-    error = fails(make_at("a", house.url("mqtts", "tls")), BrokerUnreachable, "not trusted")
+    error = fails(make_at("a", tls_broker.url("mqtts", "tls")), BrokerUnreachable, "not trusted")
     assert error.cause == "certificate"
 
 
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("listener", ["expired", "early"])
-def test_certificate_out_of_time(make_at: MakeAt, house: House, listener: str) -> None:
-    peer = make_at("a", house.url("mqtts", listener), tls=house.tls())
+def test_certificate_out_of_time(make_at: MakeAt, tls_broker: TlsBroker, listener: str) -> None:
+    peer = make_at("a", tls_broker.url("mqtts", listener), tls=tls_broker.tls())
     assert fails(peer, BrokerUnreachable, "clock").cause == "certificate"
 
 
 @pytest.mark.mosquitto
-def test_certificate_of_another_host(make_at: MakeAt, house: House) -> None:
-    peer = make_at("a", house.url("mqtts", "other_host"), tls=house.tls())
+def test_certificate_of_another_host(make_at: MakeAt, tls_broker: TlsBroker) -> None:
+    peer = make_at("a", tls_broker.url("mqtts", "other_host"), tls=tls_broker.tls())
     assert fails(peer, BrokerUnreachable, "not trusted").cause == "certificate"
 
 
 @pytest.mark.mosquitto
-def test_no_client_certificate(make_at: MakeAt, house: House) -> None:
-    peer = make_at("a", house.url("mqtts", "mutual"), tls=house.tls())
+def test_no_client_certificate(make_at: MakeAt, tls_broker: TlsBroker) -> None:
+    peer = make_at("a", tls_broker.url("mqtts", "mutual"), tls=tls_broker.tls())
     fails(peer, BrokerUnreachable, "client certificate")
 
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The bundled broker with a registry of devices."""
-    with Running(plugins=small_house(tmp_path_factory.mktemp("registry"))) as running:
+    with Running(plugins=registry_plugins(tmp_path_factory.mktemp("registry"))) as running:
         yield running
 
 
@@ -342,15 +341,17 @@ def test_the_bundled_broker_refuses_a_wrong_password(make_at: MakeAt, registered
     make_at("front-door", url, password=SECRET).login()
 
 
-def test_bad_tls_files(house: House) -> None:
+def test_bad_tls_files(tls_broker: TlsBroker) -> None:
     """Named before any network use."""
-    missing = Tls(str(house.folder / "none.pem"))
+    missing = Tls(str(tls_broker.folder / "none.pem"))
     with pytest.raises(InvalidArgument, match=r"ca_file"):
         ThreadedPeer("a", "mqtts://localhost", tls=missing)
     with pytest.raises(InvalidArgument, match=r"cert_file"):
-        ThreadedPeer("a", "mqtts://localhost", tls=Tls(cert_file=str(house.folder / "house.conf")))
+        ThreadedPeer(
+            "a", "mqtts://localhost", tls=Tls(cert_file=str(tls_broker.folder / "mosquitto.conf"))
+        )
     with pytest.raises(InvalidArgument, match=r"ca_file: mqtt://localhost:1883 is not encrypted"):
-        ThreadedPeer("a", "mqtt://localhost", tls=house.tls())
+        ThreadedPeer("a", "mqtt://localhost", tls=tls_broker.tls())
 
 
 @pytest.mark.parametrize(
@@ -397,12 +398,12 @@ def test_bad_arguments(face: str, loop: Loop, argument: str, options: dict[str, 
     ],
 )
 def test_calls_over_every_transport(
-    make_at: MakeAt, house: House, scheme: str, listener: str, client: str | None
+    make_at: MakeAt, tls_broker: TlsBroker, scheme: str, listener: str, client: str | None
 ) -> None:
     options: dict[str, Any] = {}
     if scheme in ("mqtts", "wss"):
-        options["tls"] = house.tls(client)
-    url = house.url(scheme, listener)
+        options["tls"] = tls_broker.tls(client)
+    url = tls_broker.url(scheme, listener)
     door = make_at("front-door", url, **options)
     kitchen = make_at("kitchen", url, **options)
     for peer in (door, kitchen):

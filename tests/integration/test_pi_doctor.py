@@ -18,20 +18,20 @@ from device_sdk.services.doctor import dns_sd
 from device_sdk.services.doctor.check import Fault, Patient, examine
 from tests.conftest import need_mosquitto
 from tests.servers import Mosquitto, free_port
-from tools.image_test.house import broker
+from tools.image_test.broker import broker
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    """Port, secrets and authority of a house's broker."""
-    home = tmp_path_factory.mktemp("house") / "broker"
+def served(tmp_path_factory):
+    """Port, secrets and authority of a broker."""
+    home = tmp_path_factory.mktemp("served") / "broker"
     with broker(home) as (port, secrets):
         yield port, secrets, home / "tls" / "ca.crt"
 
 
 @pytest.fixture
-def account(house, tmp_path):
-    port, secrets, ca = house
+def account(served, tmp_path):
+    port, secrets, ca = served
     (tmp_path / "secret").write_text(secrets["front-door"])
     return Account(
         "front-door", f"mqtts://127.0.0.1:{port}", secret_file=tmp_path / "secret", ca_file=ca
@@ -89,9 +89,9 @@ def test_a_broker_that_takes_no_large_cells(tmp_path, limit):
             list(examine(asked))
 
 
-def test_nobody_is_rung_by_being_tried(account, house):
+def test_nobody_is_rung_by_being_tried(account, served):
     """A panel that is there hears no call and misses none."""
-    port, secrets, ca = house
+    port, secrets, ca = served
     heard = []
     kitchen = SignalingClient("kitchen", f"mqtts://127.0.0.1:{port}", password=secrets["kitchen"],
                               ca_file=ca)  # fmt: skip
@@ -118,7 +118,7 @@ def test_an_unknown_name(account):
 
 def test_an_unknown_name_with_a_broker_announced(account):
     wrong = dataclasses.replace(account, broker="mqtts://no-such-host.invalid")
-    found = [dns_sd.Found("House", "pi.local", 8883)]
+    found = [dns_sd.Found("Attic", "pi.local", 8883)]
     with pytest.raises(Fault, match=r"announces pi\.local:8883"):
         list(examine(Patient(wrong, browse=lambda: found, service=lambda: None)))
 
@@ -168,9 +168,9 @@ def test_an_announced_broker_is_found():
 
     async def look():
         here = {"lo": ("127.0.0.1",)}
-        async with announced(8883, here, "bellwire-1.local", label="House"):
+        async with announced(8883, here, "bellwire-1.local", label="Attic"):
             return await asyncio.to_thread(dns_sd.browse, 2.0, interface="127.0.0.1")
 
     found = asyncio.run(look())
-    assert [(each.name, each.port) for each in found] == [("House", 8883)]
+    assert [(each.name, each.port) for each in found] == [("Attic", 8883)]
     assert found[0].host == "bellwire-1.local"

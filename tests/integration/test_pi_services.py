@@ -83,7 +83,7 @@ class Service:
 
 
 @pytest.fixture
-def house(bundled_broker: BrokerProcess, tmp_path):
+def make_service(bundled_broker: BrokerProcess, tmp_path):
     """Makes services in a realm of their own."""
     realm, running = f"pi{next(_numbers)}", []
 
@@ -104,14 +104,14 @@ BUTTON = '[[button]]\npin = 17\nrings = ["kitchen"]\ncontent = "somebody is here
 PANEL = '[answer]\npin = 5\nresponse = "coming"\n[refuse]\npin = 6\n'
 
 
-def test_ring_answer_refuse_and_miss(house, tmp_path):
+def test_ring_answer_refuse_and_miss(make_service, tmp_path):
     """What the guide says of a laptop, line by line."""
     told = tmp_path / "told"
     script = f"env | grep ^BELLWIRE_ | sort >{told}.new && mv {told}.new {told}"
     run = f'[on.accepted]\ncommand = ["sh", "-c", "{script}"]\n'
-    panel = house("panel", "kitchen", PANEL + run)
+    panel = make_service("panel", "kitchen", PANEL + run)
     panel.expect("online as kitchen")
-    bell = house("doorbell", "front-door", BUTTON)
+    bell = make_service("doorbell", "front-door", BUTTON)
     bell.expect("online as front-door")
     bell.key()
     bell.expect("door: ringing kitchen")
@@ -139,12 +139,12 @@ def test_ring_answer_refuse_and_miss(house, tmp_path):
 
 
 @pytest.mark.parametrize("strategy", ["parallel", "sequential"])
-def test_several_panels_are_rung_and_one_answers(house, strategy):
-    kitchen, office = (house("panel", peer, PANEL) for peer in ("kitchen", "office"))
+def test_several_panels_are_rung_and_one_answers(make_service, strategy):
+    kitchen, office = (make_service("panel", peer, PANEL) for peer in ("kitchen", "office"))
     kitchen.expect("online")
     office.expect("online")
     both = BUTTON.replace('["kitchen"]', f'["kitchen", "office"]\nstrategy = "{strategy}"')
-    bell = house("doorbell", "front-door", both.replace("ring_time = 3", "ring_time = 30"))
+    bell = make_service("doorbell", "front-door", both.replace("ring_time = 3", "ring_time = 30"))
     bell.expect("online")
     bell.key()
     kitchen.expect("front-door rings")
@@ -160,17 +160,17 @@ def test_several_panels_are_rung_and_one_answers(house, strategy):
     kitchen.expect("front-door rings")
 
 
-def test_without_a_panel_the_chime_sounds(house):
-    bell = house("doorbell", "front-door", BUTTON + "[chime]\nafter = 0.2\n")
+def test_without_a_panel_the_chime_sounds(make_service):
+    bell = make_service("doorbell", "front-door", BUTTON + "[chime]\nafter = 0.2\n")
     bell.expect("online")
     bell.key()
     bell.expect("door: ringing")
     bell.expect("^chime$")
 
 
-def test_without_a_broker_the_chime_sounds_and_the_service_comes_online_later(house):
+def test_without_a_broker_the_chime_sounds_and_the_service_comes_online_later(make_service):
     port = free_port()
-    bell = house("doorbell", "front-door", BUTTON, url=f"mqtt://127.0.0.1:{port}")
+    bell = make_service("doorbell", "front-door", BUTTON, url=f"mqtt://127.0.0.1:{port}")
     bell.expect("type and press Enter")
     bell.expect("not logged in")  # from here its buttons are looked at
     bell.key()
@@ -185,20 +185,20 @@ def test_without_a_broker_the_chime_sounds_and_the_service_comes_online_later(ho
         bell.expect("door: ringing kitchen")
 
 
-def test_a_second_login_of_the_same_name_ends_the_first_for_good(house):
-    first = house("panel", "kitchen", PANEL)
+def test_a_second_login_of_the_same_name_ends_the_first_for_good(make_service):
+    first = make_service("panel", "kitchen", PANEL)
     first.expect("online")
-    second = house("panel", "kitchen", PANEL)
+    second = make_service("panel", "kitchen", PANEL)
     second.expect("online")
     assert first.process.wait(SECONDS) == 17
     first.expect("another login as kitchen took over")
 
 
-def test_systemd_is_told_and_the_watchdog_is_fed(house, tmp_path):
+def test_systemd_is_told_and_the_watchdog_is_fed(make_service, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(SECONDS)
-        bell = house(
+        bell = make_service(
             "doorbell",
             "front-door",
             BUTTON,
@@ -236,8 +236,8 @@ def test_systemd_is_told_and_the_watchdog_is_fed(house, tmp_path):
         ("panel", "[answer]\n", r"answer\.pin: missing"),
     ],
 )
-def test_wrong_settings_end_with_exit_code_2(house, role, rest, says):
-    service = house(role, "front-door" if role == "doorbell" else "kitchen", rest)
+def test_wrong_settings_end_with_exit_code_2(make_service, role, rest, says):
+    service = make_service(role, "front-door" if role == "doorbell" else "kitchen", rest)
     if not says:  # keys need no chip
         service.expect("online")
         return

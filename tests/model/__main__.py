@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from .bounds import ALL, TWO_PEERS, USUAL, explore
+from .bounds import ALL, DEFAULT, TWO_PEERS, explore
 from .logins import WIDE, explore_wide
 from .mutations import MUTATIONS, mutate
 from .scenarios import describe
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--most", type=int)
     parser.add_argument("--wide", action="store_true")
     options = parser.parse_args()
-    chosen = range(len(ALL)) if options.wide else USUAL
+    chosen = range(len(ALL)) if options.wide else DEFAULT
     bounds = [i for i in chosen if options.only in describe(ALL[i])]
     numbers = [i for i, m in enumerate(MUTATIONS) if options.only in m.name]
     began, wrong, total, pairs = time.perf_counter(), 0, 0, 0

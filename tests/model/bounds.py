@@ -45,7 +45,7 @@ WIDE: Final = (
     replace(group("group of three, accepting", 3), prompt=True, verbs=("accept",)),
 )
 ALL: Final = (*TWO_PEERS, *GROUPS, *WIDE)
-USUAL: Final = range(len(TWO_PEERS) + len(GROUPS))
+DEFAULT: Final = range(len(TWO_PEERS) + len(GROUPS))
 
 SMALL: Final = (
     pair("two peers"),

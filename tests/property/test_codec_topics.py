@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_sdk.errors import DecodeError, InvalidArgument
-from device_sdk.wire import codec, topics
-from device_sdk.wire import fast_path as usual
+from device_sdk.wire import codec, fast_path, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 
 uints = st.integers(0, 2**53 - 1)
@@ -93,10 +92,10 @@ def test_any_bytes_are_a_cell_or_one_error(data: bytes, decode: Callable[[bytes]
                                         if hasattr(cell, "seq") else cell).map(codec.encode),
     st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=2), st.booleans()), max_size=3),
 )  # fmt: skip
-def test_the_usual_cell_is_read_as_any_other(
+def test_a_common_cell_is_read_as_any_other(
     data: bytes, edits: list[tuple[int, bytes, bool]]
 ) -> None:
-    """One look at a usual cell gives what item by item gives, value or error."""
+    """One look at a common cell gives what item by item gives, value or error."""
     for at, new, over in edits:
         data = data[:at] + new + data[at + len(new) * over :]
 
@@ -109,8 +108,8 @@ def test_the_usual_cell_is_read_as_any_other(
     for decode in DECODERS.values():
         at_once = read(decode)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(usual, "_INVITE", re.compile(b"(?!)"))
-            patch.setattr(usual, "_ANSWER", re.compile(b"(?!)"))
+            patch.setattr(fast_path, "_INVITE", re.compile(b"(?!)"))
+            patch.setattr(fast_path, "_ANSWER", re.compile(b"(?!)"))
             assert read(decode) == at_once
 
 

@@ -1,4 +1,4 @@
-"""A day of a house of 500 devices in half an hour, one of them hostile: ``make soak-day``.
+"""A day of 500 devices in half an hour, one of them hostile: ``make soak-day``.
 
 ``python -m tests.soak.day [--minutes 30] [--devices 500]``. A call a second between doors and
 panels; meanwhile devices are restarted (with a goodbye or without), removed, added, narrowed and
@@ -56,7 +56,7 @@ SAMPLES = 2.0
 
 @dataclass
 class Member:
-    """A device of the house: its client, and what is being done to it."""
+    """A device: its client, and what is being done to it."""
 
     name: str
     client: SignalingClient
@@ -160,7 +160,7 @@ def allowed(name: str) -> tuple[str, ...]:
 
 @dataclass
 class Day:
-    """The house, its books, and all that is done to it."""
+    """The broker, its books, and all that is done to it."""
 
     broker: Broker
     minutes: float
@@ -326,7 +326,7 @@ class Day:
             group.create_task(self.call(self.somebody("door"), panel, plan))
 
     async def changing(self, group: asyncio.TaskGroup, until: float) -> None:
-        """Something is done to a device every other second, by one hand as in a real house."""
+        """Something is done to a device every other second, by one hand as in a real one."""
         while time.monotonic() < until - 30:
             await asyncio.sleep(random.expovariate(0.5))
             what = random.choices((self.restart, self.replace, self.narrow), (6, 2, 2))[0]

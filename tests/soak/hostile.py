@@ -2,7 +2,7 @@
 
 ``python -m tests.soak.hostile PORT NAME SECRET VICTIM...`` until its standard input ends; then it
 prints how often it did each. Every attack is bounded in count and time. It comes from an address
-of its own, 127.0.0.66, as a device in a house does.
+of its own, 127.0.0.66, as a device on its own does.
 """
 
 from __future__ import annotations

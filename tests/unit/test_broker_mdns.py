@@ -15,7 +15,7 @@ import pytest
 
 from broker_config.access import pki
 from broker_config.admin import mdns
-from broker_config.admin import setup as house
+from broker_config.admin import setup as broker_setup
 from broker_config.admin.serve import to_announce
 from broker_config.admin.settings import load
 
@@ -50,7 +50,7 @@ def test_only_tls_that_others_reach_is_announced(
 
 def test_what_init_makes_is_announced(tmp_path: Path) -> None:
     """So is the broker of `bellwire provision --broker-role`, which `init` sets up."""
-    house.init(tmp_path)
+    broker_setup.init(tmp_path)
     assert to_announce(load(tmp_path), {"mqtts": (EVERYWHERE, 8883)}) == (8883, "")
 
 
@@ -83,13 +83,13 @@ def test_the_certificate_is_for_the_announced_name(
 
 def test_the_broker_has_a_name_of_its_own(tmp_path: Path) -> None:
     """Stable, in its certificate, and no machine's: another one may be called as this host is."""
-    house.init(tmp_path / "one")
-    house.init(tmp_path / "two")
+    broker_setup.init(tmp_path / "one")
+    broker_setup.init(tmp_path / "two")
     one, two = (pki.own_name(tmp_path / name / "tls" / "ca.crt") for name in ("one", "two"))
     assert one != two
     assert one == pki.own_name(tmp_path / "one" / "tls" / "ca.crt")
     assert pki.local_name() not in (one, two)
-    house.renew(tmp_path / "one", [])
+    broker_setup.renew(tmp_path / "one", [])
     assert one in pki.extra_names(tmp_path / "one" / "tls" / "server.crt")
 
 

@@ -14,7 +14,7 @@ from broker_config.access.registry import Device, Registry
 from broker_config.admin import table
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
-HOUSE = {
+DEVICES = {
     device.name: device
     for device in (
         Device("door", may_call=("kitchen", "@flats", "flat-*")),
@@ -28,10 +28,11 @@ HOUSE = {
 
 def test_who_calls_whom_is_what_the_registry_allows() -> None:
     """Worked out for all at once, it is the same as asked one by one."""
-    registry = Registry(HOUSE)
-    calls = naming.calls(HOUSE)
+    registry = Registry(DEVICES)
+    calls = naming.calls(DEVICES)
     assert calls == {
-        name: [each for each in sorted(HOUSE) if registry.may_call(name, each)] for name in HOUSE
+        name: [each for each in sorted(DEVICES) if registry.may_call(name, each)]
+        for name in DEVICES
     }
     callers = naming.turned(calls)
     assert callers["attic"] == ["door"]
@@ -56,7 +57,7 @@ def test_who_calls_whom_is_what_the_registry_allows() -> None:
 )
 def test_what_may_stand(topic: str, verdict: bool) -> None:
     """A cell whose writer may write it, for somebody who is registered; so is its presence."""
-    assert stands("sig", topic, HOUSE, Registry(HOUSE).may_call) is verdict
+    assert stands("sig", topic, DEVICES, Registry(DEVICES).may_call) is verdict
 
 
 def test_the_call_that_a_refusal_is_about() -> None:
@@ -96,4 +97,4 @@ def test_any_table_is_devices_or_faults_with_their_lines(text: str) -> None:
     else:
         assert min(int(line.split(":")[1]) for line in faults) >= 1
     with contextlib.suppress(table.TableError):
-        table.parse("t", text, HOUSE)
+        table.parse("t", text, DEVICES)

@@ -16,31 +16,31 @@ from device_sdk.errors import InvitationApiCallError
 from device_sdk.states import EndReason, RemoteInvitationError
 from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, Presence
 from device_sdk.wire.topics import call_id_from_bytes
-from tests.lone import ACCEPTED, CALL, MINE, OTHER, PEER, THEIRS, Lone, answer, ended, ringing
+from tests.rig import ACCEPTED, CALL, MINE, OTHER, PEER, THEIRS, Rig, answer, ended, ringing
 
 RECEIVED = Answer(AnswerState.RECEIVED, MINE, 1)
 TOPIC = f"sig/v1/peer/answer/me/{CALL}"
 
 
-def called(*, screen: Screen | None = None, **settings: Any) -> Lone:
+def called(*, screen: Screen | None = None, **settings: Any) -> Rig:
     """A peer where one call rings."""
-    lone = Lone(settings=Settings(**settings), screen=screen).connect()
-    lone.hear(ringing())
-    return lone
+    rig = Rig(settings=Settings(**settings), screen=screen).connect()
+    rig.hear(ringing())
+    return rig
 
 
-def states(lone: Lone) -> list[tuple[str, int | None] | None]:
+def states(rig: Rig) -> list[tuple[str, int | None] | None]:
     """The answers said with the last input: state and reason; None is a clear."""
     return [
         (c.state.name, c.reason) if isinstance(c, Answer) else None
-        for c in lone.said
+        for c in rig.said
         if c is None or isinstance(c, Answer)
     ]
 
 
-def last(lone: Lone) -> RemoteEvent:
+def last(rig: Rig) -> RemoteEvent:
     """The last event, which is about a call that came in."""
-    event = lone.events[-1]
+    event = rig.events[-1]
     assert isinstance(event, RemoteEvent)
     return event
 
@@ -55,52 +55,52 @@ def many(number: int) -> str:
 
 def test_a_live_invite_rings_at_once() -> None:
     """Rule 1: received is published, the app is told, in that order."""
-    lone = Lone().connect()
-    lone.hear(ringing(content=b"\x01", channel="c"))
-    assert lone.published == [(TOPIC, RECEIVED)]
-    assert lone.told == ["remote_invitation_received"]
-    assert (last(lone).call.content, last(lone).call.channel) == (b"\x01", "c")
+    rig = Rig().connect()
+    rig.hear(ringing(content=b"\x01", channel="c"))
+    assert rig.published == [(TOPIC, RECEIVED)]
+    assert rig.told == ["remote_invitation_received"]
+    assert (last(rig).call.content, last(rig).call.channel) == (b"\x01", "c")
 
 
 @pytest.mark.parametrize(("ttl", "retained"), [(60_000, True), (0, False), (0, True)])
 def test_a_retained_invite_is_asked_about(ttl: int, retained: bool) -> None:
     """No ring; asked at once and again after 1, 2, 4, 8, 16, 30, 30 s."""
-    lone = Lone().connect()
-    lone.hear(ringing(ttl), retained=retained)
-    assert lone.said == [Answer(AnswerState.RECEIVED, MINE, 1, ask=True)]
-    said = lone.until(1000 + 91)
+    rig = Rig().connect()
+    rig.hear(ringing(ttl), retained=retained)
+    assert rig.said == [Answer(AnswerState.RECEIVED, MINE, 1, ask=True)]
+    said = rig.until(1000 + 91)
     assert [at - 1000 for at, _ in said] == [1, 3, 7, 15, 31, 61, 91]
     assert all(isinstance(c, Answer) and c.ask for _, c in said)
-    assert lone.told == []
+    assert rig.told == []
 
 
 def test_an_asked_caller_that_lives_rings() -> None:
     """One round trip later; nothing is asked any more."""
-    lone = Lone().connect()
-    lone.hear(ringing(content=b"\x01"), retained=True)
-    lone.hear(ringing(50_000))
-    assert lone.told == ["remote_invitation_received"]
-    assert last(lone).call.content == b"\x01"
-    assert [at for at, _ in lone.until(1053)] == [1052]
+    rig = Rig().connect()
+    rig.hear(ringing(content=b"\x01"), retained=True)
+    rig.hear(ringing(50_000))
+    assert rig.told == ["remote_invitation_received"]
+    assert last(rig).call.content == b"\x01"
+    assert [at for at, _ in rig.until(1053)] == [1052]
 
 
 def test_a_dead_caller_never_rings() -> None:
     """Asked for a day, then a missed call and *callee expired*."""
-    lone = Lone(settings=Settings(missed_keep=100)).connect()
-    lone.hear(ringing(), retained=True)
-    lone.until(1100)
-    assert states(lone) == [("FAILED", 5)]
-    assert lone.told == ["missed_call"]
+    rig = Rig(settings=Settings(missed_keep=100)).connect()
+    rig.hear(ringing(), retained=True)
+    rig.until(1100)
+    assert states(rig) == [("FAILED", 5)]
+    assert rig.told == ["missed_call"]
 
 
 def test_a_caller_that_comes_online_is_asked_at_once() -> None:
     """Its presence changing live is the moment to ask, not the next timer."""
-    lone = Lone().connect()
-    lone.hear(ringing(), retained=True)
-    lone.hear_presence(Presence(False, THEIRS), retained=True)
-    lone.until(1040)
-    lone.hear_presence(Presence(True, b"newepoch"))
-    assert [c.ask for c in lone.said if isinstance(c, Answer)] == [True]
+    rig = Rig().connect()
+    rig.hear(ringing(), retained=True)
+    rig.hear_presence(Presence(False, THEIRS), retained=True)
+    rig.until(1040)
+    rig.hear_presence(Presence(True, b"newepoch"))
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
 
 
 def test_without_the_retain_flag_is_no_proof_of_life() -> None:
@@ -108,55 +108,55 @@ def test_without_the_retain_flag_is_no_proof_of_life() -> None:
 
     It was online long ago, or is now with another epoch, or offline with this one: no ring.
     """
-    lone = Lone(there=False).connect()
-    lone.hear(ringing())
-    assert lone.said == [Answer(AnswerState.RECEIVED, MINE, 1, ask=True)]
-    assert Subscribe(("sig/v1/peer/presence",)) in lone.effects
-    lone.hear_presence(Presence(False, THEIRS), retained=True)
-    lone.hear_presence(Presence(True, b"newepoch"), retained=True)
-    lone.until(1060)
-    assert lone.told == []
+    rig = Rig(there=False).connect()
+    rig.hear(ringing())
+    assert rig.said == [Answer(AnswerState.RECEIVED, MINE, 1, ask=True)]
+    assert Subscribe(("sig/v1/peer/presence",)) in rig.effects
+    rig.hear_presence(Presence(False, THEIRS), retained=True)
+    rig.hear_presence(Presence(True, b"newepoch"), retained=True)
+    rig.until(1060)
+    assert rig.told == []
 
 
 def test_a_caller_read_online_rings_for_what_came_live() -> None:
     """One round trip to the broker; until the time that the invite said, and 2 s."""
-    lone = Lone(there=False).connect()
-    lone.hear(ringing(60_000, content=b"\x01"))
-    lone.now += 0.001
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    assert (lone.said, lone.new) == ([], ["remote_invitation_received"])
-    assert last(lone).call.content == b"\x01"
-    assert [at for at, _ in lone.until(1062)] == [1062]
+    rig = Rig(there=False).connect()
+    rig.hear(ringing(60_000, content=b"\x01"))
+    rig.now += 0.001
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert (rig.said, rig.new) == ([], ["remote_invitation_received"])
+    assert last(rig).call.content == b"\x01"
+    assert [at for at, _ in rig.until(1062)] == [1062]
 
 
 def test_a_caller_read_online_too_late_rings_nothing() -> None:
     """After 2 s, or on another connection, its end may have been missed: only asking helps."""
     for lost in (False, True):
-        lone = Lone(there=False).connect()
-        lone.hear(ringing(60_000))
+        rig = Rig(there=False).connect()
+        rig.hear(ringing(60_000))
         if lost:
-            lone.drop()
-            lone.connect()
+            rig.drop()
+            rig.connect()
         else:
-            lone.until(1002)
-        lone.hear_presence(Presence(True, THEIRS), retained=True)
-        assert lone.told == []
+            rig.until(1002)
+        rig.hear_presence(Presence(True, THEIRS), retained=True)
+        assert rig.told == []
 
 
 def test_what_came_retained_rings_for_no_presence() -> None:
     """The store may be older than the caller's end of it: only its own word counts."""
-    lone = Lone(there=False).connect()
-    lone.hear(ringing(), retained=True)
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    assert lone.told == []
+    rig = Rig(there=False).connect()
+    rig.hear(ringing(), retained=True)
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert rig.told == []
 
 
 def test_a_policy_is_asked_when_the_presence_is_read() -> None:
     """Refused before anything rings."""
-    lone = Lone(there=False, screen=lambda *_: AnswerReason.BUSY).connect()
-    lone.hear(ringing())
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    assert (states(lone), lone.told) == ([("REFUSED", 2)], ["missed_call"])
+    rig = Rig(there=False, screen=lambda *_: AnswerReason.BUSY).connect()
+    rig.hear(ringing())
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert (states(rig), rig.told) == ([("REFUSED", 2)], ["missed_call"])
 
 
 # --- 2: ringing again ----------------------------------------------------------------------
@@ -164,22 +164,22 @@ def test_a_policy_is_asked_when_the_presence_is_read() -> None:
 
 def test_a_live_copy_says_received_again_and_extends() -> None:
     """Rule 2: the deadline is now + ttl + 2 s; told once."""
-    lone = called()
-    lone.now += 10
-    lone.hear(ringing(60_000))
-    assert states(lone) == [("RECEIVED", None)]
-    assert lone.told == ["remote_invitation_received"]
-    assert lone.until(1071.9) == []
-    assert [at for at, _ in lone.until(1072)] == [1072]
+    rig = called()
+    rig.now += 10
+    rig.hear(ringing(60_000))
+    assert states(rig) == [("RECEIVED", None)]
+    assert rig.told == ["remote_invitation_received"]
+    assert rig.until(1071.9) == []
+    assert [at for at, _ in rig.until(1072)] == [1072]
 
 
 def test_a_retained_copy_of_what_rings_is_asked_about_and_does_not_extend() -> None:
     """After a reconnect the store may be old: the deadline stays until the caller speaks."""
-    lone = called()
-    lone.now += 30
-    lone.hear(ringing(60_000), retained=True)
-    assert [c.ask for c in lone.said if isinstance(c, Answer)] == [True]
-    assert [at for at, _ in lone.until(1063)] == [1062]
+    rig = called()
+    rig.now += 30
+    rig.hear(ringing(60_000), retained=True)
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    assert [at for at, _ in rig.until(1063)] == [1062]
 
 
 # --- 3: accept -----------------------------------------------------------------------------
@@ -187,22 +187,22 @@ def test_a_retained_copy_of_what_rings_is_asked_about_and_does_not_extend() -> N
 
 def test_accept_is_said_and_waits_for_the_caller() -> None:
     """Accepted with the response; the app hears *accepted* only when the caller decided."""
-    lone = called()
-    lone.feed(Accept(PEER, CALL, b"\x61x"))
-    assert lone.said == [Answer(AnswerState.ACCEPTED, MINE, 2, b"\x61x")]
-    assert lone.new == []
-    lone.hear(ACCEPTED)
-    assert (states(lone), lone.new) == ([("SEEN", None)], ["remote_invitation_accepted"])
-    assert last(lone).call.reason is EndReason.ACCEPTED
+    rig = called()
+    rig.feed(Accept(PEER, CALL, b"\x61x"))
+    assert rig.said == [Answer(AnswerState.ACCEPTED, MINE, 2, b"\x61x")]
+    assert rig.new == []
+    rig.hear(ACCEPTED)
+    assert (states(rig), rig.new) == ([("SEEN", None)], ["remote_invitation_accepted"])
+    assert last(rig).call.reason is EndReason.ACCEPTED
 
 
 def test_accept_is_said_again_within_its_timeout() -> None:
     """After 1 and 3 s; at 5 s: failed, accept failure."""
-    lone = called()
-    lone.feed(Accept(PEER, CALL))
-    said = [(at - 1000, c.state.name) for at, c in lone.until(1005) if isinstance(c, Answer)]
+    rig = called()
+    rig.feed(Accept(PEER, CALL))
+    said = [(at - 1000, c.state.name) for at, c in rig.until(1005) if isinstance(c, Answer)]
     assert said == [(1, "ACCEPTED"), (3, "ACCEPTED"), (5, "FAILED")]
-    assert last(lone).call.error is RemoteInvitationError.ACCEPT_FAILURE
+    assert last(rig).call.error is RemoteInvitationError.ACCEPT_FAILURE
 
 
 @pytest.mark.parametrize(
@@ -212,22 +212,22 @@ def test_accept_is_said_again_within_its_timeout() -> None:
 )  # fmt: skip
 def test_after_accept_the_callers_word_counts(reason: int, name: str) -> None:
     """Accept crossing cancel: canceled, whatever was pressed here."""
-    lone = called()
-    lone.feed(Accept(PEER, CALL))
-    lone.hear(ended(reason))
-    assert (states(lone), lone.new) == ([("SEEN", None)], [name])
+    rig = called()
+    rig.feed(Accept(PEER, CALL))
+    rig.hear(ended(reason))
+    assert (states(rig), rig.new) == ([("SEEN", None)], [name])
 
 
 @pytest.mark.parametrize("retained", [True, False])
 def test_a_ringing_copy_after_accept_gets_the_accept_again(retained: bool) -> None:
     """The caller has not had it yet; the deadline of the accept stays."""
-    lone = called()
-    lone.feed(Accept(PEER, CALL))
-    lone.now += 0.5
-    lone.hear(ringing(), retained=retained)
-    assert states(lone) == [("ACCEPTED", None)]
-    lone.until(1005)
-    assert lone.told[-1] == "remote_invitation_failure"
+    rig = called()
+    rig.feed(Accept(PEER, CALL))
+    rig.now += 0.5
+    rig.hear(ringing(), retained=retained)
+    assert states(rig) == [("ACCEPTED", None)]
+    rig.until(1005)
+    assert rig.told[-1] == "remote_invitation_failure"
 
 
 # --- 4: refuse -----------------------------------------------------------------------------
@@ -237,12 +237,12 @@ def test_a_ringing_copy_after_accept_gets_the_accept_again(retained: bool) -> No
                                     AnswerReason.DO_NOT_DISTURB])  # fmt: skip
 def test_refuse_is_final_here(reason: AnswerReason) -> None:
     """Told at once, whatever the caller says later."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL, b"\x61x", reason))
-    assert lone.said == [Answer(AnswerState.REFUSED, MINE, 2, b"\x61x", reason)]
-    assert lone.new == ["remote_invitation_refused"]
-    lone.hear(ended(1))
-    assert (states(lone), lone.new) == ([("REFUSED", reason)], [])
+    rig = called()
+    rig.feed(Refuse(PEER, CALL, b"\x61x", reason))
+    assert rig.said == [Answer(AnswerState.REFUSED, MINE, 2, b"\x61x", reason)]
+    assert rig.new == ["remote_invitation_refused"]
+    rig.hear(ended(1))
+    assert (states(rig), rig.new) == ([("REFUSED", reason)], [])
 
 
 # --- 5: the caller's end -------------------------------------------------------------------
@@ -256,69 +256,69 @@ def test_an_end_of_what_never_rang_is_a_missed_call(
     reason: int | None, missed: int, retained: bool
 ) -> None:
     """Told once, with caller and time; answered elsewhere is none."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for _ in range(2):
-        lone.hear(ended(reason, time=7, content=b"\x01"), retained=retained)
-        assert states(lone) == [("SEEN", None)]
-    assert lone.told == ["missed_call"] * missed
+        rig.hear(ended(reason, time=7, content=b"\x01"), retained=retained)
+        assert states(rig) == [("SEEN", None)]
+    assert rig.told == ["missed_call"] * missed
     if missed:
-        assert (last(lone).call.caller, last(lone).call.time) == (PEER, 7)
+        assert (last(rig).call.caller, last(rig).call.time) == (PEER, 7)
 
 
 def test_an_asked_call_that_turns_out_ended_is_missed_once() -> None:
     """Found retained, then the caller's answer: it is over."""
-    lone = Lone().connect()
-    lone.hear(ringing(), retained=True)
-    lone.hear(ended(6))
-    lone.hear(ended(6))
-    assert lone.told == ["missed_call"]
+    rig = Rig().connect()
+    rig.hear(ringing(), retained=True)
+    rig.hear(ended(6))
+    rig.hear(ended(6))
+    assert rig.told == ["missed_call"]
 
 
 def test_an_end_while_ringing_ends_the_ringing() -> None:
     """Not a missed call: it rang."""
-    lone = called()
-    lone.hear(ended(1))
-    assert lone.told == ["remote_invitation_received", "remote_invitation_canceled"]
+    rig = called()
+    rig.hear(ended(1))
+    assert rig.told == ["remote_invitation_received", "remote_invitation_canceled"]
 
 
 @pytest.mark.parametrize("accepting", [True, False])
 def test_a_cleared_invite_is_canceled(accepting: bool) -> None:
     """No end was seen; the answer cell goes too, and the call is remembered as seen."""
-    lone = called()
+    rig = called()
     if accepting:
-        lone.feed(Accept(PEER, CALL))
-    lone.hear(None, kind="invite")
-    assert (states(lone), lone.new) == ([None], ["remote_invitation_canceled"])
-    lone.ack()
-    lone.hear(ringing())
-    assert "remote_invitation_received" not in lone.new
-    assert states(lone) == [("SEEN", None)]
+        rig.feed(Accept(PEER, CALL))
+    rig.hear(None, kind="invite")
+    assert (states(rig), rig.new) == ([None], ["remote_invitation_canceled"])
+    rig.ack()
+    rig.hear(ringing())
+    assert "remote_invitation_received" not in rig.new
+    assert states(rig) == [("SEEN", None)]
 
 
 def test_a_cleared_invite_of_an_asked_call_is_told_to_nobody() -> None:
     """It never rang, and nothing says that it should have."""
-    lone = Lone().connect()
-    lone.hear(ringing(), retained=True)
-    lone.hear(None, kind="invite")
-    assert (states(lone), lone.told) == ([None], [])
+    rig = Rig().connect()
+    rig.hear(ringing(), retained=True)
+    rig.hear(None, kind="invite")
+    assert (states(rig), rig.told) == ([None], [])
 
 
 def test_a_cleared_invite_of_an_unknown_call_is_nothing() -> None:
     """Nothing said, nothing told, nothing kept."""
-    lone = Lone().connect()
-    lone.hear(None, kind="invite")
-    assert (lone.effects, lone.engine.callee.calls) == ([], {})
+    rig = Rig().connect()
+    rig.hear(None, kind="invite")
+    assert (rig.effects, rig.engine.callee.calls) == ([], {})
 
 
 @pytest.mark.parametrize("before", ["unknown", "asked", "ringing"])
 def test_accepted_that_i_do_not_wait_for_fails(before: str) -> None:
     """A former life of mine answered: the caller learns that nobody is there."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     if before != "unknown":
-        lone.hear(ringing(), retained=before == "asked")
-    lone.hear(ACCEPTED)
-    assert states(lone) == [("FAILED", 4)]
-    assert lone.new == (["remote_invitation_failure"] if before == "ringing" else [])
+        rig.hear(ringing(), retained=before == "asked")
+    rig.hear(ACCEPTED)
+    assert states(rig) == [("FAILED", 4)]
+    assert rig.new == (["remote_invitation_failure"] if before == "ringing" else [])
 
 
 # --- 6: time and the caller's presence -----------------------------------------------------
@@ -326,21 +326,21 @@ def test_accepted_that_i_do_not_wait_for_fails(before: str) -> None:
 
 def test_ringing_past_its_deadline_expires() -> None:
     """Ttl + 2 s: failed, callee expired."""
-    lone = called()
-    assert lone.until(1061.9) == []
-    lone.until(1062)
-    assert states(lone) == [("FAILED", 5)]
-    assert last(lone).call.error is RemoteInvitationError.INVITATION_EXPIRE
+    rig = called()
+    assert rig.until(1061.9) == []
+    rig.until(1062)
+    assert states(rig) == [("FAILED", 5)]
+    assert last(rig).call.error is RemoteInvitationError.INVITATION_EXPIRE
 
 
 @pytest.mark.parametrize("retained", [True, False])
 def test_a_caller_gone_offline_has_ten_seconds(retained: bool) -> None:
     """Its will with the invite's epoch: the deadline shrinks, and is never moved out."""
-    lone = called()
-    lone.hear_presence(Presence(False, THEIRS), retained=retained)
-    lone.now += 5
-    lone.hear_presence(Presence(False, THEIRS), retained=retained)
-    assert [at for at, _ in lone.until(1011)] == [1010]
+    rig = called()
+    rig.hear_presence(Presence(False, THEIRS), retained=retained)
+    rig.now += 5
+    rig.hear_presence(Presence(False, THEIRS), retained=retained)
+    assert [at for at, _ in rig.until(1011)] == [1010]
     late = called()
     late.until(1055)
     late.hear_presence(Presence(False, THEIRS))
@@ -349,57 +349,57 @@ def test_a_caller_gone_offline_has_ten_seconds(retained: bool) -> None:
 
 def test_a_caller_back_in_time_rings_on() -> None:
     """Its resync extends the deadline again."""
-    lone = called()
-    lone.hear_presence(Presence(False, THEIRS))
-    lone.now += 5
-    lone.hear_presence(Presence(True, THEIRS))
-    lone.hear(ringing(55_000))
-    assert [at for at, _ in lone.until(1063)] == [1062]
+    rig = called()
+    rig.hear_presence(Presence(False, THEIRS))
+    rig.now += 5
+    rig.hear_presence(Presence(True, THEIRS))
+    rig.hear(ringing(55_000))
+    assert [at for at, _ in rig.until(1063)] == [1062]
 
 
 def test_a_late_will_of_another_epoch_is_nothing() -> None:
     """Offline, but not the login that calls."""
-    lone = called()
-    lone.hear_presence(Presence(False, b"oldepoch"))
-    assert [at for at, _ in lone.until(1063)] == [1062]
+    rig = called()
+    rig.hear_presence(Presence(False, b"oldepoch"))
+    assert [at for at, _ in rig.until(1063)] == [1062]
 
 
 @pytest.mark.parametrize("accepting", [True, False])
 def test_a_live_newer_login_of_the_caller_is_caller_lost(accepting: bool) -> None:
     """Online with another epoch: the process that called is gone, at once."""
-    lone = called()
+    rig = called()
     if accepting:
-        lone.feed(Accept(PEER, CALL))
-    lone.hear_presence(Presence(True, b"newepoch"))
-    assert states(lone) == [("FAILED", 6)]
-    assert last(lone).call.error is RemoteInvitationError.PEER_OFFLINE
+        rig.feed(Accept(PEER, CALL))
+    rig.hear_presence(Presence(True, b"newepoch"))
+    assert states(rig) == [("FAILED", 6)]
+    assert last(rig).call.error is RemoteInvitationError.PEER_OFFLINE
 
 
 def test_a_retained_newer_login_of_the_caller_is_doubt() -> None:
     """It may be older than the invite: ask, and ring no longer than the grace."""
-    lone = called()
-    lone.hear_presence(Presence(True, b"newepoch"), retained=True)
-    assert [(c.state, c.ask) for c in lone.said if isinstance(c, Answer)] == [
+    rig = called()
+    rig.hear_presence(Presence(True, b"newepoch"), retained=True)
+    assert [(c.state, c.ask) for c in rig.said if isinstance(c, Answer)] == [
         (AnswerState.RECEIVED, True)
     ]
-    assert [at for at, _ in lone.until(1011)] == [1010]
+    assert [at for at, _ in rig.until(1011)] == [1010]
 
 
 def test_doubt_is_lifted_by_a_live_copy() -> None:
     """The caller answers the question: the deadline is its ttl again."""
-    lone = called()
-    lone.hear_presence(Presence(True, b"newepoch"), retained=True)
-    lone.hear(ringing())
-    assert [at for at, _ in lone.until(1063)] == [1062]
+    rig = called()
+    rig.hear_presence(Presence(True, b"newepoch"), retained=True)
+    rig.hear(ringing())
+    assert [at for at, _ in rig.until(1063)] == [1062]
 
 
 def test_the_caller_online_as_it_was_is_nothing() -> None:
     """Same epoch: nothing to say, nothing to do."""
-    lone = called()
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    lone.hear_presence(None)
-    assert lone.said == []
-    assert [at for at, _ in lone.until(1063)] == [1062]
+    rig = called()
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    rig.hear_presence(None)
+    assert rig.said == []
+    assert [at for at, _ in rig.until(1063)] == [1062]
 
 
 # --- 7: seen, saying again, clearing, remembering -------------------------------------------
@@ -407,21 +407,21 @@ def test_the_caller_online_as_it_was_is_nothing() -> None:
 
 def test_final_answers_are_said_until_the_invite_is_cleared() -> None:
     """After 2, 4, 8, 16, 30, 30 s; then the answer is cleared too."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL))
-    said = lone.until(1091)
+    rig = called()
+    rig.feed(Refuse(PEER, CALL))
+    said = rig.until(1091)
     assert [at - 1000 for at, _ in said] == [2, 6, 14, 30, 60, 90]
-    lone.hear(None, kind="invite")
-    assert lone.published == [(TOPIC, None)]
-    lone.ack()
-    assert lone.until(1500) == []
+    rig.hear(None, kind="invite")
+    assert rig.published == [(TOPIC, None)]
+    rig.ack()
+    assert rig.until(1500) == []
 
 
 def test_final_answers_nobody_reads_are_kept_for_a_day() -> None:
     """missed_keep after the end, the cell is cleared."""
-    lone = called(missed_keep=50)
-    lone.feed(Refuse(PEER, CALL))
-    said = lone.until(1050)
+    rig = called(missed_keep=50)
+    rig.feed(Refuse(PEER, CALL))
+    said = rig.until(1050)
     assert said[-1] == (1050, None)
 
 
@@ -429,78 +429,78 @@ def test_final_answers_nobody_reads_are_kept_for_a_day() -> None:
 @pytest.mark.parametrize("retained", [True, False])
 def test_a_remembered_call_gets_its_answer_again(copy: Invite, retained: bool) -> None:
     """Any invite for it that is not empty; then it is said again until that is cleared."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL, reason=AnswerReason.BUSY))
-    lone.hear(None, kind="invite")
-    lone.ack()
-    lone.now += 500
-    lone.hear(copy, retained=retained)
-    assert (states(lone), lone.new) == ([("REFUSED", 2)], [])
-    assert [at - 1500 for at, _ in lone.until(1502)] == [2]
-    lone.hear(None, kind="invite")
-    assert states(lone) == [None]
+    rig = called()
+    rig.feed(Refuse(PEER, CALL, reason=AnswerReason.BUSY))
+    rig.hear(None, kind="invite")
+    rig.ack()
+    rig.now += 500
+    rig.hear(copy, retained=retained)
+    assert (states(rig), rig.new) == ([("REFUSED", 2)], [])
+    assert [at - 1500 for at, _ in rig.until(1502)] == [2]
+    rig.hear(None, kind="invite")
+    assert states(rig) == [None]
 
 
 def test_a_cleared_copy_of_a_remembered_call_is_cleared() -> None:
     """In case the answer still stands there."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL))
-    lone.hear(None, kind="invite")
-    lone.ack()
-    lone.hear(None, kind="invite")
-    assert lone.published == [(TOPIC, None)]
+    rig = called()
+    rig.feed(Refuse(PEER, CALL))
+    rig.hear(None, kind="invite")
+    rig.ack()
+    rig.hear(None, kind="invite")
+    assert rig.published == [(TOPIC, None)]
 
 
 def test_a_call_is_remembered_for_ten_minutes() -> None:
     """From the acknowledged clear; then its id is as good as new."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL))
-    lone.hear(None, kind="invite")
-    lone.ack()
-    lone.until(1599.9)
-    assert len(lone.engine.callee.remembered) == 1
-    lone.until(1600)
-    assert lone.engine.callee.remembered == {}
-    lone.hear(ringing())
-    assert lone.new == ["remote_invitation_received"]
+    rig = called()
+    rig.feed(Refuse(PEER, CALL))
+    rig.hear(None, kind="invite")
+    rig.ack()
+    rig.until(1599.9)
+    assert len(rig.engine.callee.remembered) == 1
+    rig.until(1600)
+    assert rig.engine.callee.remembered == {}
+    rig.hear(ringing())
+    assert rig.new == ["remote_invitation_received"]
 
 
 def test_at_most_4096_calls_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first (shown with a bound of 16)."""
     assert MAX_REMEMBERED == 4096
     monkeypatch.setattr(callee_side, "MAX_REMEMBERED", 16)
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(17):
-        lone.hear(ended(2), call=many(i))
-        lone.hear(None, kind="invite", call=many(i))
-        lone.ack()
-    remembered = [call_id for _, call_id in lone.engine.callee.remembered]
+        rig.hear(ended(2), call=many(i))
+        rig.hear(None, kind="invite", call=many(i))
+        rig.ack()
+    remembered = [call_id for _, call_id in rig.engine.callee.remembered]
     assert remembered == [many(i) for i in range(1, 17)]
 
 
 def test_a_clear_is_repeated_until_the_broker_has_it() -> None:
     """It is part of the resync."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL))
-    lone.hear(None, kind="invite")
-    lone.drop()
-    lone.connect()
-    assert (TOPIC, None) in lone.published
-    lone.ack()
-    lone.drop()
-    lone.connect()
-    assert all(CALL not in topic for topic, _ in lone.published)
+    rig = called()
+    rig.feed(Refuse(PEER, CALL))
+    rig.hear(None, kind="invite")
+    rig.drop()
+    rig.connect()
+    assert (TOPIC, None) in rig.published
+    rig.ack()
+    rig.drop()
+    rig.connect()
+    assert all(CALL not in topic for topic, _ in rig.published)
 
 
 def test_a_copy_while_clearing_gets_the_answer_again() -> None:
     """The caller said it again before it heard: the answer stands again until cleared."""
-    lone = called()
-    lone.feed(Refuse(PEER, CALL))
-    lone.hear(None, kind="invite")
-    lone.hear(ringing())
-    assert states(lone) == [("REFUSED", 1)]
-    lone.ack()
-    assert lone.engine.callee.calls[PEER, CALL].phase.name == "OVER"
+    rig = called()
+    rig.feed(Refuse(PEER, CALL))
+    rig.hear(None, kind="invite")
+    rig.hear(ringing())
+    assert states(rig) == [("REFUSED", 1)]
+    rig.ack()
+    assert rig.engine.callee.calls[PEER, CALL].phase.name == "OVER"
 
 
 # --- the link ------------------------------------------------------------------------------
@@ -508,28 +508,28 @@ def test_a_copy_while_clearing_gets_the_answer_again() -> None:
 
 def test_the_resync_says_every_live_answer_once() -> None:
     """Ringing says received, asked asks, over says its final answer; nothing while offline."""
-    lone = called()
-    lone.hear(ringing(), call=OTHER, retained=True)
-    lone.hear(ringing(), call=many(7))
-    lone.feed(Refuse(PEER, many(7)))
-    lone.drop()
-    assert [at for at, _ in lone.until(1010)] == []
-    lone.connect()
-    said = {t.rsplit("/", 1)[1]: c for t, c in lone.published if isinstance(c, Answer)}
+    rig = called()
+    rig.hear(ringing(), call=OTHER, retained=True)
+    rig.hear(ringing(), call=many(7))
+    rig.feed(Refuse(PEER, many(7)))
+    rig.drop()
+    assert [at for at, _ in rig.until(1010)] == []
+    rig.connect()
+    said = {t.rsplit("/", 1)[1]: c for t, c in rig.published if isinstance(c, Answer)}
     assert {k: (c.state.name, c.ask) for k, c in said.items()} == {
         CALL: ("RECEIVED", False), OTHER: ("RECEIVED", True), many(7): ("REFUSED", False),
     }  # fmt: skip
-    assert lone.told.count("remote_invitation_received") == 2
+    assert rig.told.count("remote_invitation_received") == 2
 
 
 def test_a_refusal_without_a_link_is_said_with_the_resync() -> None:
     """Told at once here, said when it can be."""
-    lone = called()
-    lone.drop()
-    lone.feed(Refuse(PEER, CALL))
-    assert (lone.said, lone.new) == ([], ["remote_invitation_refused"])
-    lone.connect()
-    assert ("REFUSED", 1) in states(lone)
+    rig = called()
+    rig.drop()
+    rig.feed(Refuse(PEER, CALL))
+    assert (rig.said, rig.new) == ([], ["remote_invitation_refused"])
+    rig.connect()
+    assert ("REFUSED", 1) in states(rig)
 
 
 # --- a former life -------------------------------------------------------------------------
@@ -537,36 +537,36 @@ def test_a_refusal_without_a_link_is_said_with_the_resync() -> None:
 
 def test_a_received_of_a_former_life_is_asked_about() -> None:
     """After a second, if the invite itself has not come with the inbox by then."""
-    lone = Lone().connect(settled=False)
-    lone.hear_own(answer(AnswerState.RECEIVED, epoch=b"former00", seq=7))
-    assert lone.said == []
-    assert lone.until(1001) == [(1001, Answer(AnswerState.RECEIVED, MINE, 8, ask=True))]
-    lone.hear(ringing())
-    assert lone.told == ["remote_invitation_received"]
+    rig = Rig().connect(settled=False)
+    rig.hear_own(answer(AnswerState.RECEIVED, epoch=b"former00", seq=7))
+    assert rig.said == []
+    assert rig.until(1001) == [(1001, Answer(AnswerState.RECEIVED, MINE, 8, ask=True))]
+    rig.hear(ringing())
+    assert rig.told == ["remote_invitation_received"]
 
 
 def test_an_accepted_of_a_former_life_fails() -> None:
     """The caller may have decided for it, and nobody here waits for that any more."""
-    lone = Lone().connect(settled=False)
-    lone.hear_own(answer(AnswerState.ACCEPTED, epoch=b"former00", seq=7))
-    assert lone.said == []
-    lone.settle()
-    assert lone.said == [Answer(AnswerState.FAILED, MINE, 8, None, AnswerReason.ACCEPT_FAILURE)]
-    lone.hear(ringing())
-    assert (states(lone), lone.told) == ([("FAILED", 4)], [])
+    rig = Rig().connect(settled=False)
+    rig.hear_own(answer(AnswerState.ACCEPTED, epoch=b"former00", seq=7))
+    assert rig.said == []
+    rig.settle()
+    assert rig.said == [Answer(AnswerState.FAILED, MINE, 8, None, AnswerReason.ACCEPT_FAILURE)]
+    rig.hear(ringing())
+    assert (states(rig), rig.told) == ([("FAILED", 4)], [])
 
 
 def test_a_final_answer_of_a_former_life_stands() -> None:
     """Said again, and again, until the invite is cleared."""
-    lone = Lone().connect(settled=False)
-    lone.hear_own(answer(AnswerState.REFUSED, epoch=b"former00", seq=7, reason=2))
-    assert lone.said == []
-    lone.settle()
-    assert lone.said == [Answer(AnswerState.REFUSED, MINE, 8, None, 2)]
-    lone.hear(ringing(), retained=True)
-    assert (states(lone), lone.told) == ([("REFUSED", 2)], [])
-    lone.hear(None, kind="invite")
-    assert states(lone) == [None]
+    rig = Rig().connect(settled=False)
+    rig.hear_own(answer(AnswerState.REFUSED, epoch=b"former00", seq=7, reason=2))
+    assert rig.said == []
+    rig.settle()
+    assert rig.said == [Answer(AnswerState.REFUSED, MINE, 8, None, 2)]
+    rig.hear(ringing(), retained=True)
+    assert (states(rig), rig.told) == ([("REFUSED", 2)], [])
+    rig.hear(None, kind="invite")
+    assert states(rig) == [None]
 
 
 # --- policies and caps ---------------------------------------------------------------------
@@ -581,13 +581,13 @@ def test_a_screen_turns_away_before_anything_rings(doubted: bool) -> None:
         seen.append((call, underway))
         return AnswerReason.DO_NOT_DISTURB
 
-    lone = Lone(screen=screen).connect()
+    rig = Rig(screen=screen).connect()
     if doubted:
-        lone.hear(ringing(content=b"\x01", channel="c", time=7), retained=True)
-        assert (seen, lone.told) == ([], [])
-        states(lone)
-    lone.hear(ringing(content=b"\x01", channel="c", time=7))
-    assert (states(lone), lone.told) == ([("REFUSED", 3)], ["missed_call"])
+        rig.hear(ringing(content=b"\x01", channel="c", time=7), retained=True)
+        assert (seen, rig.told) == ([], [])
+        states(rig)
+    rig.hear(ringing(content=b"\x01", channel="c", time=7))
+    assert (states(rig), rig.told) == ([("REFUSED", 3)], ["missed_call"])
     call, underway = seen[0]
     assert (call.caller, call.content, call.channel, call.time, underway) == (
         PEER, b"\x01", "c", 7, 0,
@@ -596,118 +596,118 @@ def test_a_screen_turns_away_before_anything_rings(doubted: bool) -> None:
 
 def test_a_screen_is_told_how_many_are_underway() -> None:
     """So that it can say busy."""
-    lone = called(screen=lambda _, underway: AnswerReason.BUSY if underway else None)
-    lone.hear(ringing(), call=OTHER)
-    assert states(lone) == [("REFUSED", 2)]
+    rig = called(screen=lambda _, underway: AnswerReason.BUSY if underway else None)
+    rig.hear(ringing(), call=OTHER)
+    assert states(rig) == [("REFUSED", 2)]
 
 
 def test_over_the_cap_of_one_caller_it_is_busy() -> None:
     """Eight underway from one caller; the ninth is refused busy, others may still call."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(8):
-        lone.hear(ringing(), call=many(i))
-        assert states(lone) == [("RECEIVED", None)]
-    lone.hear(ringing(), call=many(8))
-    assert (states(lone), lone.new) == ([("REFUSED", 2)], [])
-    lone.hear(ringing(), call=many(9), peer="another")
-    assert states(lone) == [("RECEIVED", None)]
-    assert lone.engine.stats.counters["turned_away"] == 1
+        rig.hear(ringing(), call=many(i))
+        assert states(rig) == [("RECEIVED", None)]
+    rig.hear(ringing(), call=many(8))
+    assert (states(rig), rig.new) == ([("REFUSED", 2)], [])
+    rig.hear(ringing(), call=many(9), peer="another")
+    assert states(rig) == [("RECEIVED", None)]
+    assert rig.engine.stats.counters["turned_away"] == 1
 
 
 def test_over_the_cap_of_all_callers_it_is_busy() -> None:
     """Sixty-four underway in all; asked ones count; each end makes room."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(64):
-        lone.hear(ringing(), call=many(i), peer=f"p{i // 8}", retained=bool(i % 2))
-    lone.hear(ringing(), call=many(64), peer="another")
-    assert states(lone) == [("REFUSED", 2)]
-    lone.hear(ended(), call=many(0), peer="p0")
-    lone.hear(ringing(), call=many(65), peer="another")
-    assert states(lone) == [("RECEIVED", None)]
+        rig.hear(ringing(), call=many(i), peer=f"p{i // 8}", retained=bool(i % 2))
+    rig.hear(ringing(), call=many(64), peer="another")
+    assert states(rig) == [("REFUSED", 2)]
+    rig.hear(ended(), call=many(0), peer="p0")
+    rig.hear(ringing(), call=many(65), peer="another")
+    assert states(rig) == [("RECEIVED", None)]
 
 
 def test_a_flood_over_the_cap_is_answered_so_many_times_a_second() -> None:
     """All are counted; what this peer may publish is left for those who may ring."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(8):
-        lone.hear(ringing(), call=many(i))
+        rig.hear(ringing(), call=many(i))
     refused = 0
     for i in range(8, 200):
-        lone.hear(ringing(), call=many(i))
-        refused += states(lone) == [("REFUSED", 2)]
+        rig.hear(ringing(), call=many(i))
+        refused += states(rig) == [("REFUSED", 2)]
     assert refused == 64
-    lone.now += 0.25
+    rig.now += 0.25
     for i in range(200, 300):
-        lone.hear(ringing(), call=many(i))
-        refused += ("REFUSED", 2) in states(lone)
+        rig.hear(ringing(), call=many(i))
+        refused += ("REFUSED", 2) in states(rig)
     assert refused == 64 + 5
-    assert lone.engine.stats.counters["turned_away"] == 292
-    lone.hear(ringing(), call=many(300), peer="another")
-    assert states(lone) == [("RECEIVED", None)]
+    assert rig.engine.stats.counters["turned_away"] == 292
+    rig.hear(ringing(), call=many(300), peer="another")
+    assert states(rig) == [("RECEIVED", None)]
 
 
 def test_a_flood_of_ends_is_answered_but_not_kept() -> None:
     """Over 256 kept calls a final answer is said once and remembered, with no timer."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(MAX_KEPT + 20):
-        lone.now += 0.1
-        lone.hear(ended(), call=many(i), peer=f"p{i}")
-        assert [c for topic, c in lone.published if many(i) in topic]
-    assert len(lone.engine.callee.calls) == MAX_KEPT
-    assert len(lone.engine.callee.remembered) == 20
+        rig.now += 0.1
+        rig.hear(ended(), call=many(i), peer=f"p{i}")
+        assert [c for topic, c in rig.published if many(i) in topic]
+    assert len(rig.engine.callee.calls) == MAX_KEPT
+    assert len(rig.engine.callee.remembered) == 20
 
 
 def test_a_flood_of_ends_is_answered_and_told_so_many_times_a_second() -> None:
     """10,000 ended cells of one peer: 64 missed calls at once, then 20 a second; others in full."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     said = 0
     for i in range(10_000):
-        lone.hear(ended(3), call=many(i), peer="mallory")
-        said += len(lone.said)
-    assert (said, len(lone.told)) == (64, 64)
-    assert lone.engine.stats.drops == {"too many": 10_000 - 64}
-    lone.hear(ended(3), call=many(10_001), peer="door")
-    assert states(lone) == [("SEEN", None)]
-    lone.hear(ringing(), call=many(10_002), peer="door")
-    assert lone.new == ["remote_invitation_received"]
-    lone.now += 0.5
+        rig.hear(ended(3), call=many(i), peer="mallory")
+        said += len(rig.said)
+    assert (said, len(rig.told)) == (64, 64)
+    assert rig.engine.stats.drops == {"too many": 10_000 - 64}
+    rig.hear(ended(3), call=many(10_001), peer="door")
+    assert states(rig) == [("SEEN", None)]
+    rig.hear(ringing(), call=many(10_002), peer="door")
+    assert rig.new == ["remote_invitation_received"]
+    rig.now += 0.5
     for i in range(9_000, 10_000):
-        lone.hear(ended(3), call=many(i), peer="mallory")
-        said += len(lone.said)
+        rig.hear(ended(3), call=many(i), peer="mallory")
+        said += len(rig.said)
     assert said == 74
 
 
 @pytest.mark.parametrize("cell", [ringing(0), ringing(), ended(1)], ids=["ttl 0", "rings", "ended"])
 def test_copies_of_one_invite_are_answered_once_a_second(cell: Invite) -> None:
     """After a first word and two more at once; thousands of copies are a flood."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     said = 0
     for _ in range(1000):
-        lone.hear(cell)
-        said += len([c for c in lone.said if isinstance(c, Answer)])
+        rig.hear(cell)
+        said += len([c for c in rig.said if isinstance(c, Answer)])
     assert said == 3
-    lone.now += 5
-    lone.hear(cell)
-    assert len(lone.said) >= 1
+    rig.now += 5
+    rig.hear(cell)
+    assert len(rig.said) >= 1
 
 
 def test_rings_that_end_by_themselves_do_not_pile_up() -> None:
     """Over 256 kept calls what rang and ended is remembered too: the caller says it again."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(MAX_KEPT + 40):
-        lone.hear(ringing(), call=many(i), peer=f"p{i}")
-        lone.hear(ended(1), call=many(i), peer=f"p{i}")
-        assert len(lone.engine.callee.calls) <= MAX_KEPT
-    assert len(lone.engine.callee.remembered) >= 40
+        rig.hear(ringing(), call=many(i), peer=f"p{i}")
+        rig.hear(ended(1), call=many(i), peer=f"p{i}")
+        assert len(rig.engine.callee.calls) <= MAX_KEPT
+    assert len(rig.engine.callee.remembered) >= 40
 
 
 def test_a_remembered_call_is_not_screened_again() -> None:
     """Its answer stands."""
     answers = iter([None])
-    lone = called(screen=lambda *_: next(answers))
-    lone.feed(Refuse(PEER, CALL))
-    lone.hear(ringing())
-    assert states(lone) == [("REFUSED", 1)]
+    rig = called(screen=lambda *_: next(answers))
+    rig.feed(Refuse(PEER, CALL))
+    rig.hear(ringing())
+    assert states(rig) == [("REFUSED", 1)]
 
 
 # --- the app's illegal calls, logging out ---------------------------------------------------
@@ -720,54 +720,54 @@ def test_a_remembered_call_is_not_screened_again() -> None:
 )
 def test_illegal_answers(command: Accept | Refuse, before: str, code: int) -> None:
     """ALREADY_ACCEPT while the accept is underway, ALREADY_END otherwise; nothing changes."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     if before != "unknown":
-        lone.hear(ringing(), retained=before == "asked")
+        rig.hear(ringing(), retained=before == "asked")
     if before == "accepting":
-        lone.feed(Accept(PEER, CALL))
+        rig.feed(Accept(PEER, CALL))
     elif before == "refused":
-        lone.feed(Refuse(PEER, CALL))
+        rig.feed(Refuse(PEER, CALL))
     elif before == "canceled":
-        lone.hear(ended(1))
-    calls = dict(lone.engine.callee.calls)
+        rig.hear(ended(1))
+    calls = dict(rig.engine.callee.calls)
     with pytest.raises(InvitationApiCallError) as caught:
-        lone.feed(command)
+        rig.feed(command)
     assert caught.value.code == code
-    assert (lone.effects, lone.engine.callee.calls) == ([], calls)
+    assert (rig.effects, rig.engine.callee.calls) == ([], calls)
 
 
 def test_logging_out_leaves_what_rings_for_the_next_login() -> None:
     """The app is told, the caller is not: no final answer."""
-    lone = called()
-    lone.feed(Logout())
-    assert states(lone) == []
-    assert last(lone).call.reason is EndReason.LOGGED_OUT
-    assert lone.new == ["remote_invitation_failure"]
+    rig = called()
+    rig.feed(Logout())
+    assert states(rig) == []
+    assert last(rig).call.reason is EndReason.LOGGED_OUT
+    assert rig.new == ["remote_invitation_failure"]
 
 
 def test_logging_out_after_accept_is_an_accept_failure() -> None:
     """Somebody waits there: the caller learns that nobody is here any more."""
-    lone = called()
-    lone.feed(Accept(PEER, CALL))
-    lone.feed(Logout())
-    assert states(lone) == [("FAILED", 4)]
-    assert lone.new == ["remote_invitation_failure"]
+    rig = called()
+    rig.feed(Accept(PEER, CALL))
+    rig.feed(Logout())
+    assert states(rig) == [("FAILED", 4)]
+    assert rig.new == ["remote_invitation_failure"]
 
 
 def test_nothing_rings_while_logging_out() -> None:
     """An invite that comes before the broker's last word stays for the next login."""
-    lone = Lone().connect()
-    lone.feed(Logout())
-    lone.hear(ringing())
-    assert (states(lone), lone.told) == ([], [])
+    rig = Rig().connect()
+    rig.feed(Logout())
+    rig.hear(ringing())
+    assert (states(rig), rig.told) == ([], [])
 
 
 def test_a_newer_login_takes_what_rings_without_a_word() -> None:
     """The app is told; the answer cells are the newer login's now."""
-    lone = called()
-    lone.hear(ringing(), call=OTHER)
-    lone.feed(Accept(PEER, OTHER))
-    lone.hear_presence(Presence(True, b"newlogin"), "me")
-    assert [e for e in lone.effects if isinstance(e, Publish)] == []
-    assert lone.new == ["remote_invitation_failure"] * 2
-    assert last(lone).call.reason is EndReason.LOGGED_OUT
+    rig = called()
+    rig.hear(ringing(), call=OTHER)
+    rig.feed(Accept(PEER, OTHER))
+    rig.hear_presence(Presence(True, b"newlogin"), "me")
+    assert [e for e in rig.effects if isinstance(e, Publish)] == []
+    assert rig.new == ["remote_invitation_failure"] * 2
+    assert last(rig).call.reason is EndReason.LOGGED_OUT

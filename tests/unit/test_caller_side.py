@@ -12,7 +12,7 @@ from device_sdk.errors import InvalidArgument, InvitationApiCallError
 from device_sdk.states import EndReason, InvitationApiCallErrorCode, LocalInvitationError
 from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
 from device_sdk.wire.topics import call_id_from_bytes
-from tests.lone import CALL, MINE, OTHER, PEER, THEIRS, Lone, answer
+from tests.rig import CALL, MINE, OTHER, PEER, THEIRS, Rig, answer
 
 RECEIVED, ACCEPTED = answer(AnswerState.RECEIVED), answer(AnswerState.ACCEPTED, response=b"\x61x")
 SEEN = answer(AnswerState.SEEN)
@@ -25,18 +25,18 @@ def call_id(number: int) -> str:
     return call_id_from_bytes(number.to_bytes(16, "big"))
 
 
-def calling(*heard: object, **settings: float) -> Lone:
+def calling(*heard: object, **settings: float) -> Rig:
     """A peer that has sent one call and heard these answers."""
-    lone = Lone(settings=Settings(**settings)).connect() if settings else Lone().connect()
-    lone.feed(Send(CALL, PEER, content=b"\x01", channel="c", wall=7))
+    rig = Rig(settings=Settings(**settings)).connect() if settings else Rig().connect()
+    rig.feed(Send(CALL, PEER, content=b"\x01", channel="c", wall=7))
     for cell in heard:
-        lone.hear(cell)  # type: ignore[arg-type] # cells
-    return lone
+        rig.hear(cell)  # type: ignore[arg-type] # cells
+    return rig
 
 
-def last(lone: Lone) -> LocalEvent:
+def last(rig: Rig) -> LocalEvent:
     """The last event, which is about a call made here."""
-    event = lone.events[-1]
+    event = rig.events[-1]
     assert isinstance(event, LocalEvent)
     return event
 
@@ -46,23 +46,23 @@ def last(lone: Lone) -> LocalEvent:
 
 def test_send_publishes_ringing_with_the_whole_ring_timeout() -> None:
     """Rule 1: 60 s of ttl, seq 1, and what the app gave."""
-    lone = calling()
-    assert lone.published == [
+    rig = calling()
+    assert rig.published == [
         (
             f"sig/v1/peer/invite/me/{CALL}",
             Invite(InviteState.RINGING, MINE, 1, 60_000, b"\x01", "c", time=7),
         )
     ]
-    assert lone.events == []
+    assert rig.events == []
 
 
 def test_a_calls_own_ring_timeout_replaces_the_setting() -> None:
     """It is in the ttl, and ends the call."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER, ring_timeout=3))
-    assert lone.said == [Invite(InviteState.RINGING, MINE, 1, 3000)]
-    lone.until(1003)
-    assert lone.told == ["local_invitation_failure"]
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER, ring_timeout=3))
+    assert rig.said == [Invite(InviteState.RINGING, MINE, 1, 3000)]
+    rig.until(1003)
+    assert rig.told == ["local_invitation_failure"]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_calls_own_ring_timeout_replaces_the_setting() -> None:
 )  # fmt: skip
 def test_any_first_answer_is_also_the_receipt(first: object, names: list[str]) -> None:
     """Rule 2: received_by_peer once, before whatever else that answer means."""
-    lone = calling(first, RECEIVED)
-    assert lone.told == ["local_invitation_received_by_peer", *names]
+    rig = calling(first, RECEIVED)
+    assert rig.told == ["local_invitation_received_by_peer", *names]
 
 
 # --- 3: the caller decides, once -----------------------------------------------------------
@@ -83,83 +83,83 @@ def test_any_first_answer_is_also_the_receipt(first: object, names: list[str]) -
 
 def test_an_accepted_answer_is_decided_accepted() -> None:
     """The cell says accepted, the app gets the response."""
-    lone = calling(RECEIVED, ACCEPTED)
-    assert lone.said == [Invite(InviteState.ACCEPTED, MINE, 2)]
-    assert last(lone).call.response == b"\x61x"
+    rig = calling(RECEIVED, ACCEPTED)
+    assert rig.said == [Invite(InviteState.ACCEPTED, MINE, 2)]
+    assert last(rig).call.response == b"\x61x"
 
 
 @pytest.mark.parametrize("final", [REFUSED, FAILED])
 def test_a_refusal_needs_no_word_of_mine(final: object) -> None:
     """Rules 3 and 5: the invite is cleared at once."""
-    lone = calling(RECEIVED, final)
-    assert lone.published == [(f"sig/v1/peer/invite/me/{CALL}", None)]
+    rig = calling(RECEIVED, final)
+    assert rig.published == [(f"sig/v1/peer/invite/me/{CALL}", None)]
 
 
 def test_cancel_is_told_once_the_broker_has_it() -> None:
     """AGORA's order: CANCELED at once for the record, Canceled to the app with the broker's ack."""
-    lone = calling(RECEIVED)
-    lone.feed(Cancel(PEER, CALL))
-    assert lone.said == [Invite(InviteState.ENDED, MINE, 2, None, b"\x01", "c", reason=1, time=7)]
-    assert lone.new == []
-    lone.ack()
-    assert lone.told[-1] == "local_invitation_canceled"
-    lone.ack()
-    assert lone.told.count("local_invitation_canceled") == 1
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    assert rig.said == [Invite(InviteState.ENDED, MINE, 2, None, b"\x01", "c", reason=1, time=7)]
+    assert rig.new == []
+    rig.ack()
+    assert rig.told[-1] == "local_invitation_canceled"
+    rig.ack()
+    assert rig.told.count("local_invitation_canceled") == 1
 
 
 def test_cancel_without_a_link_is_told_at_once() -> None:
     """Nobody can acknowledge; the resync says it."""
-    lone = calling(RECEIVED)
-    lone.drop()
-    lone.feed(Cancel(PEER, CALL))
-    assert (lone.said, lone.new) == ([], ["local_invitation_canceled"])
-    lone.connect()
-    assert any(isinstance(c, Invite) and c.state is InviteState.ENDED for c in lone.said)
+    rig = calling(RECEIVED)
+    rig.drop()
+    rig.feed(Cancel(PEER, CALL))
+    assert (rig.said, rig.new) == ([], ["local_invitation_canceled"])
+    rig.connect()
+    assert any(isinstance(c, Invite) and c.state is InviteState.ENDED for c in rig.said)
 
 
 def test_cancel_whose_ack_the_link_took_along_is_told_when_it_breaks() -> None:
     """Nobody waits for an acknowledgement that cannot come; told once."""
-    lone = calling(RECEIVED)
-    lone.feed(Cancel(PEER, CALL))
-    lone.drop()
-    assert lone.new == ["local_invitation_canceled"]
-    lone.connect()
-    lone.ack()
-    assert lone.told.count("local_invitation_canceled") == 1
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    rig.drop()
+    assert rig.new == ["local_invitation_canceled"]
+    rig.connect()
+    rig.ack()
+    assert rig.told.count("local_invitation_canceled") == 1
 
 
 def test_cancel_that_the_broker_never_acknowledges_is_told_all_the_same() -> None:
     """Rule 9: after ``resend_first``, once; whoever canceled does not wait for ever."""
-    lone = calling(RECEIVED)
-    lone.feed(Cancel(PEER, CALL))
-    pressed = lone.now
-    lone.until(pressed + 1.9)
-    assert "local_invitation_canceled" not in lone.told
-    lone.until(pressed + 2.0)
-    assert lone.told.count("local_invitation_canceled") == 1
-    assert last(lone).call.reason is EndReason.CANCELED
-    lone.until(pressed + 100)
-    lone.ack()
-    assert lone.told.count("local_invitation_canceled") == 1
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    pressed = rig.now
+    rig.until(pressed + 1.9)
+    assert "local_invitation_canceled" not in rig.told
+    rig.until(pressed + 2.0)
+    assert rig.told.count("local_invitation_canceled") == 1
+    assert last(rig).call.reason is EndReason.CANCELED
+    rig.until(pressed + 100)
+    rig.ack()
+    assert rig.told.count("local_invitation_canceled") == 1
 
 
 def test_cancel_that_the_callee_answers_first_is_told_with_that() -> None:
     """The callee has seen the end, so the broker had it."""
-    lone = calling(RECEIVED)
-    lone.feed(Cancel(PEER, CALL))
-    lone.hear(SEEN)
-    assert lone.new == ["local_invitation_canceled"]
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    rig.hear(SEEN)
+    assert rig.new == ["local_invitation_canceled"]
 
 
 def test_the_ring_timeout_expires_the_call() -> None:
     """60 s after the send, answered *received* or not: ended expired."""
-    lone = calling(RECEIVED)
-    assert lone.until(1059.9) == []
-    said = lone.until(1060)
+    rig = calling(RECEIVED)
+    assert rig.until(1059.9) == []
+    said = rig.until(1060)
     assert [(at, c.state, c.reason) for at, c in said if isinstance(c, Invite)] == [
         (1060, InviteState.ENDED, 3)
     ]
-    assert last(lone).call.error is LocalInvitationError.INVITATION_EXPIRE
+    assert last(rig).call.error is LocalInvitationError.INVITATION_EXPIRE
 
 
 @pytest.mark.parametrize(
@@ -174,101 +174,101 @@ def test_the_ack_timeout_asks_presence(
     presence: Presence | None, error: LocalInvitationError, reason: EndReason
 ) -> None:
     """30 s without any answer: peer offline if presence is offline or absent, else no response."""
-    lone = calling()
-    lone.confirm()
+    rig = calling()
+    rig.confirm()
     if presence is not None:
-        lone.hear_presence(presence, retained=True)
-    lone.until(1029.9)
-    assert lone.told == []
-    lone.until(1030)
-    assert (last(lone).call.error, last(lone).call.reason) == (error, reason)
+        rig.hear_presence(presence, retained=True)
+    rig.until(1029.9)
+    assert rig.told == []
+    rig.until(1030)
+    assert (last(rig).call.error, last(rig).call.reason) == (error, reason)
 
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_without_a_link_of_my_own_it_is_no_response(seen: bool) -> None:
     """What was known of the peer may be old: never *offline* while the own link is down."""
-    lone = calling()
+    rig = calling()
     if seen:
-        lone.confirm()
-        lone.hear_presence(Presence(False, THEIRS))
-    lone.drop()
-    lone.until(1030)
-    assert last(lone).call.reason is EndReason.NO_RESPONSE
+        rig.confirm()
+        rig.hear_presence(Presence(False, THEIRS))
+    rig.drop()
+    rig.until(1030)
+    assert last(rig).call.reason is EndReason.NO_RESPONSE
 
 
 def test_a_call_made_without_a_link_rings_when_it_is_back() -> None:
     """As long as its time to ring lasts; the callee's time to answer begins when it can hear."""
-    lone = Lone().connect()
-    lone.drop()
-    lone.feed(Send(CALL, PEER, ack_timeout=5))
-    assert lone.until(1040) == []
-    lone.connect()
-    assert [c.ttl for c in lone.said if isinstance(c, Invite)] == [20_000]
-    lone.until(1044.9)
-    assert lone.told == []
-    lone.until(1045)
-    assert last(lone).call.reason is EndReason.NO_RESPONSE
+    rig = Rig().connect()
+    rig.drop()
+    rig.feed(Send(CALL, PEER, ack_timeout=5))
+    assert rig.until(1040) == []
+    rig.connect()
+    assert [c.ttl for c in rig.said if isinstance(c, Invite)] == [20_000]
+    rig.until(1044.9)
+    assert rig.told == []
+    rig.until(1045)
+    assert last(rig).call.reason is EndReason.NO_RESPONSE
 
 
 def test_a_call_made_without_a_link_ends_when_its_time_is_over() -> None:
-    lone = Lone().connect()
-    lone.drop()
-    lone.feed(Send(CALL, PEER))
-    lone.until(1059.9)
-    assert lone.told == []
-    lone.until(1060)
-    assert last(lone).call.reason is EndReason.EXPIRED
+    rig = Rig().connect()
+    rig.drop()
+    rig.feed(Send(CALL, PEER))
+    rig.until(1059.9)
+    assert rig.told == []
+    rig.until(1060)
+    assert last(rig).call.reason is EndReason.EXPIRED
 
 
 def test_a_subscription_not_yet_confirmed_proves_nothing() -> None:
     """No presence read and none promised: no response."""
-    lone = calling()
-    lone.until(1030)
-    assert last(lone).call.reason is EndReason.NO_RESPONSE
+    rig = calling()
+    rig.until(1030)
+    assert last(rig).call.reason is EndReason.NO_RESPONSE
 
 
 def test_the_receipt_stops_the_ack_timeout() -> None:
     """After *received* only the ring timeout runs."""
-    lone = calling(RECEIVED)
-    lone.until(1059)
-    assert lone.told == ["local_invitation_received_by_peer"]
+    rig = calling(RECEIVED)
+    rig.until(1059)
+    assert rig.told == ["local_invitation_received_by_peer"]
 
 
 def test_the_first_decision_stands() -> None:
     """Accept crossing cancel: canceled, and the callee is told so, not accepted."""
-    lone = calling(RECEIVED)
-    lone.feed(Cancel(PEER, CALL))
-    lone.hear(ACCEPTED)
-    assert lone.said == []
-    lone.ack()
-    assert lone.told[1:] == ["local_invitation_canceled"]
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    rig.hear(ACCEPTED)
+    assert rig.said == []
+    rig.ack()
+    assert rig.told[1:] == ["local_invitation_canceled"]
     with pytest.raises(InvitationApiCallError) as caught:
-        lone.feed(Cancel(PEER, CALL))
+        rig.feed(Cancel(PEER, CALL))
     assert caught.value.code is InvitationApiCallErrorCode.ALREADY_END
 
 
 def test_one_winner_in_a_ring_group() -> None:
     """The first accepted decides; all other legs of that group end *answered elsewhere*."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     group, third = b"g" * 16, call_id_from_bytes(b"3" * 16)
-    lone.feed(Send(CALL, PEER, group=group))
-    lone.feed(Send(OTHER, "other", group=group))
-    lone.feed(Send(third, "other", group=b"h" * 16))
-    lone.hear(ACCEPTED)
-    lone.ack()
-    says = {t: (c.state, c.reason) for t, c in lone.published if isinstance(c, Invite)}
+    rig.feed(Send(CALL, PEER, group=group))
+    rig.feed(Send(OTHER, "other", group=group))
+    rig.feed(Send(third, "other", group=b"h" * 16))
+    rig.hear(ACCEPTED)
+    rig.ack()
+    says = {t: (c.state, c.reason) for t, c in rig.published if isinstance(c, Invite)}
     assert says == {}  # all was said with the answer
-    assert lone.told == [
+    assert rig.told == [
         "local_invitation_received_by_peer",
         "local_invitation_accepted",
         "local_invitation_canceled",
     ]
-    assert last(lone).call.reason is EndReason.ANSWERED_ELSEWHERE
-    assert last(lone).call.call_id == OTHER
-    lone.hear(ACCEPTED, peer="other", call=OTHER)
-    assert "local_invitation_accepted" not in lone.new
-    lone.hear(ACCEPTED, peer="other", call=third)
-    assert "local_invitation_accepted" in lone.new
+    assert last(rig).call.reason is EndReason.ANSWERED_ELSEWHERE
+    assert last(rig).call.call_id == OTHER
+    rig.hear(ACCEPTED, peer="other", call=OTHER)
+    assert "local_invitation_accepted" not in rig.new
+    rig.hear(ACCEPTED, peer="other", call=third)
+    assert "local_invitation_accepted" in rig.new
 
 
 # --- 4: saying again -----------------------------------------------------------------------
@@ -286,80 +286,80 @@ def test_ringing_is_said_again_until_received() -> None:
 
 def test_resending_stops_doubling_at_30_s() -> None:
     """After 2, 4, 8, 16, 30, 30, … seconds."""
-    lone = calling(RECEIVED, ACCEPTED)
-    said = lone.until(1000 + 2 + 4 + 8 + 16 + 30 + 30)
+    rig = calling(RECEIVED, ACCEPTED)
+    said = rig.until(1000 + 2 + 4 + 8 + 16 + 30 + 30)
     assert [at - 1000 for at, _ in said] == [2, 6, 14, 30, 60, 90]
 
 
 @pytest.mark.parametrize("final", [REFUSED, FAILED, SEEN])
 def test_a_decision_is_said_until_a_final_answer(final: object) -> None:
     """Rules 4 and 5: then the invite is cleared and nothing is said any more."""
-    lone = calling(RECEIVED, ACCEPTED)
-    lone.until(1002)
-    lone.hear(final)  # type: ignore[arg-type] # a cell
-    assert (f"sig/v1/peer/invite/me/{CALL}", None) in lone.published
-    lone.ack()
-    assert lone.until(1500) == []
-    assert lone.engine.caller.calls == {}
+    rig = calling(RECEIVED, ACCEPTED)
+    rig.until(1002)
+    rig.hear(final)  # type: ignore[arg-type] # a cell
+    assert (f"sig/v1/peer/invite/me/{CALL}", None) in rig.published
+    rig.ack()
+    assert rig.until(1500) == []
+    assert rig.engine.caller.calls == {}
 
 
 def test_a_decision_waits_for_a_callee_that_is_away() -> None:
     """Not on a timer while presence says offline; at once when it comes online."""
-    lone = calling(RECEIVED)
-    lone.confirm()
-    lone.hear_presence(Presence(False, THEIRS))
-    lone.feed(Cancel(PEER, CALL))
-    assert len(lone.said) == 1
-    assert lone.until(1600) == []
-    lone.hear_presence(Presence(True, b"newepoch"))
-    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
-    assert [at - 1600 for at, _ in lone.until(1607)] == [2, 6]
+    rig = calling(RECEIVED)
+    rig.confirm()
+    rig.hear_presence(Presence(False, THEIRS))
+    rig.feed(Cancel(PEER, CALL))
+    assert len(rig.said) == 1
+    assert rig.until(1600) == []
+    rig.hear_presence(Presence(True, b"newepoch"))
+    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    assert [at - 1600 for at, _ in rig.until(1607)] == [2, 6]
 
 
 def test_a_callee_that_goes_away_stops_the_timer_of_a_decision() -> None:
     """Presence offline after the decision: it waits in the broker."""
-    lone = calling(RECEIVED, ACCEPTED)
-    lone.hear_presence(Presence(False, THEIRS))
-    assert lone.until(1600) == []
+    rig = calling(RECEIVED, ACCEPTED)
+    rig.hear_presence(Presence(False, THEIRS))
+    assert rig.until(1600) == []
 
 
 def test_a_callee_that_was_never_there_is_told_when_it_first_comes() -> None:
     """Absent counts as away: its first live *online* has everything said again."""
-    lone = calling()
-    lone.confirm()
-    lone.feed(Cancel(PEER, CALL))
-    assert lone.until(1500) == []
-    lone.hear_presence(Presence(True, THEIRS))
-    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    rig = calling()
+    rig.confirm()
+    rig.feed(Cancel(PEER, CALL))
+    assert rig.until(1500) == []
+    rig.hear_presence(Presence(True, THEIRS))
+    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.ENDED]
 
 
 def test_the_first_reading_of_a_peer_that_is_there_repeats_nothing() -> None:
     """The retained presence that answers the subscription is no coming back."""
-    lone = calling()
-    lone.confirm()
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    assert lone.said == []
+    rig = calling()
+    rig.confirm()
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert rig.said == []
 
 
 def test_ringing_goes_on_being_said_while_the_callee_is_away() -> None:
     """Presence may be wrong; and a callee that comes back is told at once."""
-    lone = calling()
-    lone.confirm()
-    lone.hear_presence(Presence(False, THEIRS), retained=True)
-    assert [at - 1000 for at, _ in lone.until(1007)] == [2, 6]
-    lone.hear_presence(Presence(True, b"newepoch"))
-    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.RINGING]
+    rig = calling()
+    rig.confirm()
+    rig.hear_presence(Presence(False, THEIRS), retained=True)
+    assert [at - 1000 for at, _ in rig.until(1007)] == [2, 6]
+    rig.hear_presence(Presence(True, b"newepoch"))
+    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.RINGING]
 
 
 def test_a_decision_is_kept_for_a_day_from_when_it_was_made() -> None:
     """missed_keep, then the cell is cleared though nobody saw it."""
-    lone = calling(missed_keep=100)
-    lone.hear(RECEIVED)
-    lone.hear_presence(Presence(False, THEIRS))
-    lone.until(1050)
-    lone.feed(Cancel(PEER, CALL))
-    assert lone.until(1149) == []
-    assert lone.until(1150) == [(1150, None)]
+    rig = calling(missed_keep=100)
+    rig.hear(RECEIVED)
+    rig.hear_presence(Presence(False, THEIRS))
+    rig.until(1050)
+    rig.feed(Cancel(PEER, CALL))
+    assert rig.until(1149) == []
+    assert rig.until(1150) == [(1150, None)]
     assert Settings().missed_keep == 24 * 3600
 
 
@@ -369,22 +369,22 @@ def test_a_decision_is_kept_for_a_day_from_when_it_was_made() -> None:
 @pytest.mark.parametrize("final", [FAILED, REFUSED])
 def test_a_peer_lost_after_accept_is_told(final: object) -> None:
     """Rule 5: accepted here, failed there; told once, with the callee's reason."""
-    lone = calling(RECEIVED, ACCEPTED, final, final)
-    lost = [e for e in lone.events if isinstance(e, PeerLost)]
+    rig = calling(RECEIVED, ACCEPTED, final, final)
+    lost = [e for e in rig.events if isinstance(e, PeerLost)]
     assert [e.reason for e in lost] == [EndReason.ACCEPT_FAILURE]
     assert lost[0].call.reason is EndReason.ACCEPTED
 
 
 def test_a_clear_is_repeated_until_the_broker_has_it() -> None:
     """It is part of the resync; after the ack the call is forgotten."""
-    lone = calling(RECEIVED, REFUSED)
-    lone.drop()
-    lone.connect()
-    assert (f"sig/v1/peer/invite/me/{CALL}", None) in lone.published
-    lone.ack()
-    lone.drop()
-    lone.connect()
-    assert all(CALL not in topic for topic, _ in lone.published)
+    rig = calling(RECEIVED, REFUSED)
+    rig.drop()
+    rig.connect()
+    assert (f"sig/v1/peer/invite/me/{CALL}", None) in rig.published
+    rig.ack()
+    rig.drop()
+    rig.connect()
+    assert all(CALL not in topic for topic, _ in rig.published)
 
 
 # --- 6: answers for unknown calls, ask ------------------------------------------------------
@@ -393,61 +393,61 @@ def test_a_clear_is_repeated_until_the_broker_has_it() -> None:
 @pytest.mark.parametrize("final", [REFUSED, FAILED, SEEN])
 def test_a_final_answer_to_an_unknown_call_clears_its_invite(final: object) -> None:
     """Once each time, awaited, and told to nobody."""
-    lone = Lone().connect()
-    lone.hear(final)  # type: ignore[arg-type] # a cell
-    assert lone.published == [(f"sig/v1/peer/invite/me/{CALL}", None)]
-    lone.ack()
-    assert (lone.engine.caller.calls, lone.events) == ({}, [])
+    rig = Rig().connect()
+    rig.hear(final)  # type: ignore[arg-type] # a cell
+    assert rig.published == [(f"sig/v1/peer/invite/me/{CALL}", None)]
+    rig.ack()
+    assert (rig.engine.caller.calls, rig.events) == ({}, [])
 
 
 @pytest.mark.parametrize("open_", [RECEIVED, ACCEPTED, answer(AnswerState.RECEIVED, ask=True)])
 def test_an_open_answer_to_an_unknown_call_ends_it(open_: object) -> None:
     """Ended, caller restarted, said again until the callee has seen it; told to nobody."""
-    lone = Lone().connect()
-    lone.hear(open_)  # type: ignore[arg-type] # a cell
-    assert lone.said == [Invite(InviteState.ENDED, MINE, 1, reason=6)]
-    assert [at - 1000 for at, _ in lone.until(1006)] == [2, 6]
-    lone.hear(SEEN)
-    assert (lone.said, lone.events) == ([None], [])
+    rig = Rig().connect()
+    rig.hear(open_)  # type: ignore[arg-type] # a cell
+    assert rig.said == [Invite(InviteState.ENDED, MINE, 1, reason=6)]
+    assert [at - 1000 for at, _ in rig.until(1006)] == [2, 6]
+    rig.hear(SEEN)
+    assert (rig.said, rig.events) == ([None], [])
 
 
 def test_ask_is_answered_at_once() -> None:
     """Whatever the cell says now, exactly once each time; not a timer."""
     ask = answer(AnswerState.RECEIVED, ask=True)
-    lone = calling(RECEIVED)
-    lone.now += 10
-    lone.hear(ask)
-    assert [(c.state, c.ttl) for c in lone.said if isinstance(c, Invite)] == [
+    rig = calling(RECEIVED)
+    rig.now += 10
+    rig.hear(ask)
+    assert [(c.state, c.ttl) for c in rig.said if isinstance(c, Invite)] == [
         (InviteState.RINGING, 50_000)
     ]
-    assert lone.until(1059) == []
-    lone.feed(Cancel(PEER, CALL))
-    lone.hear(ask)
-    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    assert rig.until(1059) == []
+    rig.feed(Cancel(PEER, CALL))
+    rig.hear(ask)
+    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.ENDED]
 
 
 def test_ask_with_accept_says_accepted_only_once() -> None:
     """The decision is the answer to the question."""
-    lone = calling(RECEIVED)
-    lone.hear(answer(AnswerState.ACCEPTED, ask=True))
-    assert len(lone.said) == 1
+    rig = calling(RECEIVED)
+    rig.hear(answer(AnswerState.ACCEPTED, ask=True))
+    assert len(rig.said) == 1
 
 
 def test_ask_after_clearing_says_nothing() -> None:
     """What is over is over."""
-    lone = calling(RECEIVED, REFUSED)
-    lone.hear(answer(AnswerState.RECEIVED, ask=True))
-    assert lone.said == []
+    rig = calling(RECEIVED, REFUSED)
+    rig.hear(answer(AnswerState.RECEIVED, ask=True))
+    assert rig.said == []
 
 
 @pytest.mark.parametrize("heard", [(), (RECEIVED,)])
 def test_seen_of_what_still_rings_is_dropped(heard: tuple[object, ...]) -> None:
     """A callee cannot have seen an end that there is not: counted, no state changes."""
-    lone = calling(*heard)
-    before = dict(lone.engine.caller.calls)
-    lone.hear(SEEN)
-    assert lone.engine.stats.drops == {"out of place": 1}
-    assert lone.engine.caller.calls == before
+    rig = calling(*heard)
+    before = dict(rig.engine.caller.calls)
+    rig.hear(SEEN)
+    assert rig.engine.stats.drops == {"out of place": 1}
+    assert rig.engine.caller.calls == before
 
 
 # --- 7: a former life ----------------------------------------------------------------------
@@ -455,46 +455,46 @@ def test_seen_of_what_still_rings_is_dropped(heard: tuple[object, ...]) -> None:
 
 def test_cells_of_a_former_life_are_ended_or_kept() -> None:
     """Ringing becomes caller restarted; a final one keeps its word; seq goes on."""
-    lone = Lone().connect(settled=False)
-    lone.hear_own(Invite(InviteState.RINGING, b"former00", 5, 9000))
-    lone.hear_own(Invite(InviteState.ACCEPTED, b"former00", 2), call=OTHER)
-    assert lone.said == []
-    lone.settle()
-    assert lone.said == [
+    rig = Rig().connect(settled=False)
+    rig.hear_own(Invite(InviteState.RINGING, b"former00", 5, 9000))
+    rig.hear_own(Invite(InviteState.ACCEPTED, b"former00", 2), call=OTHER)
+    assert rig.said == []
+    rig.settle()
+    assert rig.said == [
         Invite(InviteState.ENDED, MINE, 6, reason=6),
         Invite(InviteState.ACCEPTED, MINE, 3),
     ]
-    lone.hear(SEEN)
-    lone.hear(SEEN, call=OTHER)
-    lone.ack()
-    assert (lone.engine.caller.calls, lone.events) == ({}, [])
+    rig.hear(SEEN)
+    rig.hear(SEEN, call=OTHER)
+    rig.ack()
+    assert (rig.engine.caller.calls, rig.events) == ({}, [])
 
 
 def test_the_calls_of_a_former_life_cannot_be_canceled() -> None:
     """This app did not make them."""
-    lone = Lone().connect(settled=False)
-    lone.hear_own(Invite(InviteState.RINGING, b"former00", 5, 9000))
+    rig = Rig().connect(settled=False)
+    rig.hear_own(Invite(InviteState.RINGING, b"former00", 5, 9000))
     with pytest.raises(InvitationApiCallError):
-        lone.feed(Cancel(PEER, CALL))
+        rig.feed(Cancel(PEER, CALL))
 
 
 def test_cells_of_a_former_life_are_kept_for_a_day_from_when_they_were_found() -> None:
     """No wall clock: missed_keep runs from the login."""
-    lone = Lone(settings=Settings(missed_keep=50)).connect(settled=False)
-    lone.confirm()
-    lone.hear_own(Invite(InviteState.ENDED, b"former00", 5, reason=1))
-    said = lone.until(1050)
+    rig = Rig(settings=Settings(missed_keep=50)).connect(settled=False)
+    rig.confirm()
+    rig.hear_own(Invite(InviteState.ENDED, b"former00", 5, reason=1))
+    said = rig.until(1050)
     assert said[-1] == (1050, None)
 
 
 def test_own_cells_of_this_life_are_no_find() -> None:
     """The echo of what I write while the outbox is subscribed changes nothing."""
-    lone = Lone().connect(settled=False)
-    lone.feed(Send(CALL, PEER))
-    cell = lone.said[0]
+    rig = Rig().connect(settled=False)
+    rig.feed(Send(CALL, PEER))
+    cell = rig.said[0]
     assert isinstance(cell, Invite)
-    lone.hear_own(cell)
-    assert (lone.said, list(lone.engine.caller.calls)) == ([], [(PEER, CALL)])
+    rig.hear_own(cell)
+    assert (rig.said, list(rig.engine.caller.calls)) == ([], [(PEER, CALL)])
 
 
 # --- the app's illegal calls, floods, logging out -------------------------------------------
@@ -502,125 +502,125 @@ def test_own_cells_of_this_life_are_no_find() -> None:
 
 def test_sending_a_call_twice_is_already_sent() -> None:
     """Nothing changes, nothing is published."""
-    lone = calling()
+    rig = calling()
     with pytest.raises(InvitationApiCallError) as caught:
-        lone.feed(Send(CALL, PEER))
+        rig.feed(Send(CALL, PEER))
     assert (caught.value.code, caught.value.call_id) == (5, CALL)
-    assert lone.effects == []
+    assert rig.effects == []
 
 
 def test_calling_oneself_is_refused() -> None:
     """Naming the argument."""
     with pytest.raises(InvalidArgument, match="callee_id"):
-        Lone().connect().feed(Send(CALL, "me"))
+        Rig().connect().feed(Send(CALL, "me"))
 
 
 def test_canceling_what_is_unknown_is_already_end() -> None:
     """Or over, which is the same here."""
     with pytest.raises(InvitationApiCallError) as caught:
-        Lone().connect().feed(Cancel(PEER, CALL))
+        Rig().connect().feed(Cancel(PEER, CALL))
     assert caught.value.code is InvitationApiCallErrorCode.ALREADY_END
 
 
 def test_logging_out_cancels_what_is_undecided() -> None:
     """Both phases; what is decided stays as it is."""
-    lone = calling(RECEIVED)
-    lone.feed(Send(OTHER, "other"))
-    lone.feed(Logout())
-    ends = [c for c in lone.said if isinstance(c, Invite)]
+    rig = calling(RECEIVED)
+    rig.feed(Send(OTHER, "other"))
+    rig.feed(Logout())
+    ends = [c for c in rig.said if isinstance(c, Invite)]
     assert [(c.state, c.reason) for c in ends] == [(InviteState.ENDED, 1)] * 2
-    lone.ack()
-    assert lone.told[1:] == ["local_invitation_canceled"] * 2
+    rig.ack()
+    assert rig.told[1:] == ["local_invitation_canceled"] * 2
 
 
 def test_a_newer_login_fails_my_calls_without_a_word() -> None:
     """NOT_LOGGEDIN for the undecided ones; the cells are the newer login's now."""
-    lone = calling(RECEIVED)
-    lone.hear_presence(Presence(True, b"newlogin"), "me")
-    assert [e for e in lone.effects if isinstance(e, Publish)] == []
-    assert last(lone).call.error is LocalInvitationError.NOT_LOGGEDIN
+    rig = calling(RECEIVED)
+    rig.hear_presence(Presence(True, b"newlogin"), "me")
+    assert [e for e in rig.effects if isinstance(e, Publish)] == []
+    assert last(rig).call.error is LocalInvitationError.NOT_LOGGEDIN
 
 
 def test_a_flood_of_answers_to_unknown_calls_is_answered_but_not_kept() -> None:
     """Over 256 kept calls each is cleared, once: no cell of mine is left standing there."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(MAX_KEPT + 20):
-        lone.now += 0.1
-        lone.hear(RECEIVED, call=call_id(i))
-        (said,) = [c for topic, c in lone.published if topic.endswith(call_id(i))]
+        rig.now += 0.1
+        rig.hear(RECEIVED, call=call_id(i))
+        (said,) = [c for topic, c in rig.published if topic.endswith(call_id(i))]
         assert (said is None) == (i >= MAX_KEPT)
-    assert len(lone.engine.caller.calls) == MAX_KEPT
-    lone.hear(SEEN, call=call_id_from_bytes(b"z" * 16))
-    assert lone.said == [None]
-    assert len(lone.engine.caller.calls) == MAX_KEPT
+    assert len(rig.engine.caller.calls) == MAX_KEPT
+    rig.hear(SEEN, call=call_id_from_bytes(b"z" * 16))
+    assert rig.said == [None]
+    assert len(rig.engine.caller.calls) == MAX_KEPT
 
 
 @pytest.mark.parametrize("state", [RECEIVED, SEEN])
 def test_a_flood_of_invented_answers_is_answered_so_many_times_a_second(state: object) -> None:
     """64 at once, then 20 a second; a cell of mine is not written for each of them."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     said = 0
     for i in range(1300):
         assert isinstance(state, Answer)
-        lone.hear(state, call=call_id(i))
-        said += len(lone.said)
+        rig.hear(state, call=call_id(i))
+        said += len(rig.said)
     assert said == 64
-    assert lone.engine.stats.drops == {"too many": 1300 - 64}
+    assert rig.engine.stats.drops == {"too many": 1300 - 64}
 
 
 def test_more_finished_calls_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first (shown with a bound of 3), and nothing raises."""
     monkeypatch.setattr(caller_side, "MAX_REMEMBERED", 3)
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(5):
-        lone.hear(SEEN, call=call_id(i))
-        lone.ack()
-    kept = [call_id for _, call_id in lone.engine.caller.remembered]
+        rig.hear(SEEN, call=call_id(i))
+        rig.ack()
+    kept = [call_id for _, call_id in rig.engine.caller.remembered]
     assert kept == [call_id(i) for i in range(2, 5)]
 
 
 def test_asking_is_answered_once_a_second_for_each_call() -> None:
     """11,000 times 8 KB is no answer to 11,000 questions; a question later is answered again."""
-    lone = calling(RECEIVED)
+    rig = calling(RECEIVED)
     said = 0
     for _ in range(11_000):
-        lone.hear(answer(AnswerState.RECEIVED, ask=True))
-        said += len(lone.said)
+        rig.hear(answer(AnswerState.RECEIVED, ask=True))
+        said += len(rig.said)
     assert said == 2
-    lone.now += 2
-    lone.hear(answer(AnswerState.RECEIVED, ask=True))
-    assert len(lone.said) == 1
+    rig.now += 2
+    rig.hear(answer(AnswerState.RECEIVED, ask=True))
+    assert len(rig.said) == 1
 
 
 def test_1000_cells_of_a_former_life_are_said_with_the_resync() -> None:
     """While they are read nothing is said; 256 are kept, the others wait for the next login."""
-    lone = Lone().connect(settled=False)
+    rig = Rig().connect(settled=False)
     for i in range(1000):
-        lone.hear_own(
+        rig.hear_own(
             Invite(InviteState.RINGING, b"former00", 5, 9000),
             call=call_id(i),
         )
-        assert lone.said == []
-    lone.settle()
-    assert len([c for c in lone.said if isinstance(c, Invite)]) == MAX_KEPT
+        assert rig.said == []
+    rig.settle()
+    assert len([c for c in rig.said if isinstance(c, Invite)]) == MAX_KEPT
 
 
 def test_the_round_trip_is_counted() -> None:
     """From the send to the callee's first word, into the bucket that it fits."""
-    lone = calling()
-    lone.now += 0.015
-    lone.hear(RECEIVED)
-    assert lone.engine.stats.snapshot()["round_trip_ms"]["20"] == 1
+    rig = calling()
+    rig.now += 0.015
+    rig.hear(RECEIVED)
+    assert rig.engine.stats.snapshot()["round_trip_ms"]["20"] == 1
 
 
 def test_what_was_cleared_stays_over_whatever_a_late_copy_says() -> None:
     """For ten minutes an open answer to it gets the clear again, never another end."""
-    lone = calling(RECEIVED, REFUSED)
-    lone.ack()
-    lone.until(1599)
-    lone.hear(RECEIVED)
-    assert lone.said == [None]
-    lone.ack()
-    lone.until(2300)
-    lone.hear(RECEIVED)
-    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    rig = calling(RECEIVED, REFUSED)
+    rig.ack()
+    rig.until(1599)
+    rig.hear(RECEIVED)
+    assert rig.said == [None]
+    rig.ack()
+    rig.until(2300)
+    rig.hear(RECEIVED)
+    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.ENDED]

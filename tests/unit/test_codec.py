@@ -16,8 +16,7 @@ import cbor2
 import pytest
 
 from device_sdk.errors import DecodeError
-from device_sdk.wire import codec
-from device_sdk.wire import fast_path as usual
+from device_sdk.wire import codec, fast_path
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 
 EPOCH, GROUP = bytes(range(8)), bytes(range(16))
@@ -117,7 +116,7 @@ TEXT, LONG_TEXT = codec.encode_body("somebody is here"), codec.encode_body("ä" 
 
 
 @pytest.mark.parametrize(
-    "usual_one",
+    "common",
     [
         RINGING,
         RINGING._replace(ttl=256, content=TEXT, group=GROUP, time=1_800_000_000),
@@ -126,13 +125,13 @@ TEXT, LONG_TEXT = codec.encode_body("somebody is here"), codec.encode_body("ä" 
         Invite(InviteState.ENDED, EPOCH, 2, content=TEXT, reason=1, time=1_800_000_000),
     ],
 )
-def test_a_usual_invite_is_read_in_one_go(usual_one: Invite) -> None:
+def test_a_common_invite_is_read_in_one_go(common: Invite) -> None:
     """What every ring waits for does not take the long way."""
-    assert usual.invite(codec.encode(usual_one)) == usual_one
+    assert fast_path.invite(codec.encode(common)) == common
 
 
 @pytest.mark.parametrize(
-    "usual_one",
+    "common",
     [
         RECEIVED,
         RECEIVED._replace(ask=True),
@@ -140,9 +139,9 @@ def test_a_usual_invite_is_read_in_one_go(usual_one: Invite) -> None:
         Answer(AnswerState.REFUSED, EPOCH, 3, response=LONG_TEXT, reason=3),
     ],
 )
-def test_a_usual_answer_is_read_in_one_go(usual_one: Answer) -> None:
+def test_a_common_answer_is_read_in_one_go(common: Answer) -> None:
     """And neither does its answer."""
-    assert usual.answer(codec.encode(usual_one)) == usual_one
+    assert fast_path.answer(codec.encode(common)) == common
 
 
 @pytest.mark.parametrize(
@@ -151,8 +150,10 @@ def test_a_usual_answer_is_read_in_one_go(usual_one: Answer) -> None:
 def test_a_body_that_is_no_short_text_takes_the_long_way(body: str) -> None:
     """Not UTF-8, a long head, a wrong length, or another type; whatever the count of pairs says."""
     for pairs in "456789":
-        assert usual.invite(bytes.fromhex(f"a{pairs}00010100{HEADER}03010419ea6005{body}")) is None
-        assert usual.answer(bytes.fromhex(f"a{pairs}00010100{HEADER}030105{body}")) is None
+        assert (
+            fast_path.invite(bytes.fromhex(f"a{pairs}00010100{HEADER}03010419ea6005{body}")) is None
+        )
+        assert fast_path.answer(bytes.fromhex(f"a{pairs}00010100{HEADER}030105{body}")) is None
 
 
 @pytest.mark.parametrize("state", AnswerState)

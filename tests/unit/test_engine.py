@@ -34,7 +34,7 @@ from device_sdk.core.settings import Settings
 from device_sdk.errors import InvalidArgument
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import AnswerState, Invite, InviteState, Presence
-from tests.lone import CALL, ME, MINE, OTHER, PEER, THEIRS, Lone, answer, ended, ringing
+from tests.rig import CALL, ME, MINE, OTHER, PEER, THEIRS, Rig, answer, ended, ringing
 
 OWN, OUTBOX, INBOX = topics.presence("sig", ME), topics.outbox("sig", ME), topics.inbox("sig", ME)
 ONLINE = codec.encode(Presence(True, MINE))
@@ -46,9 +46,9 @@ PEERS = topics.presence("sig", PEER)
 
 def test_the_first_connection_looks_for_a_former_life_first() -> None:
     """Own presence and outbox, presence online; nothing of the inbox yet."""
-    lone = Lone()
-    lone.feed(Connected(wall=7))
-    assert lone.effects == [
+    rig = Rig()
+    rig.feed(Connected(wall=7))
+    assert rig.effects == [
         Subscribe((OWN, *OUTBOX)),
         Publish(OWN, codec.encode(Presence(True, MINE, 7))),
     ]
@@ -56,100 +56,100 @@ def test_the_first_connection_looks_for_a_former_life_first() -> None:
 
 def test_the_echo_of_my_presence_opens_the_inbox() -> None:
     """Everything older has come: the outbox goes, the inbox comes."""
-    lone = Lone()
-    lone.feed(Connected())
-    lone.hear_presence(Presence(True, MINE), ME, retained=True)
-    assert lone.effects == []
-    lone.hear_presence(Presence(True, MINE), ME)
-    assert lone.effects == [Unsubscribe(OUTBOX), Subscribe(INBOX)]
-    lone.hear_presence(Presence(True, MINE), ME)
-    assert lone.effects == []
+    rig = Rig()
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, MINE), ME, retained=True)
+    assert rig.effects == []
+    rig.hear_presence(Presence(True, MINE), ME)
+    assert rig.effects == [Unsubscribe(OUTBOX), Subscribe(INBOX)]
+    rig.hear_presence(Presence(True, MINE), ME)
+    assert rig.effects == []
 
 
 def test_without_an_echo_the_inbox_opens_after_two_seconds() -> None:
     """A broker that does not echo is no reason to be deaf."""
-    lone = Lone()
-    lone.feed(Connected())
-    assert lone.engine.deadline() == 1002
-    lone.until(1002)
-    assert lone.effects == [Unsubscribe(OUTBOX), Subscribe(INBOX)]
+    rig = Rig()
+    rig.feed(Connected())
+    assert rig.engine.deadline() == 1002
+    rig.until(1002)
+    assert rig.effects == [Unsubscribe(OUTBOX), Subscribe(INBOX)]
 
 
 def test_a_first_connection_that_breaks_starts_over() -> None:
     """It had not settled: the next one looks for a former life again."""
-    lone = Lone()
-    lone.feed(Connected())
-    lone.drop()
-    assert lone.engine.deadline() is None
-    lone.feed(Connected())
-    assert lone.effects[0] == Subscribe((OWN, *OUTBOX))
+    rig = Rig()
+    rig.feed(Connected())
+    rig.drop()
+    assert rig.engine.deadline() is None
+    rig.feed(Connected())
+    assert rig.effects[0] == Subscribe((OWN, *OUTBOX))
 
 
 def test_a_reconnect_reads_before_it_speaks() -> None:
     """Own presence, inbox and the watched peers in one packet; then presence; resync."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.hear(ringing(), call=OTHER)
-    lone.drop()
-    assert lone.feed(Connected()) == [Subscribe((OWN, *INBOX, PEERS))]
-    lone.hear(ringing(9000), call=OTHER)
-    assert lone.said == []
-    assert lone.feed(Subscribed((OWN, *INBOX, PEERS))) == [Subscribe((OWN,)), Ready()]
-    lone.feed(Subscribed((OWN,)))  # by now it would have come
-    assert lone.effects[0] == Publish(OWN, ONLINE)
-    assert [type(c).__name__ for c in lone.said] == ["Presence", "Invite", "Answer"]
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.hear(ringing(), call=OTHER)
+    rig.drop()
+    assert rig.feed(Connected()) == [Subscribe((OWN, *INBOX, PEERS))]
+    rig.hear(ringing(9000), call=OTHER)
+    assert rig.said == []
+    assert rig.feed(Subscribed((OWN, *INBOX, PEERS))) == [Subscribe((OWN,)), Ready()]
+    rig.feed(Subscribed((OWN,)))  # by now it would have come
+    assert rig.effects[0] == Publish(OWN, ONLINE)
+    assert [type(c).__name__ for c in rig.said] == ["Presence", "Invite", "Answer"]
 
 
 def test_ready_when_the_inbox_is_granted() -> None:
     """Not before."""
-    lone = Lone().connect()
-    assert lone.feed(Subscribed((OWN, *OUTBOX))) == []
-    assert lone.feed(Subscribed(INBOX)) == [Ready()]
+    rig = Rig().connect()
+    assert rig.feed(Subscribed((OWN, *OUTBOX))) == []
+    assert rig.feed(Subscribed(INBOX)) == [Ready()]
 
 
 @pytest.mark.parametrize("refused", [OWN, *OUTBOX, *INBOX])
 def test_a_refused_filter_that_is_needed_is_named(refused: str) -> None:
     """The login fails with it."""
-    assert Lone().connect().feed(Subscribed((), (refused,))) == [SubscriptionDenied(refused)]
+    assert Rig().connect().feed(Subscribed((), (refused,))) == [SubscriptionDenied(refused)]
 
 
 def test_a_refused_presence_of_a_peer_is_only_counted() -> None:
     """Calls work without it."""
-    lone = Lone().connect()
-    assert lone.feed(Subscribed((), (PEERS,))) == []
-    assert lone.engine.stats.drops == {"presence refused": 1}
+    rig = Rig().connect()
+    assert rig.feed(Subscribed((), (PEERS,))) == []
+    assert rig.engine.stats.drops == {"presence refused": 1}
 
 
 def test_a_presence_that_lingers_gives_its_place_to_a_call() -> None:
     """The broker takes no more filters: the peer longest out of a call goes, one at a time."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for i in range(3):
         call = topics.call_id_from_bytes(bytes([i]) * 16)
-        lone.hear(ringing(), peer=f"p{i}", call=call)
-        lone.hear(ended(1), peer=f"p{i}", call=call)
-    lone.hear(ringing())
+        rig.hear(ringing(), peer=f"p{i}", call=call)
+        rig.hear(ended(1), peer=f"p{i}", call=call)
+    rig.hear(ringing())
     gone = [topics.presence("sig", f"p{i}") for i in range(3)]
     for topic in gone:
-        assert lone.feed(Subscribed((), (PEERS,))) == [Unsubscribe((topic,)), Subscribe((PEERS,))]
-    assert lone.feed(Subscribed((), (PEERS,))) == []
-    assert set(lone.engine._context.watches.known) == {PEER}
+        assert rig.feed(Subscribed((), (PEERS,))) == [Unsubscribe((topic,)), Subscribe((PEERS,))]
+    assert rig.feed(Subscribed((), (PEERS,))) == []
+    assert set(rig.engine._context.watches.known) == {PEER}
 
 
 def test_while_disconnected_nothing_is_published() -> None:
     """Commands change the state; the resync says it."""
-    lone = Lone()
-    lone.feed(Send(CALL, PEER))
-    lone.until(1010)
-    assert lone.effects == []
-    lone.now = 1010
-    lone.connect()
-    ringings = [c for c in lone.said if isinstance(c, Invite)]
+    rig = Rig()
+    rig.feed(Send(CALL, PEER))
+    rig.until(1010)
+    assert rig.effects == []
+    rig.now = 1010
+    rig.connect()
+    ringings = [c for c in rig.said if isinstance(c, Invite)]
     assert [(c.state, c.ttl) for c in ringings] == [(InviteState.RINGING, 50_000)]
 
 
 def test_the_will() -> None:
     """Presence offline with this epoch."""
-    topic, payload = Lone().engine.will()
+    topic, payload = Rig().engine.will()
     assert (topic, codec.decode_presence(payload)) == (OWN, Presence(False, MINE))
 
 
@@ -169,7 +169,7 @@ def test_an_engine_refuses_what_cannot_be(
 
 def test_who_it_is() -> None:
     """The peer id, plain."""
-    assert Lone("kitchen.1").engine.peer_id == "kitchen.1"
+    assert Rig("kitchen.1").engine.peer_id == "kitchen.1"
 
 
 # --- newer logins --------------------------------------------------------------------------
@@ -177,23 +177,23 @@ def test_who_it_is() -> None:
 
 def test_a_newer_login_aborts_this_one() -> None:
     """Online with an unknown epoch: nothing is published, and nothing handled any more."""
-    lone = Lone().connect()
-    lone.hear_presence(Presence(True, b"newlogin"), ME)
-    assert lone.effects == [Aborted()]
-    assert lone.engine.closed
-    assert lone.engine.deadline() is None
-    assert lone.feed(Send(CALL, PEER)) == []
+    rig = Rig().connect()
+    rig.hear_presence(Presence(True, b"newlogin"), ME)
+    assert rig.effects == [Aborted()]
+    assert rig.engine.closed
+    assert rig.engine.deadline() is None
+    assert rig.feed(Send(CALL, PEER)) == []
 
 
 def test_a_late_will_of_a_former_life_is_overwritten() -> None:
     """Presence says online again, with this epoch."""
-    lone = Lone()
-    lone.feed(Connected())
-    lone.hear_presence(Presence(True, b"former00", generation=3), ME, retained=True)
-    lone.hear_presence(Presence(True, MINE), ME)
-    assert lone.effects == [Publish(OWN, mine(4)), Unsubscribe(OUTBOX), Subscribe(INBOX)]
-    lone.hear_presence(Presence(False, b"former00"), ME)
-    assert lone.effects == [Publish(OWN, mine(4))]
+    rig = Rig()
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, b"former00", generation=3), ME, retained=True)
+    rig.hear_presence(Presence(True, MINE), ME)
+    assert rig.effects == [Publish(OWN, mine(4)), Unsubscribe(OUTBOX), Subscribe(INBOX)]
+    rig.hear_presence(Presence(False, b"former00"), ME)
+    assert rig.effects == [Publish(OWN, mine(4))]
 
 
 NEWER = b"newlogin"
@@ -203,99 +203,99 @@ def mine(generation: int = 0, age: int = 0, *, online: bool = True, ask: bool = 
     return codec.encode(Presence(online, MINE, None, ask, generation, age))
 
 
-def test_a_lone_login_never_ends_itself() -> None:
+def test_an_only_login_never_ends_itself() -> None:
     """Its own wills and those of a former life may come at the worst moments, again and again."""
-    lone = Lone()
-    lone.feed(Connected())
+    rig = Rig()
+    rig.feed(Connected())
     for online, epoch in ((True, b"former00"), (False, b"former00"), (False, MINE), (True, MINE)):
-        lone.hear_presence(Presence(online, epoch), ME, retained=epoch == b"former00")
+        rig.hear_presence(Presence(online, epoch), ME, retained=epoch == b"former00")
     for _ in range(3):
-        lone.drop()
-        lone.feed(Connected())
+        rig.drop()
+        rig.feed(Connected())
         for epoch in (b"former00", MINE, b"another0"):
             for retained in (True, False):
-                lone.hear_presence(Presence(False, epoch), ME, retained=retained)
-        lone.feed(Subscribed((OWN, *INBOX)))
-        assert lone.said == [Presence(True, MINE, generation=1)]
-    assert not lone.engine.closed
+                rig.hear_presence(Presence(False, epoch), ME, retained=retained)
+        rig.feed(Subscribed((OWN, *INBOX)))
+        assert rig.said == [Presence(True, MINE, generation=1)]
+    assert not rig.engine.closed
 
 
 def test_a_login_that_comes_back_to_a_newer_one_says_nothing() -> None:
     """What it read says that it is done: no presence over the newer one's, none of its cells."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.drop()
-    lone.now += 5
-    lone.feed(Connected())
-    lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
-    assert lone.said == []
-    assert lone.effects[-1] == Aborted()
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.drop()
+    rig.now += 5
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    assert rig.said == []
+    assert rig.effects[-1] == Aborted()
 
 
 def test_a_login_that_comes_back_to_one_it_does_not_know_asks_first() -> None:
     """Without saying that it is online; the newer one answers with a higher rank."""
-    lone = Lone().connect()
-    lone.engine._context.own.generation = 3
-    lone.drop()
-    lone.now += 5
-    lone.feed(Connected())
-    lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
-    assert lone.feed(Subscribed((OWN, *INBOX))) == [
+    rig = Rig().connect()
+    rig.engine._context.own.generation = 3
+    rig.drop()
+    rig.now += 5
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    assert rig.feed(Subscribed((OWN, *INBOX))) == [
         Publish(OWN, mine(3, 5000, online=False, ask=True)), Ready()
     ]  # fmt: skip
-    assert lone.hear_presence(Presence(False, MINE, ask=True), ME) == []
-    assert lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True) == []
-    assert lone.hear_presence(Presence(True, NEWER, generation=4), ME) == [Aborted()]
+    assert rig.hear_presence(Presence(False, MINE, ask=True), ME) == []
+    assert rig.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True) == []
+    assert rig.hear_presence(Presence(True, NEWER, generation=4), ME) == [Aborted()]
 
 
 def test_nobody_who_answers_is_alive() -> None:
     """What stands there was left over: it goes on, with its calls."""
-    lone = Lone().connect()
-    lone.engine._context.own.generation = 3
-    lone.feed(Send(CALL, PEER))
-    lone.drop()
-    lone.feed(Connected())
-    lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
-    lone.feed(Subscribed((OWN, *INBOX)))
-    asked = lone.now
-    (at, presence), (_, invite) = lone.until(lone.now + 2)
+    rig = Rig().connect()
+    rig.engine._context.own.generation = 3
+    rig.feed(Send(CALL, PEER))
+    rig.drop()
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    rig.feed(Subscribed((OWN, *INBOX)))
+    asked = rig.now
+    (at, presence), (_, invite) = rig.until(rig.now + 2)
     assert (at, presence) == (asked + 2, Presence(True, MINE, generation=3, age=2000))
     assert isinstance(invite, Invite)
 
 
 def test_the_newer_one_answers_who_asks() -> None:
     """It is younger: its rank is raised, and the older one is told so."""
-    lone = Lone().connect()
-    lone.now += 1
+    rig = Rig().connect()
+    rig.now += 1
     question = Presence(False, b"older000", None, True, 3, 5000)
-    assert lone.hear_presence(question, ME) == [Publish(OWN, mine(4, 1000))]
-    assert lone.hear_presence(question._replace(generation=5, age=10), ME) == [Aborted()]
+    assert rig.hear_presence(question, ME) == [Publish(OWN, mine(4, 1000))]
+    assert rig.hear_presence(question._replace(generation=5, age=10), ME) == [Aborted()]
 
 
 def test_what_stands_there_may_come_after_it_is_granted() -> None:
     """Mosquitto's order: SUBACK, then what is retained."""
-    lone = Lone().connect()
-    lone.drop()
-    lone.feed(Connected())
-    lone.feed(Subscribed((OWN, *INBOX)))
-    assert lone.said == []
-    assert lone.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True) == [Aborted()]
-    lone = Lone().connect()
-    lone.drop()
-    lone.feed(Connected())
-    lone.feed(Subscribed((OWN, *INBOX)))
-    lone.hear_presence(Presence(False, MINE), ME, retained=True)
-    assert lone.said == [Presence(True, MINE)]
-    assert lone.feed(Subscribed((OWN,))) == []
+    rig = Rig().connect()
+    rig.drop()
+    rig.feed(Connected())
+    rig.feed(Subscribed((OWN, *INBOX)))
+    assert rig.said == []
+    assert rig.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True) == [Aborted()]
+    rig = Rig().connect()
+    rig.drop()
+    rig.feed(Connected())
+    rig.feed(Subscribed((OWN, *INBOX)))
+    rig.hear_presence(Presence(False, MINE), ME, retained=True)
+    assert rig.said == [Presence(True, MINE)]
+    assert rig.feed(Subscribed((OWN,))) == []
 
 
 def test_logging_out_before_anything_was_said_says_goodbye_all_the_same() -> None:
     """On a later connection, whose own presence was not read yet."""
-    lone = Lone().connect()
-    lone.drop()
-    lone.feed(Connected())
-    lone.feed(Logout())
-    assert lone.said == [Presence(True, MINE), Presence(False, MINE)]
+    rig = Rig().connect()
+    rig.drop()
+    rig.feed(Connected())
+    rig.feed(Logout())
+    assert rig.said == [Presence(True, MINE), Presence(False, MINE)]
 
 
 # --- bad input -----------------------------------------------------------------------------
@@ -325,67 +325,65 @@ def test_logging_out_before_anything_was_said_says_goodbye_all_the_same() -> Non
 )  # fmt: skip
 def test_what_is_dropped_changes_nothing(topic: str, payload: bytes, cause: str) -> None:
     """Dropped, counted by cause, one note for the log; no cell, no event, no state."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    calls = dict(lone.engine.caller.calls)
-    lone.feed(MessageReceived(topic, payload))
-    assert [type(e) for e in lone.effects] == [Dropped]
-    assert lone.engine.stats.drops == {cause: 1}
-    assert (lone.engine.caller.calls, lone.engine.callee.calls) == (calls, {})
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    calls = dict(rig.engine.caller.calls)
+    rig.feed(MessageReceived(topic, payload))
+    assert [type(e) for e in rig.effects] == [Dropped]
+    assert rig.engine.stats.drops == {cause: 1}
+    assert (rig.engine.caller.calls, rig.engine.callee.calls) == (calls, {})
 
 
 def test_a_cause_is_logged_at_most_once_a_minute() -> None:
     """Each cause for itself; all are counted."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     noted: list[float] = []
     for second in range(121):
-        lone.now = 1000.0 + second
+        rig.now = 1000.0 + second
         for payload in (b"\xff", b"\xc0\x00"):
-            lone.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
-            noted += [lone.now for e in lone.effects if isinstance(e, Dropped)]
+            rig.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
+            noted += [rig.now for e in rig.effects if isinstance(e, Dropped)]
     assert noted == [1000, 1000, 1060, 1060, 1120, 1120]
-    assert lone.engine.stats.drops == {"malformed": 121, "tagged": 121}
+    assert rig.engine.stats.drops == {"malformed": 121, "tagged": 121}
 
 
 def test_a_duplicate_invite_rings_once() -> None:
     """QoS 1 may deliver twice."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     for _ in range(3):
-        lone.hear(ringing())
-    assert lone.told == ["remote_invitation_received"]
+        rig.hear(ringing())
+    assert rig.told == ["remote_invitation_received"]
 
 
 def test_a_cleared_answer_is_nothing() -> None:
     """The callee tidies up."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    assert lone.hear(None, kind="answer") == []
-    assert lone.engine.stats.drops == {}
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    assert rig.hear(None, kind="answer") == []
+    assert rig.engine.stats.drops == {}
 
 
 def test_unsorted_keys_and_later_fields_ring_all_the_same() -> None:
     """What a later version adds is ignored."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     payload = cbor2.dumps({99: "new", 4: 60_000, 3: 1, 2: THEIRS, 1: 0, 0: 1})
-    lone.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    assert lone.told == ["remote_invitation_received"]
+    rig.feed(MessageReceived(f"sig/v1/me/invite/peer/{CALL}", payload))
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert rig.told == ["remote_invitation_received"]
 
 
 def test_what_a_former_life_left_may_come_late() -> None:
     """After settling too, if it is from the store; what is live there is an echo of this life."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     former = Invite(InviteState.RINGING, b"former00", 5, 9000)
     topic = topics.cell("sig", "invite", PEER, ME, CALL)
-    lone.feed(MessageReceived(topic, codec.encode(former)))
-    assert (lone.effects, lone.engine.caller.calls) == ([], {})
-    lone.feed(MessageReceived(topic, b"", retained=True))
-    assert lone.effects == []
-    lone.hear_own(former)
-    assert lone.said == []
-    assert [(at - 1000, c.reason) for at, c in lone.until(1001) if isinstance(c, Invite)] == [
-        (1, 6)
-    ]
+    rig.feed(MessageReceived(topic, codec.encode(former)))
+    assert (rig.effects, rig.engine.caller.calls) == ([], {})
+    rig.feed(MessageReceived(topic, b"", retained=True))
+    assert rig.effects == []
+    rig.hear_own(former)
+    assert rig.said == []
+    assert [(at - 1000, c.reason) for at, c in rig.until(1001) if isinstance(c, Invite)] == [(1, 6)]
 
 
 # --- commands do not half happen -----------------------------------------------------------
@@ -396,25 +394,25 @@ def test_what_a_former_life_left_may_come_late() -> None:
 )
 def test_an_illegal_command_raises_after_what_was_due(command: object) -> None:
     """What was due is done all the same."""
-    lone = Lone().connect()
-    lone.hear(ended(2))
-    lone.now += 2
+    rig = Rig().connect()
+    rig.hear(ended(2))
+    rig.now += 2
     with pytest.raises((InvalidArgument, RuntimeError)):
-        lone.feed(command)  # type: ignore[arg-type] # one of four
-    assert [type(c).__name__ for c in lone.said] == ["Answer"]
+        rig.feed(command)  # type: ignore[arg-type] # one of four
+    assert [type(c).__name__ for c in rig.said] == ["Answer"]
 
 
 def test_time_alone_does_nothing_early() -> None:
     """A deadline reached too soon is no deadline."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.now += 1.9
-    assert lone.feed(DeadlineReached()) == []
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.now += 1.9
+    assert rig.feed(DeadlineReached()) == []
 
 
 def test_a_stray_acknowledgement_is_nothing() -> None:
     """A token nobody waits for."""
-    assert Lone().connect().feed(PublishAcked(99)) == []
+    assert Rig().connect().feed(PublishAcked(99)) == []
 
 
 # --- presence of others --------------------------------------------------------------------
@@ -422,51 +420,51 @@ def test_a_stray_acknowledgement_is_nothing() -> None:
 
 def test_a_call_subscribes_the_presence_of_its_peer_and_lets_it_go_later() -> None:
     """Once; ten minutes after the last call it goes."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    assert Subscribe((PEERS,)) in lone.effects
-    lone.feed(Send(OTHER, PEER))
-    assert Subscribe((PEERS,)) not in lone.effects
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    assert Subscribe((PEERS,)) in rig.effects
+    rig.feed(Send(OTHER, PEER))
+    assert Subscribe((PEERS,)) not in rig.effects
     for call in (CALL, OTHER):
-        lone.hear(answer(AnswerState.REFUSED), call=call)
-    lone.ack()
-    assert lone.engine.deadline() == 1600
-    lone.until(1600)
-    assert lone.effects == [Unsubscribe((PEERS,))]
+        rig.hear(answer(AnswerState.REFUSED), call=call)
+    rig.ack()
+    assert rig.engine.deadline() == 1600
+    rig.until(1600)
+    assert rig.effects == [Unsubscribe((PEERS,))]
 
 
 def test_watching_tells_changes_once() -> None:
     """Coming, going, another login, vanishing; a repetition is no change."""
-    lone = Lone().connect()
-    assert lone.feed(Watch(PEER)) == [Subscribe((PEERS,))]
+    rig = Rig().connect()
+    assert rig.feed(Watch(PEER)) == [Subscribe((PEERS,))]
     for presence in (
         Presence(True, THEIRS), Presence(True, THEIRS), Presence(False, THEIRS), None, None,
         Presence(True, b"newepoch"),
     ):  # fmt: skip
-        lone.hear_presence(presence)
-    online = [e.online for e in lone.events if isinstance(e, PresenceChanged)]
+        rig.hear_presence(presence)
+    online = [e.online for e in rig.events if isinstance(e, PresenceChanged)]
     assert online == [True, False, None, True]
 
 
 def test_watching_what_is_known_tells_at_once() -> None:
     """No need to wait for a change."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.hear_presence(Presence(True, THEIRS))
-    assert lone.told == []
-    lone.feed(Watch(PEER))
-    assert lone.new == ["presence_changed"]
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.hear_presence(Presence(True, THEIRS))
+    assert rig.told == []
+    rig.feed(Watch(PEER))
+    assert rig.new == ["presence_changed"]
 
 
-def test_unwatching_stops_telling() -> None:
+def test_unwatching_stops_its_events() -> None:
     """Though it stays subscribed for a while."""
-    lone = Lone().connect()
-    lone.feed(Watch(PEER))
-    lone.feed(Unwatch(PEER))
-    lone.hear_presence(Presence(True, THEIRS))
-    assert lone.told == []
-    lone.until(1600)
-    assert lone.effects == [Unsubscribe((PEERS,))]
+    rig = Rig().connect()
+    rig.feed(Watch(PEER))
+    rig.feed(Unwatch(PEER))
+    rig.hear_presence(Presence(True, THEIRS))
+    assert rig.told == []
+    rig.until(1600)
+    assert rig.effects == [Unsubscribe((PEERS,))]
 
 
 # --- logging out ---------------------------------------------------------------------------
@@ -474,57 +472,57 @@ def test_unwatching_stops_telling() -> None:
 
 def test_logging_out_says_offline_and_waits_for_the_broker() -> None:
     """Finished once everything is acknowledged."""
-    lone = Lone().connect()
-    lone.feed(Logout())
-    assert lone.said == [Presence(False, MINE)]
-    assert Finished() not in lone.effects
-    lone.hear_presence(Presence(False, MINE), ME)
-    assert lone.effects == []
-    assert lone.ack() == [Finished()]
-    assert lone.engine.closed
+    rig = Rig().connect()
+    rig.feed(Logout())
+    assert rig.said == [Presence(False, MINE)]
+    assert Finished() not in rig.effects
+    rig.hear_presence(Presence(False, MINE), ME)
+    assert rig.effects == []
+    assert rig.ack() == [Finished()]
+    assert rig.engine.closed
 
 
 def test_logging_out_waits_for_the_cancels_too() -> None:
     """The callee must learn of it: offline is said once it has, and the cell is cleared."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.feed(Logout())
-    assert Presence(False, MINE) not in lone.said
-    lone.ack()
-    assert lone.told == ["local_invitation_canceled"]
-    lone.hear(answer(AnswerState.SEEN))
-    assert lone.said == [None]
-    lone.ack()
-    assert lone.said == [Presence(False, MINE)]
-    assert lone.ack() == [Finished()]
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.feed(Logout())
+    assert Presence(False, MINE) not in rig.said
+    rig.ack()
+    assert rig.told == ["local_invitation_canceled"]
+    rig.hear(answer(AnswerState.SEEN))
+    assert rig.said == [None]
+    rig.ack()
+    assert rig.said == [Presence(False, MINE)]
+    assert rig.ack() == [Finished()]
 
 
 def test_logging_out_does_not_wait_for_ever() -> None:
     """A callee that says nothing is given a second; one that is away not even that."""
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.feed(Logout())
-    lone.ack()
-    assert lone.until(lone.now + 0.99) == []
-    assert [cell for _, cell in lone.until(lone.now + 0.02)] == [Presence(False, MINE)]
-    lone = Lone().connect()
-    lone.feed(Send(CALL, PEER))
-    lone.confirm()
-    lone.feed(Logout())
-    assert lone.said[-1] == Presence(False, MINE)
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.feed(Logout())
+    rig.ack()
+    assert rig.until(rig.now + 0.99) == []
+    assert [cell for _, cell in rig.until(rig.now + 0.02)] == [Presence(False, MINE)]
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.confirm()
+    rig.feed(Logout())
+    assert rig.said[-1] == Presence(False, MINE)
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_logging_out_without_a_link_finishes_at_once(before: bool) -> None:
     """Nothing can be said, or nothing more when the link breaks meanwhile."""
-    lone = Lone().connect()
+    rig = Rig().connect()
     if before:
-        lone.drop()
-        lone.feed(Logout())
+        rig.drop()
+        rig.feed(Logout())
     else:
-        lone.feed(Logout())
-        lone.feed(Disconnected())
-    assert lone.effects[-1] == Finished()
+        rig.feed(Logout())
+        rig.feed(Disconnected())
+    assert rig.effects[-1] == Finished()
 
 
 # --- cloning -------------------------------------------------------------------------------
@@ -532,26 +530,26 @@ def test_logging_out_without_a_link_finishes_at_once(before: bool) -> None:
 
 def test_a_clone_goes_its_own_way() -> None:
     """Same future, independent of the original."""
-    lone = Lone(settings=Settings()).connect()
-    lone.feed(Send(CALL, PEER))
-    lone.hear(ringing(), call=OTHER)
-    lone.hear_presence(Presence(True, THEIRS), retained=True)
-    copy = lone.engine.clone()
+    rig = Rig(settings=Settings()).connect()
+    rig.feed(Send(CALL, PEER))
+    rig.hear(ringing(), call=OTHER)
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    copy = rig.engine.clone()
     copy.handle(Cancel(PEER, CALL), 1001)
     copy.handle(Accept(PEER, OTHER), 1001)
     assert len(copy.effects()) == 2
-    assert lone.engine.effects() == []
-    assert lone.engine.caller.calls[PEER, CALL].phase.name == "SENT"
-    assert lone.engine.callee.calls[PEER, OTHER].phase.name == "RINGING"
-    assert lone.engine.deadline() == 1002
+    assert rig.engine.effects() == []
+    assert rig.engine.caller.calls[PEER, CALL].phase.name == "SENT"
+    assert rig.engine.callee.calls[PEER, OTHER].phase.name == "RINGING"
+    assert rig.engine.deadline() == 1002
 
 
 def test_an_attempt_that_never_connected_is_no_first_connection() -> None:
     """What is read on the first one that did is a former life's."""
-    lone = Lone()
-    lone.feed(Disconnected())
-    lone.feed(Connected())
-    lone.hear_presence(Presence(True, b"former00"), ME, retained=True)
-    lone.hear_presence(Presence(True, MINE), ME)
-    lone.hear_presence(Presence(False, b"former00"), ME, retained=True)
-    assert lone.effects == [Publish(OWN, mine(1))]
+    rig = Rig()
+    rig.feed(Disconnected())
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, b"former00"), ME, retained=True)
+    rig.hear_presence(Presence(True, MINE), ME)
+    rig.hear_presence(Presence(False, b"former00"), ME, retained=True)
+    assert rig.effects == [Publish(OWN, mine(1))]

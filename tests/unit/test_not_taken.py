@@ -20,7 +20,7 @@ from device_sdk.core.effects import (
 from device_sdk.states import EndReason, LocalInvitationError
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
-from tests.lone import CALL, MINE, OTHER, PEER, Lone, answer, ended, ringing
+from tests.rig import CALL, MINE, OTHER, PEER, Rig, answer, ended, ringing
 
 RECEIVED = answer(AnswerState.RECEIVED)
 
@@ -29,7 +29,7 @@ class Strict:
     """A broker that closes on some topics, or on large payloads, and acknowledges the rest."""
 
     def __init__(self, *, forbidden: tuple[str, ...] = (), largest: int = 1 << 20) -> None:
-        self.lone = Lone(all_acks=True)
+        self.rig = Rig(all_acks=True)
         self.forbidden, self.largest = forbidden, largest
         self.losses = 0
         self.took: list[tuple[str, Cell | None]] = []
@@ -37,10 +37,10 @@ class Strict:
 
     def connect(self) -> None:
         """Connect; the subscriptions are granted, my presence is read, then its echo."""
-        lone, me = self.lone, topics.presence("sig", self.lone.me)
+        rig, me = self.rig, topics.presence("sig", self.rig.me)
         mine = codec.encode(Presence(True, MINE))
-        first = not lone.engine._settled
-        lone.feed(Connected())
+        first = not rig.engine._settled
+        rig.feed(Connected())
         self.carry()
         if not first:
             self.do(MessageReceived(me, mine, True), Subscribed((me,)))
@@ -48,7 +48,7 @@ class Strict:
 
     def carry(self) -> None:
         """Take what was published, in order, until something is too much: then reconnect."""
-        queue = list(zip(self.lone.effects, [None] * len(self.lone.effects), strict=True))
+        queue = list(zip(self.rig.effects, [None] * len(self.rig.effects), strict=True))
         while queue:
             effect, _ = queue.pop(0)
             if not isinstance(effect, Publish):
@@ -56,13 +56,13 @@ class Strict:
             if any(t in effect.topic for t in self.forbidden) or len(effect.payload) > self.largest:
                 self.losses += 1
                 assert self.losses < 40, "the link breaks for ever"
-                self.lone.drop()
-                self.lone.now += 0.1
+                self.rig.drop()
+                self.rig.now += 0.1
                 self.connect()
                 return
             self.took.append((effect.topic, self._cell(effect)))
-            self.lone.feed(PublishAcked(effect.token or 0))
-            queue += [(e, None) for e in self.lone.effects]
+            self.rig.feed(PublishAcked(effect.token or 0))
+            queue += [(e, None) for e in self.rig.effects]
 
     @staticmethod
     def _cell(effect: Publish) -> Cell | None:
@@ -73,11 +73,11 @@ class Strict:
 
     def do(self, *what: object) -> None:
         for item in what:
-            self.lone.feed(item)  # type: ignore[arg-type]  # inputs, all of them
+            self.rig.feed(item)  # type: ignore[arg-type]  # inputs, all of them
             self.carry()
 
     def hears(self, cell: Invite | Answer | None, **more: object) -> None:
-        self.lone.hear(cell, **more)  # type: ignore[arg-type]  # as Lone.hear takes them
+        self.rig.hear(cell, **more)  # type: ignore[arg-type]  # as Rig.hear takes them
         self.carry()
 
     def last(self, kind: str, call: str = CALL) -> Cell | None:
@@ -88,14 +88,14 @@ def test_a_forbidden_call_ends_and_the_link_lives() -> None:
     """Three breaks: at its first word, and at two trials; then its failure, with its reason."""
     broker = Strict(forbidden=("/kitchen/",))
     broker.do(Send(CALL, "kitchen"))
-    event = broker.lone.events[-1]
-    assert (broker.losses, broker.lone.told) == (3, ["local_invitation_failure"])
+    event = broker.rig.events[-1]
+    assert (broker.losses, broker.rig.told) == (3, ["local_invitation_failure"])
     assert (event.call.error, event.call.reason) == (  # type: ignore[union-attr]  # a local one
         LocalInvitationError.PEER_NO_RESPONSE, EndReason.NOT_ALLOWED,
     )  # fmt: skip
-    broker.lone.until(5000)
+    broker.rig.until(5000)
     assert broker.losses == 3
-    assert broker.lone.engine.stats.drops["set aside"] == 1
+    assert broker.rig.engine.stats.drops["set aside"] == 1
 
 
 @pytest.mark.parametrize("legs", [("kitchen", "peer"), ("peer", "kitchen")])
@@ -103,97 +103,97 @@ def test_the_allowed_leg_of_a_group_rings_and_wins(legs: tuple[str, str]) -> Non
     """Whichever comes first; the forbidden one neither delays nor loses it."""
     broker = Strict(forbidden=("/kitchen/",))
     for call, callee in zip((CALL, OTHER), legs, strict=True):
-        broker.lone.feed(Send(call, callee, group=b"g" * 16))
+        broker.rig.feed(Send(call, callee, group=b"g" * 16))
     mine = CALL if legs[0] == PEER else OTHER
     # Both are on their way when the broker closes: neither is acknowledged.
     broker.losses += 1
-    broker.lone.drop()
+    broker.rig.drop()
     broker.connect()
     assert broker.last("invite", mine) is not None
     broker.hears(answer(AnswerState.ACCEPTED), call=mine)
-    assert broker.lone.told.count("local_invitation_accepted") == 1
+    assert broker.rig.told.count("local_invitation_accepted") == 1
     assert broker.last("invite", mine).state is InviteState.ACCEPTED  # type: ignore[union-attr]
-    assert "local_invitation_peer_lost" not in broker.lone.told
+    assert "local_invitation_peer_lost" not in broker.rig.told
     assert broker.losses <= 3
 
 
 def test_the_likely_one_waits_for_the_others() -> None:
     """Brokers take in order: the first that was not acknowledged is tried last."""
-    lone = Lone(all_acks=True).connect()
+    rig = Rig(all_acks=True).connect()
     for call in (CALL, OTHER):
-        lone.feed(Send(call, PEER))
-    lone.drop()
-    lone.connect()
-    assert [c for c in lone.said if isinstance(c, Invite)] == []
-    lone.ack()
-    assert [t for t, _ in lone.published] == [f"sig/v1/peer/invite/me/{OTHER}"]
-    lone.ack()
-    assert [t for t, _ in lone.published] == [f"sig/v1/peer/invite/me/{CALL}"]
+        rig.feed(Send(call, PEER))
+    rig.drop()
+    rig.connect()
+    assert [c for c in rig.said if isinstance(c, Invite)] == []
+    rig.ack()
+    assert [t for t, _ in rig.published] == [f"sig/v1/peer/invite/me/{OTHER}"]
+    rig.ack()
+    assert [t for t, _ in rig.published] == [f"sig/v1/peer/invite/me/{CALL}"]
 
 
 def test_too_large_for_one_is_not_for_the_next() -> None:
     """A small call to the same peer, made while the large one is on trial, rings."""
     broker = Strict(largest=1000)
-    broker.lone.feed(Send(CALL, PEER, codec.encode_body("x" * 4000)))
+    broker.rig.feed(Send(CALL, PEER, codec.encode_body("x" * 4000)))
     broker.carry()
     broker.do(Send(OTHER, PEER, codec.encode_body("hello")))
     broker.hears(RECEIVED, call=OTHER)
-    assert broker.lone.told == ["local_invitation_failure", "local_invitation_received_by_peer"]
+    assert broker.rig.told == ["local_invitation_failure", "local_invitation_received_by_peer"]
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_broker_that_restarts_costs_no_legal_call(times: int) -> None:
     """Its word was lost with the link, once or twice: it is said, and rings."""
-    lone = Lone(all_acks=True).connect()
-    lone.feed(Send(CALL, PEER))
+    rig = Rig(all_acks=True).connect()
+    rig.feed(Send(CALL, PEER))
     for _ in range(times):
-        lone.drop()
-        lone.connect()
-        lone.ack()
-    lone.ack()
-    lone.hear(RECEIVED)
-    assert lone.told == ["local_invitation_received_by_peer"]
-    lone.drop()
-    lone.connect()
-    assert [c.state for c in lone.said if isinstance(c, Invite)] == [InviteState.RINGING]
+        rig.drop()
+        rig.connect()
+        rig.ack()
+    rig.ack()
+    rig.hear(RECEIVED)
+    assert rig.told == ["local_invitation_received_by_peer"]
+    rig.drop()
+    rig.connect()
+    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.RINGING]
 
 
 def test_losses_that_are_not_in_a_row_do_not_count() -> None:
     """Between two trials a connection broke before it came to one."""
-    lone = Lone(all_acks=True).connect()
-    lone.feed(Send(CALL, PEER))
+    rig = Rig(all_acks=True).connect()
+    rig.feed(Send(CALL, PEER))
     for trial in (False, True, False, True, False, True):
-        lone.drop()
-        lone.connect()
+        rig.drop()
+        rig.connect()
         if trial:
-            lone.ack()
-    assert lone.told == []
+            rig.ack()
+    assert rig.told == []
 
 
 def test_during_a_trial_nothing_else_is_said_and_then_all() -> None:
     """So that the break has one possible cause."""
-    lone = Lone(all_acks=True).connect()
-    lone.feed(Send(CALL, PEER))
-    lone.drop()
-    lone.connect()
-    lone.ack()
-    lone.feed(Send(OTHER, PEER))
-    lone.hear(ringing(), peer="door")
-    assert [e for e in lone.effects if isinstance(e, Publish)] == []
-    assert lone.told == ["remote_invitation_received"]
-    lone.ack()
-    assert [type(c).__name__ for c in lone.said] == ["Invite", "Answer"]
+    rig = Rig(all_acks=True).connect()
+    rig.feed(Send(CALL, PEER))
+    rig.drop()
+    rig.connect()
+    rig.ack()
+    rig.feed(Send(OTHER, PEER))
+    rig.hear(ringing(), peer="door")
+    assert [e for e in rig.effects if isinstance(e, Publish)] == []
+    assert rig.told == ["remote_invitation_received"]
+    rig.ack()
+    assert [type(c).__name__ for c in rig.said] == ["Invite", "Answer"]
 
 
 def test_a_broker_that_says_nothing_ends_the_trial() -> None:
     """After 5 s all is said as ever."""
-    lone = Lone(all_acks=True).connect()
-    lone.feed(Send(CALL, PEER))
-    lone.drop()
-    lone.connect()
-    lone.ack()
-    lone.feed(Send(OTHER, PEER))
-    said = lone.until(lone.now + 5)
+    rig = Rig(all_acks=True).connect()
+    rig.feed(Send(CALL, PEER))
+    rig.drop()
+    rig.connect()
+    rig.ack()
+    rig.feed(Send(OTHER, PEER))
+    said = rig.until(rig.now + 5)
     assert [at - 1000 for at, c in said if isinstance(c, Invite)][-1] == 5
 
 
@@ -202,7 +202,7 @@ def test_a_response_too_large_becomes_a_failure_that_the_caller_hears() -> None:
     broker = Strict(largest=500)
     broker.hears(ringing())
     broker.do(Accept(PEER, CALL, codec.encode_body("x" * 3000)))
-    assert broker.lone.told[-1] == "remote_invitation_failure"
+    assert broker.rig.told[-1] == "remote_invitation_failure"
     said = broker.last("answer")
     assert isinstance(said, Answer)
     assert (said.state, said.response) == (AnswerState.FAILED, None)
@@ -216,7 +216,7 @@ def test_a_refusal_too_large_is_a_refusal_without_its_response() -> None:
     said = broker.last("answer")
     assert isinstance(said, Answer)
     assert (said.state, said.response) == (AnswerState.REFUSED, None)
-    assert broker.lone.told[-1] == "remote_invitation_refused"
+    assert broker.rig.told[-1] == "remote_invitation_refused"
 
 
 @pytest.mark.parametrize("when", ["rings", "accepting", "seen", "asked"])
@@ -228,18 +228,18 @@ def test_a_caller_that_may_not_be_answered_is_no_trouble(when: str) -> None:
         broker.do(Accept(PEER, CALL))
     broker.forbidden = ("/peer/answer/",)
     broker.hears(ended(1) if when == "seen" else ringing(0 if when == "asked" else 60_000))
-    broker.lone.until(broker.lone.now + 300)
+    broker.rig.until(broker.rig.now + 300)
     broker.carry()
     losses = broker.losses
     assert losses <= 6
     broker.hears(ringing(), peer="door", call=OTHER)
-    assert broker.lone.new == ["remote_invitation_received"] or losses
+    assert broker.rig.new == ["remote_invitation_received"] or losses
     for _ in range(3):
         broker.hears(ringing())
-        broker.lone.until(broker.lone.now + 60)
+        broker.rig.until(broker.rig.now + 60)
         broker.carry()
     assert broker.losses <= 6
-    assert broker.lone.told.count("remote_invitation_received") <= 2
+    assert broker.rig.told.count("remote_invitation_received") <= 2
 
 
 def test_an_accepted_that_the_broker_does_not_take() -> None:
@@ -248,22 +248,22 @@ def test_an_accepted_that_the_broker_does_not_take() -> None:
     broker.do(Send(CALL, PEER))
     broker.forbidden = ("/peer/invite/",)
     broker.hears(answer(AnswerState.ACCEPTED))
-    assert broker.lone.told[-1] == "local_invitation_accepted"
+    assert broker.rig.told[-1] == "local_invitation_accepted"
     broker.hears(answer(AnswerState.FAILED, reason=4))
-    assert broker.lone.told[-1] == "local_invitation_peer_lost"
-    assert broker.lone.engine.caller.calls == {}
+    assert broker.rig.told[-1] == "local_invitation_peer_lost"
+    assert broker.rig.engine.caller.calls == {}
 
 
 def test_a_cancel_that_the_broker_does_not_take_is_told() -> None:
     """And nothing is left of it."""
     broker = Strict(forbidden=("/peer/invite/",))
-    broker.lone.feed(Send(CALL, PEER))
-    broker.lone.feed(Cancel(PEER, CALL))
+    broker.rig.feed(Send(CALL, PEER))
+    broker.rig.feed(Cancel(PEER, CALL))
     broker.losses += 1
-    broker.lone.drop()
+    broker.rig.drop()
     broker.connect()
-    assert broker.lone.told == ["local_invitation_canceled"]
-    assert broker.lone.engine.caller.calls == {}
+    assert broker.rig.told == ["local_invitation_canceled"]
+    assert broker.rig.engine.caller.calls == {}
 
 
 def test_what_was_set_aside_is_said_again_if_the_callee_knows_it() -> None:
@@ -278,25 +278,25 @@ def test_what_was_set_aside_is_said_again_if_the_callee_knows_it() -> None:
 def test_an_end_carries_a_large_content_once() -> None:
     """512 bytes may be said again, for who missed the call."""
     for size, kept in ((400, True), (4000, False)):
-        lone = Lone().connect()
-        lone.feed(Send(CALL, PEER, codec.encode_body("x" * size)))
-        lone.feed(Cancel(PEER, CALL))
-        assert [c.content is not None for c in lone.said if isinstance(c, Invite)] == [True]
-        lone.now += 2
-        lone.feed(DeadlineReached())
-        assert [c.content is not None for c in lone.said if isinstance(c, Invite)] == [kept]
-        assert lone.engine.caller.calls
+        rig = Rig().connect()
+        rig.feed(Send(CALL, PEER, codec.encode_body("x" * size)))
+        rig.feed(Cancel(PEER, CALL))
+        assert [c.content is not None for c in rig.said if isinstance(c, Invite)] == [True]
+        rig.now += 2
+        rig.feed(DeadlineReached())
+        assert [c.content is not None for c in rig.said if isinstance(c, Invite)] == [kept]
+        assert rig.engine.caller.calls
 
 
 def test_while_without_a_link_a_call_that_waits_for_its_end_still_ends() -> None:
     """It is told on the next connection; if there is none, its time is over all the same."""
-    lone = Lone(all_acks=True).connect()
-    lone.feed(Send(CALL, PEER))
+    rig = Rig(all_acks=True).connect()
+    rig.feed(Send(CALL, PEER))
     for _ in range(2):
-        lone.drop()
-        lone.connect()
-        lone.ack()
-    lone.feed(Disconnected())
-    assert lone.told == []
-    lone.until(1030)
-    assert lone.told == ["local_invitation_failure"]
+        rig.drop()
+        rig.connect()
+        rig.ack()
+    rig.feed(Disconnected())
+    assert rig.told == []
+    rig.until(1030)
+    assert rig.told == ["local_invitation_failure"]

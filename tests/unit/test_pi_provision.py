@@ -55,7 +55,7 @@ def run(tmp_path, boot, capsys):
     for name in WHEELS:
         (folder / name).write_bytes(name.encode())
     (tmp_path / "secret").write_text("swordfish\n")
-    (tmp_path / "ca.crt").write_bytes(Authority(tmp_path, "house").path.read_bytes())
+    (tmp_path / "ca.crt").write_bytes(Authority(tmp_path, "authority").path.read_bytes())
     (tmp_path / "wifi").write_text("correct horse\n")
 
     def run(*more: str, without: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -479,8 +479,8 @@ def test_the_wifi_password_does_not_stay_on_the_card(run, boot, tmp_path):
 
 def test_a_device_with_a_certificate(run, boot, tmp_path):
     """It needs no secret; certificate and key lie beside the settings, and are tried before."""
-    house = Authority(tmp_path, "devices")
-    pem, key = house.sign("front-door")
+    authority = Authority(tmp_path, "devices")
+    pem, key = authority.sign("front-door")
     files = ("--cert-file", str(pem), "--key-file", str(key))
     code, out = run(*files, without=("--secret-file",))
     assert code == 0, out

@@ -1,4 +1,4 @@
-"""Whose presence is watched and for how long; and telling a newer login from what is left over."""
+"""Whose presence is watched and for how long; how a newer login is told from what is left."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Heard(CallEventListener):
 
 
 @contextlib.contextmanager
-def house(*listeners: CallEventListener) -> Iterator[tuple[SignalingClient, SignalingClient]]:
+def two_clients(*listeners: CallEventListener) -> Iterator[tuple[SignalingClient, SignalingClient]]:
     """A door and a kitchen, where these listen."""
     broker = MemoryBroker()
     with (
@@ -128,7 +128,7 @@ def press(door: SignalingClient) -> LocalInvitation:
 def test_a_listener_hears_everything_on_its_own_thread() -> None:
     """Each method is called on the listener's one thread, in order."""
     first, second = Heard(), Heard()
-    with house(first, second) as (door, kitchen):
+    with two_clients(first, second) as (door, kitchen):
         for _ in range(20):
             call = press(door)
             for heard in (first, second):
@@ -144,7 +144,7 @@ def test_a_listener_hears_everything_on_its_own_thread() -> None:
 def test_a_listener_that_blocks_holds_up_nobody() -> None:
     """The other listener, the broker and commands go on."""
     first, second = Heard(), Heard()
-    with house(first, second) as (door, _):
+    with two_clients(first, second) as (door, _):
         first.gate.clear()
         for _ in range(3):
             call = press(door)
@@ -162,7 +162,7 @@ def test_a_logout_waits_for_all_blocked_listeners_together(monkeypatch: pytest.M
     blocked = [Heard() for _ in range(20)]
     for one in blocked:
         one.gate.clear()
-    with house(*blocked) as (door, kitchen):
+    with two_clients(*blocked) as (door, kitchen):
         press(door)
         for one in blocked:
             one.told.get(timeout=10)

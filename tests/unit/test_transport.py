@@ -77,7 +77,7 @@ def test_a_context_of_ones_own_is_taken_as_it_is() -> None:
 
 def test_an_authority_saved_by_notepad_is_read(tmp_path: Path) -> None:
     """A byte order mark hides it from OpenSSL; a name in a comment is no obstacle."""
-    pem = Authority(tmp_path, "house").path.read_bytes()
+    pem = Authority(tmp_path, "authority").path.read_bytes()
     pem = "# Főtanúsítvány\n".encode() + pem
     (tmp_path / "ca.crt").write_bytes(b"\xef\xbb\xbf" + pem.replace(b"\n", b"\r\n"))
     assert len(Tls(str(tmp_path / "ca.crt")).make_context().get_ca_certs()) == 1
@@ -102,7 +102,7 @@ def test_files_that_do_not_do_are_named(tmp_path: Path) -> None:
 
 def test_a_key_that_openssl_would_wait_for_is_refused(tmp_path: Path) -> None:
     """An encrypted key is not asked for at the terminal, a pipe is not read, a wrong file named."""
-    cert, key = Authority(tmp_path, "house").sign("door")
+    cert, key = Authority(tmp_path, "authority").sign("door")
     locked, pipe, wide = tmp_path / "locked.key", tmp_path / "pipe", tmp_path / "wide.key"
     locked.write_bytes(
         serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(

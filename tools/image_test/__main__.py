@@ -20,7 +20,7 @@ from typing import Any
 from device_sdk import CallEventListener, SignalingClient
 from device_sdk.link.url import Tls
 from tools.image_test import debian
-from tools.image_test.house import broker, run_quietly
+from tools.image_test.broker import broker, run_quietly
 from tools.image_test.machine import HOST_ADDRESS, Machine, powered, wait_for
 
 CLONE = Path(__file__).resolve().parents[2]

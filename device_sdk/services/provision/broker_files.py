@@ -12,7 +12,7 @@ _NEEDED = ("broker.toml", "devices.json", "tls/ca.crt", "tls/server.crt", "tls/s
 _AUTHORITY = "tls/ca.key"
 
 
-def read_house(directory: Path, hostname: str, *, login: bool) -> dict[str, bytes]:
+def read_broker_directory(directory: Path, hostname: str, *, login: bool) -> dict[str, bytes]:
     """The files of ``directory`` by their names; raises :class:`ProvisionError`.
 
     Devices' own keys stay where they are. Without a ``login`` on the Pi there must be devices
@@ -25,18 +25,18 @@ def read_house(directory: Path, hostname: str, *, login: bool) -> dict[str, byte
         except FileNotFoundError:
             if name != _AUTHORITY:
                 raise ProvisionError(
-                    f"--house {directory}: there is no {name}; `bellwire-broker init {directory} "
-                    f"--name {hostname}.local` sets a house up"
+                    f"--broker-dir {directory}: there is no {name}; `bellwire-broker init "
+                    f"{directory} --name {hostname}.local` makes one"
                 ) from None
         except OSError as error:
-            raise ProvisionError(f"--house {directory}: {name}: {error.strerror}") from None
+            raise ProvisionError(f"--broker-dir {directory}: {name}: {error.strerror}") from None
     try:
         devices = json.loads(found["devices.json"])["devices"]
     except (ValueError, KeyError, TypeError):
-        raise ProvisionError(f"--house {directory}: devices.json is damaged") from None
+        raise ProvisionError(f"--broker-dir {directory}: devices.json is damaged") from None
     if not devices and not login:
         raise ProvisionError(
-            f"--house {directory}: no device is registered in it, and without --ssh-key none can "
-            f"be added on the Pi; first `bellwire-broker device add NAME --dir {directory}`"
+            f"--broker-dir {directory}: no device is registered in it, and without --ssh-key none "
+            f"can be added on the Pi; first `bellwire-broker device add NAME --dir {directory}`"
         )
     return found

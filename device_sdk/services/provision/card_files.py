@@ -64,7 +64,7 @@ class Card:
     ssh_keys: str = ""
     timezone: str = ""
     #: Of a broker that was set up already: its directory's files by name.
-    house: dict[str, bytes] = field(default_factory=dict)
+    broker_dir: dict[str, bytes] = field(default_factory=dict)
 
 
 def check_hostname(name: str) -> str:
@@ -116,8 +116,8 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
         unit: text.encode(),
     }
     if card.role == "broker":
-        ours["house.sh"] = _script("house.sh")
-        ours |= {f"house/{name}": data for name, data in card.house.items()}
+        ours["broker.sh"] = _script("broker.sh")
+        ours |= {f"broker/{name}": data for name, data in card.broker_dir.items()}
     else:
         ours[f"{card.role}.toml"] = card.settings.encode()
     ours |= card.beside

@@ -19,7 +19,7 @@ from ..config.panel import read_panel
 from ..config.timezone import check_timezone, local_timezone
 from ..config.toml_reader import SettingsError
 from ..service.link import make_client
-from .broker_files import read_house
+from .broker_files import read_broker_directory
 from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
 from .card_files import (
     Card,
@@ -73,7 +73,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--role", choices=("doorbell", "panel"), default="doorbell")
     parser.add_argument("--broker-role", action="store_true", help="make it the broker's Pi")
     parser.add_argument(
-        "--house", type=Path, metavar="DIR",
+        "--broker-dir", type=Path, metavar="DIR",
         help="with --broker-role: what `bellwire-broker init` and `device add` made here",
     )  # fmt: skip
     parser.add_argument("--peer", metavar="ID", help="the name it is called by")
@@ -171,12 +171,12 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
     target = Target(args.python or _PYTHON[form], args.arch)
     beside: dict[str, bytes] = {}
     text = ""
-    house: dict[str, bytes] = {}
+    broker_dir: dict[str, bytes] = {}
     if role == "broker":
         hostname = check_hostname(args.hostname or "bellwire-broker")
-        house = _house(args, hostname)
-    elif args.house is not None:
-        raise ProvisionError("--house is for the broker's Pi: --broker-role")
+        broker_dir = _read_broker_directory(args, hostname)
+    elif args.broker_dir is not None:
+        raise ProvisionError("--broker-dir is for the broker's Pi: --broker-role")
     else:
         beside, text = _device(args, role)
         hostname = args.hostname or args.peer
@@ -190,21 +190,21 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
         wifi=_wifi(args),
         ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),
         timezone=_timezone(args.timezone),
-        house=house,
+        broker_dir=broker_dir,
     )
     cmdline = _text(args.boot / "cmdline.txt", "cmdline.txt")
     return form, write(args.boot, files(card, form, cmdline))
 
 
-def _house(args: argparse.Namespace, hostname: str) -> dict[str, bytes]:
-    if args.house is not None:
-        return read_house(args.house, hostname, login=args.ssh_key is not None)
+def _read_broker_directory(args: argparse.Namespace, hostname: str) -> dict[str, bytes]:
+    if args.broker_dir is not None:
+        return read_broker_directory(args.broker_dir, hostname, login=args.ssh_key is not None)
     if args.ssh_key is None:
         raise ProvisionError(
             "nobody could add a device on this Pi, nor get the certificate that devices need: give "
-            "it a broker that is set up here (--house DIR, from `bellwire-broker init DIR --name "
-            f"{hostname}.local` and `bellwire-broker device add NAME --dir DIR`), or a way in "
-            "(--ssh-key FILE)"
+            "it a broker that is set up here (--broker-dir DIR, from `bellwire-broker init DIR "
+            f"--name {hostname}.local` and `bellwire-broker device add NAME --dir DIR`), or a "
+            "way in (--ssh-key FILE)"
         )
     return {}
 

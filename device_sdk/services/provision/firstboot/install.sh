@@ -108,7 +108,7 @@ if [ "$role" = broker ]; then
         useradd --system --home-dir /var/lib/bellwire-broker --shell /usr/sbin/nologin bellwire-broker
     state=/var/lib/bellwire-broker
     install -d -m 0700 -o bellwire-broker -g bellwire-broker $state
-    sh "$here/house.sh" "$here" $state "$home/venv/bin/bellwire-broker" bellwire-broker
+    sh "$here/broker.sh" "$here" $state "$home/venv/bin/bellwire-broker" bellwire-broker
     # Who administers it types `sudo bellwire-broker device add …`, as on any other machine.
     cat >/usr/local/bin/bellwire-broker <<COMMAND
 #!/bin/sh

@@ -22,11 +22,11 @@ from websockets.sync.client import connect as ws_connect
 
 from broker_config import cli
 from broker_config.access import pki
-from broker_config.admin import setup as house
+from broker_config.admin import setup as broker_setup
 from tests.bench.broker_wire import connect
 from tests.broker_support.killing import free_port
 from tests.broker_support.raw import Raw
-from tests.broker_support.served import Served, house_on_free_ports, serving, trust
+from tests.broker_support.served import Served, serving, setup_on_free_ports, trust
 
 Keep = Callable[[Raw], Raw]
 RING = f"sig/v1/kitchen/invite/front-door/{'A' * 22}"
@@ -34,8 +34,8 @@ RING = f"sig/v1/kitchen/invite/front-door/{'A' * 22}"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A house set up by ``init``, on free ports."""
-    return house_on_free_ports(tmp_path / "house", "--name", "door.example")
+    """A directory set up by ``init``, on free ports."""
+    return setup_on_free_ports(tmp_path / "broker", "--name", "door.example")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def secret_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line.split()[1]
 
 
-def test_a_house_over_tls_with_passwords_and_certificates(
+def test_a_broker_over_tls_with_passwords_and_certificates(
     directory: Path, clients: Keep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("--dir", str(directory))
@@ -84,8 +84,8 @@ def test_a_house_over_tls_with_passwords_and_certificates(
         assert liar.connect("front-door") == 2
         # Of another CA, the handshake fails.
         other = directory.parent / "other"
-        house.init(other)
-        house.add(other, "kitchen", certificate=True)
+        broker_setup.init(other)
+        broker_setup.add(other, "kitchen", certificate=True)
         foreign = trust(other, "kitchen")
         foreign.load_verify_locations(directory / "tls" / "ca.crt")
         assert let_in(port, foreign, "kitchen") is False
@@ -116,7 +116,7 @@ def test_a_house_over_tls_with_passwords_and_certificates(
 
 
 def test_a_rotated_certificate_replaces_the_old_one(directory: Path, clients: Keep) -> None:
-    house.add(directory, "kitchen", certificate=True)
+    broker_setup.add(directory, "kitchen", certificate=True)
     old = trust(directory, "kitchen")
     with serving(directory) as served:
         port = served.ports["mqtts"]
@@ -267,11 +267,11 @@ def test_a_stuck_loop_is_not_healthy() -> None:
 def test_doctor_finds_what_is_wrong(
     directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.add(directory, "kitchen")
+    broker_setup.add(directory, "kitchen")
     (directory / "devices.json").chmod(0o644)
     (directory / "data" / "broker.sqlite3.unusable-20260101T000000Z").touch()
     monkeypatch.setattr(pki, "SERVER_DAYS", 10)
-    house.renew(directory, [])
+    broker_setup.renew(directory, [])
     assert cli.main(["doctor", str(directory)]) == 1
     out = capsys.readouterr().out
     for wrong in (
@@ -342,7 +342,7 @@ def test_a_broken_settings_file_starts_nothing(
     out = capsys.readouterr()
     assert "broker.toml:2: listen.mqtts" in out.err
     assert out.out == ""
-    assert not (directory / house.LOCK).exists()
+    assert not (directory / broker_setup.LOCK).exists()
 
 
 def test_certificates_are_back_dated_and_strict(directory: Path) -> None:

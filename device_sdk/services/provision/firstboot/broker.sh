@@ -1,9 +1,9 @@
 #!/bin/sh
 # @MARK@
-# Makes DIR the broker's directory: the house on the card if there is one, else a new one. Once:
+# Makes DIR the broker's directory: the one on the card if there is one, else a new one. Once:
 # afterwards it is changed where it is, with bellwire-broker. The settings come last, so that a
 # power cut in the middle costs a boot.
-# usage: house.sh CARD DIR PROGRAM USER
+# usage: broker.sh CARD DIR PROGRAM USER
 set -eu
 card=$1
 state=$2
@@ -12,15 +12,15 @@ user=$4
 name=$(uname -n)
 
 if [ -e "$state/broker.toml" ]; then
-    [ ! -d "$card/house" ] || echo "bellwire install: $state is set up; the card's house is left out"
-elif [ -e "$card/house/broker.toml" ]; then
+    [ ! -d "$card/broker" ] || echo "bellwire install: $state is set up; what is on the card is left out"
+elif [ -e "$card/broker/broker.toml" ]; then
     mkdir -p "$state/tls" "$state/data"
-    cp "$card"/house/tls/* "$state/tls/"
-    cp "$card/house/devices.json" "$state/devices.json"
+    cp "$card"/broker/tls/* "$state/tls/"
+    cp "$card/broker/devices.json" "$state/devices.json"
     # The laptop's certificate is for the laptop's names.
     [ ! -e "$state/tls/ca.key" ] ||
         "$program" renew "$state" --name "$name" --name "$name.local"
-    cp "$card/house/broker.toml" "$state/broker.toml.new"
+    cp "$card/broker/broker.toml" "$state/broker.toml.new"
     chmod -R go= "$state"
     chown -R "$user" "$state"
     sync
@@ -31,5 +31,5 @@ else
 fi
 sync
 # Its keys have left the card; the authority's certificate is for everybody, so it stays there.
-rm -rf "$card/house"
+rm -rf "$card/broker"
 cp "$state/tls/ca.crt" "$card/ca.crt"

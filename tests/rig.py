@@ -29,7 +29,7 @@ CALL = topics.call_id_from_bytes(bytes(16))
 OTHER = topics.call_id_from_bytes(bytes(15) + b"\x40")
 
 
-class Lone:
+class Rig:
     """An engine, its clock, and the last effects it gave."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Lone:
         self.engine.handle(PublishAcked(effect.token or 0), self.now)
         return effect._replace(token=None)
 
-    def connect(self, *, settled: bool = True) -> Lone:
+    def connect(self, *, settled: bool = True) -> Rig:
         """Connect, and unless told otherwise let the echo of the presence come back."""
         effects = self.feed(Connected())
         if self.engine._settled:  # a later connection reads what stands there before it speaks

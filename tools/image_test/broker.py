@@ -1,4 +1,4 @@
-"""The bundled broker as a house would have it: TLS, a registry, two devices; on a free port."""
+"""The bundled broker as one would have it at home: TLS, a registry, two devices; on a free port."""
 
 from __future__ import annotations
 
