@@ -28,7 +28,6 @@ from ..core.effects import (
     LinkFailed,
     LinkInput,
     Logout,
-    PublishAcked,
     Refuse,
     Send,
     Tell,
@@ -37,7 +36,7 @@ from ..core.effects import (
 )
 from ..core.engine import Engine
 from ..core.events import Event as CoreEvent
-from ..core.events import LocalEvent, Name
+from ..core.events import Name
 from ..core.settings import Settings
 from ..errors import (
     BellwireError,
@@ -77,11 +76,6 @@ LINGER = 0.001
 LOGOUT_TIMEOUT = 2.0
 #: Of a ring's time, how much at most is waited for a first sign of life.
 ACK_SHARE = 0.9
-#: Seconds after which a peer of which the broker has said nothing is one that was never there.
-NEVER_THERE = 1.0
-#: How many calls at once are looked after so: who makes more does not wait at a door.
-MOST_UNHEARD = 64
-
 
 #: What a callee may refuse with.
 _REFUSALS = (AnswerReason.DECLINED, AnswerReason.BUSY, AnswerReason.DO_NOT_DISTURB)
@@ -184,8 +178,6 @@ class Face(Ringing[L, R]):
         self._todo: deque[SessionEffect] = deque()
         self._tells: deque[CoreEvent] = deque()
         self._tells_first = False  # before anything is said on the wire
-        #: Calls without a sign of life, whose callee may turn out not to be there.
-        self._unheard: dict[tuple[str, str], None] = {}
         self._set_up()
 
     def _set_up(self) -> None:
@@ -250,8 +242,6 @@ class Face(Ringing[L, R]):
             session.handle(what, now, wall)
         finally:
             self._sort(session)
-        if self._unheard and type(what) is not PublishAcked and not session.closed:
-            self._note_offline(session)
 
     def _give_up(self, session: Session) -> None:
         """End a login that is still open, or stop waiting for the end of a logout; as _feed."""
@@ -289,20 +279,6 @@ class Face(Ringing[L, R]):
                                    plain(effect.topic), plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
-
-    def _note_offline(self, session: Session) -> None:
-        """Tell once of each call whose callee is known not to be there, while it shows no life."""
-        engine = session.engine
-        for key in list(self._unheard):
-            call = engine.caller.calls.get(key)
-            if call is None or call.state is not _SENT:
-                del self._unheard[key]
-                continue
-            known = engine.known_of(call.callee)
-            # What the broker never heard of is gone only once it has had time to say otherwise.
-            if known.away and (known.online is not None or self._now - call.sent_at >= NEVER_THERE):
-                del self._unheard[key]
-                self._tells.append(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
 
     def _tell_all(self) -> None:
         """Tell the app what has happened, in its order; hold the guard."""
@@ -427,14 +403,10 @@ class Face(Ringing[L, R]):
         key = (True, invitation.callee_id, invitation.call_id)
         invitation._state = _SENT
         self._underway[key] = invitation
-        self._unheard[key[1:]] = None
-        if len(self._unheard) > MOST_UNHEARD:
-            del self._unheard[next(iter(self._unheard))]
         try:
             self._feed(session, command, now)
         except BellwireError:  # it is as it was
             del self._underway[key]
-            self._unheard.pop(key[1:], None)
             invitation._state = _IDLE
             raise
 

@@ -208,7 +208,9 @@ class CallerCall(NamedTuple):
     Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
     marks a call of an earlier life of this peer: the app knows nothing of it. ``said``: it was
     published, which without a link it is not. ``cancel_pending``: the app is told of its cancel
-    once the broker has it. ``quiet_until``: who asks is not answered too often.
+    once the broker has it. ``quiet_until``: who asks is not answered too often. ``offline_at``:
+    when a callee of which the broker says nothing is one that is not there; ``offline_told``: the
+    app knows that it is not.
     """
 
     call_id: str
@@ -235,6 +237,8 @@ class CallerCall(NamedTuple):
     resend_delay: float = 0.0
     keep_at: float | None = None
     quiet_until: float = 0.0
+    offline_at: float | None = None
+    offline_told: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -245,7 +249,14 @@ class CallerCall(NamedTuple):
     def due(self) -> float | None:
         """The earliest of its deadlines."""
         at = None
-        for due in (self.ring_at, self.ack_at, self.resend_at, self.keep_at, self.cancel_at):
+        for due in (
+            self.ring_at,
+            self.ack_at,
+            self.resend_at,
+            self.keep_at,
+            self.cancel_at,
+            self.offline_at,
+        ):
             if due is not None and (at is None or due < at):
                 at = due
         return at
@@ -282,6 +293,7 @@ def step(
             state=_RECEIVED_BY_REMOTE,
             ack_at=None,
             resend_at=None,
+            offline_at=None,
         ), todo
     if call.phase not in UNDECIDED:
         return revised(call, phase=phase, resend_at=None, keep_at=None), todo
@@ -306,6 +318,7 @@ def step(
         ring_at=None,
         ack_at=None,
         resend_at=None,
+        offline_at=None,
     ), todo
 
 

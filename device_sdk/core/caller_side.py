@@ -16,7 +16,7 @@ from .context import Context, Key
 from .effects import Cancel, Send
 from .events import LocalEvent, Name, PeerLost
 from .outbox import INVITE
-from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
+from .settings import MAX_KEPT, MAX_REMEMBERED, NEVER_THERE, SAY_AGAIN_EVERY, STRANGER, STRANGERS
 
 #: What came of a stranger's flood, and was not answered.
 TOO_MANY = "too many"
@@ -88,6 +88,8 @@ class CallerSide:
         context.stats.counters["sent"] += 1
         self._keep(self._say(call, now))
         context.watch(command.callee)
+        if self._away(command.callee):  # by an earlier call, or because the app watches it
+            self._note_offline(self.calls[key])
 
     def cancel(self, command: Cancel, now: float) -> None:
         """Cancel a call; raises ALREADY_END once it is decided or over."""
@@ -186,8 +188,15 @@ class CallerSide:
         for call in list(self.calls.values()):
             self._tell_canceled(call)
         for call in list(self.calls.values()):
-            if call.resend_at is not None:
-                self._keep(revised(call, resend_at=None))
+            if call.resend_at is not None or call.offline_at is not None:
+                self._keep(revised(call, resend_at=None, offline_at=None))
+
+    def callee_watched(self, callee: str, now: float) -> None:
+        """The broker tells of a callee from now on; if it never does, nobody is there."""
+        if self._away(callee):
+            for call in list(self.calls.values()):
+                if call.callee == callee and call.phase is _SENT and not call.offline_told:
+                    self._keep(revised(call, offline_at=now + NEVER_THERE))
 
     def callee_back(self, callee: str, now: float) -> None:
         """A callee that was away is online: say what it has not shown to know."""
@@ -198,8 +207,12 @@ class CallerSide:
     def callee_away(self, callee: str) -> None:
         """Nobody reads: what is decided waits in the broker until the callee is back."""
         for call in list(self.calls.values()):
-            if call.callee == callee and call.phase in caller.DECIDED:
+            if call.callee != callee:
+                continue
+            if call.phase in caller.DECIDED:
                 self._keep(revised(call, resend_at=None))
+            elif call.phase is _SENT:
+                self._note_offline(call)
 
     def unfinished(self) -> bool:
         """Whether somebody who is there has yet to learn how a call of mine ended."""
@@ -234,11 +247,14 @@ class CallerSide:
             if not call.said:  # there is no link to say it on
                 self._keep(revised(call, ack_at=None))
                 return
-            # Without a link of my own I know nothing of the peer.
-            away = self._context.inbox and self._context.watches.of(call.callee).away
-            self._step(call, On.PEER_OFFLINE if away else On.NO_RESPONSE, now)
+            self._step(call, On.PEER_OFFLINE if self._away(call.callee) else On.NO_RESPONSE, now)
         elif call.keep_at is not None and call.keep_at <= now:
             self._step(call, On.KEEP_EXPIRED, now)
+        elif call.offline_at is not None and call.offline_at <= now:
+            call = revised(call, offline_at=None)
+            self._keep(call)
+            if self._away(call.callee):
+                self._note_offline(call)
         else:
             self._context.stats.counters["resends"] += 1
             self._step(call, _ON_RESEND, now)
@@ -325,6 +341,17 @@ class CallerSide:
         else:
             self._due[key] = due
             self._context.arm(due)
+
+    def _away(self, callee: str) -> bool:
+        """Whether nobody is there; without a link of my own I know nothing of the peer."""
+        return self._context.inbox and self._context.watches.of(callee).away
+
+    def _note_offline(self, call: CallerCall) -> None:
+        """Say once of a call without a sign of life that its callee is not there."""
+        if not call.offline_told:
+            call = revised(call, offline_at=None, offline_told=True)
+            self._keep(call)
+            self._context.tell(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
 
     def _adopt(self, call: CallerCall, now: float) -> None:
         """Keep a call that this life did not make."""

@@ -282,6 +282,7 @@ class Engine:
             topic = topics.parse(context.realm, topic_filter)
             if isinstance(topic, topics.PresenceTopic):
                 context.watches.confirmed(topic.peer)
+                self.caller.callee_watched(topic.peer, now)
                 if topic.peer == context.me and not (context.up or self._asking):
                     self._may_return(topic_filter, now)
         if topics.inbox(context.realm, context.me)[0] in what.granted:

@@ -44,14 +44,16 @@ class Record:
     """What was seen of one call.
 
     ``caller``/``callee``: what each was told. ``accepted``: a callee's life was told ACCEPTED.
-    ``lost``: the caller was told that the peer was lost. ``orphan``: the life that sent it is over.
-    ``decision``: the final invite that the broker took first. ``invite``/``answer``: what this life
-    of its writer said last. ``behind``: the callee connected after the broker took the decision.
+    ``offline``, ``lost``: the caller was told that the peer is not there, or was lost. ``orphan``:
+    the life that sent it is over. ``decision``: the final invite that the broker took first.
+    ``invite``/``answer``: what this life of its writer said last. ``behind``: the callee connected
+    after the broker took the decision.
     """
 
     sent: bool = False
     caller: str | None = None
     acknowledged: bool = False
+    offline: bool = False
     lost: bool = False
     orphan: bool = False
     callee: str | None = None
@@ -113,6 +115,11 @@ class Monitor:
             _forbid(record.acknowledged, f"#{index}: caller told twice that the peer received it")
             _forbid(record.caller, f"#{index}: caller told of receipt after the end")
             return replace(record, acknowledged=True)
+        if name is Name.LOCAL_PEER_OFFLINE:
+            _forbid(record.offline, f"#{index}: caller told twice that the peer is offline")
+            _forbid(record.acknowledged, f"#{index}: caller told offline of one that received it")
+            _forbid(record.caller, f"#{index}: caller told offline after the end")
+            return replace(record, offline=True)
         end = CALLER_ENDS[name]
         _forbid(record.caller, f"#{index}: caller told two ends, {record.caller} and {end}")
         _forbid(record.orphan, f"#{index}: a caller that restarted told {end} ({reason})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_sdk.core import caller_side
-from device_sdk.core.effects import Cancel, Logout, Publish, Send
+from device_sdk.core.effects import Cancel, Logout, Publish, Send, Watch
 from device_sdk.core.events import LocalEvent, PeerLost
 from device_sdk.core.settings import MAX_KEPT, Settings
 from device_sdk.errors import InvalidArgument, InvitationApiCallError
@@ -179,7 +179,7 @@ def test_the_ack_timeout_asks_presence(
     if presence is not None:
         rig.hear_presence(presence, retained=True)
     rig.until(1029.9)
-    assert rig.told == []
+    assert "local_invitation_failure" not in rig.told
     rig.until(1030)
     assert (last(rig).call.error, last(rig).call.reason) == (error, reason)
 
@@ -624,3 +624,70 @@ def test_what_was_cleared_stays_over_whatever_a_late_copy_says() -> None:
     rig.until(2300)
     rig.hear(RECEIVED)
     assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.ENDED]
+
+
+# --- a callee that is not there ------------------------------------------------------------
+
+OFFLINE = "local_invitation_peer_offline"
+
+
+def test_a_callee_whose_presence_says_offline_is_told_at_once_and_once() -> None:
+    """Long before the call fails, and not again however often it comes and goes."""
+    rig = calling()
+    rig.hear_presence(Presence(False, THEIRS), retained=True)
+    assert rig.told == [OFFLINE]
+    rig.hear_presence(Presence(True, THEIRS))
+    rig.hear_presence(Presence(False, THEIRS))
+    assert rig.told == [OFFLINE]
+
+
+def test_a_callee_of_which_the_broker_says_nothing_is_told_a_second_later() -> None:
+    """At a deadline of its own: nothing else need happen by then."""
+    rig = calling()
+    rig.confirm()
+    rig.until(1000.999)
+    assert rig.told == []
+    rig.until(1001.0)
+    assert rig.told == [OFFLINE]
+
+
+def test_a_callee_that_is_known_to_be_away_is_told_with_the_send() -> None:
+    rig = Rig().connect()
+    rig.feed(Watch(PEER))
+    rig.hear_presence(Presence(False, THEIRS), retained=True)
+    rig.feed(Send(CALL, PEER))
+    assert rig.new == [OFFLINE]
+
+
+@pytest.mark.parametrize("cell", [RECEIVED, ACCEPTED, REFUSED])
+def test_a_callee_that_answered_is_not_told_offline(cell: Answer) -> None:
+    """Whatever its presence says then: it is one more late will, or what decides the call."""
+    rig = calling()
+    rig.confirm()
+    rig.hear(cell)
+    rig.until(1002.0)
+    rig.hear_presence(Presence(False, THEIRS), retained=True)
+    assert OFFLINE not in rig.told
+
+
+def test_a_callee_that_comes_within_the_second_is_not_told_offline() -> None:
+    rig = calling()
+    rig.confirm()
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    rig.until(1002.0)
+    assert OFFLINE not in rig.told
+
+
+def test_without_a_link_nobody_is_told_offline() -> None:
+    """What the broker said before counts no more; on the next link it has its second again."""
+    rig = calling()
+    rig.confirm()
+    rig.drop()
+    rig.until(1005.0)
+    assert OFFLINE not in rig.told
+    rig.connect()
+    rig.confirm()
+    rig.until(1005.5)
+    assert OFFLINE not in rig.told
+    rig.until(1006.0)
+    assert rig.told == [OFFLINE]
