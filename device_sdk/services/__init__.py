@@ -2,13 +2,12 @@
 
 ::
 
-    settings -> doorbell_settings panel_settings   one TOML file in, frozen dataclasses out
-    debounce lights doorbell panel                 pure: time in, effects out, no thread, no pin
-    pins gpiod_pins keyboard                       where edges come from and levels go
-    link                                           the signalling client, as the services need it
-    actions notify loop                            commands and web hooks, systemd, the one loop
-    doorbell_service panel_service                 the above, wired
-    bootfs provision wheels doctor                 a card made ready; what is wrong, in one line
+    config/     one TOML file in, frozen dataclasses out
+    logic/      what an appliance decides, pure: time in, effects out, no thread, no pin
+    gpio/       where edges come from and levels go: pins, or a keyboard
+    service/    the one loop, the client, systemd, commands and web hooks; the above, wired
+    provision/  a card made ready for its first boot
+    doctor/     what is wrong, in one line
 
 The rest of ``device_sdk`` knows nothing of this package, and gpiozero is imported only when a
 pin is opened.

@@ -54,7 +54,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _run_doorbell(args: argparse.Namespace) -> int:
     from .config.doorbell import read_doorbell
-    from .service.base import Exit
+    from .service.appliance import Exit
 
     def serve() -> int:
         settings = read_doorbell(args.settings)
@@ -71,7 +71,7 @@ def _run_doorbell(args: argparse.Namespace) -> int:
 
 def _run_panel(args: argparse.Namespace) -> int:
     from .config.panel import read_panel
-    from .service.base import Exit
+    from .service.appliance import Exit
 
     def serve() -> int:
         settings = read_panel(args.settings)
@@ -113,7 +113,7 @@ def _check(account: Account, commands: list[tuple[str, ...]], args: argparse.Nam
 def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
     from .gpio.keyboard import KeyboardPins
     from .gpio.pins import Pins, open_pins
-    from .service.base import stop_on_signals
+    from .service.appliance import stop_on_signals
     from .service.loop import Loop
     from .service.notify import Notifier
 
@@ -141,7 +141,7 @@ def _explained(serve: Callable[[], int]) -> int:
     """``serve()``; what the owner can mend is told in one line, exit code 2."""
     from .config.toml_reader import SettingsError
     from .gpio.pins import PinError
-    from .service.base import Exit
+    from .service.appliance import Exit
 
     try:
         return int(serve())

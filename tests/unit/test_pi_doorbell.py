@@ -22,7 +22,7 @@ class Bench:
     """A doorbell with one button, a clock that is moved by hand and what came out."""
 
     def __init__(self, *, online: bool = True, **rules: object) -> None:
-        self.bell = Doorbell((ButtonRules("door", **rules),))  # type: ignore[arg-type] # **kwargs
+        self.bell = Doorbell((ButtonRules(name="door", **rules),))  # type: ignore[arg-type] # **kwargs
         self.now = 1000.0
         self.out: list[Effect] = []
         self.out += self.bell.start(frozenset(), self.now)
@@ -249,7 +249,7 @@ def test_a_stuck_button_is_noticed_rings_once_and_recovers():
 
 def test_a_button_closed_at_the_start_does_not_ring():
     bench = Bench()
-    bench.bell = Doorbell((ButtonRules("door"),))
+    bench.bell = Doorbell((ButtonRules(name="door"),))
     bench.out = bench.bell.start(frozenset({"door"}), bench.now)
     bench.out += bench.bell.link(True, bench.now)
     bench.run(100)
@@ -258,7 +258,7 @@ def test_a_button_closed_at_the_start_does_not_ring():
 
 
 def test_two_buttons_ring_side_by_side():
-    bell = Doorbell((ButtonRules("door"), ButtonRules("gate")))
+    bell = Doorbell((ButtonRules(name="door"), ButtonRules(name="gate")))
     bell.start(frozenset(), 0.0)
     bell.link(True, 0.0)
     bell.edge("door", True, 1.0)

@@ -113,9 +113,15 @@ def test_a_stuck_button_answers_one_call_only_and_is_noticed():
     assert bench.panel.tick(bench.now + 0.1)[0] == Answer("c1")
     notes = bench.panel.tick(bench.now + 31)
     assert any(isinstance(note, Note) and "stuck" in note.text for note in notes)
+    bench.end(CallEnd.ACCEPTED)
+    assert bench.panel.light.deadline is not None, "the light says it, as a doorbell's does"
     bench.now += 40
     assert bench.call("c2") == [Sound(True)]
     assert bench.panel.tick(bench.now + 5) == []
+    bench.end(CallEnd.MISSED, "c2")
+    bench.panel.edge(PanelButton.ANSWER, False, bench.now + 6)
+    assert bench.panel.tick(bench.now + 7) == [Note("button answer is open again")]
+    assert bench.panel.light.deadline is None
 
 
 @pytest.mark.parametrize("button", list(PanelButton))

@@ -82,6 +82,9 @@ class HandBroker:
     def start(self):
         pass
 
+    def pulse(self, beat):
+        beat()
+
     def stop(self):
         pass
 
@@ -291,8 +294,9 @@ def test_a_lost_edge_loses_no_answer(tmp_path, lost):
 
     def make(*_):
         return SimpleNamespace(
-            client=SimpleNamespace(call_manager=manager), start=lambda: None, stop=lambda: None
-        )
+            client=SimpleNamespace(call_manager=manager),
+            start=lambda: None, stop=lambda: None, pulse=lambda beat: beat(),
+        )  # fmt: skip
 
     service = PanelService(read_panel(path), pins, loop, Notifier({}), make)
 

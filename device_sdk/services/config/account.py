@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ...client.vocabulary import FILES, FORMER
@@ -14,6 +16,8 @@ from ...link.text_file import TextFileError, read_secret
 from ...link.url import BrokerUrl, Tls
 from ...wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .toml_reader import SettingsError, Table
+
+_End = TypeVar("_End", bound=Hashable)
 
 
 class Pull(StrEnum):
@@ -210,6 +214,19 @@ def read_action(table: Table) -> Action:
         webhook=webhook,
         timeout=table.seconds("timeout", 20.0, low=1, high=600),
     )
+
+
+def read_actions(table: Table, keys: Mapping[str, _End]) -> dict[_End, Action]:
+    """What is done at each of the ends that ``keys`` name: ``[on.accepted]`` and so on."""
+    actions = {}
+    for key, end in keys.items():
+        known = key in table
+        sub = table.table(key)
+        if known:
+            actions[end] = read_action(sub)
+            sub.done()
+    table.done()
+    return actions
 
 
 #: The last pin (BCM) on a Raspberry Pi's header.

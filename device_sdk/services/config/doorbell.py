@@ -80,7 +80,7 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     output, idle = settings.read_output(light), light.flag("idle", False)
     light.done()
     chime = _read_chime(root.table("chime"))
-    on = _read_outcomes(root.table("on"))
+    on = settings.read_actions(root.table("on"), {end.value: end for end in Outcome})
     root.done()
     uses = [(f"button {button.name}", button.input.pin) for button in buttons]
     uses += [("light", output.pin)] if output else []
@@ -139,16 +139,3 @@ def _read_chime(table: Table) -> Chime:
     )
     table.done()
     return chime
-
-
-def _read_outcomes(table: Table) -> dict[Outcome, settings.Action]:
-    actions = {}
-    for outcome in Outcome:
-        if outcome in table:
-            sub = table.table(outcome)
-            actions[outcome] = settings.read_action(sub)
-            sub.done()
-        else:
-            table.table(outcome)  # so that `done` can name it among the known keys
-    table.done()
-    return actions

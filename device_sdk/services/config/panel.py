@@ -62,7 +62,7 @@ def read_panel(path: Path) -> PanelSettings:
         outputs[name] = settings.read_output(table)
         table.done()
     quiet, when_quiet = _read_quiet(root.table("do_not_disturb"))
-    on = _read_ends(root.table("on"))
+    on = settings.read_actions(root.table("on"), _ON)
     root.done()
     uses = [(button.value, pin.pin) for button, pin in buttons.items()]
     uses += [(name, output.pin) for name, output in outputs.items() if output]
@@ -87,14 +87,3 @@ def _read_quiet(table: Table) -> tuple[tuple[Window, ...], WhenQuiet]:
     action = table.choice("action", WhenQuiet, WhenQuiet.REFUSE)
     table.done()
     return windows, action
-
-
-def _read_ends(table: Table) -> dict[CallEnd, settings.Action]:
-    actions = {}
-    for key, end in _ON.items():
-        sub = table.table(key)
-        if key in table:
-            actions[end] = settings.read_action(sub)
-        sub.done()
-    table.done()
-    return actions

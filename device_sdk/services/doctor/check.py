@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ...client.threaded import SignalingClient
 from ...errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
 from ...link.url import Tls, clear_text
 from ...wire.codec import MAX_CELL
 from ..config.account import Account
 from ..config.timezone import described
+from ..service.link import make_client
 from . import dns_sd
 from .reach import Came, Reach
 
@@ -189,15 +189,7 @@ def _login(patient: Patient) -> str:
         if not status.startswith("online"):
             raise Fault(f"{unit} runs, but is {status or 'not logged in yet'}")
         return f"login: {unit} is logged in: {status}"
-    client = SignalingClient(
-        account.peer,
-        broker=account.broker,
-        username=account.username,
-        password=account.password(),
-        tls=account.tls(),
-        realm=account.realm,
-        keepalive=account.keepalive,
-    )
+    client = make_client(account)
     try:
         client.login(2 * _TIMEOUT)
     except BrokerRefused:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import lights
-from .debounce import Contact, Debouncer
+from .appliance import Appliance, ButtonTiming, Note
 
 #: A ring whose end was not told this long after its time is given up here (seconds).
 _OVERDUE = 5.0
@@ -38,12 +38,10 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ButtonRules:
+class ButtonRules(ButtonTiming):
     """The decisions of one button; times in seconds."""
 
-    name: str
-    bounce_time: float = 0.03
-    stuck_after: float = 30.0
+    name: str = "door"
     while_ringing: WhileRinging = WhileRinging.IGNORE
     ring_time: float = 60.0
     #: With ``EXTEND``: how long a ring lasts at most, whatever is pressed.
@@ -76,15 +74,8 @@ class Tell:
     response: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A line for the log; ``warning`` when somebody should look."""
-
-    text: str
-    warning: bool = False
-
-
-Effect = StartRing | StopRing | Tell | Note
+Decision = StartRing | StopRing | Tell
+Effect = Decision | Note
 
 
 @dataclass(slots=True)
@@ -98,7 +89,7 @@ class _Ring:
     unreached: bool = False
 
 
-class Doorbell:
+class Doorbell(Appliance[str, Decision]):
     """Buttons, one status light and one chime. Times in seconds; not thread-safe.
 
     The light and the chime are read from :attr:`light` and :attr:`chime` after each call.
@@ -112,65 +103,22 @@ class Doorbell:
         chime_pattern: lights.Pattern | None = None,
         idle_light: bool = False,
     ) -> None:
+        super().__init__({rules.name: rules for rules in buttons})
         self._rules = {rules.name: rules for rules in buttons}
-        self._contacts = {
-            rules.name: Debouncer(bounce_time=rules.bounce_time, stuck_after=rules.stuck_after)
-            for rules in buttons
-        }
         self._chime_after = chime_after
         self._chime_pattern = chime_pattern or lights.strokes(1.0)
         self._idle = lights.ON if idle_light else lights.OFF
         self._rings: dict[int, _Ring] = {}
-        self._stuck: set[str] = set()
         #: Pressed without a link: until when each rings, should the link come back.
         self._waiting: dict[str, float] = {}
-        self._online = False
         self._last_ring = 0
-        self.light = lights.Player(lights.OFFLINE)
         self.chime = lights.Player()
         #: How often the chime was set off: once for each press that no panel took over.
         self.chimes = 0
 
-    @property
-    def deadline(self) -> float | None:
-        """When :meth:`tick` is due, or None."""
-        due = [contact.deadline for contact in self._contacts.values()]
-        due += [self.light.deadline, self.chime.deadline]
-        for ring in self._rings.values():
-            due += [ring.ends_at, ring.chime_at]
-        return min((at for at in due if at is not None), default=None)
-
-    @property
-    def online(self) -> bool:
-        """Whether there is a link to the broker."""
-        return self._online
-
-    def start(self, held: frozenset[str], now: float) -> list[Effect]:
-        """Begin; ``held`` names the buttons that are closed already (they do not ring)."""
-        for name in held:
-            rules = self._rules[name]
-            contact = Debouncer(
-                bounce_time=rules.bounce_time, stuck_after=rules.stuck_after, active=True
-            )
-            contact.start(now)
-            self._contacts[name] = contact
-        self.light.rest(self._resting(), now)
-        self.light.tick(now)
-        return [
-            Note(f"button {name} is closed at the start: it rings once it was open", warning=True)
-            for name in sorted(held)
-        ]
-
-    def edge(self, button: str, active: bool, now: float) -> list[Effect]:
-        """The raw contact of ``button`` is now ``active``."""
-        contact = self._contacts[button]
-        # What settled before this edge happened at its own time, whenever the loop came to it.
-        effects = self._contact(button, contact.edge(active, now), now)
-        return effects + self._advance(now)
-
     def link(self, online: bool, now: float) -> list[Effect]:
         """The link to the broker came or went."""
-        effects = self._advance(now)
+        effects = self.tick(now)
         self._online = online
         waiting, self._waiting = self._waiting, {} if online else self._waiting
         for name, until in waiting.items() if online else ():
@@ -183,7 +131,7 @@ class Doorbell:
                 if not ring.acknowledged and ring.chime_at is not None:
                     self._sound(now)
                     ring.chime_at = None
-        self.light.rest(self._resting(), now)
+        self._rest(now)
         return effects
 
     def acknowledged(self, ring: int, now: float) -> list[Effect]:
@@ -191,7 +139,7 @@ class Doorbell:
         known = self._rings.get(ring)
         if known is None:
             return []
-        effects = self._advance(now)
+        effects = self.tick(now)
         known.acknowledged = True
         known.chime_at = None
         if known.unreached:
@@ -203,14 +151,14 @@ class Doorbell:
         known = self._rings.get(ring)
         if known is None or known.acknowledged:
             return []
-        effects = self._advance(now)
+        effects = self.tick(now)
         known.unreached = True
         if known.chime_at is not None:
             known.chime_at = None
             self._sound(now)
         self.light.show(lights.UNREACHED, now)
         note = f"{known.button.name}: nobody is online there; rings should somebody come back"
-        return [*effects, Note(note, warning=True), *self._advance(now)]
+        return [*effects, Note(note, warning=True), *self.tick(now)]
 
     def ended(
         self, ring: int, outcome: Outcome, now: float, *, peer: str = "", response: object = None
@@ -231,16 +179,14 @@ class Doorbell:
                 self.light.clear(now)
             else:
                 self.light.show(shown, now)
-        return [Tell(known.button.name, outcome, peer, response), *self._advance(now)]
+        return [Tell(known.button.name, outcome, peer, response), *self.tick(now)]
 
-    def tick(self, now: float) -> list[Effect]:
-        """Time has come to ``now``."""
-        return self._advance(now)
+    def _deadlines(self) -> list[float | None]:
+        rings = self._rings.values()
+        return [self.chime.deadline, *(at for r in rings for at in (r.ends_at, r.chime_at))]
 
-    def _advance(self, now: float) -> list[Effect]:
+    def _due(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        for name, contact in self._contacts.items():
-            effects += self._contact(name, contact.tick(now), now)
         for ring in list(self._rings.values()):
             if ring.chime_at is not None and ring.chime_at <= now:
                 ring.chime_at = None
@@ -249,28 +195,11 @@ class Doorbell:
             if ring.ends_at <= now:
                 effects.append(StopRing(ring.number))
                 effects += self._forget(ring, Outcome.NOBODY, now)
-        self.light.tick(now)
         self.chime.tick(now)
         return effects
 
-    def _contact(self, name: str, changes: list[Contact], now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for change in changes:
-            if change is Contact.PRESSED:
-                effects += self._pressed(self._rules[name], now)
-            elif change is Contact.STUCK:
-                self._stuck.add(name)
-                self.light.rest(self._resting(), now)
-                seconds = self._rules[name].stuck_after
-                text = f"button {name} has been held for {seconds:g} s: stuck, or a short circuit"
-                effects.append(Note(text, warning=True))
-            elif name in self._stuck:
-                self._stuck.discard(name)
-                self.light.rest(self._resting(), now)
-                effects.append(Note(f"button {name} is open again"))
-        return effects
-
-    def _pressed(self, rules: ButtonRules, now: float) -> list[Effect]:
+    def _pressed(self, button: str, now: float) -> list[Effect]:
+        rules = self._rules[button]
         underway = next((r for r in self._rings.values() if r.button.name == rules.name), None)
         if underway is None:
             return self._ring(rules, now)
@@ -326,7 +255,5 @@ class Doorbell:
         self.chimes += 1
         self.chime.show(self._chime_pattern, now)
 
-    def _resting(self) -> lights.Pattern:
-        if self._stuck:
-            return lights.STUCK
-        return self._idle if self._online else lights.OFFLINE
+    def _idle_light(self) -> lights.Pattern:
+        return self._idle

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import lights
-from .debounce import Contact, Debouncer
-from .doorbell import Note
+from .appliance import Appliance, ButtonTiming, Note
 
 
 class WhenQuiet(StrEnum):
@@ -41,14 +40,6 @@ class PanelButton(StrEnum):
 
     ANSWER = "answer"
     REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class ButtonTiming:
-    """How one of the buttons is debounced, in seconds."""
-
-    bounce_time: float = 0.03
-    stuck_after: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,8 @@ class TellEnd:
     end: CallEnd
 
 
-Effect = Answer | Refuse | Sound | TellEnd | Note
+Decision = Answer | Refuse | Sound | TellEnd
+Effect = Decision | Note
 
 
 @dataclass(slots=True)
@@ -92,7 +84,7 @@ class _Call:
     answering: bool = False
 
 
-class Panel:
+class Panel(Appliance[PanelButton, Decision]):
     """Calls that ring, two buttons, a ringer, a missed-call light. Not thread-safe.
 
     The outputs are read from :attr:`ringer`, :attr:`light` and :attr:`missed` after each call.
@@ -105,50 +97,19 @@ class Panel:
         when_quiet: WhenQuiet = WhenQuiet.REFUSE,
         ring_pattern: lights.Pattern = lights.RING,
     ) -> None:
-        self._contacts = {
-            button: Debouncer(bounce_time=timing.bounce_time, stuck_after=timing.stuck_after)
-            for button, timing in buttons.items()
-        }
-        self._timing = dict(buttons)
+        super().__init__(buttons)
         self._when_quiet = when_quiet
         self._ring_pattern = ring_pattern
         self._calls: dict[str, _Call] = {}
         self._sounding = False
-        self.light = lights.Player(lights.OFFLINE)
         self.ringer = lights.Player()
         #: Missed calls since somebody pressed a button here.
         self.missed = 0
 
-    @property
-    def deadline(self) -> float | None:
-        """When :meth:`tick` is due, or None."""
-        due = [contact.deadline for contact in self._contacts.values()]
-        due += [self.light.deadline, self.ringer.deadline]
-        return min((at for at in due if at is not None), default=None)
-
-    def start(self, held: frozenset[PanelButton], now: float) -> list[Effect]:
-        """Begin; ``held`` are the buttons that are closed already (they answer nothing)."""
-        for button in held:
-            timing = self._timing[button]
-            contact = Debouncer(
-                bounce_time=timing.bounce_time, stuck_after=timing.stuck_after, active=True
-            )
-            contact.start(now)
-            self._contacts[button] = contact
-        self.light.tick(now)
-        return [
-            Note(f"button {button} is closed at the start: it counts once it was open", True)
-            for button in sorted(held)
-        ]
-
-    def edge(self, button: PanelButton, active: bool, now: float) -> list[Effect]:
-        """The raw contact of ``button`` is now ``active``."""
-        effects = self._contact(button, self._contacts[button].edge(active, now), now)
-        return effects + self.tick(now)
-
     def link(self, online: bool, now: float) -> list[Effect]:
         """The link to the broker came or went. Calls go on: their ends are told by the SDK."""
-        self.light.rest(lights.OFF if online else lights.OFFLINE, now)
+        self._online = online
+        self._rest(now)
         return self.tick(now)
 
     def call(self, call: str, caller: str, now: float, *, quiet: bool) -> list[Effect]:
@@ -174,25 +135,15 @@ class Panel:
         self.missed += 1
         return [TellEnd(call, caller, CallEnd.MISSED), *self.tick(now)]
 
-    def tick(self, now: float) -> list[Effect]:
-        """Time has come to ``now``."""
-        effects: list[Effect] = []
-        for button, contact in self._contacts.items():
-            effects += self._contact(button, contact.tick(now), now)
-        self.light.tick(now)
-        self.ringer.tick(now)
-        return effects
+    def _deadlines(self) -> list[float | None]:
+        return [self.ringer.deadline]
 
-    def _contact(self, button: PanelButton, changes: list[Contact], now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for change in changes:
-            if change is Contact.PRESSED:
-                effects += self._pressed(button, now)
-            elif change is Contact.STUCK:
-                seconds = self._timing[button].stuck_after
-                text = f"button {button} has been held for {seconds:g} s: stuck, or a short circuit"
-                effects.append(Note(text, warning=True))
-        return effects
+    def _due(self, now: float) -> list[Effect]:
+        self.ringer.tick(now)
+        return []
+
+    def _idle_light(self) -> lights.Pattern:
+        return lights.OFF
 
     def _pressed(self, button: PanelButton, now: float) -> list[Effect]:
         # The oldest call that nobody has answered yet; pressed with none, it is "I have seen it".

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -16,14 +15,12 @@ from ...client.schedule import is_quiet
 from ...errors import ClientClosed, InvitationApiCallError
 from ...states import EndReason, InvitationApiCallErrorCode, RemoteInvitationError
 from ...wire.cells import AnswerReason
-from ..config.account import OutputPin
 from ..config.panel import PanelSettings
-from ..config.timezone import described
-from ..gpio.pins import Input, Levels, Output, Pins
-from ..logic import panel
-from ..logic.panel import ButtonTiming, CallEnd, Panel, PanelButton
-from .actions import Actions, SoundCommand
-from .base import LinkState, log
+from ..gpio.pins import Pins
+from ..logic.appliance import ButtonTiming
+from ..logic.panel import Answer, CallEnd, Decision, Panel, PanelButton, Refuse, Sound, TellEnd
+from .actions import SoundCommand
+from .appliance import Appliance, log
 from .link import Link
 from .loop import Loop
 from .notify import Notifier
@@ -32,8 +29,11 @@ from .notify import Notifier
 _KEPT = 64
 
 
-class PanelService(CallEventListener):
-    """One panel. The ``on_remote_…`` methods hand over from the listener's thread to the loop."""
+class PanelService(Appliance[PanelButton, Decision], CallEventListener):
+    """One panel; see :class:`~.appliance.Appliance`.
+
+    The ``on_remote_…`` methods hand over from the listener's thread to the loop.
+    """
 
     def __init__(
         self,
@@ -45,13 +45,8 @@ class PanelService(CallEventListener):
         wall: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._settings = settings
-        self._pins = pins
-        self._loop = loop
-        self._notifier = notifier
         self._wall = wall
-        self._actions = Actions()
         self._sound = SoundCommand(settings.ringer.command)
-        self._state = LinkState(settings.account.peer, settings.account.broker, notifier, loop)
         self.panel = Panel(
             {
                 button: ButtonTiming(pin.bounce_time, pin.stuck_after)
@@ -62,75 +57,27 @@ class PanelService(CallEventListener):
         # What the client's own methods want is the face's class of it: Any here.
         self._calls: dict[str, Any] = {}
         self._missed_shown = 0
+        super().__init__(
+            settings.account, settings.buttons, self.panel, self, pins, loop, notifier, make_link
+        )
         self._light = self._output("light", settings.light)
         self._ringer = self._output("ringer", settings.ringer.output)
         self._missed = self._output("missed", settings.missed_light)
-        self._inputs: dict[PanelButton, Input] = {}
-        self._levels = Levels()
-        for button, pin in settings.buttons.items():
-            self._inputs[button] = pins.watch(button.value, pin, self._edge(button))
-        self._link = make_link(settings.account, self, self, loop.post)
 
-    def run(self) -> int:
-        """Serve until the loop is stopped; the exit code. Everything is closed afterwards."""
-        try:
-            held = frozenset(button for button, pin in self._inputs.items() if pin.active())
-            self._do(self.panel.start(held, self._loop.now()))
-            say(f"time zone: {described()}")
-            self._link.start()
-            self._loop.pulse = self._pulse
-            return self._loop.run(self._tick, self._deadline)
-        finally:
-            self._notifier.stopping()
-            self._link.stop()
-            self._sound.close()
-            self._actions.close()
-            self._pins.close()
+    def _close(self) -> None:
+        self._sound.close()
 
     # --- what comes in, on the loop ----------------------------------------------------------
 
-    def on_link(self, online: bool) -> None:
-        """See :class:`~.link.LinkEvents`."""
-        if self._state.online(online):
-            self._do(self.panel.link(online, self._loop.now()))
-
-    def on_trouble(self, problem: str) -> None:
-        """See :class:`~.link.LinkEvents`."""
-        self._state.trouble(problem)
-
-    def on_superseded(self) -> None:
-        """See :class:`~.link.LinkEvents`."""
-        self._state.superseded()
-
-    def on_lost(self, problem: str = "") -> None:
-        """See :class:`~.link.LinkEvents`."""
-        self._state.lost(problem)
-
-    def _pulse(self, beat: Callable[[], None]) -> None:
-        self._link.pulse(beat)
-
-    def _edge(self, button: PanelButton) -> Callable[[bool], None]:
-        def edge(active: bool) -> None:
-            at = self._loop.now()
-            self._loop.post(lambda: self._do(self.panel.edge(button, active, at)))
-
-        return edge
-
     def _deadline(self) -> float | None:
-        due: float | None = self.panel.deadline
-        if self._inputs:
-            due = self._levels.before(due)
+        due = super()._deadline()
         if self._sound.busy:
             # A sound that ended is begun again within a second.
             again = self._loop.now() + 1.0
             due = again if due is None else min(due, again)
         return due
 
-    def _tick(self) -> None:
-        now = self._loop.now()
-        for button, active in self._levels.ask(self._inputs, now):
-            self._do(self.panel.edge(button, active, now))
-        self._do(self.panel.tick(now))
+    def _show(self) -> None:
         self._light.set(self.panel.light.level)
         self._ringer.set(self.panel.ringer.level)
         self._missed.set(self.panel.missed > 0)
@@ -165,22 +112,19 @@ class PanelService(CallEventListener):
 
     # --- what goes out -----------------------------------------------------------------------
 
-    def _do(self, effects: list[panel.Effect]) -> None:
+    def _perform(self, effect: Decision) -> None:
         manager = self._link.client.call_manager
-        for effect in effects:
-            if isinstance(effect, panel.Answer):
-                with self._answering(effect.call) as invitation:
-                    manager.accept_remote_invitation(invitation, self._settings.response)
-            elif isinstance(effect, panel.Refuse):
-                reason = AnswerReason.DO_NOT_DISTURB if effect.quiet else AnswerReason.DECLINED
-                with self._answering(effect.call) as invitation:
-                    manager.refuse_remote_invitation(invitation, reason=reason)
-            elif isinstance(effect, panel.Sound):
-                self._sound.set(effect.on)
-            elif isinstance(effect, panel.TellEnd):
-                self._tell(effect)
-            else:
-                log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+        if isinstance(effect, Answer):
+            with self._answering(effect.call) as invitation:
+                manager.accept_remote_invitation(invitation, self._settings.response)
+        elif isinstance(effect, Refuse):
+            reason = AnswerReason.DO_NOT_DISTURB if effect.quiet else AnswerReason.DECLINED
+            with self._answering(effect.call) as invitation:
+                manager.refuse_remote_invitation(invitation, reason=reason)
+        elif isinstance(effect, Sound):
+            self._sound.set(effect.on)
+        else:
+            self._tell(effect)
 
     @contextlib.contextmanager
     def _answering(self, call: str) -> Iterator[Any]:
@@ -193,7 +137,7 @@ class PanelService(CallEventListener):
         except (KeyError, ClientClosed):
             return  # it ended a moment ago, or this login did
 
-    def _tell(self, effect: panel.TellEnd) -> None:
+    def _tell(self, effect: TellEnd) -> None:
         say(f"call of {effect.caller}: {effect.end}")
         action = self._settings.on.get(effect.end)
         if action is None:
@@ -208,9 +152,6 @@ class PanelService(CallEventListener):
         if invitation is not None:
             facts |= {"content": invitation.content, "channel": invitation.channel_id}
         self._actions.run(action, facts)
-
-    def _output(self, name: str, pin: OutputPin | None) -> Output:
-        return _NoOutput() if pin is None else self._pins.output(name, pin)
 
     # --- on the listener's thread: hand over -------------------------------------------------
 
@@ -244,8 +185,3 @@ class PanelService(CallEventListener):
     def on_missed_call(self, missed: MissedCall) -> None:
         """See :class:`CallEventListener`."""
         self._loop.post(lambda: self._missed_call(missed))
-
-
-class _NoOutput:
-    def set(self, on: bool) -> None:
-        """See :class:`~.pins.Output`."""
