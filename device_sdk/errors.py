@@ -11,7 +11,7 @@
         ├── BrokerUnreachable                 no connection; see ``cause``
         ├── BrokerRefused                     it answered, and said no
         ├── SubscriptionRefused               it refused a topic filter; see ``topic_filter``
-        └── LoginTimeout (TimeoutError)       it did not answer in time
+        └── LoginTimeout (TimeoutError)       it was not over in time
 
 An error is also the builtin it resembles, so ``except ValueError`` does what one expects.
 Nothing that comes from the wire is ever raised into the application: ``DecodeError`` is for
@@ -102,4 +102,4 @@ class SubscriptionRefused(LoginError):
 
 
 class LoginTimeout(LoginError, TimeoutError):
-    """The broker took the connection but did not finish the login in time."""
+    """The login was not over in time; the message says what it waited for."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -14,6 +13,7 @@ from ..core.connection import Closed, CloseLink, LoginEnded, OpenLink, Session, 
 from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
 from ..errors import BellwireError, ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
+from ..link.opening import Opening
 from . import logs
 from .base import LINGER, Face
 from .invitations import Event
@@ -166,7 +166,7 @@ class LoopDriver:
         self._link: GuardedLink | None = None
         self._reading = -1  # the descriptor that the loop waits on
         self._writing = False
-        self._opening: object | None = None  # the attempt whose link is waited for
+        self._opening: Opening | None = None  # the attempt whose link is waited for
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -329,39 +329,28 @@ class LoopDriver:
             self.login.exception()  # whoever waits is told; that nobody does is no news
 
     def _open(self) -> None:
-        """Connect on a thread of its own, which nothing waits for: it may be stuck in a look-up.
-
-        One of the loop's executor would be joined when the loop, or the interpreter, ends.
-        """
         client = self._client
-        link = client._new_link(self._session)
-        attempt = self._opening = object()
-
-        def connect() -> None:
-            failure: LinkFailed | None = None
-            try:
-                link.open()
-            except LoginError as error:
-                failure = LinkFailed(error)
-            try:
-                self._loop.call_soon_threadsafe(self._opened, attempt, link, failure)
-            except RuntimeError:  # the loop is closed: nobody wants it any more
-                link.close(clean=False)
-
+        attempt = Opening(client._new_link(self._session), client.peer_id, self._done_opening)
+        self._opening = attempt
         try:
-            threading.Thread(
-                target=connect, name=f"bellwire-{client.peer_id}-connect", daemon=True
-            ).start()
+            attempt.start()
         except RuntimeError as error:  # no thread to be had: as good as no route, and tried again
             self._opening = None
             client._fail_link(self._session, error)
 
-    def _opened(self, attempt: object, link: GuardedLink, failure: LinkFailed | None) -> None:
+    def _done_opening(self, attempt: Opening, failure: LinkFailed | None) -> None:
+        """On the attempt's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._opened, attempt, failure)
+        except RuntimeError:  # the loop is closed: nobody wants it any more
+            attempt.link.close(clean=False)
+
+    def _opened(self, attempt: Opening, failure: LinkFailed | None) -> None:
         if self._opening is attempt:
             self._opening = None
-            self._take(link, failure)
+            self._take(attempt.link, failure)
         else:
-            link.close(clean=False)
+            attempt.link.close(clean=False)
 
     @_owned
     def _take(self, link: GuardedLink, failure: LinkFailed | None) -> None:

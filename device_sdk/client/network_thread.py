@@ -22,6 +22,7 @@ from ..core.connection import Closed, CloseLink, LoginEnded, OpenLink, Session, 
 from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
 from ..errors import ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
+from ..link.opening import Opening
 from . import logs
 from .base import LINGER, LOGOUT_TIMEOUT, Face
 from .invitations import Event
@@ -85,7 +86,7 @@ class NetworkThread:
         self.login_ended = threading.Event()
         self.login_error: LoginError | ClientClosed | None = None
         self._link: GuardedLink | None = None
-        self._opening: object | None = None  # the token of the attempt underway
+        self._opening: Opening | None = None
         self._poll = select.poll()  # no wrapper: it is on every ring's way
         self._registered: tuple[int, int] | None = None
         self._wake_r, self._wake_w = os.pipe()
@@ -304,42 +305,34 @@ class NetworkThread:
             self._done = True
 
     def _open(self) -> None:
-        """Connect on a thread of its own: timers and commands do not wait for a far broker."""
         client = self._client
-        link = client._new_link(self._session)
-        attempt = self._opening = object()
-
-        def connect() -> None:
-            failure: LinkFailed | None = None
-            try:
-                link.open()
-            except LoginError as error:
-                failure = LinkFailed(error)
-            try:
-                self._opened(attempt, link, failure)
-            except BaseException as error:  # noqa: BLE001 - as in _run
-                client._fail(error)
-                if self._link is not link:
-                    link.close(clean=False)
-            client._records.say()
-
+        attempt = Opening(client._new_link(self._session), client.peer_id, self._done_opening)
+        self._opening = attempt
         try:
-            threading.Thread(
-                target=connect, name=f"bellwire-{client.peer_id}-connect", daemon=True
-            ).start()
+            attempt.start()
         except RuntimeError as error:  # no thread to be had: as good as no route, and tried again
             self._opening = None
             client._fail_link(self._session, error)
 
-    def _opened(self, attempt: object, link: GuardedLink, failure: LinkFailed | None) -> None:
+    def _done_opening(self, attempt: Opening, failure: LinkFailed | None) -> None:
+        """On the attempt's thread."""
+        try:
+            self._opened(attempt, failure)
+        except BaseException as error:  # noqa: BLE001 - as in _run
+            self._client._fail(error)
+            if self._link is not attempt.link:
+                attempt.link.close(clean=False)
+        self._client._records.say()
+
+    def _opened(self, attempt: Opening, failure: LinkFailed | None) -> None:
         now = self._client._time()
         with self._guard:
             if self._opening is not attempt or self._done:
-                link.close(clean=False)
+                attempt.link.close(clean=False)
                 return
             self._opening = None
             if failure is None:
-                self._link = link
+                self._link = attempt.link
             self._client._feed(self._session, failure or LinkOpened(), now)
             self.perform()
             self.wake()

@@ -54,6 +54,12 @@ OPEN_TIMEOUT = 120.0
 GREETING_TIMEOUT = 20.0
 
 
+#: How far a connection came, by what it waits for: said of a login, or a greeting, that is late.
+_OPENING = "no connection {0}: the broker's name is not resolved, or its host is silent"
+_GREETING = "the broker took the connection but did not answer the greeting (CONNECT) {0}"
+_SUBSCRIBING = "the broker answered the greeting but did not finish the login {0} (no SUBACK)"
+
+
 class OpenLink(Signal):
     """Make a new link and open it."""
 
@@ -111,6 +117,8 @@ class Session:
         self._greeting_at: float | None = None
         self._login_at: float | None = None
         self._linked = False  # a link is open, or being opened
+        self._waits_for = _OPENING
+        self._timeout = 0.0  # what the login has in all, for its error
         self._logging_in = False
         self._over = False
         #: Closed before it was a login: another may be tried.
@@ -137,7 +145,7 @@ class Session:
     def start(self, timeout: float, now: float) -> None:
         """Log in within ``timeout`` seconds: :class:`LoginEnded` tells how it went."""
         self._logging_in = True
-        self._login_at = now + timeout
+        self._login_at, self._timeout = now + timeout, timeout
         self._become(ConnectionState.CONNECTING, ConnectionChange.LOGIN)
         self._open(now)
 
@@ -159,9 +167,9 @@ class Session:
             elif isinstance(what, Disconnected):
                 self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
             elif isinstance(what, LinkOpened):
-                self._greeting_at = now + GREETING_TIMEOUT
+                self._greeting_at, self._waits_for = now + GREETING_TIMEOUT, _GREETING
             else:
-                self._greeting_at = now + GREETING_TIMEOUT
+                self._greeting_at, self._waits_for = now + GREETING_TIMEOUT, _SUBSCRIBING
                 self.engine.handle(Connected(wall), now)
         finally:
             self._take(now)
@@ -214,16 +222,15 @@ class Session:
         if self._login_at is not None and self._login_at <= now:
             self._fail_login(
                 self._last_error
-                or LoginTimeout("the broker took the connection but did not finish the login")
+                or LoginTimeout(self._waits_for.format(f"within {self._timeout:g} s"))
             )
         elif self._greeting_at is not None and self._greeting_at <= now:
-            problem = "the broker did not answer the greeting in time"
-            self._lost(BrokerUnreachable("timeout", problem), now)
+            self._lost(BrokerUnreachable("timeout", self._waits_for.format("in time")), now)
         elif self._retry_at is not None and self._retry_at <= now:
             self._open(now)
 
     def _open(self, now: float) -> None:
-        self._linked = True
+        self._linked, self._waits_for = True, _OPENING
         self._retry_at = None
         self._greeting_at = now + OPEN_TIMEOUT
         self._out.append(OpenLink())

@@ -223,7 +223,7 @@ def listening() -> Iterator[Callable[[bytes], int]]:
 def test_silent_port(make_at: MakeAt, listening: Callable[[bytes], int]) -> None:
     """It accepts and says nothing."""
     peer = make_at("a", f"mqtt://127.0.0.1:{listening(b'')}")
-    fails(peer, LoginTimeout, "did not finish", timeout=0.5)
+    fails(peer, LoginTimeout, "did not answer the greeting", timeout=0.5)
     with pytest.raises(TimeoutError):
         peer.login(0.2)
 
@@ -494,7 +494,7 @@ def test_a_slow_resolver_delays_a_login_and_does_not_prevent_it(
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     peer = make_at("slowly", f"mqtt://broker.lan:{broker.port}")
     try:
-        with pytest.raises(LoginTimeout):
+        with pytest.raises(LoginTimeout, match="name is not resolved"):
             peer.login(0.3, keep_trying=True)
     finally:
         answers.set()

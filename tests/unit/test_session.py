@@ -159,6 +159,27 @@ def test_a_login_out_of_time() -> None:
     assert bench.feed(Connected()) == []
 
 
+@pytest.mark.parametrize(
+    ("came", "text"),
+    [
+        ([], "no connection within 3 s: the broker's name is not resolved, or its host is silent"),
+        ([LinkOpened()], "took the connection but did not answer the greeting (CONNECT) within"),
+        ([LinkOpened(), Connected()], "answered the greeting but did not finish the login"),
+    ],
+)
+def test_a_login_out_of_time_says_how_far_it_came(came: list[LinkInput], text: str) -> None:
+    """A stuck resolver is no broker that took the connection; nor is one of the attempt before."""
+    bench = Bench()
+    bench.start(timeout=3)
+    for what in came:
+        bench.feed(what)
+    while not bench.session.closed:
+        out = bench.due()
+    (ended,) = only(out, LoginEnded)
+    assert isinstance(ended, LoginEnded)
+    assert text in str(ended.error)
+
+
 def test_a_slow_link_is_given_its_time_to_open() -> None:
     """Resolving and connecting have bounds of their own; only one that has none is given up."""
     bench = Bench(keep_trying=True)
