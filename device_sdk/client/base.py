@@ -37,7 +37,7 @@ from ..core.effects import (
 from ..core.engine import Engine
 from ..core.events import Event as CoreEvent
 from ..core.events import Name
-from ..core.settings import Settings
+from ..core.settings import RENAMED, Settings
 from ..errors import (
     BellwireError,
     BrokerUnreachable,
@@ -114,14 +114,14 @@ class Face(Ringing[L, R]):
         accept_timeout: float = _BY_DEFAULT.accept_timeout,
         caller_lost_grace: float = _BY_DEFAULT.caller_lost_grace,
         ring_slack: float = _BY_DEFAULT.ring_slack,
-        missed_keep: float = _BY_DEFAULT.missed_keep,
-        remember: float = _BY_DEFAULT.remember,
+        missed_call_ttl: float = _BY_DEFAULT.missed_call_ttl,
+        dedup_window: float = _BY_DEFAULT.dedup_window,
         resend_first: float = _BY_DEFAULT.resend_first,
         resend_max: float = _BY_DEFAULT.resend_max,
-        ask_first: float = _BY_DEFAULT.ask_first,
+        probe_interval: float = _BY_DEFAULT.probe_interval,
         presence_linger: float = _BY_DEFAULT.presence_linger,
-        settle: float = _BY_DEFAULT.settle,
-        farewell: float = _BY_DEFAULT.farewell,
+        startup_timeout: float = _BY_DEFAULT.startup_timeout,
+        logout_grace: float = _BY_DEFAULT.logout_grace,
         max_calls_per_caller: int = _BY_DEFAULT.max_calls_per_caller,
         max_calls: int = _BY_DEFAULT.max_calls,
         **unknown: Never,
@@ -129,7 +129,7 @@ class Face(Ringing[L, R]):
         super().__init__(topics.check_peer_id(peer, "peer"))
         if unknown:
             name = min(unknown)
-            now = FORMER.get(name)
+            now = FORMER.get(name) or RENAMED.get(name)
             raise InvalidArgument(name, f"it is called {now}" if now else "no such setting")
         self.realm = topics.check_realm(realm)
         if isinstance(keepalive, bool) or not isinstance(keepalive, int):
@@ -142,14 +142,14 @@ class Face(Ringing[L, R]):
             accept_timeout=accept_timeout,
             caller_lost_grace=caller_lost_grace,
             ring_slack=ring_slack,
-            missed_keep=missed_keep,
-            remember=remember,
+            missed_call_ttl=missed_call_ttl,
+            dedup_window=dedup_window,
             resend_first=resend_first,
             resend_max=resend_max,
-            ask_first=ask_first,
+            probe_interval=probe_interval,
             presence_linger=presence_linger,
-            settle=settle,
-            farewell=farewell,
+            startup_timeout=startup_timeout,
+            logout_grace=logout_grace,
             max_calls_per_caller=max_calls_per_caller,
             max_calls=max_calls,
         )

@@ -135,11 +135,11 @@ class CalleeSide:
             return
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
-        call = revised(call, keep_at=now + settings.missed_keep)
+        call = revised(call, keep_at=now + settings.missed_call_ttl)
         # Said, or asked, with the resync, not while more is being read; a late one a little later.
         late = self._context.inbox
-        at = now + settings.ask_first if late or call.phase is _PROBING else None
-        self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
+        at = now + settings.probe_interval if late or call.phase is _PROBING else None
+        self._keep(revised(call, resend_at=at, resend_delay=settings.probe_interval))
         if call.phase is _PROBING:
             self._entered(call.caller)
 
@@ -341,9 +341,9 @@ class CalleeSide:
             if call.phase is _ACCEPTING:
                 call = revised(call, accept_at=now + settings.accept_timeout)
             elif call.phase in (_OVER, _PROBING):
-                call = revised(call, keep_at=now + settings.missed_keep)
+                call = revised(call, keep_at=now + settings.missed_call_ttl)
             elif call.phase is _REMEMBERED:
-                call = revised(call, keep_at=now + settings.remember)
+                call = revised(call, keep_at=now + settings.dedup_window)
         ring_at = call.ring_at
         if _EXTEND in todo and invite is not None:
             ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
@@ -366,7 +366,7 @@ class CalleeSide:
         unkept = call.phase is _OVER and before is not _ACCEPTING and on is not On.REFUSE
         if unkept and before is not _OVER and len(self.calls) >= MAX_KEPT:
             # Said once; said again when asked.
-            at = now + settings.remember
+            at = now + settings.dedup_window
             call = revised(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
@@ -403,7 +403,7 @@ class CalleeSide:
             return revised(call, ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
-            first = settings.resend_first if call.phase is _OVER else settings.ask_first
+            first = settings.resend_first if call.phase is _OVER else settings.probe_interval
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
         call = revised(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)

@@ -143,10 +143,10 @@ class CallerSide:
             return
         settings = self._context.settings
         call = _without_large_content(caller.found(key[1], key[0], cell))
-        call = revised(call, keep_at=now + settings.missed_keep)
+        call = revised(call, keep_at=now + settings.missed_call_ttl)
         # Said with the resync, not while more is being read; a late one a little later.
-        at = now + settings.ask_first if self._context.inbox else None
-        self._keep(revised(call, resend_at=at, resend_delay=settings.ask_first))
+        at = now + settings.probe_interval if self._context.inbox else None
+        self._keep(revised(call, resend_at=at, resend_delay=settings.probe_interval))
         self._context.watch(call.callee)
 
     def acked(self, purpose: str, key: Key, now: float) -> None:
@@ -267,7 +267,7 @@ class CallerSide:
         if call.phase is _CLEARING and self._is_aside(call.key):
             call = revised(call, phase=_GONE)  # its clear would not be taken either
         if call.phase in caller.DECIDED and before is not call.phase:
-            call = revised(call, keep_at=now + self._context.settings.missed_keep)
+            call = revised(call, keep_at=now + self._context.settings.missed_call_ttl)
         for do in todo:
             if do is _SAY:
                 call = self._say(call, now, again=on is _ON_RESEND)
@@ -355,7 +355,7 @@ class CallerSide:
 
     def _adopt(self, call: CallerCall, now: float) -> None:
         """Keep a call that this life did not make."""
-        call = revised(call, keep_at=now + self._context.settings.missed_keep)
+        call = revised(call, keep_at=now + self._context.settings.missed_call_ttl)
         self._keep(self._say(call, now))
         self._context.watch(call.callee)
 
@@ -383,7 +383,7 @@ class CallerSide:
             self._clear(key, None)
 
     def _remember(self, key: Key, now: float) -> None:
-        self.remembered[key] = now + self._context.settings.remember
+        self.remembered[key] = now + self._context.settings.dedup_window
         while (oldest := self.remembered.oldest) is not None and oldest <= now:
             del self.remembered[next(iter(self.remembered))]
 

@@ -198,7 +198,7 @@ class Engine:
         for kind, key in aside:
             self._set_aside(kind, key, now)
         own = topics.presence(context.realm, context.me)
-        self._settle_at = now + context.settings.settle
+        self._settle_at = now + context.settings.startup_timeout
         context.arm(self._settle_at)
         if self._settled:
             # A newer login may have come meanwhile: what stands there is read before I speak.
@@ -223,7 +223,7 @@ class Engine:
         """Back on a later connection, with my presence as it stands read: speak, or ask first."""
         if self._doubts:
             self._doubts, self._asking = False, True
-            self._settle_at = now + self._context.settings.settle
+            self._settle_at = now + self._context.settings.startup_timeout
             self._context.arm(self._settle_at)
             self._context.say_presence(now, online=False, ask=True)
             return
@@ -479,7 +479,7 @@ class Engine:
         self.callee.log_out(now)
         self._leaving = True
         if self._context.up:
-            self._goodbye_at = now + self._context.settings.farewell
+            self._goodbye_at = now + self._context.settings.logout_grace
             self._context.arm(self._goodbye_at)
         else:
             self._finish()

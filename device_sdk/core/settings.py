@@ -18,25 +18,33 @@ class _Numbers(NamedTuple):
     #: How much longer than the invite's ttl a callee rings: the caller is to decide first.
     ring_slack: float = 2.0
     #: How long a decided call waits for a callee that is away: its missed call.
-    missed_keep: float = 24 * 3600.0
+    missed_call_ttl: float = 24 * 3600.0
     #: How long an ended call is remembered, so that a late copy cannot ring.
-    remember: float = 600.0
+    dedup_window: float = 600.0
     #: A cell is said again after this, doubled each time up to ``resend_max``.
     resend_first: float = 2.0
     resend_max: float = 30.0
     #: The same for what a callee asks or accepts: somebody waits for it.
-    ask_first: float = 1.0
+    probe_interval: float = 1.0
     #: How long the presence of a peer stays subscribed after the last call with it.
     presence_linger: float = 600.0
-    #: How long at most the first connection waits to see what a former life left.
-    settle: float = 2.0
+    #: How long at most the first connection waits to see what the previous login left.
+    startup_timeout: float = 2.0
     #: How long at most a logout waits for the others to know how calls ended.
-    farewell: float = 1.0
+    logout_grace: float = 1.0
     #: Invitations underway at this callee from one caller, and in all; over it: busy.
     max_calls_per_caller: int = 8
     max_calls: int = 64
 
 
+#: What these were called: refused with the word that holds now.
+RENAMED = {
+    "missed_keep": "missed_call_ttl",
+    "remember": "dedup_window",
+    "ask_first": "probe_interval",
+    "settle": "startup_timeout",
+    "farewell": "logout_grace",
+}
 #: Anything longer, or more, is as good as without bound, and no float may overflow on the way.
 MOST = 1e300
 
@@ -51,6 +59,10 @@ class Settings(_Numbers):
     __slots__ = ()
 
     def __new__(cls, **numbers: Any) -> Self:  # noqa: D102 - the class says it
+        for name in numbers:
+            if name not in cls._fields:
+                now = RENAMED.get(name)
+                raise InvalidArgument(name, f"it is called {now}" if now else "no such setting")
         self = super().__new__(cls, **numbers)
         for name, value in self._asdict().items():
             if isinstance(value, bool) or not isinstance(value, int | float):

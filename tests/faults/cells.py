@@ -60,7 +60,7 @@ SHORT: dict[str, Any] = {
     "caller_lost_grace": 8.0,
     "resend_first": 0.5,
     "resend_max": 2.0,
-    "ask_first": 0.5,
+    "probe_interval": 0.5,
 }
 YEARS = 10 * 365.25 * 86400
 STOPPED = 20.0

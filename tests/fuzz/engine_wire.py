@@ -44,8 +44,9 @@ from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Pres
 
 CAP = 3
 SETTINGS = Settings(
-    ring_timeout=4, ack_timeout=3, accept_timeout=2, missed_keep=20, remember=10, resend_first=1,
-    resend_max=2, ask_first=1, caller_lost_grace=1, ring_slack=1, presence_linger=5, settle=1,
+    ring_timeout=4, ack_timeout=3, accept_timeout=2, missed_call_ttl=20, dedup_window=10,
+    resend_first=1, resend_max=2, probe_interval=1, caller_lost_grace=1, ring_slack=1,
+    presence_linger=5, startup_timeout=1,
     max_calls_per_caller=CAP, max_calls=CAP,
 )  # fmt: skip
 ME, PEERS = "me", ("door", "kitchen", "shed", "gate", "attic")

@@ -49,7 +49,8 @@ from device_sdk.wire.cells import AnswerState, InviteState
 from .single import never_ends_alone, rings_for_the_lost
 
 REALM: Final = topics.DEFAULT_REALM
-#: No run takes so long: deadlines further away than this are alike (``missed_keep``, ``remember``).
+#: No run takes so long: deadlines further away than this are alike (``missed_call_ttl``,
+#: ``dedup_window``).
 FAR: Final = 500.0
 #: What an engine did, for the monitor: a tuple whose first member names the kind.
 Event = tuple[Any, ...]

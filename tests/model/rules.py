@@ -43,10 +43,10 @@ FAULTS = (
 )  # fmt: skip
 
 
-def short(missed_keep: float = 1000.0) -> Settings:
+def short(missed_call_ttl: float = 1000.0) -> Settings:
     """Short timers, so that few steps pass them all; all whole, so that none is off by rounding.
 
-    ``missed_keep`` and ``remember`` are far: nothing may be healed by waiting for them.
+    ``missed_call_ttl`` and ``dedup_window`` are far: nothing may be healed by waiting for them.
     """
     return Settings(
         ring_timeout=8,
@@ -54,13 +54,13 @@ def short(missed_keep: float = 1000.0) -> Settings:
         accept_timeout=6,
         caller_lost_grace=2,
         ring_slack=1,
-        missed_keep=missed_keep,
-        remember=2000,
+        missed_call_ttl=missed_call_ttl,
+        dedup_window=2000,
         resend_first=4,
         resend_max=4,
-        ask_first=4,
+        probe_interval=4,
         presence_linger=4000,
-        settle=3,
+        startup_timeout=3,
     )
 
 

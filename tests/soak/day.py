@@ -46,7 +46,7 @@ SECRET = "correct horse"
 ATTACKER, WATCHER = "mallory", "watcher"
 #: Those whom the attacker may call; they are called by others just the same.
 VICTIMS = 5
-TIMERS: dict[str, Any] = {"ring_timeout": 20.0, "ack_timeout": 15.0, "missed_keep": 20.0}
+TIMERS: dict[str, Any] = {"ring_timeout": 20.0, "ack_timeout": 15.0, "missed_call_ttl": 20.0}
 #: Seconds after a change until a call counts as undisturbed, and until a removal has to be felt.
 SETTLE, FELT = 3.0, 15.0
 #: What the issue allows the broker to grow by; and, from the second third to the last, noise.

@@ -34,9 +34,9 @@ TIMERS: dict[str, Any] = {
     "caller_lost_grace": 6.0,
     "resend_first": 0.5,
     "resend_max": 2.0,
-    "ask_first": 0.5,
+    "probe_interval": 0.5,
     "max_calls_per_caller": 32,
-    "missed_keep": 30.0,
+    "missed_call_ttl": 30.0,
 }
 LOCAL = ("accepted", "refused", "canceled", "failure")
 

@@ -86,7 +86,7 @@ def test_an_asked_caller_that_lives_rings() -> None:
 
 def test_a_dead_caller_never_rings() -> None:
     """Asked for a day, then a missed call and *callee expired*."""
-    rig = Rig(settings=Settings(missed_keep=100)).connect()
+    rig = Rig(settings=Settings(missed_call_ttl=100)).connect()
     rig.hear(ringing(), retained=True)
     rig.until(1100)
     assert states(rig) == [("FAILED", 5)]
@@ -418,8 +418,8 @@ def test_final_answers_are_said_until_the_invite_is_cleared() -> None:
 
 
 def test_final_answers_nobody_reads_are_kept_for_a_day() -> None:
-    """missed_keep after the end, the cell is cleared."""
-    rig = called(missed_keep=50)
+    """missed_call_ttl after the end, the cell is cleared."""
+    rig = called(missed_call_ttl=50)
     rig.feed(Refuse(PEER, CALL))
     said = rig.until(1050)
     assert said[-1] == (1050, None)

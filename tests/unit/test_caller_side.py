@@ -352,15 +352,15 @@ def test_ringing_goes_on_being_said_while_the_callee_is_away() -> None:
 
 
 def test_a_decision_is_kept_for_a_day_from_when_it_was_made() -> None:
-    """missed_keep, then the cell is cleared though nobody saw it."""
-    rig = calling(missed_keep=100)
+    """missed_call_ttl, then the cell is cleared though nobody saw it."""
+    rig = calling(missed_call_ttl=100)
     rig.hear(RECEIVED)
     rig.hear_presence(Presence(False, THEIRS))
     rig.until(1050)
     rig.feed(Cancel(PEER, CALL))
     assert rig.until(1149) == []
     assert rig.until(1150) == [(1150, None)]
-    assert Settings().missed_keep == 24 * 3600
+    assert Settings().missed_call_ttl == 24 * 3600
 
 
 # --- 5: after the decision -----------------------------------------------------------------
@@ -479,8 +479,8 @@ def test_the_calls_of_a_former_life_cannot_be_canceled() -> None:
 
 
 def test_cells_of_a_former_life_are_kept_for_a_day_from_when_they_were_found() -> None:
-    """No wall clock: missed_keep runs from the login."""
-    rig = Rig(settings=Settings(missed_keep=50)).connect(settled=False)
+    """No wall clock: missed_call_ttl runs from the login."""
+    rig = Rig(settings=Settings(missed_call_ttl=50)).connect(settled=False)
     rig.confirm()
     rig.hear_own(Invite(InviteState.ENDED, b"former00", 5, reason=1))
     said = rig.until(1050)

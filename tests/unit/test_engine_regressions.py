@@ -88,7 +88,7 @@ def test_a_late_copy_of_an_answer_does_not_end_a_finished_call_again() -> None:
 
 
 def test_a_call_forgotten_for_long_is_ended_when_a_callee_rings_for_it() -> None:
-    """After ``remember`` the call is unknown again, and whoever rings for it is told the end."""
+    """After ``dedup_window`` the call is unknown again; whoever rings for it is told the end."""
     engine = settled("door")
     engine.handle(Send(CALL_ID, "kitchen"), 1.0)
     refused = answer(AnswerState.REFUSED, reason=AnswerReason.DECLINED)

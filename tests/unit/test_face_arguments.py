@@ -20,6 +20,7 @@ from device_sdk import (
     Settings,
     Tls,
 )
+from device_sdk.core.settings import RENAMED
 from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker
 from device_sdk.wire import topics
@@ -109,6 +110,14 @@ def test_an_unknown_argument_is_named(make_peer: MakePeer, name: str) -> None:
     """A misspelt setting would otherwise be a setting that does nothing."""
     with named(name):
         make_peer("a", login=False, **{name: 1})
+
+
+@pytest.mark.parametrize(("former", "now"), RENAMED.items())
+def test_a_former_setting_is_refused_with_its_name_now(
+    make_peer: MakePeer, former: str, now: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{former}: it is called {now}$"):
+        make_peer("a", login=False, **{former: 1})
 
 
 @pytest.mark.parametrize(

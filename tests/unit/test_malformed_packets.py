@@ -96,7 +96,7 @@ def test_the_link_that_brings_it_is_lost_and_the_next_one_taken(
 ) -> None:
     """On both faces, with whatever paho-mqtt there is."""
     raw.append(RawBroker(bytes.fromhex(packet)))
-    door = make_peer("front-door", raw[0].url, login=False, settle=0.1)
+    door = make_peer("front-door", raw[0].url, login=False, startup_timeout=0.1)
     door.login(keep_trying=True)
     assert door.client.connection_state is ConnectionState.CONNECTED
     assert raw[0].connections <= 2
