@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from device_sdk.core.events import Name
+from device_sdk.core.events import ENDS, Name
 from device_sdk.states import EndReason
 from tests.model.automaton import Call, Violation
 from tests.model.monitor import Monitor
@@ -49,7 +49,7 @@ class Ring:
 
     def told_caller(self, leg: int, name: Name, reason: EndReason | None, at: float) -> None:
         """The caller was told something."""
-        if name is not Name.LOCAL_RECEIVED_BY_PEER and self._decided[leg] is None:
+        if name in ENDS and self._decided[leg] is None:
             self._decided[leg] = at
         self._see(("told caller", leg, name, reason))
 
