@@ -1,7 +1,8 @@
 """Call signalling over MQTT for things with buttons: the part that goes on the device.
 
-The threaded face is here, its asyncio twin in :mod:`device_sdk.aio`; the protocol's core below them
-needs neither (:mod:`device_sdk.core.engine`); :mod:`device_sdk.testing` joins engines in memory.
+The threaded client is here, its asyncio twin in :mod:`device_sdk.aio`; the protocol's core below
+them needs neither (:mod:`device_sdk.core.engine`); :mod:`device_sdk.testing` joins engines in
+memory.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ __all__ = [
     "Tls",
 ]
 
-#: The threaded face, imported with its first use: its asyncio twin needs nothing of it.
+#: The threaded client, imported with its first use: its asyncio twin needs nothing of it.
 _THREADED = frozenset(
     ("CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup", "SignalingClient")
 )

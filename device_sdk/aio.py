@@ -1,4 +1,4 @@
-"""The asyncio face: the same names, awaited; everything happens on the event loop.
+"""The asyncio client: the same names, awaited; everything happens on the event loop.
 
 No threads but those of the loop's executor, and only while a connection is being made. A task that
 is cancelled while it awaits a call cancels the call.
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import ref
 
-from .client.base import LOGOUT_TIMEOUT, Face, check_timeout
+from .client.base import LOGOUT_TIMEOUT, BaseClient, check_timeout
 from .client.invitations import (
     Event,
     LocalInvitationBase,
@@ -83,7 +83,7 @@ class RemoteInvitation(Awaited, RemoteInvitationBase):
 class RingGroup(RingGroupBase):
     """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
 
-    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this face's invitations
+    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
 
     def __init__(self, plan: RingPlan, group: bytes) -> None:
         super().__init__(plan, group)
@@ -91,12 +91,12 @@ class RingGroup(RingGroupBase):
 
     async def wait(self) -> GroupOutcome:
         """Wait for its end."""
-        if not self._told:
+        if not self._ended:
             await self._end.wait()
         return self.outcome
 
 
-class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
+class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     """One peer, logged in to one broker, on one event loop.
 
     ``async with SignalingClient("kitchen") as client:`` logs in and out. The arguments are those
@@ -136,7 +136,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             self._session = self._owner = None
             raise
         finally:
-            self._records.say()
+            self._records.flush()
 
     def _begin_login(self, timeout: float, *, keep_trying: bool) -> LoopDriver:
         self._check_logged_out()
@@ -256,7 +256,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         invitation._client = self
         return invitation
 
-    # --- what Face wants ---------------------------------------------------------------------
+    # --- what BaseClient wants ---------------------------------------------------------------
 
     _guard = contextlib.nullcontext()  # one loop, one thread
 
@@ -268,7 +268,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
 
     def _perform(self) -> None:
         if self._owner is None:
-            self._tell_all()
+            self._dispatch_all()
         else:
             self._owner.perform()
 
@@ -291,10 +291,10 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             if (stream := each()) is not None:
                 stream.put(event)
 
-    def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
+    def _invitation_ended(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._wake()
 
-    def _told_group_end(self, group: RingGroupBase) -> None:
+    def _group_ended(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):
             group._end.set()
 
@@ -355,7 +355,7 @@ class CallManager:
         group = self._client.ring_all(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
         )
-        assert isinstance(group, RingGroup)  # noqa: S101 - what this face makes
+        assert isinstance(group, RingGroup)  # noqa: S101 - what this client makes
         return group
 
     async def cancel_ring(self, group: RingGroup) -> None:

@@ -11,7 +11,7 @@
 
 Everything happens when :meth:`Network.run` or :meth:`Network.advance` says so, in the calling
 thread, in an order that is always the same. :class:`MemoryBroker` alone also serves real clients,
-of both faces and in any number of threads: ``SignalingClient("kitchen", broker=broker)``, all of
+of both kinds and in any number of threads: ``SignalingClient("kitchen", broker=broker)``, all of
 them with one ``broker = MemoryBroker()``.
 """
 
@@ -35,6 +35,7 @@ from .core.effects import (
     DeadlineReached,
     Disconnected,
     Dropped,
+    Emit,
     Finished,
     Input,
     LinkInput,
@@ -48,12 +49,11 @@ from .core.effects import (
     Subscribe,
     Subscribed,
     SubscriptionDenied,
-    Tell,
     Unsubscribe,
     Watch,
 )
 from .core.engine import Engine
-from .core.events import Event
+from .core.events import CoreEvent
 from .core.settings import Settings
 from .link.base import Will
 from .wire import codec, topics
@@ -257,7 +257,7 @@ class SimulatedPeer:
     ) -> None:
         self.network = network
         self.name = name
-        self.events: list[Event] = []
+        self.events: list[CoreEvent] = []
         self.notes: list[Ready | SubscriptionDenied | Aborted | Finished | Dropped] = []
         self._settings = settings
         self._screen = screen
@@ -352,7 +352,7 @@ class SimulatedPeer:
         """Log out."""
         self.feed(Logout())
 
-    def told(self, name: str) -> list[Event]:
+    def told(self, name: str) -> list[CoreEvent]:
         """The events of that name so far, oldest first."""
         return [event for event in self.events if event.name == name]
 
@@ -371,7 +371,7 @@ class SimulatedPeer:
         for effect in self.engine.effects():
             session = self._session
             match effect:
-                case Tell(event):
+                case Emit(event):
                     self.events.append(event)
                 case Publish(topic, payload, token) if session is not None:
                     broker.publish(topic, payload)

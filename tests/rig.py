@@ -10,15 +10,15 @@ from device_sdk.core.effects import (
     DeadlineReached,
     Disconnected,
     Effect,
+    Emit,
     Input,
     MessageReceived,
     Publish,
     PublishAcked,
     Subscribed,
-    Tell,
 )
 from device_sdk.core.engine import Engine
-from device_sdk.core.events import Event
+from device_sdk.core.events import CoreEvent
 from device_sdk.core.presence import Known
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
@@ -45,7 +45,7 @@ class Rig:
         self.me = peer_id
         self.now = 1000.0
         self.effects: list[Effect] = []
-        self.events: list[Event] = []
+        self.events: list[CoreEvent] = []
         self.tokens: list[int] = []
 
     def feed(self, what: Input) -> list[Effect]:
@@ -56,7 +56,7 @@ class Rig:
             self.effects = self.engine.effects()
             if not self.all_acks:
                 self.effects = [self._taken(effect) for effect in self.effects]
-            self.events += [e.event for e in self.effects if isinstance(e, Tell)]
+            self.events += [e.event for e in self.effects if isinstance(e, Emit)]
             self.tokens += [
                 e.token for e in self.effects if isinstance(e, Publish) and e.token is not None
             ]
@@ -105,7 +105,7 @@ class Rig:
     def hear_own(
         self, cell: Invite | Answer, *, peer: str = PEER, call: str = CALL
     ) -> list[Effect]:
-        """A cell that a former life of this peer wrote is found in the outbox."""
+        """A cell that a previous login of this peer wrote is found in the outbox."""
         kind: topics.Kind = "invite" if isinstance(cell, Invite) else "answer"
         topic = topics.cell("sig", kind, peer, self.me, call)
         return self.feed(MessageReceived(topic, codec.encode(cell), True))
@@ -164,7 +164,7 @@ class Rig:
     @property
     def new(self) -> list[str]:
         """The names of the last effects' events."""
-        return [e.event.name.value for e in self.effects if isinstance(e, Tell)]
+        return [e.event.name.value for e in self.effects if isinstance(e, Emit)]
 
 
 def ringing(ttl: int = 60_000, **more: Any) -> Invite:

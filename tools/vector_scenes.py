@@ -16,6 +16,7 @@ from device_sdk.core.effects import (
     DeadlineReached,
     Disconnected,
     Effect,
+    Emit,
     Finished,
     Input,
     Logout,
@@ -27,7 +28,6 @@ from device_sdk.core.effects import (
     Send,
     Subscribe,
     Subscribed,
-    Tell,
     Unsubscribe,
     Watch,
 )
@@ -149,7 +149,7 @@ class Player:
                 return {"subscribe": list(filters)}
             case Unsubscribe(filters):
                 return {"unsubscribe": list(filters)}
-            case Tell(event):
+            case Emit(event):
                 return {"tell": _event(event)}
             case Ready() | Aborted() | Finished():
                 return {"note": type(effect).__name__.lower()}
@@ -187,7 +187,7 @@ class Scene:
         retained: bool = False,
         mine: bool = False,
     ) -> Scene:
-        """A cell comes in, of the peer's or (``mine``) of a former life of this one."""
+        """A cell comes in, of the peer's or (``mine``) of a previous login of this one."""
         if isinstance(cell, Presence):
             topic = topics.presence("sig", ME if mine else PEER)
         else:
@@ -461,7 +461,7 @@ def scenes() -> list[Scene]:
         _calls("newer login: online", "Newer logins 4").hears(
             Presence(True, NEWER, generation=1), mine=True
         ),
-        Scene("newer login: a former life was online", "Newer logins 2", connected=False)
+        Scene("newer login: a previous login was online", "Newer logins 2", connected=False)
         .does("connected")
         .hears(Presence(True, FORMER, generation=4), mine=True, retained=True)
         .hears_own_presence()
@@ -469,7 +469,7 @@ def scenes() -> list[Scene]:
         Scene("newer login: an older one that was not known", "Newer logins 5")
         .at(1)
         .hears(Presence(True, FORMER, generation=4, age=9000), mine=True),
-        Scene("newer login: a late will of a former life", "Newer logins 2", connected=False)
+        Scene("newer login: a late will of a previous login", "Newer logins 2", connected=False)
         .does("connected")
         .hears(Presence(True, FORMER), mine=True, retained=True)
         .hears_own_presence()

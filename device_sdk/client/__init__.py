@@ -1,1 +1,1 @@
-"""The client: one core behind two faces, a network thread's and an event loop's."""
+"""The client: one core behind two clients, a network thread's and an event loop's."""

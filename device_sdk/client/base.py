@@ -1,6 +1,6 @@
-"""What the threaded and the asyncio face have in common: everything but waiting.
+"""What the threaded and the asyncio client have in common: everything but waiting.
 
-A :class:`Face` checks arguments, owns the session, keeps the invitations and turns the core's
+A :class:`BaseClient` checks arguments, owns the session, keeps the invitations and turns the core's
 events into the application's. A subclass says how its one owner is woken, how an event reaches the
 application, and what guards the session (a lock, or nothing).
 """
@@ -24,19 +24,18 @@ from ..core.effects import (
     Cancel,
     Connected,
     Dropped,
+    Emit,
     Input,
     LinkFailed,
     LinkInput,
     Logout,
     Refuse,
     Send,
-    Tell,
     Unwatch,
     Watch,
 )
 from ..core.engine import Engine
-from ..core.events import Event as CoreEvent
-from ..core.events import Name
+from ..core.events import CoreEvent, Name
 from ..core.settings import RENAMED, Settings
 from ..errors import (
     BellwireError,
@@ -65,13 +64,13 @@ from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of
 from .policy import Policy
 from .vocabulary import FORMER
 
-#: How often a face lets its link look after the keep-alive, in seconds; oftener if that is short,
+#: How often a client lets its link look after the keep-alive, in seconds; oftener if that is short,
 #: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10). No longer than the
 #: first resend takes: then no command sets a deadline before the one that is waited for already.
 TICK = 1.0
 #: After something happened, how long to wait for more, in seconds, before what nobody waits for is
 #: done: whoever is to answer, or to hear of it, may need this processor now.
-LINGER = 0.001
+BATCH_DELAY = 0.001
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
 #: Of a ring's time, how much at most is waited for a first sign of life.
@@ -89,8 +88,8 @@ _TAKES_ALL = Policy()
 _IDLE, _SENT = LocalInvitationState.IDLE, LocalInvitationState.SENT_TO_REMOTE
 
 
-class Face(Ringing[L, R]):
-    """The common part of a signaling client; see the faces for the arguments."""
+class BaseClient(Ringing[L, R]):
+    """The common part of a signaling client; see the two clients for the arguments."""
 
     def __init__(
         self,
@@ -156,8 +155,8 @@ class Face(Ringing[L, R]):
         tls = chosen_tls(ca_file, cert_file, key_file, tls)
         password = chosen_secret(password, secret_file)
         if isinstance(broker, str) and password is not None and (warning := clear_text(broker)):
-            self._records.note(logging.WARNING, "%s: %s", self.peer_id, warning)
-            self._records.say()
+            self._records.add(logging.WARNING, "%s: %s", self.peer_id, warning)
+            self._records.flush()
         self._make_link: LinkFactory = (
             broker
             if callable(broker)
@@ -176,15 +175,15 @@ class Face(Ringing[L, R]):
                 raise InvalidArgument(name, f"what gives seconds when called, not {each!r}")
         self._occupied = False
         self._todo: deque[SessionEffect] = deque()
-        self._tells: deque[CoreEvent] = deque()
-        self._tells_first = False  # before anything is said on the wire
+        self._core_events: deque[CoreEvent] = deque()
+        self._dispatch_first = False  # before anything is said on the wire
         self._set_up()
 
     def _set_up(self) -> None:
-        """Make what this face has besides; the arguments are sound."""
+        """Make what this client has besides; the arguments are sound."""
         raise NotImplementedError
 
-    # --- what a face does with a session -----------------------------------------------------
+    # --- what a client does with a session -----------------------------------------------------
 
     def _new_session(self, *, keep_trying: bool) -> Session:
         engine = Engine(
@@ -270,21 +269,21 @@ class Face(Ringing[L, R]):
 
     def _sort(self, session: Session) -> None:
         for effect in session.effects():
-            if type(effect) is Tell:
-                self._tells.append(effect.event)
+            if type(effect) is Emit:
+                self._core_events.append(effect.event)
                 # The caller decides, and hears of it before the callee can.
-                self._tells_first |= effect.event.name is _ACCEPTED
+                self._dispatch_first |= effect.event.name is _ACCEPTED
             elif type(effect) is Dropped:
-                self._records.note(logging.WARNING, "%s: dropped from %s: %s", self.peer_id,
+                self._records.add(logging.WARNING, "%s: dropped from %s: %s", self.peer_id,
                                    plain(effect.topic), plain(effect.problem))  # fmt: skip
             else:
                 self._todo.append(effect)
 
-    def _tell_all(self) -> None:
+    def _dispatch_all(self) -> None:
         """Tell the app what has happened, in its order; hold the guard."""
-        self._tells_first = False
-        while self._tells:
-            self._told(self._tells.popleft())
+        self._dispatch_first = False
+        while self._core_events:
+            self._dispatch(self._core_events.popleft())
         while self._legs_ended:
             self._leg_ended(self._legs_ended.popleft())
 
@@ -306,7 +305,7 @@ class Face(Ringing[L, R]):
         """Tell whoever reads events that there will be none."""
 
     def _check_caller(self) -> None:
-        """Raise for who may not give commands; the threaded face takes them from all."""
+        """Raise for who may not give commands; the threaded client takes them from all."""
 
     def _refresh(self, session: Session, what: Input) -> None:
         """Let an invitation show at once what the app has just decided."""
@@ -490,7 +489,7 @@ class Face(Ringing[L, R]):
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from
-            self._records.note(logging.ERROR, "call %s: the policy %r raised; it rings",
+            self._records.add(logging.ERROR, "call %s: the policy %r raised; it rings",
                                call.call_id, type(policy).__name__, error=error)  # fmt: skip
             return None
 
@@ -520,8 +519,8 @@ class Face(Ringing[L, R]):
         invitation._ended = True
         if invitation.group is not None:
             self._legs_ended.append(invitation)
-        self._tell_failed(Name.LOCAL_FAILURE, invitation, invitation.callee_id)
-        self._told_end(invitation)
+        self._deliver_failure(Name.LOCAL_FAILURE, invitation, invitation.callee_id)
+        self._invitation_ended(invitation)
 
 
 def check_timeout(value: object) -> None:

@@ -15,13 +15,13 @@ from ..core import callee
 from ..core.events import (
     ENDS,
     ConnectionStateChanged,
+    CoreEvent,
     LocalEvent,
     Name,
     PeerLost,
     PresenceChanged,
     RemoteEvent,
 )
-from ..core.events import Event as CoreEvent
 from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
 from ..wire import codec
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
@@ -36,11 +36,11 @@ _WITH_RESPONSE = frozenset({Name.LOCAL_ACCEPTED, Name.LOCAL_REFUSED})
 _WITH_REASON = frozenset({Name.LOCAL_FAILURE, Name.LOCAL_PEER_LOST})
 
 #: Made here or come in, peer, call id.
-Key = tuple[bool, str, str]
+InvitationKey = tuple[bool, str, str]
 
 
-class Dispatch(Generic[L, R]):
-    """The part of a face that follows the core's events."""
+class Dispatcher(Generic[L, R]):
+    """The part of a client that follows the core's events."""
 
     _local: type[L]
     _remote: type[R]
@@ -49,22 +49,22 @@ class Dispatch(Generic[L, R]):
         self.peer_id = peer_id
         #: What is to be logged once the guard is released.
         self._records = records
-        self._underway: dict[Key, L | R] = {}
-        self._over: WeakValueDictionary[Key, L | R] = WeakValueDictionary()
+        self._underway: dict[InvitationKey, L | R] = {}
+        self._over: WeakValueDictionary[InvitationKey, L | R] = WeakValueDictionary()
         #: Legs of ring groups whose end was told, for the group to go on.
         self._legs_ended: deque[L] = deque()
 
-    # --- for the faces to fill in ------------------------------------------------------------
+    # --- for the two clients to fill in ------------------------------------------------------
 
     def _deliver(self, event: Event) -> None:
         """Pass an event on to the application; must not run its code."""
         raise NotImplementedError
 
-    def _told_end(self, invitation: L | R) -> None:
+    def _invitation_ended(self, invitation: L | R) -> None:
         """Wake who waits for this invitation's end."""
         raise NotImplementedError
 
-    def _told_group_end(self, group: RingGroupBase) -> None:
+    def _group_ended(self, group: RingGroupBase) -> None:
         """Wake who waits for this group's end."""
         raise NotImplementedError
 
@@ -74,23 +74,23 @@ class Dispatch(Generic[L, R]):
 
     # --- following ---------------------------------------------------------------------------
 
-    def _told(self, event: CoreEvent) -> None:
+    def _dispatch(self, event: CoreEvent) -> None:
         if isinstance(event, LocalEvent):
-            self._told_local(event, event.call.reason)
+            self._dispatch_local(event, event.call.reason)
         elif isinstance(event, RemoteEvent):
-            self._told_remote(event)
+            self._dispatch_remote(event)
         elif isinstance(event, PeerLost):
-            self._told_local(event, event.reason)
+            self._dispatch_local(event, event.reason)
         elif isinstance(event, PresenceChanged):
             self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
                                 content=event.online))  # fmt: skip
         elif isinstance(event, ConnectionStateChanged):
-            self._records.note(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
+            self._records.add(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
                                event.change, event.detail)  # fmt: skip
             self._deliver(Event(event.name, (event.state, event.change), state=event.state,
                                 reason=event.change, detail=event.detail))  # fmt: skip
 
-    def _told_local(self, event: LocalEvent | PeerLost, reason: EndReason | None) -> None:
+    def _dispatch_local(self, event: LocalEvent | PeerLost, reason: EndReason | None) -> None:
         record, name = event.call, event.name
         key = (True, record.callee, record.call_id)
         invitation = self._underway.get(key) or self._over.get(key)
@@ -121,10 +121,10 @@ class Dispatch(Generic[L, R]):
             )
         )
         self._end(key, name, invitation)
-        self._records.note(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
+        self._records.add(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
                            name, reason)  # fmt: skip
 
-    def _told_remote(self, event: RemoteEvent) -> None:
+    def _dispatch_remote(self, event: RemoteEvent) -> None:
         record = event.call
         if event.name is Name.MISSED_CALL:
             content = None if record.content is None else codec.decode_body(record.content)
@@ -165,7 +165,7 @@ class Dispatch(Generic[L, R]):
 
     def _log_remote(self, event: RemoteEvent) -> None:
         record = event.call
-        self._records.note(logging.INFO, "call %s from %s: %s (%s)", record.call_id, record.caller,
+        self._records.add(logging.INFO, "call %s from %s: %s (%s)", record.call_id, record.caller,
                            event.name, record.reason)  # fmt: skip
 
     def _end(self, key: tuple[bool, str, str], name: Name, invitation: L | R) -> None:
@@ -175,7 +175,7 @@ class Dispatch(Generic[L, R]):
             self._over[key] = invitation
             if invitation.group is not None and key[0]:
                 self._legs_ended.append(invitation)  # type: ignore[arg-type]  # made here: an L
-            self._told_end(invitation)
+            self._invitation_ended(invitation)
 
     def _drop_underway(self) -> None:
         """End every invitation that is underway: there is nobody any more to follow it."""
@@ -193,10 +193,10 @@ class Dispatch(Generic[L, R]):
                         reason=EndReason.CLIENT_FAILED,
                     )
                 )
-            self._tell_failed(name, invitation, key[1])
+            self._deliver_failure(name, invitation, key[1])
             self._end(key, name, invitation)
 
-    def _tell_failed(self, name: Name, invitation: L | R, peer: str) -> None:
+    def _deliver_failure(self, name: Name, invitation: L | R, peer: str) -> None:
         """Tell that an invitation failed, as its fields say."""
         self._deliver(Event(name, (invitation, invitation.error), invitation, peer=peer,
                             call_id=invitation.call_id, state=invitation.state,

@@ -1,4 +1,4 @@
-"""The part of a face that rings several peers for one answer; the plan is ``ring_group``'s."""
+"""The part of a client that rings several peers for one answer; the plan is ``ring_group``'s."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ringing(Supervised[L, R]):
         super().__init__(peer_id)
         self._groups: dict[bytes, RingGroupBase] = {}
 
-    # --- for the face to fill in -------------------------------------------------------------
+    # --- for the client to fill in -------------------------------------------------------------
 
     def create(self, callee_id: str, group: bytes | None = None) -> L:
         """Make an invitation, IDLE."""
@@ -53,7 +53,7 @@ class Ringing(Supervised[L, R]):
     def _perform(self) -> None:
         """Do what is to be done, then tell the app; hold the guard.
 
-        The wire goes first: the other peer waits for it. But for ``_tells_first``.
+        The wire goes first: the other peer waits for it. But for ``_dispatch_first``.
         """
         raise NotImplementedError
 
@@ -150,8 +150,8 @@ class Ringing(Supervised[L, R]):
 
     def _end_group(self, group: RingGroupBase) -> None:
         self._groups.pop(group.group, None)
-        group._told = True
-        self._told_group_end(group)
+        group._ended = True
+        self._group_ended(group)
         outcome = group.outcome
         self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group, peer=outcome.winner or "",
                             reason=outcome.reason, response=outcome.response))  # fmt: skip

@@ -1,6 +1,6 @@
 """What an application holds of a call: the invitation, the event, the missed call.
 
-Both faces share these; a face adds how to wait. The fields follow the core's record and may be
+Both clients share these; a client adds how to wait. The fields follow the core's record and may be
 read from any thread. An invitation ends once; an ended one stays readable and does nothing more.
 """
 

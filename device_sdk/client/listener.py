@@ -1,4 +1,4 @@
-"""What an application overrides to hear of its calls; the same for both faces."""
+"""What an application overrides to hear of its calls; the same for both clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CO_COROUTINE = 0x80
 
 #: What a method returns: nothing at once, or, on asyncio, when it is awaited.
 MaybeCoroutine: TypeAlias = Coroutine[Any, Any, None] | None
-#: The invitations and ring group of the face at hand. An override names that face's own class,
+#: The invitations and ring group of the client at hand. An override names that client's own class,
 #: ``device_sdk.RemoteInvitation`` or ``device_sdk.aio.RemoteInvitation``: a base class that named
 #: one, or what both have in common, would forbid the other.
 LocalInvitation: TypeAlias = Any
@@ -37,9 +37,9 @@ def check_listener(value: object) -> None:
 class CallEventListener:
     """Override what you want to hear; methods are called one at a time, in the order of events.
 
-    Threaded face: on a thread of this listener's own; a method may block. asyncio face: in a task
+    Threads: on a thread of this listener's own; a method may block. asyncio: in a task
     of this listener's own; a method may be a coroutine function, and must not block the loop.
-    An override annotates the invitation with its face's class (``RemoteInvitation``).
+    An override annotates the invitation with its client's class (``RemoteInvitation``).
     Either way it may call anything of the client, and what it raises is logged with the call id.
     """
 

@@ -12,7 +12,9 @@ import traceback
 from collections import deque
 
 
-def say(log: logging.Logger, level: int, text: str, *args: object, error: object = None) -> None:
+def log_safely(
+    log: logging.Logger, level: int, text: str, *args: object, error: object = None
+) -> None:
     """Log, with the traceback of ``error`` if that is one; what a handler raises costs its record.
 
     It is shown on standard error unless ``logging.raiseExceptions`` is false, as ``logging`` does.
@@ -36,7 +38,7 @@ class Log:
 
     def log(self, level: int, text: str, *args: object, error: object = None) -> None:
         """As :meth:`logging.Logger.log`; ``error`` brings its traceback."""
-        say(self._log, level, text, *args, error=error)
+        log_safely(self._log, level, text, *args, error=error)
 
     def info(self, text: str, *args: object) -> None:
         """As :meth:`logging.Logger.info`."""
@@ -58,16 +60,16 @@ class Records:
         self._log = log
         self._waiting: deque[tuple[int, str, tuple[object, ...], object]] = deque()
 
-    def note(self, level: int, text: str, *args: object, error: object = None) -> None:
+    def add(self, level: int, text: str, *args: object, error: object = None) -> None:
         """Keep a record; runs nobody's code, so that a guard may be held."""
         if self._log.isEnabledFor(level):
             self._waiting.append((level, text, args, error))
 
-    def say(self) -> None:
+    def flush(self) -> None:
         """Say what waits; hold no guard."""
         while self._waiting:
             try:
                 level, text, args, error = self._waiting.popleft()
             except IndexError:  # another thread said it
                 return
-            say(self._log, level, text, *args, error=error)
+            log_safely(self._log, level, text, *args, error=error)

@@ -1,4 +1,4 @@
-"""What runs the asyncio face on its loop: the descriptor, a timer, and the listeners' tasks."""
+"""What runs the asyncio client on its loop: the descriptor, a timer, and the listeners' tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import BellwireError, ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
 from ..link.opening import Opening
 from . import logs
-from .base import LINGER, Face
+from .base import BATCH_DELAY, BaseClient
 from .invitations import Event
 from .listener import CallEventListener
 
@@ -85,8 +85,8 @@ class ListenerTask:
             self._raised(event, error)
 
     def _raised(self, event: Event, error: BaseException) -> None:
-        logs.say(log, logging.ERROR, "call %s: listener %r raised in on_%s", event.call_id or "-",
-                 self.listener, event.name, error=error)  # fmt: skip
+        logs.log_safely(log, logging.ERROR, "call %s: listener %r raised in on_%s",
+                        event.call_id or "-", self.listener, event.name, error=error)  # fmt: skip
 
 
 class EventStream:
@@ -147,15 +147,15 @@ def _owned(
             if not isinstance(error, Exception):
                 raise  # it was meant for the loop
         finally:
-            self._client._records.say()
+            self._client._records.flush()
 
     return call
 
 
 class LoopDriver:
-    """Performs one login of a face on the running loop; all of it in callbacks of that loop."""
+    """Performs one login of a client on the running loop; all of it in callbacks of that loop."""
 
-    def __init__(self, client: Face[Any, Any], session: Session) -> None:
+    def __init__(self, client: BaseClient[Any, Any], session: Session) -> None:
         self._client = client
         self._session = session
         self._loop = asyncio.get_running_loop()
@@ -256,7 +256,7 @@ class LoopDriver:
             now, wall = client._time(), client._wall_for(happened)
             for what in happened:
                 client._feed(self._session, what, now, wall)
-            if not client._todo and not client._tells:
+            if not client._todo and not client._core_events:
                 self._rest_soon()
                 break
             self.perform()
@@ -268,13 +268,13 @@ class LoopDriver:
             return
         self._performing = True
         try:
-            if self._client._tells_first:
-                self._client._tell_all()
+            if self._client._dispatch_first:
+                self._client._dispatch_all()
             more = True
             while more:
                 while self._client._todo:
                     self._do(self._client._todo.popleft())
-                self._client._tell_all()
+                self._client._dispatch_all()
                 more = bool(self._client._todo)
         finally:
             self._performing = False
@@ -289,7 +289,7 @@ class LoopDriver:
         if (-1 if link is None else link.fileno()) != self._reading:
             self._rest()  # before its descriptor is somebody else's
         elif self._resting is None:
-            self._resting = self._loop.call_later(LINGER, self._rest)
+            self._resting = self._loop.call_later(BATCH_DELAY, self._rest)
 
     def _link_changed(self) -> bool:
         """Whether the link is another, is broken, or waits for another thing than the loop does."""

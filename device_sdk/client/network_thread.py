@@ -1,4 +1,4 @@
-"""The threads of the threaded face: one for the network, one for each listener.
+"""The threads of the threaded client: one for the network, one for each listener.
 
 Session and link belong to whoever holds the guard. Only the network thread waits on them, opens and
 closes; nothing waits, and no code of the application runs, while the guard is held.
@@ -24,14 +24,14 @@ from ..errors import ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
 from ..link.opening import Opening
 from . import logs
-from .base import LINGER, LOGOUT_TIMEOUT, Face
+from .base import BATCH_DELAY, LOGOUT_TIMEOUT, BaseClient
 from .invitations import Event
 from .listener import CallEventListener
 
 log = logging.getLogger("bellwire")
 
 #: How often in a row it lingers at most: then acknowledgements and the keep-alive have their turn.
-MOST_LINGERS = 10
+MAX_BATCHES = 10
 
 
 class ListenerThread:
@@ -68,8 +68,9 @@ class ListenerThread:
             try:
                 getattr(self.listener, f"on_{event.name}")(*event.args)
             except BaseException as error:  # noqa: BLE001 - sys.exit(), too, ends only this call
-                logs.say(log, logging.ERROR, "call %s: listener %r raised in on_%s",
-                         event.call_id or "-", self.listener, event.name, error=error)  # fmt: skip
+                logs.log_safely(log, logging.ERROR, "call %s: listener %r raised in on_%s",
+                                event.call_id or "-", self.listener, event.name,
+                                error=error)  # fmt: skip
 
 
 class NetworkThread:
@@ -79,7 +80,7 @@ class NetworkThread:
     left. However it ends, it leaves no link, and nobody who waits for its login.
     """
 
-    def __init__(self, client: Face[Any, Any], session: Session) -> None:
+    def __init__(self, client: BaseClient[Any, Any], session: Session) -> None:
         self._client = client
         self._guard = client._guard
         self._session = session
@@ -153,8 +154,8 @@ class NetworkThread:
         """
         client = self._client
         mine = threading.get_ident() == self._thread.ident
-        if client._tells_first:
-            client._tell_all()
+        if client._dispatch_first:
+            client._dispatch_all()
         while True:
             while client._todo:
                 if carry_out(client._todo[0], self._link):
@@ -163,7 +164,7 @@ class NetworkThread:
                     self._do(client._todo.popleft())
                 else:
                     break
-            client._tell_all()
+            client._dispatch_all()
             if not mine or not client._todo:
                 break
         if not mine and (client._todo or self._is_due()):
@@ -192,7 +193,7 @@ class NetworkThread:
             self._client._fail(error)
         finally:
             self._end()
-            self._client._records.say()
+            self._client._records.flush()
 
     def _end(self) -> None:
         with self._guard:
@@ -208,19 +209,19 @@ class NetworkThread:
                 self.login_ended.set()
 
     def _turns(self) -> None:
-        client, lingered = self._client, 0
+        client, batched = self._client, 0
         ready: list[tuple[int, int]] = []
         while True:
-            busy = self._turn(ready) and lingered < MOST_LINGERS
+            busy = self._turn(ready) and batched < MAX_BATCHES
             if self._done:
                 return
-            lingered = lingered + 1 if busy else 0
+            batched = batched + 1 if busy else 0
             if busy:
-                timeout: float | None = LINGER
+                timeout: float | None = BATCH_DELAY
             else:
                 self._rearm(client._time())
                 timeout = self._timeout()
-            client._records.say()
+            client._records.flush()
             ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
 
     def _turn(self, ready: list[tuple[int, int]]) -> bool:
@@ -242,7 +243,7 @@ class NetworkThread:
                 client._feed(session, what, now, wall)
             if not happened and now >= self._due_at:
                 client._feed(session, DeadlineReached(), now)
-            if client._todo or client._tells:
+            if client._todo or client._core_events:
                 self.perform()
             if link is None or link is not self._link or link.wants_write():
                 return False
@@ -322,7 +323,7 @@ class NetworkThread:
             self._client._fail(error)
             if self._link is not attempt.link:
                 attempt.link.close(clean=False)
-        self._client._records.say()
+        self._client._records.flush()
 
     def _opened(self, attempt: Opening, failure: LinkFailed | None) -> None:
         now = self._client._time()

@@ -145,11 +145,11 @@ class RingPlan:
 
 
 class RingGroupBase:
-    """What the application holds of a ring group; a face adds how to wait."""
+    """What the application holds of a ring group; a client adds how to wait."""
 
     def __init__(self, plan: RingPlan, group: bytes) -> None:
         self._plan = plan
-        self._told = False
+        self._ended = False
         self._leg: tuple[Any, str | None, float | None] = (None, None, None)
         self.group = group
         self.peers = plan.peers
@@ -159,7 +159,7 @@ class RingGroupBase:
     @property
     def ended(self) -> bool:
         """Whether its end was told."""
-        return self._told
+        return self._ended
 
     @property
     def winner(self) -> str | None:
@@ -172,7 +172,7 @@ class RingGroupBase:
         return self._plan.outcome()
 
     def __repr__(self) -> str:
-        stands = self.outcome.reason.value if self._told else "ringing"
+        stands = self.outcome.reason.value if self._ended else "ringing"
         return f"<RingGroup {', '.join(self.peers)}: {stands}>"
 
 

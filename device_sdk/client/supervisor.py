@@ -22,10 +22,10 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from ..core.connection import Session
-from ..core.events import Event as CoreEvent
+from ..core.events import CoreEvent
 from ..errors import BellwireError, ClientClosed
 from ..states import ConnectionState
-from .dispatch import Dispatch, L, R
+from .dispatch import Dispatcher, L, R
 from .logs import Records
 
 log = logging.getLogger("bellwire")
@@ -48,13 +48,13 @@ class ForkedError(RuntimeError):
     """The client was logged in by the process of which this one is a fork."""
 
 
-class Supervised(Dispatch[L, R]):
-    """The part of a face that outlives its owner."""
+class Supervised(Dispatcher[L, R]):
+    """The part of a client that outlives its owner."""
 
     _guard: AbstractContextManager[Any]
     _session: Session | None
     _owner: Owner | None
-    _tells: deque[CoreEvent]
+    _core_events: deque[CoreEvent]
 
     def __init__(self, peer_id: str) -> None:
         super().__init__(peer_id, Records(log))
@@ -63,13 +63,13 @@ class Supervised(Dispatch[L, R]):
         self._inside = 0  # the thread that holds the guard while it gives further commands
         _clients.add(self)
 
-    # --- for the face to fill in -------------------------------------------------------------
+    # --- for the client to fill in -------------------------------------------------------------
 
     def _sort(self, session: Session) -> None:
         """Sort what the session wants done."""
         raise NotImplementedError
 
-    def _tell_all(self) -> None:
+    def _dispatch_all(self) -> None:
         """Tell the app what has happened."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Supervised(Dispatch[L, R]):
     def _closed_error(self) -> ClientClosed:
         """Why there is no session to command."""
         if self._failure is not None:
-            error = ClientClosed(f"{self.peer_id} failed and is done: {_told(self._failure)}")
+            error = ClientClosed(f"{self.peer_id} failed and is done: {_described(self._failure)}")
             error.__cause__ = self._failure
             return error
         if self._session is None:
@@ -147,9 +147,9 @@ class Supervised(Dispatch[L, R]):
             if self._session is None or self._session.closed:
                 return
             self._failure = error
-            self._records.note(logging.ERROR, "%s: this client failed and is done; this is a"
+            self._records.add(logging.ERROR, "%s: this client failed and is done; this is a"
                                " defect of what raised", self.peer_id, error=error)  # fmt: skip
-            self._end_everything(self._session, _told(error))
+            self._end_everything(self._session, _described(error))
             owner = self._owner
             if owner is not None:
                 owner.finish()
@@ -158,18 +158,18 @@ class Supervised(Dispatch[L, R]):
         """Tell the state, the end of each call and of each group, one failing or not."""
         session.fail(problem)
         self._sort(session)
-        self._try(self._tell_all)
-        while self._tells:
-            self._try(self._tell_all)
+        self._try(self._dispatch_all)
+        while self._core_events:
+            self._try(self._dispatch_all)
         self._try(self._drop_underway)
-        self._try(self._tell_all)
+        self._try(self._dispatch_all)
         self._try(self._drop_groups)
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
         except Exception as error:  # noqa: BLE001 - the next one is to be woken all the same
-            self._records.note(logging.ERROR, "%s: while it failed, this did, too", self.peer_id,
+            self._records.add(logging.ERROR, "%s: while it failed, this did, too", self.peer_id,
                                error=error)  # fmt: skip
 
     def _forked(self) -> None:
@@ -206,7 +206,7 @@ class _Supervision:
                 client._fail(error)
                 raise client._closed_error() from client._failure
         finally:
-            client._records.say()
+            client._records.flush()
 
 
 #: Every client there is, for a fork.
@@ -223,6 +223,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

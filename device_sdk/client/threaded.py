@@ -1,4 +1,4 @@
-"""The threaded face: :class:`SignalingClient` and its :class:`CallManager`.
+"""The threaded client: :class:`SignalingClient` and its :class:`CallManager`.
 
 Threads: a command is carried out by the thread that gives it, down to the write to the socket; one
 network thread waits for the broker and for deadlines; each listener has a thread of its own, on
@@ -19,7 +19,7 @@ from typing import Any, Self
 from ..core.connection import Session
 from ..errors import BellwireError, ClientClosed, InvalidArgument, LoginError
 from ..wire.cells import AnswerReason
-from .base import LOGOUT_TIMEOUT, Face, check_timeout
+from .base import LOGOUT_TIMEOUT, BaseClient, check_timeout
 from .invitations import (
     Event,
     LocalInvitationBase,
@@ -60,7 +60,7 @@ class RemoteInvitation(Awaited, RemoteInvitationBase):
 class RingGroup(RingGroupBase):
     """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
 
-    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this face's invitations
+    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
 
     def __init__(self, plan: RingPlan, group: bytes) -> None:
         super().__init__(plan, group)
@@ -68,10 +68,10 @@ class RingGroup(RingGroupBase):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
-        return self._told or self._end.wait(timeout)
+        return self._ended or self._end.wait(timeout)
 
 
-class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
+class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     """One peer, logged in to one broker; usable from any thread.
 
     ``with SignalingClient("kitchen", broker="mqtt://broker.lan") as client:`` logs in and out.
@@ -117,7 +117,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
                 self._forget_login()
                 raise
         finally:
-            self._records.say()
+            self._records.flush()
         if owner.login_error is not None:
             owner.join()
             if isinstance(owner.login_error, LoginError):
@@ -150,7 +150,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         self._session = session
         session.start(timeout, now)
         self._sort(session)
-        self._tell_all()
+        self._dispatch_all()
         owner.start()
         return owner
 
@@ -179,7 +179,7 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         for listener in listeners:
             if listener.thread is not threading.current_thread():
                 listener.thread.join(max(0.0, deadline - time.monotonic()))
-        self._records.say()
+        self._records.flush()
 
     def __enter__(self) -> Self:
         if self._session is None:
@@ -238,11 +238,11 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
             raise
         return group.outcome
 
-    # --- what Face wants ---------------------------------------------------------------------
+    # --- what BaseClient wants ---------------------------------------------------------------
 
     def _perform(self) -> None:
         if self._owner is None:
-            self._tell_all()
+            self._dispatch_all()
         else:
             self._owner.perform()
 
@@ -250,10 +250,10 @@ class SignalingClient(Face[LocalInvitation, RemoteInvitation]):
         for listener in self._listeners:
             listener.put(event)
 
-    def _told_end(self, invitation: LocalInvitation | RemoteInvitation) -> None:
+    def _invitation_ended(self, invitation: LocalInvitation | RemoteInvitation) -> None:
         invitation._wake()
 
-    def _told_group_end(self, group: RingGroupBase) -> None:
+    def _group_ended(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):
             group._end.set()
 
@@ -312,7 +312,7 @@ class CallManager:
         group = self._client.ring_all(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
         )
-        assert isinstance(group, RingGroup)  # noqa: S101 - what this face makes
+        assert isinstance(group, RingGroup)  # noqa: S101 - what this client makes
         return group
 
     def cancel_ring(self, group: RingGroup) -> None:

@@ -95,7 +95,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
     Phase.NEW: {
         On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND, Do.TELL_RECEIVED)),
         On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),
-        # Answered by a former life of mine: the caller must learn that nobody is there.
+        # Answered by a previous login of mine: the caller must learn that nobody is there.
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
@@ -388,7 +388,7 @@ def heard(invite: Invite | None, *, retained: bool) -> On:
 
 
 def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
-    """The record of a call that an earlier life of this peer left in ``cell``.
+    """The record of a call that a previous login of this peer left in ``cell``.
 
     A final answer stands; one of *received* is asked about: does the caller still ring? An
     *accepted* may have won already, and nobody waits for that here: it goes on to *failed*.

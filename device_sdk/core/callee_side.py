@@ -130,7 +130,7 @@ class CalleeSide:
         self._step(call, on, now, invite=invite, copy=True)
 
     def found(self, key: Key, cell: Answer, now: float) -> None:
-        """Take over an answer cell that a former life of this peer left."""
+        """Take over an answer cell that a previous login of this peer left."""
         if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
             return
         settings = self._context.settings

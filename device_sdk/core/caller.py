@@ -205,12 +205,12 @@ _RECEIVED_BY_REMOTE = LocalInvitationState.RECEIVED_BY_REMOTE
 class CallerCall(NamedTuple):
     """One call as its caller knows it: a value; the engine holds the current one.
 
-    Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None. ``former``
-    marks a call of an earlier life of this peer: the app knows nothing of it. ``said``: it was
-    published, which without a link it is not. ``cancel_pending``: the app is told of its cancel
-    once the broker has it. ``quiet_until``: who asks is not answered too often. ``offline_at``:
-    when a callee of which the broker says nothing is one that is not there; ``offline_told``: the
-    app knows that it is not.
+    Times are the engine's seconds; a field that ends in ``_at`` is a deadline or None.
+    ``previous_login``: it was made by a previous login of this peer, so the app knows nothing of
+    it. ``said``: it was published, which without a link it is not. ``cancel_pending``: the app is
+    told of its cancel once the broker has it. ``quiet_until``: who asks is not answered too often.
+    ``offline_at``: when a callee of which the broker says nothing is one that is not there;
+    ``offline_told``: the app knows that it is not.
     """
 
     call_id: str
@@ -226,7 +226,7 @@ class CallerCall(NamedTuple):
     response: bytes | None = None
     seq: int = 0
     said: bool = False
-    former: bool = False
+    previous_login: bool = False
     cancel_pending: bool = False
     cancel_at: float | None = None
     sent_at: float = 0.0
@@ -348,7 +348,7 @@ def logged_out(call: CallerCall) -> CallerCall:
 
 
 def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
-    """The record of a call that an earlier life of this peer left in ``cell``.
+    """The record of a call that a previous login of this peer left in ``cell``.
 
     What still rang there is now ended, *caller restarted*; a decision stands.
     """
@@ -370,5 +370,5 @@ def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
         group=cell.group,
         time=cell.time,
         seq=cell.seq,
-        former=True,
+        previous_login=True,
     )

@@ -94,7 +94,7 @@ class CallerSide:
     def cancel(self, command: Cancel, now: float) -> None:
         """Cancel a call; raises ALREADY_END once it is decided or over."""
         call = self.calls.get((command.callee, command.call_id))
-        if call is None or call.former or On.CANCEL not in caller.TABLE[call.phase]:
+        if call is None or call.previous_login or On.CANCEL not in caller.TABLE[call.phase]:
             raise InvitationApiCallError(
                 InvitationApiCallErrorCode.ALREADY_END,
                 "nothing to cancel: the call has ended",
@@ -112,7 +112,7 @@ class CallerSide:
     def abort(self) -> None:
         """A newer login owns these cells now: tell the app that its calls failed, say nothing."""
         for call in self.calls.values():
-            if call.phase in caller.UNDECIDED and not call.former:
+            if call.phase in caller.UNDECIDED and not call.previous_login:
                 self._tell(Do.TELL_FAILURE, caller.logged_out(call))
         self.calls.clear()
         self._due.clear()
@@ -138,7 +138,7 @@ class CallerSide:
         return True
 
     def found(self, key: Key, cell: Invite, now: float) -> None:
-        """Take over an invite cell that a former life of this peer left."""
+        """Take over an invite cell that a previous login of this peer left."""
         if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
             return
         settings = self._context.settings
@@ -217,7 +217,7 @@ class CallerSide:
     def unfinished(self) -> bool:
         """Whether somebody who is there has yet to learn how a call of mine ended."""
         return any(
-            not call.former
+            not call.previous_login
             and (call.phase is _CLEARING or not self._context.watches.of(call.callee).away)
             for call in self.calls.values()
         )
@@ -277,7 +277,7 @@ class CallerSide:
         if call.phase in (_CLEARING, _GONE) and before is not _CLEARING:
             self._context.leave(call.callee, now)
             call = self._tell_canceled(call)  # the callee saw the end, so the broker had it
-        if before is _SENT and answer is not None and not call.former:
+        if before is _SENT and answer is not None and not call.previous_login:
             self._context.stats.round_trip(now - call.sent_at)
         for do in todo:
             if do in _TELLS:
@@ -290,7 +290,7 @@ class CallerSide:
                 # A broker that acknowledges nothing keeps nobody waiting.
                 call = revised(call, cancel_at=now + self._context.settings.resend_first)
                 self._keep(call)
-            elif do is Do.TELL_PEER_LOST and answer is not None and not call.former:
+            elif do is Do.TELL_PEER_LOST and answer is not None and not call.previous_login:
                 self._context.tell(PeerLost(call, caller.failure(answer.reason)))
         return call
 
@@ -407,7 +407,7 @@ class CallerSide:
         return call
 
     def _tell(self, do: Do, call: CallerCall) -> None:
-        if call.former:
+        if call.previous_login:
             return
         if do is not _TELL_RECEIVED:
             self._ended(call)

@@ -23,6 +23,7 @@ from .effects import (
     Disconnected,
     Dropped,
     Effect,
+    Emit,
     Finished,
     Input,
     LinkFailed,
@@ -35,12 +36,11 @@ from .effects import (
     Subscribe,
     Subscribed,
     SubscriptionDenied,
-    Tell,
     Unsubscribe,
 )
 from .engine import Engine
 from .events import ConnectionStateChanged
-from .values import Signal, distinct
+from .values import Marker, distinct
 
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
@@ -60,7 +60,7 @@ _GREETING = "the broker took the connection but did not answer the greeting (CON
 _SUBSCRIBING = "the broker answered the greeting but did not finish the login {0} (no SUBACK)"
 
 
-class OpenLink(Signal):
+class OpenLink(Marker):
     """Make a new link and open it."""
 
     __slots__ = ()
@@ -83,7 +83,7 @@ class LoginEnded(NamedTuple):
     error: LoginError | ClientClosed | None
 
 
-class Closed(Signal):
+class Closed(Marker):
     """Nothing more will come: the owner may stop."""
 
     __slots__ = ()
@@ -98,7 +98,7 @@ _LINK_INPUTS = frozenset(
 #: What does not simply go to the engine.
 _OURS_TOO = frozenset((LinkFailed, LinkOpened, Disconnected, Connected))
 #: Effects of the engine that concern others than the connection.
-_PASSED_ON = frozenset((Publish, Tell, Subscribe, Unsubscribe, Dropped))
+_PASSED_ON = frozenset((Publish, Emit, Subscribe, Unsubscribe, Dropped))
 
 
 class Session:
@@ -313,4 +313,4 @@ class Session:
     def _become(self, state: ConnectionState, change: ConnectionChange, detail: str = "") -> None:
         if state is not self.state or change is not self._change:
             self.state, self._change = state, change
-            self._out.append(Tell(ConnectionStateChanged(state, change, detail)))
+            self._out.append(Emit(ConnectionStateChanged(state, change, detail)))

@@ -6,11 +6,11 @@ import math
 
 from ..wire import codec, topics
 from ..wire.cells import Answer, Invite, Presence
-from .effects import Effect, Publish, Subscribe, Tell
-from .events import Event
-from .outbox import ANSWER, INVITE, PRESENCE, Cell, Outbox
+from .effects import Effect, Emit, Publish, Subscribe
+from .events import CoreEvent
+from .outbox import ANSWER, INVITE, PRESENCE, CellKey, Outbox
 from .presence import OwnPresence, Watches
-from .settings import MAX_LINGERING, MAX_REMEMBERED, Settings
+from .settings import MAX_IDLE_WATCHES, MAX_REMEMBERED, Settings
 from .stats import Stats
 
 Key = tuple[str, str]
@@ -28,7 +28,7 @@ class Context:
         self.inbox = False  # and the inbox is, or is being, subscribed
         self.out: list[Effect] = []
         self.stats = Stats()
-        self.watches = Watches(settings.presence_linger, MAX_LINGERING)
+        self.watches = Watches(settings.presence_linger, MAX_IDLE_WATCHES)
         self.own = OwnPresence(epoch)
         self.born: float | None = None  # when the broker first let this login in
         #: What is done once the broker has acknowledged a publish: side, purpose, call.
@@ -55,9 +55,9 @@ class Context:
         if at < self.idle_until:
             self.idle_until = at
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: CoreEvent) -> None:
         """Tell the app."""
-        self.out.append(Tell(event))
+        self.out.append(Emit(event))
 
     def say_invite(self, key: Key, cell: Invite | None, purpose: str | None = None) -> None:
         """Publish my invite cell for a call, None to clear it; await the ack for a purpose."""
@@ -107,7 +107,7 @@ class Context:
         awaited, self.awaited = self.awaited, {}
         return awaited
 
-    def _publish(self, cell: Cell, topic: str, payload: bytes, purpose: str | None) -> None:
+    def _publish(self, cell: CellKey, topic: str, payload: bytes, purpose: str | None) -> None:
         self._token += 1
         self.outbox.said(self._token, cell)
         if purpose:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ..errors import LoginError
 from ..wire.cells import AnswerReason
-from .events import Event
-from .values import Signal, distinct
+from .events import CoreEvent
+from .values import Marker, distinct
 
 # --- what the transport says ---------------------------------------------------------------
 
@@ -21,7 +21,7 @@ class Connected(NamedTuple):
     wall: int | None = None
 
 
-class Disconnected(Signal):
+class Disconnected(Marker):
     """The connection is gone, however it went."""
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class PublishAcked(NamedTuple):
     token: int
 
 
-class DeadlineReached(Signal):
+class DeadlineReached(Marker):
     """Nothing came, but the engine's deadline passed."""
 
     __slots__ = ()
@@ -115,7 +115,7 @@ class Unwatch(NamedTuple):
     peer: str
 
 
-class Logout(Signal):
+class Logout(Marker):
     """End my calls, say that I am offline, then finish."""
 
     __slots__ = ()
@@ -164,13 +164,13 @@ class Unsubscribe(NamedTuple):
 
 
 @distinct
-class Tell(NamedTuple):
+class Emit(NamedTuple):
     """Tell the app."""
 
-    event: Event
+    event: CoreEvent
 
 
-class Ready(Signal):
+class Ready(Marker):
     """The inbox is subscribed: this peer can be called."""
 
     __slots__ = ()
@@ -183,13 +183,13 @@ class SubscriptionDenied(NamedTuple):
     topic_filter: str
 
 
-class Aborted(Signal):
+class Aborted(Marker):
     """A newer login of this peer id exists: disconnect, and stay away."""
 
     __slots__ = ()
 
 
-class Finished(Signal):
+class Finished(Marker):
     """After a logout: all is said and acknowledged, the connection may close."""
 
     __slots__ = ()
@@ -208,7 +208,7 @@ Effect = (
     Publish
     | Subscribe
     | Unsubscribe
-    | Tell
+    | Emit
     | Ready
     | SubscriptionDenied
     | Aborted
@@ -223,7 +223,7 @@ class LinkFailed(NamedTuple):
     error: LoginError
 
 
-class LinkOpened(Signal):
+class LinkOpened(Marker):
     """There is a connection, and the greeting is on its way."""
 
     __slots__ = ()

@@ -47,7 +47,7 @@ from .effects import (
     Watch,
 )
 from .events import PresenceChanged
-from .outbox import INVITE, Cell
+from .outbox import INVITE, CellKey
 from .presence import Known, Verdict
 from .settings import Settings
 from .stats import Stats
@@ -85,7 +85,7 @@ class Engine:
         self.callee = CalleeSide(self._context, screen)
         self._linked = False
         self._settled = False
-        self._echoed = False  # my presence came back: what was read before is of former lives
+        self._echoed = False  # my presence came back: what was read before is of previous logins
         self._heard = False  # my presence, as it stands, was read on this connection
         self._read_on = False  # all that was asked for has been granted, and some may yet come
         self._asking = False  # whether a login whose presence stands there is alive
@@ -98,7 +98,7 @@ class Engine:
         self._goodbye_at: float | None = None
         self._closed = False
         self._logged_at: dict[str, float] = {}
-        self._aside: list[Cell] = []  # at which the last connection broke; told on the next
+        self._aside: list[CellKey] = []  # at which the last connection broke; told on the next
 
     # --- what everybody may ask ------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Engine:
         self._context.say_presence(now, online=True, wall=self._wall)
 
     def _settle(self, now: float) -> None:
-        """What a former life left has come: from now on others may talk to me."""
+        """What a previous login left has come: from now on others may talk to me."""
         context = self._context
         self._settled, self._settle_at = True, None
         context.out.append(Unsubscribe(topics.outbox(context.realm, context.me)))

@@ -1,6 +1,6 @@
 """What the core tells the application: one value for each thing that happened.
 
-The core speaks of calls by their records; a face puts its invitation objects in their place
+The core speaks of calls by their records; a client puts its invitation objects in their place
 (``name`` is Agora's event name in snake case, so a listener's method is ``on_`` + ``name``).
 """
 
@@ -87,4 +87,4 @@ class ConnectionStateChanged(NamedTuple):
     name: Name = Name.CONNECTION_STATE_CHANGED
 
 
-Event = LocalEvent | RemoteEvent | PeerLost | PresenceChanged | ConnectionStateChanged
+CoreEvent = LocalEvent | RemoteEvent | PeerLost | PresenceChanged | ConnectionStateChanged

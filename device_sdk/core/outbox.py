@@ -13,26 +13,26 @@ from __future__ import annotations
 from .bounded import Memory
 
 #: Whose cell, and of which call; presence is neither invite nor answer, and never set aside.
-Cell = tuple[str, tuple[str, str]]
+CellKey = tuple[str, tuple[str, str]]
 INVITE, ANSWER, PRESENCE = "invite", "answer", "presence"
 #: A cell at whose trial the connection breaks so often, one after the other, is set aside.
 STRIKES = 2
 #: A broker that neither acknowledges nor closes for so long, in seconds, ends all trials.
-PATIENCE = 5.0
+PUBACK_TIMEOUT = 5.0
 
 
 class Outbox:
     """What one login has said and the broker has not acknowledged, over all its connections."""
 
     def __init__(self, most: int) -> None:
-        self.unacked: Memory[int, Cell] = Memory(most)
-        self.suspects: dict[Cell, int] = {}
-        self.trial: Cell | None = None
+        self.unacked: Memory[int, CellKey] = Memory(most)
+        self.suspects: dict[CellKey, int] = {}
+        self.trial: CellKey | None = None
         #: What was to be said during a trial; it is said after it.
-        self.held: dict[Cell, None] = {}
+        self.held: dict[CellKey, None] = {}
         self.until: float | None = None
-        self.aside: Memory[Cell, None] = Memory(most)
-        self.lifted: Memory[Cell, None] = Memory(most)
+        self.aside: Memory[CellKey, None] = Memory(most)
+        self.lifted: Memory[CellKey, None] = Memory(most)
 
     def clone(self) -> Outbox:
         """An independent copy."""
@@ -42,7 +42,7 @@ class Outbox:
         other.aside, other.lifted = self.aside.clone(), self.lifted.clone()
         return other
 
-    def may_say(self, cell: Cell) -> bool:
+    def may_say(self, cell: CellKey) -> bool:
         """Whether ``cell`` may be said now; if only not yet, :meth:`next` names it in time."""
         if cell in self.aside:
             return False
@@ -53,7 +53,7 @@ class Outbox:
         self.held[cell] = None
         return False
 
-    def said(self, token: int, cell: Cell) -> None:
+    def said(self, token: int, cell: CellKey) -> None:
         """It was said, and is to be acknowledged."""
         self.unacked[token] = cell
 
@@ -62,12 +62,12 @@ class Outbox:
         cell = self.unacked.pop(token, None)
         if cell is None or not self.suspects:
             return
-        self.until = now + PATIENCE
+        self.until = now + PUBACK_TIMEOUT
         if cell == self.trial:
             del self.suspects[cell]
             self.trial = None
 
-    def next(self, now: float) -> Cell | None:
+    def next(self, now: float) -> CellKey | None:
         """What is to be said now, one after the other: what was held, then the next suspect."""
         if self.trial is not None:
             return None
@@ -82,10 +82,10 @@ class Outbox:
             # Brokers take what comes in its order: the first that was not acknowledged is the one
             # most likely to be at fault, the others should not wait for it.
             self.trial = max(reversed(self.suspects), key=self.suspects.__getitem__)
-            self.until = now + PATIENCE
+            self.until = now + PUBACK_TIMEOUT
         return self.trial
 
-    def nothing_to_say(self, cell: Cell) -> None:
+    def nothing_to_say(self, cell: CellKey) -> None:
         """What :meth:`next` named has nothing to say any more."""
         if cell == self.trial and not self.unacked:
             self.trial = None
@@ -93,7 +93,7 @@ class Outbox:
 
     def connected(self, now: float) -> None:
         """A connection begins."""
-        self.until = now + PATIENCE if self.suspects else None
+        self.until = now + PUBACK_TIMEOUT if self.suspects else None
 
     def give_up(self) -> None:
         """The broker says nothing, and does not close: all is said as ever."""
@@ -101,10 +101,10 @@ class Outbox:
         self.suspects.clear()
         self.trial = self.until = None
 
-    def lost(self) -> list[Cell]:
+    def lost(self) -> list[CellKey]:
         """The connection broke: who is suspected now, and what is set aside by that."""
         left = dict.fromkeys(cell for cell in self.unacked.values() if cell[0] != PRESENCE)
-        aside: list[Cell] = []
+        aside: list[CellKey] = []
         if self.trial is not None and set(self.unacked.values()) == {self.trial}:
             self.suspects[self.trial] += 1
             if self.suspects[self.trial] >= STRIKES:
@@ -118,7 +118,7 @@ class Outbox:
         self.trial = self.until = None
         return aside
 
-    def lift(self, cell: Cell) -> bool:
+    def lift(self, cell: CellKey) -> bool:
         """Say ``cell`` again after all, once: there is a sign that the broker took it."""
         if cell not in self.aside or cell in self.lifted:
             return False

@@ -88,4 +88,4 @@ SAY_AGAIN_EVERY = 1.0
 #: Seconds after which a peer of whose presence the broker has told nothing is not there.
 NEVER_THERE = 1.0
 #: Presences that linger, at most: brokers bound the filters of a client.
-MAX_LINGERING = 32
+MAX_IDLE_WATCHES = 32

@@ -42,7 +42,7 @@ def reviser(cls: type[T]) -> Callable[..., T]:
     return revised
 
 
-class Signal:
+class Marker:
     """The base of values without fields: one equals another of its class, and is true."""
 
     __slots__ = ()

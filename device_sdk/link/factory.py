@@ -1,4 +1,4 @@
-"""Links: how a face comes by one, what it does with one, and what becomes of one that raises."""
+"""Links: how a client comes by one, what it does with one, and what becomes of one that raises."""
 
 from __future__ import annotations
 

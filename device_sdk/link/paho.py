@@ -152,7 +152,7 @@ class PahoLink:
             self._client.connect(self._url.host, self._url.port, self._keepalive)
         except (OSError, ssl.SSLError, ValueError) as error:
             _close_left_open(error)
-            raise explain(error, self._url) from error
+            raise login_error(error, self._url) from error
         except Exception as error:
             _close_left_open(error)
             raise BrokerUnreachable("connection lost", f"{self._url}: {error!r}") from error
@@ -299,7 +299,7 @@ class PahoLink:
             self._happened.append(PublishAcked(token))
 
 
-def explain(error: Exception, url: BrokerUrl) -> LoginError:
+def login_error(error: Exception, url: BrokerUrl) -> LoginError:
     """Say of a failed connect which step it was and what to look at."""
     if isinstance(error, ssl.SSLCertVerificationError):
         text = error.verify_message or str(error)

@@ -87,7 +87,7 @@ def test_a_session_returns_with_all_that_belongs_to_it(path: Path, clients: Keep
         panel.expect(PUBREC)
         panel.ack(PUBREL, 50)
         panel.expect(PUBCOMP)
-        assert watcher.gather() == []  # it was delivered in its former life
+        assert watcher.gather() == []  # it was delivered in its previous login
         panel.ack(PUBCOMP, released.packet_id)
         assert panel.gather() == []
     with Running(store=path) as broker:

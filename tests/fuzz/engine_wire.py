@@ -184,7 +184,7 @@ class Fuzz:
         caller, callee = self.engine.caller, self.engine.callee
         context = self.engine._context
         # Calls of this app's are its own to bound: those it made, those it answered.
-        theirs = [c for c in caller.calls.values() if c.former or not c.sent_at]
+        theirs = [c for c in caller.calls.values() if c.previous_login or not c.sent_at]
         assert len(theirs) <= CAP, (what, theirs)
         assert sum(c.phase in UNDECIDED for c in caller.calls.values()) <= self.mine, what
         open_calls = [c for c in callee.calls.values() if c.phase is not CalleePhase.OVER]

@@ -26,6 +26,7 @@ from device_sdk.core.effects import (
     DeadlineReached,
     Disconnected,
     Effect,
+    Emit,
     Finished,
     Input,
     Logout,
@@ -36,7 +37,6 @@ from device_sdk.core.effects import (
     Send,
     Subscribe,
     Subscribed,
-    Tell,
     Unsubscribe,
 )
 from device_sdk.core.engine import OUT_OF_PLACE, Engine
@@ -150,7 +150,7 @@ class Automaton:
         found: list[tuple[Any, ...]] = [
             ("cancel", self._keys[me, *call.key])
             for call in engine.caller.calls.values()
-            if call.phase in UNDECIDED and not call.former
+            if call.phase in UNDECIDED and not call.previous_login
         ]
         for theirs in engine.callee.calls.values():
             if theirs.phase is CalleePhase.RINGING:
@@ -207,7 +207,7 @@ class Automaton:
                     out.append(("subscribe", filters))
                 case Unsubscribe(filters):
                     out.append(("unsubscribe", filters))
-                case Tell(event):
+                case Emit(event):
                     events += self._told(engine, event, what)
                 case Aborted():
                     raise Violation("aborted, though no newer login exists")

@@ -105,7 +105,7 @@ def _presence_never_again() -> Any:
 
 
 def _quiet_failure() -> Any:
-    """What a former life accepted, and nobody waits for here: said as if all were well."""
+    """What a previous login accepted, and nobody waits for here: said as if all were well."""
     original = callee.found
 
     def found(*args: Any) -> CalleeCall:
@@ -253,7 +253,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         pair("restart", restart=1),
     ),
     Mutation(
-        "cells of a former life are left alone",
+        "cells of a previous login are left alone",
         lambda: (_method(Engine, "_from_myself", _nothing),),
         pair("restart", restart=1),
     ),

@@ -16,11 +16,11 @@ from device_sdk.core.effects import (
     Cancel,
     Connected,
     Dropped,
+    Emit,
     MessageReceived,
     Publish,
     Refuse,
     Send,
-    Tell,
 )
 from device_sdk.core.engine import OUT_OF_PLACE, Engine
 from device_sdk.errors import InvitationApiCallError
@@ -163,7 +163,7 @@ def test_any_invite_in_any_phase(
     engine = called(phase)
     payload = b"" if invite is None else codec.encode(invite)
     engine.handle(MessageReceived(INVITE, payload, retained), 1.0)
-    told = [e.event.name for e in engine.effects() if isinstance(e, Tell)]
+    told = [e.event.name for e in engine.effects() if isinstance(e, Emit)]
     rings = "remote_invitation_received" in told
     live = invite is not None and invite.ttl and not retained
     assert rings == (phase is callee.Phase.PROBING and bool(live))

@@ -27,6 +27,7 @@ from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
     Disconnected,
+    Emit,
     Input,
     MessageReceived,
     Publish,
@@ -35,11 +36,10 @@ from device_sdk.core.effects import (
     Send,
     Subscribe,
     Subscribed,
-    Tell,
     Unsubscribe,
 )
 from device_sdk.core.engine import OUT_OF_PLACE, Engine
-from device_sdk.core.events import Event, LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.core.events import CoreEvent, LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.testing import MemoryBroker, MemorySession
 from device_sdk.wire import topics
 
@@ -220,7 +220,7 @@ class Episode:
             raise Fault("error", f"{peer.name} raised {error!r} on {what}") from error
         for effect in engine.effects():
             match effect:
-                case Tell(event):
+                case Emit(event):
                     self._told(peer, event, what)
                 case Aborted():
                     raise Fault("error", f"{peer.name} aborted without a newer login")
@@ -408,7 +408,7 @@ class Episode:
 
         self._later(after, answer)
 
-    def _told(self, peer: Peer, event: Event, cause: Input) -> None:
+    def _told(self, peer: Peer, event: CoreEvent, cause: Input) -> None:
         match event:
             case LocalEvent(name, call):
                 ring, leg = self._by_call[call.call_id]

@@ -37,7 +37,7 @@ def test_a_seed_is_the_whole_story() -> None:
         ("an answered call rings again", {"duplicate"}),
         ("a probe rings at once", {"ghost"}),
         ("the caller does not resync at all", {"lost", "stuck"}),
-        ("cells of a former life are left alone", {"stuck"}),
+        ("cells of a previous login are left alone", {"stuck"}),
         ("the other legs of a group are not ended", {"split"}),
     ],
 )

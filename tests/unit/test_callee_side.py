@@ -312,7 +312,7 @@ def test_a_cleared_invite_of_an_unknown_call_is_nothing() -> None:
 
 @pytest.mark.parametrize("before", ["unknown", "asked", "ringing"])
 def test_accepted_that_i_do_not_wait_for_fails(before: str) -> None:
-    """A former life of mine answered: the caller learns that nobody is there."""
+    """A previous login of mine answered: the caller learns that nobody is there."""
     rig = Rig().connect()
     if before != "unknown":
         rig.hear(ringing(), retained=before == "asked")
@@ -532,7 +532,7 @@ def test_a_refusal_without_a_link_is_said_with_the_resync() -> None:
     assert ("REFUSED", 1) in states(rig)
 
 
-# --- a former life -------------------------------------------------------------------------
+# --- a previous login -------------------------------------------------------------------------
 
 
 def test_a_received_of_a_former_life_is_asked_about() -> None:

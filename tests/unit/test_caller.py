@@ -205,14 +205,14 @@ def test_the_ended_cell_says_why(word: EndReason) -> None:
     assert call.cell(EPOCH, 1.0) == expected
 
 
-# --- a former life, a newer login ----------------------------------------------------------
+# --- a previous login, a newer login ----------------------------------------------------------
 
 
 def test_found_ringing_is_ended_caller_restarted() -> None:
     """Rule 7: what still rang is over; the app of this life is told nothing."""
     cell = Invite(InviteState.RINGING, b"former00", 5, 1000, b"\x02", "d", None, None, 8)
     call = caller.found("id", "kitchen", cell)
-    assert (call.phase, call.reason, call.former) == (
+    assert (call.phase, call.reason, call.previous_login) == (
         Phase.ENDED,
         EndReason.CALLER_RESTARTED,
         True,
@@ -232,7 +232,7 @@ def test_found_ended_keeps_its_reason(number: int | None) -> None:
 def test_found_accepted_stays_accepted() -> None:
     """The callee may still wait for that word."""
     call = caller.found("id", "kitchen", Invite(InviteState.ACCEPTED, b"former00", 5))
-    assert (call.phase, call.former) == (Phase.ACCEPTED, True)
+    assert (call.phase, call.previous_login) == (Phase.ACCEPTED, True)
 
 
 def test_logged_out() -> None:

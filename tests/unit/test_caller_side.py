@@ -450,7 +450,7 @@ def test_seen_of_what_still_rings_is_dropped(heard: tuple[object, ...]) -> None:
     assert rig.engine.caller.calls == before
 
 
-# --- 7: a former life ----------------------------------------------------------------------
+# --- 7: a previous login ----------------------------------------------------------------------
 
 
 def test_cells_of_a_former_life_are_ended_or_kept() -> None:

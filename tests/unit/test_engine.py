@@ -76,7 +76,7 @@ def test_without_an_echo_the_inbox_opens_after_two_seconds() -> None:
 
 
 def test_a_first_connection_that_breaks_starts_over() -> None:
-    """It had not settled: the next one looks for a former life again."""
+    """It had not settled: the next one looks for a previous login again."""
     rig = Rig()
     rig.feed(Connected())
     rig.drop()
@@ -204,7 +204,7 @@ def mine(generation: int = 0, age: int = 0, *, online: bool = True, ask: bool = 
 
 
 def test_an_only_login_never_ends_itself() -> None:
-    """Its own wills and those of a former life may come at the worst moments, again and again."""
+    """Its own wills and a previous login's may come at the worst moments, again and again."""
     rig = Rig()
     rig.feed(Connected())
     for online, epoch in ((True, b"former00"), (False, b"former00"), (False, MINE), (True, MINE)):
@@ -545,7 +545,7 @@ def test_a_clone_goes_its_own_way() -> None:
 
 
 def test_an_attempt_that_never_connected_is_no_first_connection() -> None:
-    """What is read on the first one that did is a former life's."""
+    """What is read on the first one that did is a previous login's."""
     rig = Rig()
     rig.feed(Disconnected())
     rig.feed(Connected())

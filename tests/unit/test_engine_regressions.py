@@ -5,12 +5,12 @@ from __future__ import annotations
 from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
+    Emit,
     MessageReceived,
     Publish,
     PublishAcked,
     Refuse,
     Send,
-    Tell,
 )
 from device_sdk.core.engine import Engine
 from device_sdk.wire import codec, topics
@@ -125,7 +125,7 @@ def test_what_a_former_life_accepted_does_not_ring_again() -> None:
     engine.handle(online(engine), 0.0)
     engine.handle(invite(InviteState.RINGING, ttl=60_000), 1.0)
     effects = engine.effects()
-    assert not [e for e in effects if isinstance(e, Tell)]
+    assert not [e for e in effects if isinstance(e, Emit)]
     cells = [codec.decode_answer(e.payload) for e in effects
              if isinstance(e, Publish) and e.topic == ANSWER]  # fmt: skip
     assert cells
@@ -134,7 +134,7 @@ def test_what_a_former_life_accepted_does_not_ring_again() -> None:
 
 
 def test_a_slow_broker_is_no_newer_login() -> None:
-    """What is retained may come after settling gave up waiting: it is still of a former life."""
+    """What is retained may come after settling gave up waiting: it is still of a previous login."""
     engine = Engine("door", MINE)
     engine.handle(Connected(), 0.0)
     engine.handle(DeadlineReached(), 2.0)

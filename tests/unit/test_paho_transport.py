@@ -18,7 +18,7 @@ from device_sdk.core.effects import Connected, Disconnected, LinkFailed, Message
 from device_sdk.errors import BrokerUnreachable
 from device_sdk.link.base import Will
 from device_sdk.link.dialing import ResolveTimeout
-from device_sdk.link.paho import LARGEST_PACKET, PahoLink, explain
+from device_sdk.link.paho import LARGEST_PACKET, PahoLink, login_error
 from device_sdk.link.url import BrokerUrl
 
 URL = BrokerUrl("mqtts", "broker.lan", 8883)
@@ -50,7 +50,7 @@ def certificate(code: int) -> ssl.SSLCertVerificationError:
 def test_each_failure_has_its_cause_and_a_word_on_what_to_look_at(
     error: Exception, cause: str, words: str
 ) -> None:
-    found = explain(error, URL)
+    found = login_error(error, URL)
     assert isinstance(found, BrokerUnreachable)
     assert found.cause == cause
     assert cause in BrokerUnreachable.CAUSES

@@ -23,6 +23,7 @@ from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
     Disconnected,
+    Emit,
     Input,
     LinkFailed,
     LinkInput,
@@ -33,7 +34,6 @@ from device_sdk.core.effects import (
     PublishAcked,
     Subscribe,
     Subscribed,
-    Tell,
 )
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import ConnectionStateChanged
@@ -98,7 +98,7 @@ class Bench:
         return [
             (effect.event.state, effect.event.change)
             for effect in self.done
-            if isinstance(effect, Tell) and isinstance(effect.event, ConnectionStateChanged)
+            if isinstance(effect, Emit) and isinstance(effect.event, ConnectionStateChanged)
         ]
 
 

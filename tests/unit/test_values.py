@@ -10,7 +10,7 @@ from device_sdk.core.callee import CalleeCall
 from device_sdk.core.callee import revised as revised_callee
 from device_sdk.core.caller import CallerCall
 from device_sdk.core.caller import revised as revised_caller
-from device_sdk.core.values import Signal, distinct, reviser
+from device_sdk.core.values import Marker, distinct, reviser
 
 
 def test_a_revised_value_is_what_replacing_gives() -> None:
@@ -57,10 +57,10 @@ def test_distinct_values_equal_only_their_own_class() -> None:
 def test_signals_equal_their_class_and_say_its_name() -> None:
     """They have nothing else to say."""
 
-    class Ping(Signal):
+    class Ping(Marker):
         __slots__ = ()
 
-    class Pong(Signal):
+    class Pong(Marker):
         __slots__ = ()
 
     assert Ping() == Ping()

@@ -11,7 +11,7 @@ import pytest
 from device_sdk import InvalidArgument, SignalingClient, cli
 from device_sdk.cli.errors import UsageError
 from device_sdk.cli.options import Options, add_options
-from device_sdk.client.base import Face
+from device_sdk.client.base import BaseClient
 from device_sdk.client.vocabulary import FORMER, WORDS
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.config.toml_reader import SettingsError
@@ -22,7 +22,7 @@ _COMMANDS_OWN = {"login_timeout"}
 
 def test_what_the_command_line_has_the_library_has() -> None:
     """Each word is a keyword of the client, but for how long a command tries to log in."""
-    keywords = set(inspect.signature(Face.__init__).parameters)
+    keywords = set(inspect.signature(BaseClient.__init__).parameters)
     keywords |= set(SignalingClient("a").settings._fields)
     assert {word.name for word in WORDS} - _COMMANDS_OWN <= keywords
 

@@ -54,7 +54,7 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
             },
             when_quiet=settings.when_quiet,
         )
-        # What the client's own methods want is the face's class of it: Any here.
+        # What the client's own methods want is its client's class of it: Any here.
         self._calls: dict[str, Any] = {}
         self._missed_shown = 0
         super().__init__(
