@@ -255,8 +255,9 @@ def _say(text: str, code: int = EXIT_USAGE) -> int:
 
 
 def _perform(args: argparse.Namespace) -> int:
+    from device_sdk.services.config.toml_reader import SettingsError
+
     from ..access.registry import RegistryError
-    from .settings import SettingsError
     from .setup import SetupError
 
     try:
@@ -265,7 +266,11 @@ def _perform(args: argparse.Namespace) -> int:
         raise
     except PermissionError as error:
         return _say(f"{error}: who are you here? The broker's user may, or root (sudo)")
-    except (SetupError, RegistryError, SettingsError, ValueError, OSError) as error:
+    except SettingsError as error:
+        for problem in error.problems:
+            _say(problem)
+        return EXIT_USAGE
+    except (SetupError, RegistryError, ValueError, OSError) as error:
         return _say(str(error))
 
 

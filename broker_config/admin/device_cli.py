@@ -141,9 +141,11 @@ def _by_name(directory: Path) -> dict[str, Device]:
 
 def _settled(args: argparse.Namespace) -> int:
     """Have the running broker take the change, and see that it has; 1 if it does not."""
+    from device_sdk.services.config.toml_reader import SettingsError
+
     from ..access.registry import load
     from . import outside, setup
-    from .settings import REGISTRY, SettingsError
+    from .settings import REGISTRY
     from .settings import load as load_settings
 
     process = setup.broker_process(args.directory)
@@ -306,9 +308,11 @@ def _clear(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
+    from device_sdk.services.config.toml_reader import SettingsError
+
     from ..access import naming
     from . import outside
-    from .settings import SettingsError, load
+    from .settings import load
 
     devices = _by_name(args.directory)
     known: Known | None = None

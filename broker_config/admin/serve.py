@@ -17,6 +17,8 @@ from typing import Any
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 from amqtt.errors import BrokerError, PluginError
 
+from device_sdk.services.service.sd_notify import Notifier
+
 from ..access.auth import RegistryPlugin
 from ..access.pki import own_name
 from ..core.limits import Limits
@@ -26,7 +28,6 @@ from ..store.sqlite import StoreError
 from .doctor import certificates
 from .mdns import keep_announced
 from .metrics import Window, start_logging
-from .sd_notify import keep_alive, notify, reloading
 from .settings import Settings, is_loopback, split_address
 from .setup import LOCK
 from .watching import Reserve, Watched, calm, room_for
@@ -165,12 +166,14 @@ async def serve_anonymous(host: str, port: int) -> None:
     except BrokerError as error:
         raise Refused(_why(error), passing=_passes(error.__cause__)) from error
     _say(broker, named=False)
-    notify("READY=1")
-    watchdog = asyncio.create_task(keep_alive())
+    notifier = Notifier()
+    notifier.ready()
+    watchdog = asyncio.create_task(notifier.keep_beating())
     await stop.wait()
-    notify("STOPPING=1")
+    notifier.stopping()
     watchdog.cancel()
     await broker.shutdown()
+    notifier.close()
 
 
 @contextlib.contextmanager
@@ -192,8 +195,9 @@ def _only_one(directory: Path) -> Iterator[None]:
 class DirectoryBroker:
     """A broker that serves a directory, with what belongs around it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
         self.settings = settings
+        self._notifier = notifier
         store = None
         if settings.storage.file:
             path = settings.path(settings.storage.file)
@@ -248,10 +252,10 @@ class DirectoryBroker:
     async def reload(self) -> None:
         """Read registry and certificates again; what cannot be read is tried until it can."""
         async with self._reloading:
-            notify(reloading())
+            self._notifier.reloading()
             for watched in self._watched:
                 await self._read(watched)
-            notify("READY=1")
+            self._notifier.ready()
 
     async def watch(self) -> None:
         """Read again what has changed and nobody could signal, or could not be read before."""
@@ -313,9 +317,9 @@ async def serve_directory(settings: Settings) -> None:
     start_logging(settings.log.format, settings.log.level)
     # Who sees the lock signals its change, maybe before that is listened for: it is read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with _only_one(settings.directory):
+    with _only_one(settings.directory), contextlib.closing(Notifier()) as notifier:
         try:
-            served = DirectoryBroker(settings)
+            served = DirectoryBroker(settings, notifier)
         except PluginError as error:
             named = f" ([plugins] of broker.toml: {', '.join(settings.plugins)})"
             text = f"{error.__cause__ or error}{named if settings.plugins else ''}"
@@ -348,15 +352,15 @@ async def serve_directory(settings: Settings) -> None:
         background(loop.create_task(served.watch()))
         if settings.listen.mqtts or settings.listen.wss:
             background(loop.create_task(served.mind_certificates()))
-        background(loop.create_task(keep_alive()))
+        background(loop.create_task(notifier.keep_beating()))
         _say(served.broker, named=True)
-        notify("READY=1")
+        notifier.ready()
         announcement = to_announce(settings, served.broker.bound())
         if announcement is not None:
             name = own_name(settings.path(settings.tls.ca_file))
             background(loop.create_task(keep_announced(*announcement, name)))
         await stop.wait()
-        notify("STOPPING=1")
+        notifier.stopping()
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from device_sdk.services.config.toml_reader import SettingsError as NotReadable
-from device_sdk.services.config.toml_reader import read_toml
+from device_sdk.services.config.toml_reader import SettingsError, Table
+from device_sdk.services.config.toml_reader import load as load_toml
 from device_sdk.wire.topics import check_realm
 
 from ..core.limits import Limits
@@ -17,9 +16,7 @@ from ..core.limits import Limits
 FILE = "broker.toml"
 REGISTRY = "devices.json"
 
-
-class SettingsError(Exception):
-    """The settings cannot be used; the text names file, line and key, and what would do."""
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ _CHOICES = {
 
 
 #: What settings were called before there was one vocabulary, and what they are called now.
-_RENAMED = {"tls.ca": "ca_file", "tls.certificate": "cert_file", "tls.key": "key_file"}
+_RENAMED = {"tls": {"ca": "ca_file", "certificate": "cert_file", "key": "key_file"}}
 _ADDRESSES = (("listen", "mqtts"), ("listen", "wss"), ("listen", "mqtt"), ("metrics", "listen"))
 
 
@@ -128,127 +125,77 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class _Checker:
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self._lines = text.splitlines()
-
-    def line(self, table: str, key: str) -> int:
-        """The line on which ``key`` of ``table`` stands, as far as it can be told."""
-        current = ""
-        for number, line in enumerate(self._lines, 1):
-            header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
-            if header:
-                current = header[1].replace('"', "")
-                if current == (f"{table}.{key}".strip(".")):
-                    return number
-                continue
-            named = key if current == table else "" if current else table
-            if named and re.match(rf"\s*\"?{re.escape(named)}\"?\s*[=.]", line):
-                return number
-        return 1
-
-    def wrong(self, table: str, key: str, problem: str) -> SettingsError:
-        name = f"{table}.{key}".strip(".")
-        return SettingsError(f"{self.path}:{self.line(table, key)}: {name}: {problem}")
-
-    def value(self, table: str, key: str, value: Any, default: Any) -> Any:
-        """``value`` if it is of its default's type and within its bounds."""
-        if isinstance(default, bool) or isinstance(value, bool):
-            if not (isinstance(default, bool) and isinstance(value, bool)):
-                kind = "true or false" if isinstance(default, bool) else "no boolean"
-                raise self.wrong(table, key, f"must be {kind}, not {value!r}")
-        elif isinstance(default, float) and isinstance(value, int):
-            value = float(value)
-        elif type(value) is not type(default):
-            names = {str: "a string", int: "a whole number", float: "a number"}
-            raise self.wrong(table, key, f"must be {names[type(default)]}, not {value!r}")
-        if isinstance(value, int | float) and value < 0:
-            raise self.wrong(table, key, "must not be negative")
-        choices = _CHOICES.get(f"{table}.{key}")
-        if choices and value not in choices:
-            raise self.wrong(table, key, f"must be one of {', '.join(choices)}, not {value!r}")
-        return value
-
-    def plugins(self, content: Any) -> dict[str, dict[str, Any]]:
-        """Plugins by their dotted names, with what each is configured with."""
-        for name, options in content.items() if isinstance(content, dict) else [("", None)]:
-            if not isinstance(options, dict) or "." not in name:
-                raise self.wrong(
-                    "plugins", name, 'a plugin is named as in [plugins."package.module.Plugin"]'
-                )
-        return dict(content)
-
-    def table(self, name: str, content: Any, default: Any) -> Any:
-        """A dataclass like ``default`` with what ``content`` says."""
-        if not isinstance(content, dict):
-            raise self.wrong("", name, "must be a table")
-        known = {each.name: getattr(default, each.name) for each in fields(default)}
-        for key in content:
-            if key not in known:
-                if (new := _RENAMED.get(f"{name}.{key}")) is not None:
-                    raise self.wrong(name, key, f"is called {new} now, as everywhere in Bellwire")
-                near = ", ".join(sorted(known))
-                raise self.wrong(name, key, f"there is no such setting; there are: {near}")
-        return replace(
-            default,
-            **{key: self.value(name, key, value, known[key]) for key, value in content.items()},
-        )
-
-
 def load(directory: Path) -> Settings:
     """Read ``broker.toml`` of ``directory``; raises :class:`SettingsError`."""
     path = directory / FILE
     if not path.exists():
         raise SettingsError(f"there is no {path}; `bellwire-broker init {directory}` makes one")
-    try:
-        content, _, text = read_toml(path)
-    except NotReadable as error:
-        raise SettingsError(str(error)) from None
-    checker = _Checker(path, text)
-    settings = Settings(directory, limits=DEVICE_LIMITS)
-    tables = {"listen", "tls", "storage", "limits", "metrics", "log"}
-    changes: dict[str, Any] = {}
-    for key, value in content.items():
-        if key in tables:
-            changes[key] = checker.table(key, value, getattr(settings, key))
-        elif key == "plugins":
-            changes[key] = checker.plugins(value)
-        elif key in ("realm", "anonymous"):
-            changes[key] = checker.value("", key, value, getattr(settings, key))
-        else:
-            raise checker.wrong("", key, "there is no such setting")
-    settings = replace(settings, **changes)
-    _check(settings, checker)
+    root = load_toml(path)
+    default = Settings(directory, limits=DEVICE_LIMITS)
+    tables = {
+        name: root.table(name) for name in ("listen", "tls", "storage", "limits", "metrics", "log")
+    }
+    settings = replace(
+        default,
+        realm=root.checked("realm", root.text("realm", default.realm), check_realm),
+        anonymous=root.flag("anonymous", default.anonymous),
+        plugins=_plugins(root.table("plugins")),
+        **{name: _record(table, name, getattr(default, name)) for name, table in tables.items()},
+    )
+    _check(settings, tables)
+    root.done()
     return settings
 
 
-def _check(settings: Settings, checker: _Checker) -> None:
-    try:
-        check_realm(settings.realm)
-    except ValueError as error:
-        raise checker.wrong("", "realm", str(error)) from error
+def _record(table: Table, name: str, default: _Record) -> _Record:
+    """A record like ``default`` with what ``table`` says."""
+    table.know((), _RENAMED.get(name, {}))
+    values: dict[str, Any] = {}
+    for each in fields(default):  # type: ignore[arg-type]  # a dataclass, as all of them are
+        value = getattr(default, each.name)
+        if choices := _CHOICES.get(f"{name}.{each.name}"):
+            values[each.name] = table.one_of(each.name, choices, value)
+        elif isinstance(value, bool):
+            values[each.name] = table.flag(each.name, value)
+        elif isinstance(value, int):
+            values[each.name] = table.whole(each.name, value, low=0)
+        elif isinstance(value, float):
+            values[each.name] = table.number(each.name, value, low=0)
+        else:
+            values[each.name] = table.text(each.name, value, empty=True)
+    table.done()
+    return replace(default, **values)  # type: ignore[type-var]  # as above
+
+
+def _plugins(table: Table) -> dict[str, dict[str, Any]]:
+    """Plugins by their dotted names, with what each is configured with."""
+    found = {}
+    for name in table.keys():  # noqa: SIM118 # Table is no mapping
+        found[name] = table.anything(name, None)
+        if "." not in name or not isinstance(found[name], dict):
+            table.wrong(name, 'a plugin is named as in [plugins."package.module.Plugin"]')
+    return found
+
+
+def _check(settings: Settings, tables: dict[str, Table]) -> None:
     for table, key in _ADDRESSES:
         value = getattr(getattr(settings, table), key)
         if not value:
             continue
-        try:
-            host, _ = split_address(value)
-        except ValueError as error:
-            raise checker.wrong(table, key, str(error)) from error
-        if is_loopback(host):
+        address = tables[table].made(key, value, split_address)
+        if address is None or is_loopback(address[0]):
             continue
         if settings.anonymous and table == "listen":
-            raise checker.wrong(
-                table, key,
+            tables[table].wrong(
+                key,
                 f"with anonymous access on, {value!r} would let everybody in who reaches it; set "
                 "anonymous = false and register devices, or listen on 127.0.0.1",
-            )  # fmt: skip
-        if key == "mqtt":
-            raise checker.wrong(
-                table, key,
+            )
+        elif key == "mqtt":
+            tables[table].wrong(
+                key,
                 f"{value!r} would carry passwords in the clear; plain MQTT is for 127.0.0.1, "
                 "others connect to mqtts",
-            )  # fmt: skip
+            )
     if not any((settings.listen.mqtts, settings.listen.wss, settings.listen.mqtt)):
-        raise checker.wrong("listen", "", "nothing is listened on")
+        tables["listen"].wrong("mqtts", "nothing is listened on: it, wss and mqtt are empty")

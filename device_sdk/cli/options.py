@@ -159,14 +159,15 @@ class Options:
         from ..services.config.toml_reader import SettingsError, load
 
         try:
-            table = load(path)
-            device = "account" in table  # a doorbell's or a panel's: the rest is not ours
-            table = table.table("account") if device else table
+            root = table = load(path)
+            if "account" in root:  # a doorbell's or a panel's: the rest is not ours
+                table = root.table("account")
             table.know(BY_NAME, FORMER)
             for word in WORDS:
                 if word.name in table:
                     self._take(table, word, path)
             table.done()
+            root.finish()
         except SettingsError as error:
             raise UsageError(str(error)) from None
         self._warn(_readable_by_others(path) if self["password"] is not None else "")
@@ -185,7 +186,7 @@ class Options:
             if word.name == "password":
                 value = table.anything("password", None)
                 if not isinstance(value, str):  # here, because the reader would show it
-                    raise table.error("password", "expected a text in quotes")
+                    table.wrong("password", "expected a text in quotes")
             else:
                 value = table.text(word.name)
             if word.name in FILES:

@@ -115,7 +115,7 @@ def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
     from .gpio.pins import Pins, open_pins
     from .service.appliance import stop_on_signals
     from .service.loop import Loop
-    from .service.notify import Notifier
+    from .service.sd_notify import Notifier
 
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[LineHandler()]
@@ -145,7 +145,11 @@ def _explained(serve: Callable[[], int]) -> int:
 
     try:
         return int(serve())
-    except (SettingsError, PinError) as error:
+    except SettingsError as error:
+        for problem in error.problems:
+            complain(f"bellwire: {problem}")
+        return Exit.SETTINGS
+    except PinError as error:
         complain(f"bellwire: {error}")
         return Exit.SETTINGS
     except BellwireError as error:

@@ -56,7 +56,7 @@ from device_sdk.services.service import base as service
 from device_sdk.services.service.doorbell import DoorbellService
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.service.loop import Loop
-from device_sdk.services.service.notify import Notifier
+from device_sdk.services.service.sd_notify import Notifier
 from device_sdk.services.gpio.pins import open_pins
 settings = read_doorbell(Path({path!r}))
 loop = Loop(Notifier())

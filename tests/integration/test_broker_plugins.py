@@ -15,7 +15,8 @@ from amqtt.plugins.base import BasePlugin
 
 from broker_config import cli
 from broker_config.admin.serve import directory_config
-from broker_config.admin.settings import SettingsError, load
+from broker_config.admin.settings import load
+from device_sdk.services.config.toml_reader import SettingsError
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.running import ANYONE, Running
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.admin.settings import Settings, SettingsError, is_loopback, load, split_address
+from broker_config.admin.settings import Settings, is_loopback, load, split_address
+from device_sdk.services.config.toml_reader import SettingsError
 
 
 def read(folder: Path, text: str) -> Settings:
@@ -47,9 +48,13 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ("[listen]\nmqtts = ':http'", 2, "listen.mqtts"),
         ("[listen]\nmqtts = ':70000'", 2, "listen.mqtts"),
         ("[listen]\nmqttx = ''", 2, "listen.mqttx"),
-        ("[listen]\n\nannounce = 'yes'", 3, "listen.announce: must be true or false, not 'yes'"),
-        ("[listen]\nannounce = 1", 2, "listen.announce: must be true or false, not 1"),
-        ("announce = true", 1, "announce: there is no such setting"),
+        (
+            "[listen]\n\nannounce = 'yes'",
+            3,
+            'listen.announce: expected true or false, not the text "yes"',
+        ),
+        ("[listen]\nannounce = 1", 2, "listen.announce: expected true or false, not the number 1"),
+        ("announce = true", 1, "announce: unknown key; known here: anonymous, limits, listen"),
         ("[log]\nformat = 'xml'", 2, "log.format"),
         ("[limits]\ninflight = -1", 2, "limits.inflight"),
         ("[limits]\ninflight = 1.5", 2, "limits.inflight"),
@@ -57,7 +62,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ("anonymous = 1", 1, "anonymous"),
         ("listen = 3", 1, "listen"),
         ("[unknown]\nx = 1", 1, "unknown"),
-        ("[listen]\nmqtts=''\nmqtt=''", 1, "listen"),
+        ("[listen]\nmqtts=''\nmqtt=''", 2, "listen.mqtts: nothing is listened on"),
+        ("[tls]\nca = 'x'", 2, "tls.ca: it is called ca_file"),
     ],
 )
 def test_a_mistake_is_named_with_line_and_key(
@@ -65,6 +71,14 @@ def test_a_mistake_is_named_with_line_and_key(
 ) -> None:
     with pytest.raises(SettingsError, match=rf"broker\.toml:{line}: .*({key})"):
         read(tmp_path, text)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    """An unknown key does not hide behind a wrong value, nor the second table behind the first."""
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, "realm = 3\n[listen]\nmqttx = ''\n[limits]\ninflight = -1\n")
+    where = [problem.split(":")[1:3] for problem in caught.value.problems]
+    assert where == [["1", " realm"], ["3", " listen.mqttx"], ["5", " limits.inflight"]]
 
 
 @pytest.mark.parametrize("address", [":8883", "0.0.0.0:8883", "[::]:8883", "192.168.1.5:8883"])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from device_sdk.services.service.loop import Loop
-from device_sdk.services.service.notify import Notifier
+from device_sdk.services.service.sd_notify import Notifier
 from tests.peers import PATIENCE
 
 

@@ -17,8 +17,8 @@ from device_sdk.services.config.panel import read_panel
 from device_sdk.services.gpio.pins import GpiozeroPins, PinError
 from device_sdk.services.service.doorbell import DoorbellService
 from device_sdk.services.service.loop import Loop
-from device_sdk.services.service.notify import Notifier
 from device_sdk.services.service.panel import PanelService
+from device_sdk.services.service.sd_notify import Notifier
 
 BUTTON, LIGHT, CHIME = 17, 27, 22
 TOML = f"""

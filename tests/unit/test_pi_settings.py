@@ -214,6 +214,27 @@ def test_a_panels_complaints(write, text, line, says):
     assert re.search(says, str(caught.value)), str(caught.value)
 
 
+def test_all_that_is_wrong_is_named_at_once(write):
+    """An unknown key does not hide behind a missing one; a file is mended in one go."""
+    path = write(
+        "[account]\npear = 'door'\nbroker = 'http://b'\nkeepalive = 'long'\n"
+        "[[button]]\nrings = []\npim = 3\n[lights]\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_doorbell(path)
+    found = [problem.removeprefix(f"{path}:").split(": ")[:3] for problem in caught.value.problems]
+    assert [(line, key, what.split(";")[0]) for line, key, what in found] == [
+        ("1", "account.peer", "missing"),
+        ("2", "account.pear", "unknown key"),
+        ("3", "account.broker", 'expected a broker such as "mqtts://broker.local:8883"'),
+        ("4", "account.keepalive", 'expected a whole number from 5 to 3600, not the text "long"'),
+        ("5", "button.pin", "missing"),
+        ("6", "button.rings", "expected at least one peer"),
+        ("7", "button.pim", "unknown key"),
+        ("8", "lights", "unknown key"),
+    ]
+
+
 def test_one_pin_for_two_things_is_refused_with_both(write):
     with pytest.raises(SettingsError, match=r"pin 17 is used twice: by button door and by light"):
         read_doorbell(write(ACCOUNT + BUTTON + "[light]\npin = 17\n"))

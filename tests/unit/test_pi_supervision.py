@@ -21,8 +21,8 @@ from device_sdk.services.config.panel import read_panel
 from device_sdk.services.service.doorbell import DoorbellService
 from device_sdk.services.service.link import Link
 from device_sdk.services.service.loop import Loop
-from device_sdk.services.service.notify import Notifier
 from device_sdk.services.service.panel import PanelService
+from device_sdk.services.service.sd_notify import Notifier
 from device_sdk.testing import MemoryBroker
 from device_sdk.wire import codec
 from tests.peers import PATIENCE, ThreadedPeer, raising

@@ -125,13 +125,13 @@ def read_account(root: Table, path: Path) -> Account:
     """The table ``[account]``; file names in it are relative to the settings file."""
     table = root.table("account")
     if "password" in table:
-        raise table.error("password", "put it into a file of its own and name that: secret_file")
-    table.know((), FORMER)
+        table.wrong("password", "put it into a file of its own and name that: secret_file")
+    table.know(["password"], FORMER)
     files = {name: _beside(path, table.text(name, None)) for name in FILES}
     account = Account(
-        peer=table.made("peer", table.text("peer"), check_peer_id),
-        broker=table.made("broker", table.text("broker"), check_broker),
-        realm=table.made("realm", table.text("realm", DEFAULT_REALM), check_realm),
+        peer=table.checked("peer", table.text("peer"), check_peer_id),
+        broker=table.checked("broker", table.text("broker"), check_broker),
+        realm=table.checked("realm", table.text("realm", DEFAULT_REALM), check_realm),
         username=table.text("username", None),
         keepalive=table.whole("keepalive", 15, low=5, high=3600),
         ack_timeout=table.seconds("ack_timeout", 30.0, low=1, high=600),
@@ -140,10 +140,10 @@ def read_account(root: Table, path: Path) -> Account:
     )
     table.done()
     if account.key_file is not None and account.cert_file is None:
-        raise table.error("key_file", "a key without its certificate: say cert_file, too")
+        table.wrong("key_file", "a key without its certificate: say cert_file, too")
     named = next((name for name in FILES[1:] if files[name] is not None), None)
-    if named is not None and not BrokerUrl.parse(account.broker).tls:
-        raise table.error(named, f"{account.broker} is not encrypted: say mqtts:// or wss://")
+    if named is not None and table.well and not BrokerUrl.parse(account.broker).tls:
+        table.wrong(named, f"{account.broker} is not encrypted: say mqtts:// or wss://")
     return account
 
 
@@ -187,7 +187,7 @@ def read_input(table: Table) -> InputPin:
     """The pin's part of a button's table. An unset ``active`` follows ``pull``."""
     pull = table.choice("pull", Pull, Pull.UP)
     if pull is Pull.NONE and "active" not in table:
-        raise table.error("active", 'missing; without a pull say "low" or "high"')
+        table.wrong("active", 'missing; without a pull say "low" or "high"')
     return InputPin(
         pin=table.whole("pin", low=0, high=999),
         pull=pull,
@@ -208,7 +208,7 @@ def read_action(table: Table) -> Action:
     """``command``, ``webhook`` and ``timeout`` of a table."""
     webhook = table.text("webhook", None)
     if webhook is not None and not _is_web_address(webhook):
-        raise table.error("webhook", f'expected "http://…" or "https://…", not "{webhook}"')
+        table.wrong("webhook", f'expected "http://…" or "https://…", not "{webhook}"')
     return Action(
         command=table.texts("command", ()),
         webhook=webhook,

@@ -70,12 +70,12 @@ def read_doorbell(path: Path) -> DoorbellSettings:
         _read_button(table, index, groups, account.peer)
         for index, table in enumerate(root.tables("button"))
     )
-    if not buttons:
-        raise root.error("button", "missing; a doorbell needs at least one [[button]]")
+    if not buttons and root.well:
+        root.wrong("button", "missing; a doorbell needs at least one [[button]]")
     names = [button.name for button in buttons]
     for name in names:
-        if names.count(name) > 1:
-            raise root.error("button", f'two buttons are named "{name}"; give each its own name')
+        if root.well and names.count(name) > 1:
+            root.wrong("button", f'two buttons are named "{name}"; give each its own name')
     light = root.table("light")
     output, idle = settings.read_output(light), light.flag("idle", False)
     light.done()
@@ -93,7 +93,7 @@ def _read_groups(table: Table) -> dict[str, tuple[str, ...]]:
     groups = {}
     for name in table.keys():  # noqa: SIM118 # Table is no mapping
         peers = table.texts(name)
-        groups[name] = tuple(table.made(name, peer, check_peer_id) for peer in peers)
+        groups[name] = tuple(table.checked(name, peer, check_peer_id) for peer in peers)
     return groups
 
 
@@ -105,17 +105,17 @@ def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], m
             group = entry.removeprefix(GROUP_PREFIX)
             if group not in groups:
                 known = ", ".join(sorted(groups)) or "none"
-                raise table.error("rings", f'no group "{group}" in [groups]; known: {known}')
-            peers += groups[group]
+                table.wrong("rings", f'no group "{group}" in [groups]; known: {known}')
+            peers += groups.get(group, ())
         else:
-            peers.append(table.made("rings", entry, check_peer_id))
-    if not peers:
-        raise table.error("rings", "expected at least one peer")
+            peers.append(table.checked("rings", entry, check_peer_id))
+    if not peers and "rings" in table:
+        table.wrong("rings", "expected at least one peer")
     if me in peers:
-        raise table.error("rings", f"{me} is this doorbell itself; nobody can ring itself")
+        table.wrong("rings", f"{me} is this doorbell itself; nobody can ring itself")
     channel = table.text("channel", None)
     if channel is not None:
-        table.made("channel", channel, lambda text: check_channel(text, "a channel"))
+        table.checked("channel", channel, lambda text: check_channel(text, "a channel"))
     button = Button(
         name=name,
         input=settings.read_input(table),

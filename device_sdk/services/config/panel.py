@@ -83,7 +83,8 @@ def read_panel(path: Path) -> PanelSettings:
 
 
 def _read_quiet(table: Table) -> tuple[tuple[Window, ...], WhenQuiet]:
-    windows = tuple(table.made("hours", text, parse_window) for text in table.texts("hours", ()))
+    read = (table.made("hours", text, parse_window) for text in table.texts("hours", ()))
+    windows = tuple(window for window in read if window is not None)
     action = table.choice("action", WhenQuiet, WhenQuiet.REFUSE)
     table.done()
     return windows, action

@@ -1,14 +1,17 @@
 """A TOML file read with care: each complaint names file, line, key and what was expected.
 
-``tomllib`` tells no lines for keys, so the line is looked up in the text when something is wrong.
+All complaints are gathered and raised at the end, so that a file is mended in one go; what is wrong
+is read as its default meanwhile. ``tomllib`` tells no lines for keys, so the line is looked up in
+the text when something is wrong.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,12 +28,16 @@ _REQUIRED = object()
 
 
 class SettingsError(BellwireError, ValueError):
-    """A settings file cannot be used; the message reads ``FILE:LINE: KEY: what was expected``."""
+    """A settings file cannot be used; each problem reads ``FILE:LINE: KEY: what was expected``."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 def load(path: Path) -> Table:
     """The file's top table; :class:`SettingsError` when it cannot be read or is no TOML."""
-    return Table(*read_toml(path), ())
+    return Table(*read_toml(path))
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], Path, str]:
@@ -52,14 +59,26 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Path, str]:
 
 
 class Table:
-    """One table of the file. Take each key; :meth:`done` refuses what nobody took."""
+    """One table of the file. Take each key; :meth:`done` names what nobody took.
 
-    def __init__(self, data: dict[str, Any], path: Path, text: str, name: tuple[str, ...]) -> None:
+    ``done`` of the top table, or :meth:`finish`, raises what was found in all of them.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        path: Path,
+        text: str,
+        name: tuple[str, ...] = (),
+        problems: dict[tuple[str, ...], tuple[int, str]] | None = None,
+    ) -> None:
         self._data = data
         self._path = path
         self._text = text
         self._name = name
         self._taken: set[str] = set()
+        #: By the whole name of the key, whose first problem is the cause of the others.
+        self._problems = {} if problems is None else problems
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -68,59 +87,83 @@ class Table:
         """The keys as written."""
         return list(self._data)
 
-    def error(self, key: str, problem: str) -> SettingsError:
-        """A complaint about ``key``, with its line."""
-        known = self._data if key in self._data else None
-        dotted = ".".join(part for part in (*self._name, key) if not part.isdigit())
-        return SettingsError(
-            f"{self._path}:{self._line(key if known else None)}: {dotted}: {problem}"
-        )
+    def wrong(self, key: str, problem: str) -> None:
+        """Note a problem of ``key``, to be raised at the end."""
+        dotted = ".".join(part for part in (*self._name, key) if part and not part.isdigit())
+        line = self._line(key if key in self._data else None)
+        text = f"{self._path}:{line}: {dotted}: {problem}"
+        self._problems.setdefault((*self._name, key), (line, text))
 
-    def text(self, key: str, default: object = _REQUIRED, *, at_most: int = 4096) -> str:
-        """A string that says something, on one line."""
-        value = self._take(key, default, "a text in quotes", str)
-        if isinstance(value, str) and len(value) > at_most:
-            raise self.error(key, f"at most {at_most} characters, not {len(value)}")
-        if isinstance(value, str) and not value.strip():
-            raise self.error(key, "expected a text that is not empty")
-        if isinstance(value, str) and any(unicodedata.category(c) == "Cc" for c in value):
-            raise self.error(key, "expected a text without control characters")
-        return value  # type: ignore[no-any-return] # _take has checked it, or it is the default
+    @property
+    def well(self) -> bool:
+        """Whether nothing has been found wrong so far, in the whole file."""
+        return not self._problems
+
+    def finish(self) -> None:
+        """Raise :class:`SettingsError` of all that was found wrong, in the order of the lines."""
+        if self._problems:
+            found = sorted(self._problems.values(), key=lambda each: each[0])
+            raise SettingsError(*(text for _, text in found))
+
+    def text(
+        self, key: str, default: object = _REQUIRED, *, at_most: int = 4096, empty: bool = False
+    ) -> str:
+        """A string that says something (or, if ``empty``, may say nothing), on one line."""
+        value = self._take(key, default, "a text in quotes", str, instead="")
+        if not isinstance(value, str) or (key not in self._data):
+            return value  # type: ignore[no-any-return] # the default
+        if len(value) > at_most:
+            self.wrong(key, f"at most {at_most} characters, not {len(value)}")
+        elif not value.strip() and not empty:
+            self.wrong(key, "expected a text that is not empty")
+        elif any(unicodedata.category(c) == "Cc" for c in value):
+            self.wrong(key, "expected a text without control characters")
+        return value
 
     def flag(self, key: str, default: bool) -> bool:
         """A boolean."""
         return bool(self._take(key, default, "true or false", bool))
 
-    def whole(self, key: str, default: object = _REQUIRED, *, low: int, high: int) -> int:
+    def whole(
+        self, key: str, default: object = _REQUIRED, *, low: int, high: float = math.inf
+    ) -> int:
         """A whole number from ``low`` to ``high``."""
-        value = self._take(key, default, f"a whole number from {low} to {high}", int)
-        if value is not default and not low <= value <= high:
-            raise self.error(key, f"expected a whole number from {low} to {high}, not {value}")
-        return value  # type: ignore[no-any-return] # as above
+        what = f"a whole number from {low}" + (f" to {high}" if high < math.inf else " up")
+        value = self._take(key, default, what, int, instead=low)
+        if key in self._data and not low <= value <= high:
+            self.wrong(key, f"expected {what}, not {value}")
+        return value  # type: ignore[no-any-return] # _take has checked it, or it is the default
+
+    def number(self, key: str, default: float, *, low: float, high: float = math.inf) -> float:
+        """A number from ``low`` to ``high``."""
+        bounds = f"from {low:g}" + (f" to {high:g}" if high < math.inf else " up")
+        return self._between(key, default, low, high, f"a number {bounds}")
 
     def seconds(self, key: str, default: float, *, low: float, high: float) -> float:
         """A time in seconds from ``low`` to ``high``."""
-        expected = f"seconds, a number from {low:g} to {high:g}"
-        value = self._take(key, default, expected, int, float)
-        if value is not default and not low <= value <= high:
-            raise self.error(key, f"expected {expected}, not {value}")
-        return float(value)
+        what = f"seconds, a number from {low:g} to {high:g}"
+        return self._between(key, default, low, high, what)
 
     def choice(self, key: str, kind: type[_Choice], default: _Choice) -> _Choice:
         """One of the words of ``kind``."""
-        words = " or ".join(f'"{word}"' for word in kind)
-        value = self._take(key, default, words, str)
-        try:
-            return kind(value)
-        except ValueError:
-            raise self.error(key, f'expected {words}, not "{value}"') from None
+        return kind(self.one_of(key, [word.value for word in kind], default.value))
+
+    def one_of(self, key: str, words: Sequence[str], default: str) -> str:
+        """One of ``words``."""
+        known = " or ".join(f'"{word}"' for word in words)
+        value = self._take(key, default, known, str)
+        if value in words:
+            return str(value)
+        self.wrong(key, f'expected {known}, not "{value}"')
+        return default
 
     def texts(self, key: str, default: object = _REQUIRED) -> tuple[str, ...]:
         """A list of strings, or one string for a list of one."""
-        value = self._take(key, default, "a list of texts", str, list, tuple)
+        value = self._take(key, default, "a list of texts", str, list, tuple, instead=())
         values = (value,) if isinstance(value, str) else tuple(value)
         if not all(isinstance(each, str) and each and "\0" not in each for each in values):
-            raise self.error(key, "expected a list of texts, none of them empty")
+            self.wrong(key, "expected a list of texts, none of them empty")
+            return ()
         return values
 
     def anything(self, key: str, default: object) -> Any:
@@ -136,56 +179,78 @@ class Table:
             try:
                 encode_body(value)
             except ValueError as error:
-                raise self.error(key, f"cannot be sent: {error}") from None
+                self.wrong(key, f"cannot be sent: {error}")
         return value
 
-    def made(self, key: str, value: str, make: Callable[[str], _Made]) -> _Made:
-        """``make(value)``; its ``ValueError`` becomes a complaint about ``key``."""
+    def made(self, key: str, value: str, make: Callable[[str], _Made]) -> _Made | None:
+        """``make(value)``; its ``ValueError`` becomes a problem of ``key``, and None."""
         try:
             return make(value)
         except ValueError as error:
-            raise self.error(key, str(error)) from None
+            self.wrong(key, str(error))
+            return None
+
+    def checked(self, key: str, value: str, check: Callable[[str], object]) -> str:
+        """``value``; a ``ValueError`` of ``check(value)`` becomes a problem of ``key``."""
+        self.made(key, value, check)
+        return value
 
     def table(self, key: str) -> Table:
         """A sub-table; empty when absent."""
         value = self._take(key, {}, f"a table: [{'.'.join((*self._name, key))}]", dict)
-        return Table(value, self._path, self._text, (*self._name, key))
+        return self._below(value, key)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables, ``[[key]]``; a single ``[key]`` counts as one."""
         value = self._take(key, [], f"tables: [[{key}]]", list, dict)
         items = [value] if isinstance(value, dict) else value
         if not all(isinstance(item, dict) for item in items):
-            raise self.error(key, f"expected tables: [[{key}]]")
-        return [
-            Table(item, self._path, self._text, (*self._name, key, str(index)))
-            for index, item in enumerate(items)
-        ]
+            self.wrong(key, f"expected tables: [[{key}]]")
+            return []
+        return [self._below(item, key, str(index)) for index, item in enumerate(items)]
 
     def know(self, names: Iterable[str], former: Mapping[str, str]) -> None:
-        """Take ``names`` for known whether there or not; refuse what they were called before."""
+        """Take ``names`` for known whether there or not; name what others are called now."""
         self._taken.update(names)
         for key in self._data:
             if key in former:
-                raise self.error(key, f"it is called {former[key]}")
+                self.wrong(key, f"it is called {former[key]}")
 
     def done(self) -> None:
-        """Refuse the first key that nobody took."""
+        """Note all keys that nobody took; of the top table, raise what was found in all tables."""
         for key in self._data:
             if key not in self._taken:
                 known = ", ".join(sorted(self._taken)) or "none"
-                raise self.error(key, f"unknown key; known here: {known}")
+                self.wrong(key, f"unknown key; known here: {known}")
+        if not self._name:
+            self.finish()
 
-    def _take(self, key: str, default: object, expected: str, *kinds: type) -> Any:
+    def _below(self, data: dict[str, Any], *name: str) -> Table:
+        return Table(data, self._path, self._text, (*self._name, *name), self._problems)
+
+    def _between(self, key: str, default: float, low: float, high: float, what: str) -> float:
+        value = self._take(key, default, what, int, float)
+        if key in self._data and not low <= value <= high:
+            self.wrong(key, f"expected {what}, not {value}")
+            return default
+        return float(value)
+
+    def _take(self, key: str, default: object, what: str, *kinds: type, instead: Any = None) -> Any:
+        """The value of ``key`` if it is one of ``kinds``, else its default.
+
+        Of a key that must be there, ``instead``.
+        """
         self._taken.add(key)
+        otherwise = instead if default is _REQUIRED else default
         if key not in self._data:
             if default is _REQUIRED:
-                raise self.error(key, f"missing; expected {expected}")
-            return default
+                self.wrong(key, f"missing; expected {what}")
+            return otherwise
         value = self._data[key]
         # A bool is an int to Python, but not to who writes pin = true.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise self.error(key, f"expected {expected}, not {_name_of(value)}")
+            self.wrong(key, f"expected {what}, not {_name_of(value)}")
+            return otherwise
         return value
 
     def _line(self, key: str | None) -> int:

@@ -36,7 +36,8 @@ def _doctor(args: argparse.Namespace) -> int:
             if not args.quiet:
                 say(f"ok    {line}")
     except SettingsError as error:
-        complain(f"WRONG {error}")
+        for problem in error.problems:
+            complain(f"WRONG {problem}")
         return 2
     except Fault as fault:
         complain(f"WRONG {fault}")

@@ -20,7 +20,7 @@ from ..logic.appliance import Effect, Key, Note
 from .actions import Actions
 from .link import Link
 from .loop import Loop
-from .notify import Notifier
+from .sd_notify import Notifier
 
 log = Log("bellwire.pi")
 

@@ -12,8 +12,8 @@ from ..logic.lights import strokes
 from .appliance import Appliance
 from .link import Link
 from .loop import Loop
-from .notify import Notifier
 from .ringing import Ringer
+from .sd_notify import Notifier
 
 
 class DoorbellService(Appliance[str, Decision]):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from ...client.clocks import since_start
-from .notify import Notifier
+from .sd_notify import Notifier
 
 #: Looked at least this often, so that a lost wake-up is a hiccup and not a hang; seconds.
 _LONGEST = 60.0

@@ -23,7 +23,7 @@ from .actions import SoundCommand
 from .appliance import Appliance, log
 from .link import Link
 from .loop import Loop
-from .notify import Notifier
+from .sd_notify import Notifier
 
 #: Calls remembered for the commands' variables; far more than can ring at once.
 _KEPT = 64

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import time
+from collections.abc import Mapping
 
 from ...client.display import plain
 
@@ -17,11 +20,13 @@ class Notifier:
     Never raises: a service manager that does not listen is no reason to stop ringing.
     """
 
-    def __init__(self, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environ is None else environ
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
+        # A path, or an abstract name; the vsock addresses of sd_notify(3) are for virtual machines.
+        known = address.startswith(("/", "@"))
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if known else None
         if self._socket is not None:
             self._socket.settimeout(SEND_TIMEOUT)
         self._ready = False
@@ -30,10 +35,14 @@ class Notifier:
         #: Seconds between two beats: half of what the manager allows; None without a watchdog.
         self.interval = int(watchdog) / 2e6 if _is_time(watchdog) and ours else None
 
-    def ready(self, status: str) -> None:
-        """The service does its work."""
+    def ready(self, status: str = "") -> None:
+        """The service does its work (again, after :meth:`reloading`)."""
         self._ready = True
-        self._send(f"READY=1\nSTATUS={plain(status)}")
+        self._send("READY=1" + (f"\nSTATUS={plain(status)}" if status else ""))
+
+    def reloading(self) -> None:
+        """The service reads its settings again; :meth:`ready` ends that."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, status: str) -> None:
         """One line for ``systemctl status``."""
@@ -45,6 +54,12 @@ class Notifier:
             return
         more = "" if self._ready else f"\nEXTEND_TIMEOUT_USEC={int(self.interval * 4e6)}"
         self._send(f"WATCHDOG=1{more}")
+
+    async def keep_beating(self) -> None:
+        """:meth:`beat` from an event loop, as long as it turns."""
+        while self.interval is not None:
+            self.beat()
+            await asyncio.sleep(self.interval)
 
     def stopping(self) -> None:
         """The service ends of its own will."""
