@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from device_sdk import __version__
+from device_sdk.services.arguments import Parser
 
 from . import device_cli
 
@@ -24,15 +25,8 @@ EXIT_INTERRUPTED = 130
 DIRECTORY = "BELLWIRE_BROKER_DIR"
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = _Parser(
+    parser: argparse.ArgumentParser = Parser(
         prog="bellwire-broker",
         description="The MQTT broker that comes with Bellwire.",
         epilog=f"DIR defaults to ${DIRECTORY}, else to the current directory.",

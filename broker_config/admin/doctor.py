@@ -172,6 +172,10 @@ def _devices(settings: Settings, seen: Mapping[str, float]) -> list[Finding]:
         found.append(Finding(True, f"not connected yet: {', '.join(sorted(new))}", news=True))
     if settings.registry.stat().st_mode & 0o077:
         found.append(Finding(False, f"{settings.registry} is readable by others: chmod 600"))
+    if not known and not settings.anonymous:
+        where = shlex.quote(str(settings.directory))
+        what = f"no devices yet: `bellwire-broker device add NAME --dir {where}`"
+        return [*found, Finding(True, what, news=True)]
     if all(finding.well for finding in found):
         found.append(Finding(True, f"{len(known)} devices, {len(known) - len(new)} have connected"))
     return found
@@ -204,9 +208,15 @@ def _serving(settings: Settings, known: outside.Known) -> list[Finding]:
     """Whether it runs, goes by what is written, and has room; else, whether it could."""
     process = broker_process(settings.directory)
     if process is None:
-        where = settings.directory
+        where = shlex.quote(str(settings.directory))
+        kept = settings.storage.file
+        if kept and not settings.path(kept).exists():
+            not_running = Finding(True, f"next: `bellwire-broker run {where}`", news=True)
+        else:
+            cure = f"`bellwire-broker run {where}`, or `systemctl start bellwire-broker`"
+            not_running = Finding(False, f"no broker serves {where} now: {cure}")
         return [
-            Finding(False, f"no broker serves {where} now: bellwire-broker run {where}"),
+            not_running,
             *(Finding(False, taken) for taken in _taken(settings)),
         ]
     found = [Finding(True, f"a broker serves it as process {process}")]

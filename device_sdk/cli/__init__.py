@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from ..client.display import LineHandler, complain
+from ..services.arguments import Parser
 from .errors import CommandError, Exit, Interrupted
 
 #: Commands that live in :mod:`device_sdk.services`, which is loaded when one of them is used.
@@ -34,25 +35,17 @@ _REFUSED = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaint is one line, and repeats no value: it may be a secret."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(Exit.USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
-
-
-def _parser(first: str | None) -> _Parser:
+def _parser(first: str | None) -> Parser:
     from .. import __version__
     from . import call, listen, trace, watch
 
-    parser = _Parser(
+    parser = Parser(
         prog="bellwire",
         description="Call signalling over MQTT: ring a peer, be rung, see who is there.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bellwire {__version__}")
     commands: Any = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
     call.add(commands)
     listen.add(commands)
@@ -84,21 +77,10 @@ def _main(argv: Sequence[str] | None) -> int:
         parser.print_help(sys.stderr)
         return Exit.USAGE
     try:
-        args, unknown = parser.parse_known_args(words)
+        args = parser.parse_args(words)
     except SystemExit as end:
         return int(end.code or 0)
     name = f"bellwire {args.command}"
-    if unknown:
-        from ..client.vocabulary import present_flags
-
-        flags = " ".join(word.partition("=")[0] for word in unknown if word.startswith("-"))
-        what = (
-            present_flags(unknown) or f"unknown: {flags}"
-            if flags
-            else f"{len(unknown)} word(s) too many"
-        )
-        complain(f"{name}: {what}; see `{name} --help`")
-        return Exit.USAGE
     interrupted = getattr(args, "interrupted", Exit.OK)
     try:
         return int(args.run(args)) if args.command in PI_COMMANDS else _run(args)

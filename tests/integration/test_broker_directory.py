@@ -269,6 +269,8 @@ def test_doctor_finds_what_is_wrong(
 ) -> None:
     broker_setup.add(directory, "kitchen")
     (directory / "devices.json").chmod(0o644)
+    (directory / "data").mkdir(exist_ok=True)
+    (directory / "data" / "broker.sqlite3").touch()
     (directory / "data" / "broker.sqlite3.unusable-20260101T000000Z").touch()
     monkeypatch.setattr(pki, "SERVER_DAYS", 10)
     broker_setup.renew(directory, [])
@@ -279,6 +281,18 @@ def test_doctor_finds_what_is_wrong(
         "no broker serves",
     ):  # fmt: skip
         assert any(line.startswith("WRONG") and wrong in line for line in out.splitlines()), wrong
+
+
+def test_doctor_before_the_first_run_says_what_comes_next(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is wrong with a directory that was just set up."""
+    assert cli.main(["doctor", str(directory)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert notes == [
+        f"note  no devices yet: `bellwire-broker device add NAME --dir {directory}`",
+        f"note  next: `bellwire-broker run {directory}`",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +316,7 @@ def test_what_cannot_be_is_said_with_exit_2(
 @pytest.mark.parametrize(
     ("words", "command"),
     [
-        (["run", "--prt", "1"], "bellwire-broker"),
+        (["run", "--prt", "1"], "bellwire-broker run"),
         (["rn"], "bellwire-broker"),
         (["device"], "bellwire-broker device"),
         (["run", "--port", "x"], "bellwire-broker run"),

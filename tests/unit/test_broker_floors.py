@@ -50,10 +50,14 @@ def test_nothing_imports_upward(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_of_the_sdk_the_broker_knows_the_wire(path: Path) -> None:
-    """And what is done in one way by all services of ours: reading a TOML file, telling systemd."""
+    """And what is done in one way by all services of ours: words, TOML files, systemd."""
     sdk = {name for name in imports(path) if name.startswith("device_sdk.")}
     sdk -= {"device_sdk.__version__"}
-    services = ("config.toml_reader.", "service.sd_notify.") if path.parent.name == "admin" else ()
+    services = (
+        ("arguments.", "config.toml_reader.", "service.sd_notify.")
+        if path.parent.name == "admin"
+        else ()
+    )
     known = ("device_sdk.wire.", *(f"device_sdk.services.{each}" for each in services))
     assert all(name.startswith(known) for name in sdk)
 

@@ -97,11 +97,14 @@ class Link:
             beat()
 
     def _log_in(self) -> None:
+        first = True
         try:
             while not self._stopping.is_set():
                 try:
-                    self.client.login(LOGIN_TIMEOUT, keep_trying=True)
+                    # The first failure is said at once; then it is tried without a pause.
+                    self.client.login(LOGIN_TIMEOUT, keep_trying=not first)
                 except LoginError as error:
+                    first = False
                     self._trouble(error)
                     refused = isinstance(error, BrokerRefused | SubscriptionRefused)
                     self._stopping.wait(REFUSED_PAUSE if refused else 1.0)
