@@ -98,8 +98,8 @@ class Rig:
         payload = b"" if cell is None else codec.encode(cell)
         topic = topics.cell("sig", kind, self.me, peer, call)
         watches = self.engine._context.watches
-        if self.there and isinstance(cell, Invite) and peer not in watches.known:
-            watches.known[peer] = Known(online=True, epoch=cell.epoch, current=True)
+        if self.there and isinstance(cell, Invite) and not watches.of(peer).read:
+            watches.known[peer] = Known(online=True, epoch=cell.epoch, current=True, read=True)
         return self.feed(MessageReceived(topic, payload, retained))
 
     def hear_own(

@@ -11,7 +11,7 @@ import cbor2
 
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
-from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, means, scenes
+from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, THEIRS, means, scenes
 
 VECTORS = Path(__file__).parent.parent / "docs" / "vectors"
 RINGING = Invite(InviteState.RINGING, MINE, 1, ttl=60_000)
@@ -42,8 +42,9 @@ def cells() -> list[dict[str, Any]]:
         ("ringing, least", RINGING),
         (
             "ringing, everything",
-            Invite(InviteState.RINGING, MINE, 1, 9, CONTENT, "a", None, GROUP, 5),
+            Invite(InviteState.RINGING, MINE, 1, 9, CONTENT, "a", None, GROUP, 5, THEIRS),
         ),
+        ("ringing, answering", RINGING._replace(asker=THEIRS)),
         ("ringing, no time left", RINGING._replace(ttl=0)),
         ("ringing, a day left", RINGING._replace(ttl=codec.MAX_TTL)),
         ("ringing, the longest channel", RINGING._replace(channel="ü" * 32)),
@@ -141,6 +142,7 @@ def malformed() -> list[dict[str, Any]]:
         ("channel as bytes", "invite", put({6: b"x"})),
         ("reason as text", "invite", put({7: "busy"})),
         ("group of 15 bytes", "invite", put({8: GROUP[:15]})),
+        ("asker of 7 bytes", "invite", put({16: MINE[:7]})),
         ("a negative time", "invite", put({9: -1})),
         ("ask as a number", "answer", cbor2.dumps(answer | {10: 1})),
         ("a body of 8193 bytes", "invite", put({5: bytes(8190)})),

@@ -60,7 +60,9 @@ def means(topic: str, payload: bytes) -> dict[str, Any] | None:
             for k in ("ttl", "channel", "reason", "time")
             if (v := getattr(cell, k)) is not None
         }
-        said |= {k: v.hex() for k in ("content", "group") if (v := getattr(cell, k)) is not None}
+        said |= {
+            k: v.hex() for k in ("content", "group", "asker") if (v := getattr(cell, k)) is not None
+        }
     else:
         cell = codec.decode_answer(payload)
         said = {"answer": cell.state.name.lower(), "seq": cell.seq}
@@ -399,7 +401,25 @@ def scenes() -> list[Scene]:
         Scene("callee: answered elsewhere while away", "Callee 5").hears(_ended(2), retained=True),
         Scene("callee: a retained invite of a live caller", "Callee 1")
         .hears(RINGING, retained=True)
-        .hears(RINGING._replace(seq=2, ttl=50_000)),
+        .hears(RINGING._replace(seq=2, ttl=50_000, asker=MINE)),
+        Scene("callee: a bridge hands on what was asked about", "Callee 1")
+        .hears(RINGING, retained=True)
+        .hears(ONLINE, retained=True)
+        .at(10)
+        .hears(RINGING)
+        .hears(OFFLINE)
+        .at(20)
+        .hears(RINGING._replace(asker=FORMER))
+        .hears(_ended(6)),
+        Scene("callee: granted before the presence of now is read", "Callee 1")
+        .hears(RINGING)
+        .hears(ONLINE, retained=True)
+        .does("disconnected")
+        .at(1)
+        .comes_back()
+        .does("subscribed", filters=[topics.presence("sig", PEER)])
+        .hears(RINGING, call=SECOND)
+        .hears(OFFLINE, retained=True),
         Scene("callee: a retained invite of a dead caller", "Callee 1")
         .hears(RINGING, retained=True)
         .hears(OFFLINE, retained=True)
@@ -412,7 +432,7 @@ def scenes() -> list[Scene]:
         .at(5)
         .comes_back()
         .hears(RINGING, retained=True)
-        .hears(RINGING._replace(ttl=55_000))
+        .hears(RINGING._replace(ttl=55_000, asker=MINE))
         .at(62),
         _rings("callee: the caller goes offline", "Callee 6").hears(OFFLINE).at(10),
         _rings("callee: the caller logs in anew", "Callee 6").hears(Presence(True, NEWER)),
@@ -425,7 +445,7 @@ def scenes() -> list[Scene]:
         .hears(_answer("RECEIVED", epoch=FORMER, seq=3), mine=True, retained=True)
         .hears_own_presence()
         .hears(RINGING, retained=True)
-        .hears(RINGING),
+        .hears(RINGING._replace(asker=MINE)),
         Scene("callee: restarted after accepting", "Callee 8", connected=False)
         .does("connected")
         .hears(_answer("ACCEPTED", epoch=FORMER, seq=3), mine=True, retained=True)

@@ -40,7 +40,7 @@ class On(Enum):
 
     # the caller's invite says
     RINGING = auto()  # live, with time left
-    RINGING_RETAINED = auto()  # from the broker's store, or with no time left
+    RINGING_RETAINED = auto()  # doubtful: it may be of the broker's store, or has no time left
     ACCEPTED = auto()
     ENDED = auto()
     CLEARED = auto()

@@ -111,9 +111,10 @@ class CalleeSide:
             if invite is None:
                 return
             call = callee.new(key[1], key[0], invite)
-            if on is _ON_RINGING and not self._is_there(call):
-                # A bridge, too, hands on what its far side had retained, without the RETAIN flag.
-                on = On.RINGING_RETAINED
+        if on is _ON_RINGING and invite is not None and not self._is_live(call, invite):
+            # A bridge, too, hands on what its far side had retained, without the RETAIN flag.
+            on = On.RINGING_RETAINED
+            if call.phase is _NEW:
                 settings = self._context.settings
                 live_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
                 vouch_at = min(live_at, now + settings.resend_first)
@@ -264,10 +265,16 @@ class CalleeSide:
             state=call.state if call else None,
         )
 
-    def _is_there(self, call: CalleeCall) -> bool:
-        """Whether the login that made this call is known to be online, as of now."""
+    def _is_live(self, call: CalleeCall, invite: Invite) -> bool:
+        """Whether an invite that came without the RETAIN flag is its caller's word of now.
+
+        It is if it answers what this login asked, unless its caller has gone since; and, where
+        nothing is in doubt yet, if its caller was read online on this connection.
+        """
         known = self._context.watches.of(call.caller)
-        return bool(known.current and known.online) and known.epoch == call.epoch
+        if call.phase is not _NEW and invite.asker == self._context.epoch:
+            return not known.gone(invite.epoch)
+        return call.phase is not _PROBING and known.there(invite.epoch)
 
     def _rings_after_all(self, call: CalleeCall, now: float) -> None:
         """Its caller is there: what came live was live."""

@@ -261,8 +261,8 @@ class CallerCall(NamedTuple):
                 at = due
         return at
 
-    def cell(self, epoch: bytes, now: float) -> Invite:
-        """What the invite cell says at ``now``."""
+    def cell(self, epoch: bytes, now: float, asker: bytes | None = None) -> Invite:
+        """What the invite cell says at ``now``, to the callee's login that asked, if one did."""
         state = SAYS[self.phase]
         ttl = reason = None
         if state is _SAYS_RINGING:
@@ -271,9 +271,9 @@ class CallerCall(NamedTuple):
             reason = ENDED_REASONS.get(self.reason, EndedReason.EXPIRED)
         elif state is InviteState.ACCEPTED:  # the callee has the rest already
             return Invite(state, epoch, self.seq)
-        return Invite(
-            state, epoch, self.seq, ttl, self.content, self.channel, reason, self.group, self.time
-        )
+        return Invite(state, epoch, self.seq, ttl, self.content, self.channel, reason, self.group,
+            self.time, None if ttl is None else asker,
+        )  # fmt: skip
 
 
 revised = reviser(CallerCall)

@@ -134,7 +134,7 @@ class CallerSide:
             return False
         call = self._step(call, on, now, answer)
         if (answer.ask or lifted) and _SAY not in entry[1] and call.phase is not _CLEARING:
-            self._say_for(call, now)
+            self._say_for(call, now, answer.epoch if answer.ask else None)
         return True
 
     def found(self, key: Key, cell: Invite, now: float) -> None:
@@ -294,7 +294,9 @@ class CallerSide:
                 self._context.tell(PeerLost(call, caller.failure(answer.reason)))
         return call
 
-    def _say(self, call: CallerCall, now: float, *, again: bool = False) -> CallerCall:
+    def _say(
+        self, call: CallerCall, now: float, *, again: bool = False, asker: bytes | None = None
+    ) -> CallerCall:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
         if not context.up or not context.outbox.may_say((INVITE, call.key)):
@@ -313,7 +315,7 @@ class CallerSide:
         )  # fmt: skip
         canceling = call.phase is _ENDED and call.cancel_pending
         context.say_invite(
-            call.key, call.cell(context.epoch, now), CANCEL_INVITE if canceling else None
+            call.key, call.cell(context.epoch, now, asker), CANCEL_INVITE if canceling else None
         )
         return _without_large_content(call) if call.phase is _ENDED else call
 
@@ -321,11 +323,14 @@ class CallerSide:
         if self._context.up and self._context.outbox.may_say((INVITE, key)):
             self._context.say_invite(key, None, purpose)
 
-    def _say_for(self, call: CallerCall, now: float) -> None:
-        """Say the cell because of a word of the callee's; not for each of a flood of them."""
+    def _say_for(self, call: CallerCall, now: float, asker: bytes | None = None) -> None:
+        """Say the cell because of a word of the callee's; not for each of a flood of them.
+
+        ``asker``: the epoch of that word, if it was a question.
+        """
         quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
         if quiet_until is not None:
-            self._keep(revised(self._say(call, now), quiet_until=quiet_until))
+            self._keep(revised(self._say(call, now, asker=asker), quiet_until=quiet_until))
         elif call.phase in _SAYS_AGAIN and call.resend_at is None and self._context.up:
             self._keep(revised(call, resend_at=call.quiet_until))
 

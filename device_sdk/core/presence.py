@@ -11,16 +11,29 @@ from ..wire.cells import Presence
 
 
 class Known(NamedTuple):
-    """What is known of a peer: ``online`` None is nothing; ``current``: the broker would tell."""
+    """What is known of a peer: ``online`` None is nothing; ``current``: the broker would tell.
+
+    ``read``: it was told on this connection. A subscription may be granted before what stands there
+    comes: until then what is known is of an earlier connection.
+    """
 
     online: bool | None = None
     epoch: bytes = b""
     current: bool = False
+    read: bool = False
 
     @property
     def away(self) -> bool:
         """Whether presence says offline, or the broker has none: both as of now."""
         return self.current and not self.online
+
+    def there(self, epoch: bytes) -> bool:
+        """Whether that login was read online, on this connection."""
+        return self.read and bool(self.online) and self.epoch == epoch
+
+    def gone(self, epoch: bytes) -> bool:
+        """Whether that login was read offline, on this connection; one that lives corrects it."""
+        return self.read and self.online is False and self.epoch == epoch
 
 
 _NOTHING_KNOWN = Known()
@@ -116,12 +129,12 @@ class Watches:
         before = self.known.get(peer)
         if before is not None:
             online, epoch = (presence.online, presence.epoch) if presence else (None, b"")
-            self.known[peer] = Known(online, epoch, current=True)
+            self.known[peer] = Known(online, epoch, current=True, read=True)
         return before
 
     def disconnected(self) -> None:
         """What is known may be old from here."""
-        self.known = {p: k._replace(current=False) for p, k in self.known.items()}
+        self.known = {p: k._replace(current=False, read=False) for p, k in self.known.items()}
 
     def _add(self, peer: str) -> bool:
         if peer in self.known:

@@ -60,7 +60,8 @@ class AnswerReason(IntEnum):
 class Invite(NamedTuple):
     """The caller's register. ``ttl`` in milliseconds, only while ringing; ``time`` is advisory.
 
-    ``reason`` is a number of :class:`EndedReason`, or one of a later version.
+    ``reason`` is a number of :class:`EndedReason`, or one of a later version. ``asker``: this
+    *ringing* answers the ``ask`` of the callee's login with that epoch.
     """
 
     state: InviteState
@@ -72,6 +73,7 @@ class Invite(NamedTuple):
     reason: int | None = None
     group: bytes | None = None
     time: int | None = None
+    asker: bytes | None = None
 
 
 class Answer(NamedTuple):

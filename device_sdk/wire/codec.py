@@ -41,7 +41,7 @@ MAX_TTL: Final = 24 * 60 * 60 * 1000
 
 VERSION_KEY, STATE, EPOCH, SEQ, TTL, BODY, CHANNEL, REASON, GROUP, TIME, ASK = range(11)
 #: 11 to 13 are kept for what is said in a call that goes on.
-GENERATION, AGE = 14, 15
+GENERATION, AGE, ASKER = 14, 15, 16
 
 # Causes, the counters that a drop is filed under (``client.stats``).
 OVERSIZED: Final = "oversized"
@@ -173,7 +173,7 @@ def decode_body(data: bytes) -> Any:
 
 def encode(cell: Cell) -> bytes:
     """A cell's bytes, deterministic: equal cells are equal bytes."""
-    # Keys 0 to 15 are one byte each, so their numeric order is the order of their encodings.
+    # Keys 0 to 16 are one byte each, so their numeric order is the order of their encodings.
     if isinstance(cell, Presence):
         return _encode_presence(cell)
     data = (
@@ -200,6 +200,8 @@ def encode(cell: Cell) -> bytes:
         pairs, data = pairs + 1, data + b"\x08\x50" + cell.group
     if cell.time is not None:
         pairs, data = pairs + 1, data + b"\x09" + _uint(cell.time)
+    if cell.asker is not None:
+        pairs, data = pairs + 1, data + b"\x10\x48" + cell.asker
     return _MAPS[pairs] + data
 
 
@@ -234,6 +236,7 @@ def decode_invite(data: bytes) -> Invite:
     group = fields.get(GROUP)
     if GROUP in fields and (not isinstance(group, bytes) or len(group) != GROUP_BYTES):
         raise DecodeError(WRONG_TYPE, f"key {GROUP} (group) is no byte string of {GROUP_BYTES}")
+    asker = _epoch(fields, ASKER, "asker") if ASKER in fields else None
     return Invite(
         state,
         _epoch(fields),
@@ -244,6 +247,7 @@ def decode_invite(data: bytes) -> Invite:
         _uint_or_none(fields, REASON) if REASON in fields else None,
         group,
         _uint_or_none(fields, TIME) if TIME in fields else None,
+        asker if state is InviteState.RINGING else None,
     )
 
 
@@ -337,7 +341,7 @@ def _fields(data: bytes) -> dict[int, Any]:
     for _ in range(left):
         start = pos
         key = data[pos] if pos < size else -1
-        if 0 <= key <= AGE:
+        if 0 <= key <= ASKER:
             pos += 1
             if key in fields:
                 raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
@@ -418,10 +422,10 @@ def _ask(fields: dict[int, Any]) -> bool:
     return ask
 
 
-def _epoch(fields: dict[int, Any]) -> bytes:
-    if EPOCH not in fields:
-        raise DecodeError(MISSING_KEY, f"key {EPOCH} (epoch) is missing")
-    epoch = fields[EPOCH]
+def _epoch(fields: dict[int, Any], key: int = EPOCH, name: str = "epoch") -> bytes:
+    if key not in fields:
+        raise DecodeError(MISSING_KEY, f"key {key} ({name}) is missing")
+    epoch = fields[key]
     if not isinstance(epoch, bytes) or len(epoch) != EPOCH_BYTES:
-        raise DecodeError(WRONG_TYPE, f"key {EPOCH} (epoch) is no byte string of {EPOCH_BYTES}")
+        raise DecodeError(WRONG_TYPE, f"key {key} ({name}) is no byte string of {EPOCH_BYTES}")
     return epoch

@@ -11,16 +11,17 @@ from typing import Final
 
 from .cells import Answer, AnswerState, Invite, InviteState
 
-_BEGIN: Final = rb"[\xa4-\xa9]\x00\x01\x01([\x00-%c])\x02\x48(.{8})\x03([\x00-\x17])"
+_BEGIN: Final = rb"[\xa4-\xaa]\x00\x01\x01([\x00-%c])\x02\x48(.{8})\x03([\x00-\x17])"
 _TTL: Final = rb"(?:\x04\x19([\x01-\xff].))?"
 #: The head of a text of at most 255 bytes: where that ends is counted, and the end matched there.
 _TEXT: Final = rb"\x05([\x60-\x77]|\x78[\x18-\xff])"
 _REASON: Final = rb"(?:\x07([\x00-\x17]))?"
-_GROUP_AND_TIME: Final = rb"(?:\x08\x50(.{16}))?(?:\x09\x1a((?!\x00\x00).{4}))?\Z"
+_GROUP_AND_TIME: Final = rb"(?:\x08\x50(.{16}))?(?:\x09\x1a((?!\x00\x00).{4}))?"
+_ASKER: Final = rb"(?:\x10\x48(.{8}))?\Z"
 _ASK: Final = rb"(?:\x0a(\xf5))?\Z"
 
 _INVITE: Final = re.compile((_BEGIN % 2) + _TTL + rb"(?:" + _TEXT + rb")?", re.DOTALL)
-_INVITE_END: Final = re.compile(_REASON + _GROUP_AND_TIME, re.DOTALL)
+_INVITE_END: Final = re.compile(_REASON + _GROUP_AND_TIME + _ASKER, re.DOTALL)
 _ANSWER: Final = re.compile(
     (_BEGIN % 4) + rb"(?:" + _TEXT + rb"|" + _REASON + _ASK + rb")", re.DOTALL
 )
@@ -45,9 +46,9 @@ def invite(data: bytes) -> Invite | None:
     end = _INVITE_END.match(data, at)
     if end is None:
         return None
-    reason, group, time = end.groups()
-    absent = (ttl, body, reason, group, time).count(None)
-    if data[0] != 0xA9 - absent or (state == b"\x00" and ttl is None):
+    reason, group, time, asker = end.groups()
+    absent = (ttl, body, reason, group, time, asker).count(None)
+    if data[0] != 0xAA - absent or (state == b"\x00" and ttl is None):
         return None
     return Invite(
         _INVITE_STATES[state[0]],
@@ -59,6 +60,7 @@ def invite(data: bytes) -> Invite | None:
         None if reason is None else reason[0],
         group,
         None if time is None else int.from_bytes(time, "big"),
+        asker if state == b"\x00" else None,
     )
 
 

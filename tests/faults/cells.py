@@ -76,9 +76,8 @@ WRITES = {"caller": "invite", "callee": "answer"}
 CLOSES = {"caller": 6, "callee": 3}
 RINGS_IF_AT_ALL = 6.0
 GHOST = 5.0  # so long a dead caller stays away behind a bridge, and may not ring
-#: Known not to hold, left out, and said in the tables: a callee that has asked takes what a bridge
-#: sends once more for its answer, and rings for up to ``caller_lost_grace``.
-OPEN = frozenset({("bridge-ghost", "probing")})
+#: Known not to hold, left out, and said in the tables: fault and state. None at present.
+OPEN: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,8 @@ class Fuzz:
             state = pick.choice(tuple(InviteState))
             ttl = pick.choice((0, 1, 4000)) if state is InviteState.RINGING else None
             cell = Invite(state, epoch, pick.randrange(9), ttl, pick.choice((None, b"\x01")),
-                          reason=reason, group=pick.choice((None, b"g" * 16)))  # fmt: skip
+                          reason=reason, group=pick.choice((None, b"g" * 16)),
+                          asker=pick.choice((None, EPOCHS[2])))  # fmt: skip
         else:
             cell = Answer(pick.choice(tuple(AnswerState)), epoch, pick.randrange(9), None,
                           reason, pick.random() < 0.3)  # fmt: skip

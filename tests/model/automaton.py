@@ -11,6 +11,7 @@ A step is computed once (clone, handle, effects) and remembered, so that explori
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -138,6 +139,18 @@ class Automaton:
         at = engine.deadline()
         assert at is None or quiet_until <= at, f"due at {at}, not looked at before {quiet_until}"
         return None if at is None else max(0.0, at - now)
+
+    def rings_until(self, state: int) -> float:
+        """How long its calls will ring at most, from now; below 0 if none does."""
+        engine, now = self._engines[state]
+        return max(
+            (
+                math.inf if call.ring_at is None else call.ring_at - now
+                for call in engine.callee.calls.values()
+                if call.phase is CalleePhase.RINGING
+            ),
+            default=-1.0,
+        )
 
     def life(self, state: int) -> int:
         """How many lives the peer had before this one."""

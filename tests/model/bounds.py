@@ -19,6 +19,7 @@ TWO_PEERS: Final = (
     pair("two peers", logout=1),
     replace(pair("two peers", kill=1), prompt=True),
     replace(pair("two peers", forbid=1), prompt=True),
+    replace(pair("two peers", bridge=1, restart=1), prompt=True),
     replace(glare("both call, and accept"), verbs=("accept",)),
     replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
 )

@@ -63,6 +63,16 @@ def _nothing(*_args: Any, **_more: Any) -> None:
     return None
 
 
+def _takes_for_live(*phases: Any) -> Any:
+    """In these phases a *ringing* without the RETAIN flag is proof of life."""
+    original = CalleeSide._is_live
+
+    def is_live(self: CalleeSide, call: CalleeCall, invite: Any) -> bool:
+        return call.phase in phases or original(self, call, invite)
+
+    return _method(CalleeSide, "_is_live", is_live)
+
+
 def _clears_once(side: type, clearing: Any) -> Any:
     """A clear is said once: neither the resync repeats it nor what follows a suspect's trial."""
     original: Any = side.say  # type: ignore[attr-defined]
@@ -83,6 +93,15 @@ def _deaf_to_ask() -> Any:
         return original(self, key, answer._replace(ask=False), now)
 
     return _method(CallerSide, "answered", answered)
+
+
+def _anonymous() -> Any:
+    original = CallerSide._say_for
+
+    def say_for(self: CallerSide, call: CallerCall, now: float, *_asker: Any) -> None:
+        original(self, call, now)
+
+    return _method(CallerSide, "_say_for", say_for)
 
 
 def _due_without(record: type, *names: str) -> Any:
@@ -141,6 +160,21 @@ MUTATIONS: tuple[Mutation, ...] = (
                 (_D.RINGING, (TO.SAY, TO.EXTEND, TO.TELL_RECEIVED)),
             ),
         ),
+        pair("restart", restart=1),
+    ),
+    Mutation(
+        "what a bridge says again is taken for the answer",
+        lambda: (_takes_for_live(_D.PROBING),),
+        replace(pair("bridge", bridge=1, restart=1), prompt=True),
+    ),
+    Mutation(
+        "what a bridge says again makes it ring longer",
+        lambda: (_takes_for_live(_D.RINGING),),
+        replace(pair("bridge", bridge=1, cut=1), prompt=True),
+    ),
+    Mutation(
+        "the caller's answer does not say whom it answers",
+        lambda: (_anonymous(),),
         pair("restart", restart=1),
     ),
     Mutation(

@@ -18,6 +18,9 @@ the app's commands and for a will that fires; one of the scenario's budget for
 * ``wipe``: the broker restarts with nothing in its store,
 * ``kill``: the broker closes the link on a publish instead of taking it; ``forbid``: and from then
   on whenever that cell is said, by this life of its writer or a later one,
+* ``bridge``: what the broker has retained comes once more to a peer, without the RETAIN flag, as
+  from a bridge that was down; nothing may ring, or ring longer, by the cell of a caller that was
+  not online there,
 * ``logout``, and ``time``: a peer's clock jumps to its engine's next deadline. Each peer has its
   own clock and its own budget of time.
 """
@@ -40,6 +43,7 @@ from .monitor import Monitor
 UP, DOWN, HALF = "up", "down", "half-open"
 FAULTS = (
     "cut", "restart", "lose", "repeat", "defer", "late will", "wipe", "logout", "kill", "forbid",
+    "bridge",
 )  # fmt: skip
 
 
@@ -116,6 +120,7 @@ class Move(NamedTuple):
     publishes: tuple[tuple[str, bytes], ...] = ()
     subscribe: tuple[str, ...] | None = None
     wipe: bool = False
+    bridge: bool = False
     fault: str | None = None
     feeds: tuple[Any, ...] | None = None
 
@@ -153,6 +158,7 @@ class Rules:
         self._subscribed: dict[tuple[int, int, tuple[str, ...]], int] = {}
         self._watched: dict[tuple[int, tuple[Event, ...]], int | str] = {}
         self._cuts: dict[int, int] = {}
+        self._bridged: dict[tuple[int, int], int] = {}
         self._matches: dict[tuple[str, str], bool] = {}
         self.count = len(scenario.peers)
 
@@ -235,6 +241,8 @@ class Rules:
                 after[j] = self._push(after[j], topic, payload)
         if move.subscribe is not None:
             after[i] = self._subscribe(after[i], after[count], move.subscribe)
+        if move.bridge:
+            after[i] = self._bridge(after[i], after[count])
         if move.wipe:
             after[count] = self.number(())
             for j in range(count):
@@ -334,6 +342,32 @@ class Rules:
             self._subscribed[key] = known
         return known
 
+    def _bridge(self, number: int, store: int) -> int:
+        """All that is retained comes once more, as if it were new."""
+        key = number, store
+        known = self._bridged.get(key)
+        if known is None:
+            peer: Peer = self._parts[number]
+            kept = dict(self._parts[store])
+            items = [
+                ("bridged", topic, payload, self._is_gone(kept, topic, payload))
+                for topic, payload in kept.items()
+                if any(self.matches(f, topic) for f in peer.filters)
+            ]
+            known = self.number(peer._replace(down=(*peer.down, *items)))
+            self._bridged[key] = known
+        return known
+
+    def _is_gone(self, kept: dict[str, bytes], topic: str, payload: bytes) -> bool:
+        """Whether that is an invite of a caller that the store does not say to be online."""
+        kind, index = self.automaton.topics[topic]
+        if kind != "invite":
+            return False
+        presence = kept.get(self._presence(self.scenario.calls[index].caller))
+        caller = codec.decode_presence(presence) if presence else None
+        login = codec.decode_invite(payload).epoch
+        return caller is None or not caller.online or caller.epoch != login
+
     def _cut(self, number: int) -> int:
         """The broker is gone: whoever was connected has yet to notice."""
         known = self._cuts.get(number)
@@ -373,6 +407,8 @@ class Rules:
         after = self.automaton.deadline(peer.state)
         if after is not None and after <= self.scenario.jump:
             yield self._step(f"{name} ... {after:g} s pass", peer, ("fire",), f"time {name}")
+        if peer.link == UP:
+            yield Move(f"(a bridge to {name} comes up)", peer, "bridge", bridge=True)
         if i == 0:
             yield Move("broker  restarts with an empty store", peer, "wipe", wipe=True)
         newborn = self.automaton.newborn(i, self.automaton.life(peer.state) + 1)
@@ -472,6 +508,9 @@ class Rules:
             item = peer.down[at]
             rest = peer._replace(down=peer.down[:at] + peer.down[at + 1 :])
             item = item[1] if item[0] == "deferred" else item
+            if item[0] == "bridged":
+                yield self._over_the_bridge(name, rest, item)
+                continue
             if item[0] != "message":
                 label = "puback" if item[0] == "acked" else "suback"
                 yield self._step(f"broker -> {name}  {label}", rest, item)
@@ -487,6 +526,19 @@ class Rules:
             kept.remove(item)
             text = self.describe(item[1], item[2]) + " (repeated)"
             yield self._step(f"broker -> {name}  {text}", peer._replace(late=tuple(kept)), item)
+
+    def _over_the_bridge(self, name: str, peer: Peer, item: Held) -> Move:
+        _, topic, payload, gone = item
+        before = self.automaton.rings_until(peer.state)
+        move = self._step(
+            f"broker -> {name}  {self.describe(topic, payload)} (over the bridge)",
+            peer,
+            ("message", topic, payload, False),
+        )
+        after = self.automaton.rings_until(move.peer.state)
+        if gone and move.fault is None and after > before:
+            return move._replace(fault="ghost ring, what a bridge said again is of a dead caller")
+        return move
 
     def _defer(self, name: str, peer: Peer, at: int, queue: str, text: str) -> Iterator[Move]:
         items = getattr(peer, queue)

@@ -41,6 +41,7 @@ invites = build(
     Invite, state=st.just(InviteState.RINGING), epoch=epochs, seq=uints,
     ttl=st.integers(0, codec.MAX_TTL), content=encoded, channel=channels,
     group=st.none() | st.binary(min_size=16, max_size=16), time=st.none() | uints,
+    asker=st.none() | epochs,
 ) | build(
     Invite, state=st.sampled_from((InviteState.ACCEPTED, InviteState.ENDED)), epoch=epochs,
     seq=uints, content=encoded, channel=channels, reason=st.none() | uints,

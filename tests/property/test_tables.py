@@ -64,6 +64,7 @@ invites = build(
     epoch=st.binary(min_size=8, max_size=8),
     seq=st.integers(0, 2**53 - 1),
     ttl=st.integers(0, 60_000),
+    asker=st.sampled_from((None, EPOCH, b"former00")),
 ) | build(
     Invite,
     state=st.sampled_from((InviteState.ACCEPTED, InviteState.ENDED)),
@@ -165,7 +166,7 @@ def test_any_invite_in_any_phase(
     engine.handle(MessageReceived(INVITE, payload, retained), 1.0)
     told = [e.event.name for e in engine.effects() if isinstance(e, Emit)]
     rings = "remote_invitation_received" in told
-    live = invite is not None and invite.ttl and not retained
+    live = invite is not None and invite.ttl and invite.asker == EPOCH and not retained
     assert rings == (phase is callee.Phase.PROBING and bool(live))
     assert engine.stats.drops[OUT_OF_PLACE] == 0
 

@@ -78,10 +78,43 @@ def test_an_asked_caller_that_lives_rings() -> None:
     """One round trip later; nothing is asked any more."""
     rig = Rig().connect()
     rig.hear(ringing(content=b"\x01"), retained=True)
-    rig.hear(ringing(50_000))
+    rig.hear(ringing(50_000, asker=MINE))
     assert rig.told == ["remote_invitation_received"]
     assert last(rig).call.content == b"\x01"
     assert [at for at, _ in rig.until(1053)] == [1052]
+
+
+@pytest.mark.parametrize("asker", [None, b"former00"])
+@pytest.mark.parametrize("online", [True, False])
+def test_what_a_bridge_hands_on_is_no_answer(asker: bytes | None, online: bool) -> None:
+    """The cell that was asked about comes again, without RETAIN: asked again, and nothing rings.
+
+    Nor does it by a presence, which a bridge may hand on as late; the caller's answer rings.
+    """
+    rig = Rig(there=False).connect()
+    rig.hear(ringing(), retained=True)
+    rig.hear_presence(Presence(online, THEIRS), retained=True)
+    rig.hear(ringing(asker=asker))
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    rig.until(1070)
+    assert rig.told == []
+    rig.hear_presence(Presence(True, THEIRS))
+    rig.hear(ringing(asker=MINE))
+    assert rig.told == ["remote_invitation_received"]
+
+
+def test_what_was_read_before_the_link_broke_is_no_presence_of_now() -> None:
+    """A subscription may be granted before what stands there comes: until then, in doubt."""
+    rig = called()
+    rig.there = False
+    rig.drop()
+    rig.connect()
+    rig.confirm()
+    rig.hear(ringing(), call=OTHER)
+    assert rig.told == ["remote_invitation_received"]
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert rig.told == ["remote_invitation_received"] * 2
 
 
 def test_a_dead_caller_never_rings() -> None:
@@ -171,6 +204,22 @@ def test_a_live_copy_says_received_again_and_extends() -> None:
     assert rig.told == ["remote_invitation_received"]
     assert rig.until(1071.9) == []
     assert [at for at, _ in rig.until(1072)] == [1072]
+
+
+def test_what_a_bridge_hands_on_does_not_extend() -> None:
+    """Its caller is gone: whatever it said is asked about; once it is back, its answer extends."""
+    for asker in (None, MINE):
+        rig = called()
+        rig.hear_presence(Presence(False, THEIRS))
+        rig.hear(ringing(asker=asker))
+        assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+        assert [at for at, _ in rig.until(1011)] == [1010]
+    rig = called()
+    rig.hear_presence(Presence(False, THEIRS))
+    rig.hear_presence(Presence(True, THEIRS))
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    rig.hear(ringing(30_000, asker=MINE))
+    assert [at for at, _ in rig.until(1033)] == [1032]
 
 
 def test_a_retained_copy_of_what_rings_is_asked_about_and_does_not_extend() -> None:
@@ -389,7 +438,7 @@ def test_doubt_is_lifted_by_a_live_copy() -> None:
     """The caller answers the question: the deadline is its ttl again."""
     rig = called()
     rig.hear_presence(Presence(True, b"newepoch"), retained=True)
-    rig.hear(ringing())
+    rig.hear(ringing(asker=MINE))
     assert [at for at, _ in rig.until(1063)] == [1062]
 
 
@@ -541,7 +590,7 @@ def test_a_received_of_a_former_life_is_asked_about() -> None:
     rig.hear_own(answer(AnswerState.RECEIVED, epoch=b"former00", seq=7))
     assert rig.said == []
     assert rig.until(1001) == [(1001, Answer(AnswerState.RECEIVED, MINE, 8, ask=True))]
-    rig.hear(ringing())
+    rig.hear(ringing(asker=MINE))
     assert rig.told == ["remote_invitation_received"]
 
 
@@ -586,7 +635,7 @@ def test_a_screen_turns_away_before_anything_rings(doubted: bool) -> None:
         rig.hear(ringing(content=b"\x01", channel="c", time=7), retained=True)
         assert (seen, rig.told) == ([], [])
         states(rig)
-    rig.hear(ringing(content=b"\x01", channel="c", time=7))
+    rig.hear(ringing(content=b"\x01", channel="c", time=7, asker=MINE if doubted else None))
     assert (states(rig), rig.told) == ([("REFUSED", 3)], ["missed_call"])
     call, underway = seen[0]
     assert (call.caller, call.content, call.channel, call.time, underway) == (

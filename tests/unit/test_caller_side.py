@@ -417,13 +417,25 @@ def test_ask_is_answered_at_once() -> None:
     rig = calling(RECEIVED)
     rig.now += 10
     rig.hear(ask)
-    assert [(c.state, c.ttl) for c in rig.said if isinstance(c, Invite)] == [
-        (InviteState.RINGING, 50_000)
+    assert [(c.state, c.ttl, c.asker) for c in rig.said if isinstance(c, Invite)] == [
+        (InviteState.RINGING, 50_000, THEIRS)
     ]
     assert rig.until(1059) == []
     rig.feed(Cancel(PEER, CALL))
     rig.hear(ask)
-    assert [c.state for c in rig.said if isinstance(c, Invite)] == [InviteState.ENDED]
+    assert [(c.state, c.asker) for c in rig.said if isinstance(c, Invite)] == [
+        (InviteState.ENDED, None)
+    ]
+
+
+def test_only_what_answers_a_question_says_whose_it_was() -> None:
+    """Neither a first ring, nor what is said again by a timer or with a resync."""
+    rig = calling()
+    rig.hear(answer(AnswerState.RECEIVED, ask=True))
+    assert [c.asker for c in rig.said if isinstance(c, Invite)] == [THEIRS]
+    rig.drop()
+    rig.connect()
+    assert [c.asker for c in rig.said if isinstance(c, Invite)] == [None]
 
 
 def test_ask_with_accept_says_accepted_only_once() -> None:

@@ -81,6 +81,10 @@ HEADER = "02480001020304050607"  # key 2, the epoch
             Invite(InviteState.ENDED, EPOCH, 3, None, b"\x01", "c", 1, GROUP, 5),
             f"a900010102{HEADER}0303" "0501" "066163" "0701" f"0850{GROUP.hex()}" "0905",
         ),
+        (
+            RINGING._replace(asker=b"they ask"),
+            f"a600010100{HEADER}03010419ea60" f"1048{b'they ask'.hex()}",
+        ),
     ],
 )  # fmt: skip
 def test_the_bytes_of_a_cell(value: Any, hexadecimal: str) -> None:
@@ -98,6 +102,7 @@ def test_the_bytes_of_a_cell(value: Any, hexadecimal: str) -> None:
         Invite(InviteState.ENDED, EPOCH, 3, reason=6, group=GROUP, channel="ü" * 32),
         # A text that ends as if something came after it.
         RINGING._replace(content=codec.encode_body("\x07\x01"), time=65_536),
+        RINGING._replace(ttl=9, channel="c", asker=EPOCH),
     ],
 )
 def test_an_invite_survives_the_wire(invite: Invite) -> None:
@@ -121,6 +126,7 @@ TEXT, LONG_TEXT = codec.encode_body("somebody is here"), codec.encode_body("ä" 
         RINGING,
         RINGING._replace(ttl=256, content=TEXT, group=GROUP, time=1_800_000_000),
         RINGING._replace(ttl=65_535, content=LONG_TEXT, time=65_536),
+        RINGING._replace(content=TEXT, group=GROUP, time=1_800_000_000, asker=EPOCH),
         Invite(InviteState.ACCEPTED, EPOCH, 23),
         Invite(InviteState.ENDED, EPOCH, 2, content=TEXT, reason=1, time=1_800_000_000),
     ],

@@ -106,7 +106,7 @@ def test_a_late_copy_of_a_former_answer_does_not_bring_back_a_finished_call() ->
     former = MessageReceived(ANSWER, answer(AnswerState.RECEIVED, FORMER), retained=True)
     engine.handle(former, 0.0)
     engine.handle(online(engine), 0.0)
-    engine.handle(invite(InviteState.RINGING, ttl=60_000), 1.0)
+    engine.handle(invite(InviteState.RINGING, ttl=60_000, asker=MINE), 1.0)
     engine.handle(Refuse("door", CALL_ID), 2.0)
     engine.effects()
     engine.handle(MessageReceived(INVITE, b""), 3.0)

@@ -83,7 +83,7 @@ def test_away_is_known_as_of_now_only() -> None:
     watches.disconnected()
     assert not watches.of("a").away
     watches.heard("a", None)
-    assert watches.of("a") == Known(None, b"", current=True)
+    assert watches.of("a") == Known(None, b"", current=True, read=True)
     watches.confirmed("not watched")
     assert "not watched" not in watches.known
 
@@ -94,7 +94,7 @@ def test_hearing_of_a_peer_nobody_watches_is_told_apart() -> None:
     assert watches.heard("a", Presence(True, OTHER)) is None
     watches.enter("a")
     assert watches.heard("a", Presence(True, OTHER)) == Known()
-    assert watches.heard("a", Presence(True, OTHER)) == Known(True, OTHER, current=True)
+    assert watches.heard("a", Presence(True, OTHER)) == Known(True, OTHER, current=True, read=True)
 
 
 def test_a_clone_is_independent() -> None:
