@@ -359,6 +359,7 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         engine._leaving,
         engine.closed,
         engine._linked,
+        engine._echoed,
         engine._heard,
         engine._read_on,
         engine._asking,
