@@ -27,6 +27,8 @@ from .packets import (
 )
 from .retained import Retained
 
+#: Between a user name and what else its client ids hold; no escaped peer id has it.
+AND_MORE = ":"
 #: Places looked at for retained messages, and messages sent, before other clients get their turn.
 _SEARCH, _SENT = 2000, 64
 #: Bytes that a waiting message takes beside its topic and payload, about.
@@ -242,7 +244,7 @@ class Session:
     @property
     def device(self) -> str:
         """Whose share it takes of: its user, or what its client id names where nobody is known."""
-        return self.owner or self.client_id.partition(".")[0]
+        return self.owner or self.client_id.partition(AND_MORE)[0]
 
     @property
     def connected(self) -> bool:

@@ -88,6 +88,7 @@ def make_client(options: Options, **settings: float | None) -> QueueClient:
             tls=options.tls(),
             realm=options.realm,
             keepalive=15 if options["keepalive"] is None else options["keepalive"],
+            subscribe_qos=1 if options["subscribe_qos"] is None else options["subscribe_qos"],
             **given,
         )
     except InvalidArgument as error:

@@ -105,6 +105,7 @@ class BaseClient(Ringing[L, R]):
         tls: Tls | None = None,
         realm: str = topics.DEFAULT_REALM,
         keepalive: int = 15,
+        subscribe_qos: int = 1,
         policy: Policy | None = None,
         clock: Callable[[], float] = since_start,
         wall: Callable[[], float] = time.time,
@@ -135,6 +136,8 @@ class BaseClient(Ringing[L, R]):
             raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
         if not 1 <= keepalive <= 65535:
             raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
+        if subscribe_qos not in (0, 1) or isinstance(subscribe_qos, bool):
+            raise InvalidArgument("subscribe_qos", f"0 or 1, not {subscribe_qos!r}")
         self.settings = Settings(
             ring_timeout=ring_timeout,
             ack_timeout=ack_timeout,
@@ -160,7 +163,7 @@ class BaseClient(Ringing[L, R]):
         self._make_link: LinkFactory = (
             broker
             if callable(broker)
-            else paho_links(self.peer_id, broker, username, password, tls, keepalive)
+            else paho_links(self.peer_id, broker, username, password, tls, keepalive, subscribe_qos)
         )
         self._tick_every = min(TICK, keepalive / 4)
         self._given_up_after = keepalive * 1.5  # by the broker (MQTT 3.1.1, 3.1.2.10)

@@ -79,9 +79,10 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     ``broker``: ``mqtt://``, ``mqtts://``, ``ws://`` or ``wss://`` and host[:port]. ``username``
     defaults to the peer id where there is a ``password``, or a ``secret_file`` that holds it.
     ``ca_file``, ``cert_file``, ``key_file``: PEM; ``tls``: a :class:`Tls`, for an own context.
-    ``keepalive`` in whole seconds; ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the
-    other :class:`Settings` in seconds; ``policy`` says which calls ring. Bad arguments raise
-    :class:`InvalidArgument` here, before any network use.
+    ``keepalive`` in whole seconds; ``subscribe_qos`` is 0 for a cluster of NATS, else 1;
+    ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the other :class:`Settings` in
+    seconds; ``policy`` says which calls ring. Bad arguments raise :class:`InvalidArgument` here,
+    before any network use.
     """
 
     _local = LocalInvitation

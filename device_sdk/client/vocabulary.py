@@ -44,6 +44,8 @@ WORDS = (
     Word("cert_file", "FILE", "my own certificate, PEM"),
     Word("key_file", "FILE", "its private key, PEM"),
     Word("keepalive", "S", "whole seconds between signs of life (default: 15)", int),
+    Word("subscribe_qos", "0|1", "quality of service asked for; a cluster of NATS wants 0"
+         " (default: 1)", int),
     Word("login_timeout", "S", "how long to try to log in (default: 10)", float),
     Word("ack_timeout", "S", "until a callee that shows no sign of life is given up"
          " (default: 30)", float, "timers"),

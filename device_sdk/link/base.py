@@ -6,6 +6,7 @@ connection can reach a new one. Whoever owns a link calls all of it from one thr
 """
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -52,6 +53,10 @@ class Link(Protocol):
         """Acknowledge what was read: once it is dealt with, and answered."""
 
 
+#: Of this process: the will's payload can be read by all, and alone would tell the client id.
+_KEY = secrets.token_bytes(16)
+
+
 class Will(NamedTuple):
     """What the broker publishes, retained, QoS 1, when the connection breaks."""
 
@@ -63,10 +68,12 @@ class Will(NamedTuple):
         """The client id of the login whose will this is: its peer, and what is its alone.
 
         All connections of one login have the same, so that each takes over the one before, which
-        may be half open; two logins of one peer have two, and so never break each other's.
+        may be half open; two logins of one peer have two, and so never break each other's. Nobody
+        else can know it: where a broker lets any user take any client id, that is what keeps
+        others from ending this one's connections.
         """
-        login = hashlib.blake2b(self.payload, digest_size=8).hexdigest()  # the epoch is in it
-        return f"{self.topic.split('/')[-2]}.{login}"
+        login = hashlib.blake2b(self.payload, digest_size=8, key=_KEY)  # the epoch is in it
+        return f"{self.topic.split('/')[-2]}:{login.hexdigest()}"
 
 
 #: Makes a fresh link; called for every connection.

@@ -23,6 +23,7 @@ def paho_links(
     password: str | None,
     tls: Tls | None,
     keepalive: int,
+    subscribe_qos: int = 1,
 ) -> LinkFactory:
     """What makes links to ``broker`` by paho-mqtt; raises :class:`InvalidArgument`."""
     url = BrokerUrl.parse(broker)
@@ -46,6 +47,7 @@ def paho_links(
             will.client_id,
             will,
             keepalive=keepalive,
+            subscribe_qos=subscribe_qos,
             username=username,
             password=password,
             context=context,

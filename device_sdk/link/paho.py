@@ -106,12 +106,14 @@ class PahoLink:
         will: Will | None,
         *,
         keepalive: int,
+        subscribe_qos: int = 1,
         username: str | None = None,
         password: str | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
         self._keepalive = keepalive
+        self._subscribe_qos = subscribe_qos
         self._happened: deque[LinkInput] = deque()
         self._tokens: dict[int, int] = {}
         self._filters: dict[int, tuple[str, ...]] = {}
@@ -206,8 +208,8 @@ class PahoLink:
             self._tokens[info.mid] = token
 
     def subscribe(self, filters: tuple[str, ...]) -> None:
-        """Subscribe, QoS 1, in one packet."""
-        _, mid = self._client.subscribe([(f, 1) for f in filters])
+        """Subscribe in one packet, QoS 1 unless told otherwise."""
+        _, mid = self._client.subscribe([(f, self._subscribe_qos) for f in filters])
         if mid is not None:
             self._filters[mid] = filters
 

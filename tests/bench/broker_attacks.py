@@ -32,7 +32,7 @@ def _cell(number: int) -> str:
 
 
 async def _mallory(port: int, number: int) -> Client:
-    return await open_client(HOST, port, connect(f"mallory.{number}"), _nothing)
+    return await open_client(HOST, port, connect(f"mallory:{number}"), _nothing)
 
 
 async def one_subscribe(port: int) -> None:
@@ -70,7 +70,7 @@ async def wills(port: int) -> None:
     for number in itertools.count():
         with contextlib.suppress(ConnectionError):
             will = text(_cell(number)) + (60_000).to_bytes(2, "big") + bytes(60_000)
-            body = b"\0\4MQTT\4\x26\0\0" + text(f"mallory.{number}") + will
+            body = b"\0\4MQTT\4\x26\0\0" + text(f"mallory:{number}") + will
             client = await open_client(HOST, port, b"\x10" + remaining(len(body)) + body, _nothing)
             client.transport.abort()
             await asyncio.sleep(0.05)
@@ -80,7 +80,7 @@ async def sessions(port: int) -> None:
     """Persistent sessions without end, each subscribed to what everybody says."""
     for number in itertools.count():
         with contextlib.suppress(ConnectionError):
-            body = b"\0\4MQTT\4\0\0\0" + text(f"mallory.{number}")
+            body = b"\0\4MQTT\4\0\0\0" + text(f"mallory:{number}")
             client = await open_client(HOST, port, b"\x10" + remaining(len(body)) + body, _nothing)
             client.transport.write(subscribe("sig/v1/mallory/#"))
             await asyncio.sleep(0.02)

@@ -208,7 +208,7 @@ def test_one_device_fills_its_share_and_no_more(clients: Keep, tmp_path: Path) -
     limits = replace(ROOMY, retained=400, retained_per_device=1000)
     with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for connection in range(4):
-            door = login(broker, clients, "front-door", f".{connection}")
+            door = login(broker, clients, "front-door", f":{connection}")
             for number in range(100):
                 door.publish(cell(connection * 100 + number), b"x", retain=True)
         assert len(broker.broker.retained_messages) == 100
@@ -253,7 +253,7 @@ def test_a_new_connection_has_no_new_burst(clients: Keep, tmp_path: Path) -> Non
     limits = replace(LIMITS, publishes_per_second=5.0, publish_burst=20)
     with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for connection in range(4):
-            door = login(broker, clients, "front-door", f".{connection}")
+            door = login(broker, clients, "front-door", f":{connection}")
             door.send(b"".join(publish(cell(each), b"x", each) for each in range(1, 11)))
             door.send(b"\xc0\0")
         with pytest.raises(TimeoutError):
@@ -280,10 +280,10 @@ def test_persistent_sessions_have_shares_too(clients: Keep, tmp_path: Path) -> N
     limits = replace(ROOMY, persistent_sessions=3, persistent_sessions_per_device=3)
     with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
         for number in range(10):
-            login(broker, clients, "front-door", f".{number}", clean=False).disconnect()
+            login(broker, clients, "front-door", f":{number}", clean=False).disconnect()
         login(broker, clients, "kitchen", clean=False)
         assert sorted(broker.broker.sessions) == [
-            "front-door.7", "front-door.8", "front-door.9", "kitchen",
+            "front-door:7", "front-door:8", "front-door:9", "kitchen",
         ]  # fmt: skip
 
 
@@ -291,7 +291,7 @@ def test_connections_of_a_device_are_counted(clients: Keep, tmp_path: Path) -> N
     """The oldest gives way to the newest: a device locks itself out no more than others."""
     limits = replace(ROOMY, connections_per_device=3)
     with Running(plugins=registry_plugins(tmp_path), limits=limits) as broker:
-        tools = [login(broker, clients, "front-door", f".{number}") for number in range(5)]
+        tools = [login(broker, clients, "front-door", f":{number}") for number in range(5)]
         login(broker, clients, "kitchen")
         assert [tool.closed(0.5) for tool in tools] == [True, True, False, False, False]
 

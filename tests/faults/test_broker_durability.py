@@ -224,10 +224,10 @@ def test_who_returns_under_another_client_id_is_back(path: Path, clients: Keep) 
     """A client id for each login: the old login's will says nothing of the new one."""
     will = Will("p/door", b"offline", retain=True)
     with Running(store=path) as broker:
-        clients(broker.client("door.a", will=will))
-        clients(broker.client("window.a", will=Will("p/window", b"offline", retain=True)))
+        clients(broker.client("door:a", will=will))
+        clients(broker.client("window:a", will=Will("p/window", b"offline", retain=True)))
     with Running(store=path, will_grace=30) as broker:
-        door = clients(broker.client("door.b", will=will))
+        door = clients(broker.client("door:b", will=will))
         door.publish("p/door", b"online", retain=True)
         panel = clients(broker.client("panel"))
         panel.subscribe("p/#")

@@ -183,19 +183,19 @@ def test_a_refused_client_wipes_no_persistent_session(broker: Running, clients: 
 def test_a_tool_of_the_device_does_not_take_it_over(
     broker: Running, clients: Keep, kitchen: Raw
 ) -> None:
-    clients(broker.client("kitchen.watch", user="kitchen", password=SECRET))
+    clients(broker.client("kitchen:watch", user="kitchen", password=SECRET))
     undisturbed(broker, clients, kitchen)
 
 
 def test_each_login_may_have_a_client_id_of_its_own(
     broker: Running, clients: Keep, kitchen: Raw
 ) -> None:
-    """``kitchen.x`` is kitchen's alone: nobody else takes it, and it takes over nobody."""
-    clients(broker.client("kitchen.a8Fq-_0", user="kitchen", password=SECRET))
-    for wanted in ("kitchen.a8Fq-_0", "kitchen.b", "kitchen."):
+    """``kitchen:x`` is kitchen's alone: nobody else takes it, and it takes over nobody."""
+    clients(broker.client("kitchen:a8Fq-_0", user="kitchen", password=SECRET))
+    for wanted in ("kitchen:a8Fq-_0", "kitchen:b", "kitchen:"):
         other = clients(broker.raw())
         assert other.connect(wanted, user="front-door", password=SECRET) == 2
-    clients(broker.client("kitchen.b", user="kitchen", password=SECRET))
+    clients(broker.client("kitchen:b", user="kitchen", password=SECRET))
     undisturbed(broker, clients, kitchen)
     assert broker.broker.stats.takeovers == 0
 

@@ -63,7 +63,7 @@ def test_chromium_gets_its_connack(broker: Running, tmp_path: Path) -> None:
         if os.environ.get("BELLWIRE_REQUIRE_CHROMIUM"):
             pytest.fail("no chromium")
         pytest.skip("no chromium: apt install chromium")
-    hello = connect("kitchen.web", user="kitchen", password=SECRET)
+    hello = connect("kitchen:web", user="kitchen", password=SECRET)
     page = PAGE.replace("PORT", str(broker.broker.bound()["wss"][1]))
     page = page.replace("HELLO", ",".join(map(str, hello)))
     told: queue.Queue[str] = queue.Queue()

@@ -98,7 +98,7 @@ def test_a_broker_over_tls_with_passwords_and_certificates(
             subprotocols=["mqtt"],  # type: ignore[list-item] # a Subprotocol is a str
         ) as websocket:
             assert websocket.subprotocol == "mqtt"
-            hello = connect("front-door.ws", user="front-door", password=secret)
+            hello = connect("front-door:ws", user="front-door", password=secret)
             websocket.send(hello[:7])
             websocket.send(hello[7:])
             assert websocket.recv() == b"\x20\x02\x00\x00"

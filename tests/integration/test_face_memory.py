@@ -65,7 +65,7 @@ def test_a_lost_link_comes_back(make: Make, memory: MemoryBroker) -> None:
     door, kitchen = make("front-door"), make("kitchen")
     mine = door.press("kitchen")
     theirs = kitchen.expect("remote_invitation_received", mine.call_id).invitation
-    (session,) = (s for s in memory.sessions.values() if s.client_id.startswith("front-door."))
+    (session,) = (s for s in memory.sessions.values() if s.client_id.startswith("front-door:"))
     with memory._lock:
         memory.drop(session)
         memory.retained.clear()

@@ -367,6 +367,8 @@ def test_bad_tls_files(tls_broker: TlsBroker) -> None:
         ("broker", {"broker": 7}),
         ("keepalive", {"keepalive": 0}),
         ("keepalive", {"keepalive": 1.5}),
+        ("subscribe_qos", {"subscribe_qos": 2}),
+        ("subscribe_qos", {"subscribe_qos": True}),
         ("ring_timeout", {"ring_timeout": 0}),
         ("ack_timeout", {"ack_timeout": float("nan")}),
         ("accept_timeout", {"accept_timeout": -1}),

@@ -345,12 +345,12 @@ def test_wills_of_those_who_do_not_return_after_a_crash_are_published(life: Life
 
 
 def test_a_device_that_is_back_under_another_client_id_is_back(life: Life) -> None:
-    link = life.link(hello("door.first").replace(b"\x02\0\0", b"\x02\0\0"))
+    link = life.link(hello("door:first").replace(b"\x02\0\0", b"\x02\0\0"))
     life.commit()
     assert taken(link) == HELLO
-    life.disk.wills["door.first"] = ("p/door", b"off", 1, 1)
+    life.disk.wills["door:first"] = ("p/door", b"off", 1, 1)
     again = Life(life.disk)
-    body = b"\0\4MQTT\4\x2e\0\0" + text("door.second") + text("p/door") + text("off")
+    body = b"\0\4MQTT\4\x2e\0\0" + text("door:second") + text("p/door") + text("off")
     again.link(b"\x10" + remaining(len(body)) + body)
     again.commit()
     again.at(16)
@@ -499,7 +499,7 @@ def test_who_says_nothing_is_closed_on(life: Life) -> None:
 def test_a_device_shares_its_rate_among_its_connections() -> None:
     limits = Limits(publishes_per_second=10.0, publish_burst=5)
     life = Life(limits=limits, keeps=False)
-    tools = [life.client(f"door.{number}") for number in range(2)]
+    tools = [life.client(f"door:{number}") for number in range(2)]
     for tool in tools:
         life.send(tool, b"".join(publish("x", b"x", number) for number in range(1, 6)))
     # Two of the burst went into the logins; each says one more than it may before it waits.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import select
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -196,3 +199,34 @@ def test_a_greeting_may_take_longer_than_the_keep_alive(monkeypatch: pytest.Monk
         (failed,) = link.drain()
         assert isinstance(failed, LinkFailed)
         link.close(clean=False)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_subscription_asks_for_the_quality_it_was_told(qos: int) -> None:
+    """SUBSCRIBE's last byte (MQTT 3.1.1, 3.8.3): a cluster may have to be asked for 0."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        url = BrokerUrl.parse(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
+        link = PahoLink(url, "kitchen", None, keepalive=15, subscribe_qos=qos)
+        link.open()
+        other, _ = server.accept()
+        with other:
+            other.recv(1024)
+            other.sendall(b"\x20\x02\x00\x00")
+            assert happens(link) == [Connected()]
+            link.subscribe(("a/b",))
+            assert other.recv(1024).endswith(b"a/b" + bytes((qos,)))
+        link.close(clean=False)
+
+
+def test_a_client_id_is_of_its_login_and_known_to_nobody_else() -> None:
+    """Who reads the presence in which the epoch stands does not learn the client id by it."""
+    will, same = (Will("sig/v1/kitchen%2E1/presence", b"epoch 1") for _ in range(2))
+    peer, _, login = will.client_id.partition(":")
+    assert (peer, len(login)) == ("kitchen%2E1", 16)
+    assert will.client_id == same.client_id
+    assert will._replace(payload=b"epoch 2").client_id != will.client_id
+    readable = hashlib.blake2b(will.payload, digest_size=8).hexdigest()
+    assert login != readable
+    ask = "from device_sdk.link.base import Will; print(Will('s/v1/k/presence', b'1').client_id)"
+    ids = {subprocess.check_output([sys.executable, "-c", ask]) for _ in range(2)}
+    assert len(ids) == 2

@@ -57,6 +57,7 @@ class Account:
     cert_file: Path | None = None
     key_file: Path | None = None
     keepalive: int = 15
+    subscribe_qos: int = 1
     ack_timeout: float = 30.0
     accept_timeout: float = 5.0
 
@@ -134,6 +135,7 @@ def read_account(root: Table, path: Path) -> Account:
         realm=table.checked("realm", table.text("realm", DEFAULT_REALM), check_realm),
         username=table.text("username", None),
         keepalive=table.whole("keepalive", 15, low=5, high=3600),
+        subscribe_qos=table.whole("subscribe_qos", 1, low=0, high=1),
         ack_timeout=table.seconds("ack_timeout", 30.0, low=1, high=600),
         accept_timeout=table.seconds("accept_timeout", 5.0, low=1, high=600),
         **files,

@@ -87,9 +87,10 @@ class Reach:
         user = account.username or (name if password is not None else None)
         link = PahoLink(
             url,
-            f"{user or name}.doctor-{os.urandom(4).hex()}",
+            f"{user or name}:doctor-{os.urandom(4).hex()}",
             None,
             keepalive=account.keepalive,
+            subscribe_qos=account.subscribe_qos,
             username=user,
             password=password,
             context=(account.tls() or Tls()).make_context() if url.tls else None,

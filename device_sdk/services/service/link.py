@@ -54,6 +54,7 @@ def make_client(account: Account) -> SignalingClient:
         tls=account.tls(),
         realm=account.realm,
         keepalive=account.keepalive,
+        subscribe_qos=account.subscribe_qos,
         ack_timeout=account.ack_timeout,
         accept_timeout=account.accept_timeout,
     )
