@@ -16,7 +16,7 @@ from . import packets as mqtt
 from .limits import Allowances, Limits, short
 from .packets import Connect, ProtocolViolation, Subscribe, UnsupportedProtocol
 from .router import Rules
-from .session import AND_MORE, Link, Session
+from .session import Link, Session, user_of
 from .sessions import Sessions
 from .turns import ASKING, Steps
 
@@ -280,7 +280,7 @@ class Core(Sessions):
         asked.password = None  # no longer needed, and nobody's to read
         client_id = asked.client_id
         if not client_id and asked.clean:
-            client_id = spare_id if owner is None else f"{owner}{AND_MORE}{spare_id}"
+            client_id = spare_id if owner is None else f"{owner}:{spare_id}"
         session = Session(self.shared, client_id, owner, clean=asked.clean)
         session.seen, session.will = seen, asked.will
         if self.run(link, self._admit(link, asked, session)):
@@ -291,8 +291,8 @@ class Core(Sessions):
         client_id, owner = session.client_id, session.owner
         if not client_id or len(client_id) > self.limits.topic_bytes:
             return "client id"  # [MQTT-3.1.3-8]
-        # ':' is in no escaped peer id: 'kitchen:tool' can be nobody's but kitchen's.
-        mine = owner is None or client_id == owner or client_id.startswith(f"{owner}{AND_MORE}")
+        # So 'kitchen:tool' and 'kitchen.tool' can be nobody's but kitchen's.
+        mine = owner is None or user_of(client_id) == owner
         old = self.sessions.get(client_id)
         if mine and (old is None or old.owner == owner):
             return None
@@ -377,7 +377,7 @@ class Core(Sessions):
         # of it are settled when one of its own has the same will again.
         for orphan, left in list(self.orphans.items()):
             mine = will is not None and left.topic == will.topic
-            if orphan == client_id or (mine and orphan.partition(AND_MORE)[0] == session.device):
+            if orphan == client_id or (mine and user_of(orphan) == session.device):
                 del self.orphans[orphan]
                 note("no will", orphan)
         if not session.clean:

@@ -27,8 +27,6 @@ from .packets import (
 )
 from .retained import Retained
 
-#: Between a user name and what else its client ids hold; no escaped peer id has it.
-AND_MORE = ":"
 #: Places looked at for retained messages, and messages sent, before other clients get their turn.
 _SEARCH, _SENT = 2000, 64
 #: Bytes that a waiting message takes beside its topic and payload, about.
@@ -204,6 +202,11 @@ class Burst:
         return True
 
 
+def user_of(client_id: str) -> str:
+    """Whose client id it is: all before the first ``:`` or ``.``; no escaped peer id has them."""
+    return client_id.replace(".", ":").partition(":")[0]
+
+
 class Session:
     """What lives as long as the client wants [MQTT-4.1.0-1]: with its connection, or beyond."""
 
@@ -244,7 +247,7 @@ class Session:
     @property
     def device(self) -> str:
         """Whose share it takes of: its user, or what its client id names where nobody is known."""
-        return self.owner or self.client_id.partition(AND_MORE)[0]
+        return self.owner or user_of(self.client_id)
 
     @property
     def connected(self) -> bool:

@@ -344,6 +344,19 @@ def test_wills_of_those_who_do_not_return_after_a_crash_are_published(life: Life
     assert list(again.disk.wills) == ["back"]
 
 
+@pytest.mark.parametrize(
+    ("client_id", "verdict"),
+    [("door", 0), ("door:a", 0), ("door.a", 0), ("door.a:b", 0), ("doors", 2), ("x.door", 2)],
+)
+def test_a_client_id_is_its_users_own(life: Life, client_id: str, verdict: int) -> None:
+    """The user name, alone or with more behind a ':' or '.', which nobody's name holds."""
+    link = life.core.opened(None, "somewhere", life.core.now)
+    life.core.received(link, hello(client_id), life.core.now)
+    life.core.admit(life.core.asked.pop(), "door", None, "spare", life.core.now)
+    life.commit()
+    assert taken(link) == mqtt.encode_connack(verdict)
+
+
 def test_a_device_that_is_back_under_another_client_id_is_back(life: Life) -> None:
     link = life.link(hello("door:first").replace(b"\x02\0\0", b"\x02\0\0"))
     life.commit()
