@@ -19,16 +19,20 @@ from typing import Any
 
 from device_sdk import CallEventListener, SignalingClient
 from device_sdk.link.url import Tls
-from tools.image_test import debian
-from tools.image_test.broker import broker, run_quietly
-from tools.image_test.machine import HOST_ADDRESS, Machine, powered, wait_for
+from tools.image_test import broker_card, card, debian
+from tools.image_test.broker import broker
+from tools.image_test.machine import (
+    FIRST_BOOT,
+    HOST_ADDRESS,
+    SECOND_BOOT,
+    Machine,
+    powered,
+    wait_for,
+)
 
 CLONE = Path(__file__).resolve().parents[2]
 CACHE = CLONE / ".cache" / "image"
 BUTTON, LIGHT, CHIME = 5, 2, 1
-BOOT_MEGABYTES = 128
-#: Emulated, without KVM, on two busy cores: a real Pi is several times as fast.
-FIRST_BOOT, SECOND_BOOT = 900.0, 400.0
 #: A caller without power is given up after one and a half keep-alives and 10 s of grace.
 LOST = 15 * 1.5 + 10 + 5
 
@@ -84,6 +88,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="image-test", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="build the system anew, no cache")
     parser.add_argument("--log", type=Path, default=CLONE / ".cache" / "image-test", metavar="DIR")
+    parser.add_argument(
+        "--role", choices=("doorbell", "broker"), action="append", help="default: both"
+    )
     args = parser.parse_args()
     started = time.monotonic()
     args.log.mkdir(parents=True, exist_ok=True)
@@ -97,12 +104,14 @@ def main() -> int:
         return 2
     built = time.monotonic()
     rows = [("system built, or from the cache", f"{built - started:.0f} s")]
-    with tempfile.TemporaryDirectory(prefix="bellwire-image-") as work:
-        try:
-            rows += run(system, Path(work), args.log)
-        except (TimeoutError, AssertionError) as failure:
-            print(f"image-test: {failure}\nserial logs: {args.log}", file=sys.stderr)
-            return 1
+    stories = {"doorbell": run, "broker": broker_card.run}
+    for role in args.role or stories:
+        with tempfile.TemporaryDirectory(prefix="bellwire-image-") as work:
+            try:
+                rows += stories[role](system, Path(work), args.log)
+            except (TimeoutError, AssertionError) as failure:
+                print(f"image-test: {role}: {failure}\nserial logs: {args.log}", file=sys.stderr)
+                return 1
     rows.append(("all in all", f"{time.monotonic() - started:.0f} s"))
     table = ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]
     (args.log / "table.md").write_text("\n".join(table) + "\n")
@@ -229,29 +238,15 @@ def memory(serial: str) -> list[tuple[str, str]]:
 
 
 def make_card(work: Path, port: int, secret: str, ca: Path) -> Path:
-    """A boot partition, provisioned by the command itself; the FAT image."""
-    dist, wheels, card = work / "dist", work / "wheels", work / "card"
-    run_quietly(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(dist), str(CLONE))
-    (wheel,) = dist.glob("*.whl")
-    bellwire = str(Path(sys.executable).with_name("bellwire"))
-    run_quietly(bellwire, "wheels", str(wheels), "--bellwire", str(wheel), "--python", "3.13")
-    card.mkdir()
-    (card / "cmdline.txt").write_text("console=serial0,115200 root=PARTUUID=0 rootwait\n")
-    (card / "config.txt").write_text("arm_64bit=1\n")
-    (card / "meta-data").write_text("dsmode: local\ninstance_id: rpios-image\n")
-    (card / "user-data").write_text("#cloud-config\n")
+    """The doorbell's boot partition; the FAT image."""
     (work / "secret").write_text(secret)
     (work / "doorbell.toml").write_text(SETTINGS)
-    run_quietly(
-        bellwire, "provision", str(card), "--role", "doorbell", "--peer", "front-door",
+    return card.make(
+        work, "doorbell",
+        "--role", "doorbell", "--peer", "front-door",
         "--broker", f"mqtts://{HOST_ADDRESS}:{port}", "--ca-file", str(ca),
         "--secret-file", str(work / "secret"), "--settings", str(work / "doorbell.toml"),
-        "--wheels", str(wheels),
     )  # fmt: skip
-    image = work / "boot.vfat"
-    run_quietly("mkfs.vfat", "-C", "-n", "bootfs", str(image), str(BOOT_MEGABYTES * 1024))
-    run_quietly("mcopy", "-s", "-i", str(image), *map(str, sorted(card.iterdir())), "::")
-    return image
 
 
 if __name__ == "__main__":

@@ -21,13 +21,22 @@ PL061_BASE = 0x09030000
 #: Data register: address bits 9:2 are the mask of the lines to read. Direction register at 0x400.
 PL061_DIRECTION = PL061_BASE + 0x400
 HOST_ADDRESS = "10.0.2.2"
+#: Emulated, without KVM, on two busy cores: a real Pi is several times as fast.
+FIRST_BOOT, SECOND_BOOT = 900.0, 400.0
 
 
 class Machine:
     """A running virtual Pi; ends with :meth:`cut_power`."""
 
-    def __init__(self, system: System, root: Path, boot: Path, work: Path, log: Path) -> None:
+    def __init__(
+        self, system: System, root: Path, boot: Path, work: Path, log: Path,
+        forward: dict[int, int] | None = None,
+    ) -> None:  # fmt: skip
         self.log = log
+        # Ports of this host that lead into the guest.
+        ports = "".join(
+            f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in (forward or {}).items()
+        )
         self._socket_path = work / "qtest.sock"
         self._qmp_path = work / "qmp.sock"
         self._socket_path.unlink(missing_ok=True)
@@ -47,7 +56,7 @@ class Machine:
                 "-device", "virtio-blk-pci,drive=root",
                 "-drive", f"file={boot},format=raw,if=none,id=boot,cache=unsafe",
                 "-device", "virtio-blk-pci,drive=boot",
-                "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+                "-netdev", f"user,id=net{ports}", "-device", "virtio-net-pci,netdev=net,romfile=",
                 "-device", "virtio-rng-pci",
                 "-serial", f"file:{log}",
                 "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
@@ -156,9 +165,12 @@ def wait_for(
 
 
 @contextmanager
-def powered(system: System, root: Path, boot: Path, work: Path, log: Path) -> Iterator[Machine]:
-    """A machine that is off again afterwards, whatever happens."""
-    machine = Machine(system, root, boot, work, log)
+def powered(
+    system: System, root: Path, boot: Path, work: Path, log: Path,
+    forward: dict[int, int] | None = None,
+) -> Iterator[Machine]:  # fmt: skip
+    """A machine that is off again afterwards, whatever happens; ``forward``: ports, here: there."""
+    machine = Machine(system, root, boot, work, log, forward)
     try:
         yield machine
     finally:
