@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest test-pythons lint bench image-test broker-soak faults model soak soak-day soak-real clean
+.PHONY: help demo docs test test-lowest test-pythons lint bench image-test broker-soak faults model soak soak-day soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,11 @@ lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(STAMP) ## the guides and the API reference as a site, in .cache/site
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@$(BIN)/python -m tools.docs_check .cache/site
 
 bench: $(STAMP) ## speed and size beside their floors; writes docs/performance.md's tables
 	@$(BIN)/python -m tests.bench

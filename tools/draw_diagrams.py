@@ -17,9 +17,10 @@ from device_sdk.core import callee, caller
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.caller import CallerCall
 from device_sdk.wire.cells import EndedReason, Invite, InviteState
+from tools.draw_rooms import rooms
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/states.md")
+DOCUMENTS = ("README.md", "docs/states.md", "docs/architecture.md")
 
 Edges = dict[tuple[str, str], list[str]]
 
@@ -100,6 +101,7 @@ DIAGRAMS: dict[str, Callable[[], str]] = {
     "callee": callee_states,
     "caller-phases": lambda: _phases(caller.TABLE, "SENT"),
     "callee-phases": lambda: _phases(callee.TABLE, "NEW"),
+    "rooms": rooms,
 }
 
 _MARKED = re.compile(r"(<!-- diagram:([a-z-]+) -->\n).*?(<!-- /diagram:\2 -->)", re.DOTALL)

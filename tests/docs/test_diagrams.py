@@ -8,7 +8,7 @@ import pytest
 
 from device_sdk.core import callee, caller
 from device_sdk.states import LocalInvitationState, RemoteInvitationState
-from tools import draw_diagrams
+from tools import draw_diagrams, draw_rooms
 from tools.draw_diagrams import DIAGRAMS, DOCUMENTS, ROOT
 
 
@@ -19,11 +19,29 @@ def test_the_documents_are_up_to_date(name: str) -> None:
     assert draw_diagrams.drawn(text) == text
 
 
-def test_the_readme_and_the_states_have_their_diagrams() -> None:
-    """The app's states on the front page, everything in docs/states.md."""
-    readme, states = ((ROOT / name).read_text() for name in DOCUMENTS)
-    assert {"caller", "callee"} <= set(re.findall(r"<!-- diagram:([a-z-]+) -->", readme))
-    assert set(DIAGRAMS) == set(re.findall(r"<!-- diagram:([a-z-]+) -->", states))
+def test_the_documents_have_their_diagrams() -> None:
+    """The app's states on the front page, all of the tables in docs/states.md, then the rooms."""
+    readme, states, rooms = (
+        set(re.findall(r"<!-- diagram:([a-z-]+) -->", (ROOT / name).read_text()))
+        for name in DOCUMENTS
+    )
+    assert {"caller", "callee"} <= readme
+    assert set(DIAGRAMS) - {"rooms"} == states
+    assert rooms == {"rooms"}
+
+
+def test_the_rooms_are_those_of_the_source() -> None:
+    """Each folder is drawn, with a word of what it holds; nothing points upward."""
+    folders = {
+        f"{package}.{path.name}"
+        for package in ("device_sdk", "broker_config")
+        for path in (ROOT / package).iterdir()
+        if path.is_dir() and (path / "__init__.py").exists()
+    }
+    drawn = draw_rooms.edges()
+    assert folders <= {room for edge in drawn for room in edge}
+    assert folders <= set(draw_rooms.WORDS)
+    assert not drawn & {(there, here) for here, there in drawn}
 
 
 @pytest.mark.parametrize(
