@@ -101,7 +101,8 @@ def test_the_command_loads_no_more_than_it_needs() -> None:
     code = (
         "import sys, device_sdk.cli as c; c._parser('call');"
         "print(*[m for m in ('asyncio', 'amqtt', 'gpiozero', 'device_sdk.services.cli',"
-        " 'device_sdk.services.service', 'broker_config', 'tomllib', 'rich', 'typer') if m in sys.modules])"
+        " 'device_sdk.services.service', 'broker_config', 'tomllib', 'rich', 'typer')"
+        " if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
