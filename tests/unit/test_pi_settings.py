@@ -82,7 +82,7 @@ command = ["aplay", "ding.wav"]
 after = 2
 
 [on.refused]
-webhook = "http://house.local/refused"
+webhook = "http://home.local/refused"
 """
         )
     )
@@ -94,7 +94,7 @@ webhook = "http://house.local/refused"
     assert settings.light == OutputPin(27, Level.LOW)
     assert settings.idle_light
     assert settings.chime.action.command == ("aplay", "ding.wav")
-    assert settings.on[Outcome.REFUSED].webhook == "http://house.local/refused"
+    assert settings.on[Outcome.REFUSED].webhook == "http://home.local/refused"
     assert settings.account.password() == "swordfish"
     assert settings.account.ca_file == tmp_path / "ca.pem"
     assert "swordfish" not in repr(settings)
