@@ -237,7 +237,8 @@ def _invite(cell: Invite) -> tuple[str, str, str]:
     seq = f" · seq {cell.seq}"
     if cell.state is InviteState.RINGING:
         left = f" · {(cell.ttl or 0) / 1000:.3g} s"
-        return "ring", f"ringing{_body(cell.content)}{left}", seq
+        answers = " · still so" if cell.asker is not None else ""
+        return "ring", f"ringing{answers}{_body(cell.content)}{left}", seq
     if cell.state is InviteState.ACCEPTED:
         return "good", "accepted", seq
     return "bad", f"ended: {_ENDED.get(cell.reason or 0, cell.reason)}", seq

@@ -21,7 +21,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 # Keys and states (Cells).
-VERSION, STATE, EPOCH, SEQ, TTL, BODY, REASON, ASK = 0, 1, 2, 3, 4, 5, 7, 10
+VERSION, STATE, EPOCH, SEQ, TTL, BODY, REASON, ASK, ASKER = 0, 1, 2, 3, 4, 5, 7, 10, 16
 RINGING, INVITE_ACCEPTED, ENDED = 0, 1, 2
 RECEIVED, ACCEPTED, REFUSED, FAILED, SEEN = range(5)
 CANCELED, EXPIRED, CALLER_RESTARTED = 1, 3, 6
@@ -90,12 +90,14 @@ class BarePeer:
         cell |= {int(key[1:]): value for key, value in fields.items()}
         return cbor2.dumps(dict(sorted(cell.items())))
 
-    def _say(self, kind: str, call: Call, **changes: Any) -> None:
+    def _say(self, kind: str, call: Call, asker: bytes | None = None, **changes: Any) -> None:
         call.mine[SEQ] = call.mine.get(SEQ, 0) + 1
         call.mine |= {int(key[1:]): value for key, value in changes.items()}
         cell = dict(call.mine)
         if kind == "invite" and cell[STATE] == RINGING:
             cell[TTL] = max(0, round((call.deadline - time.monotonic()) * 1000))
+            if asker is not None:
+                cell[ASKER] = asker
         payload = self._cell(cell.pop(STATE), **{f"k{k}": v for k, v in cell.items()})
         self._client.publish(self._topic(kind, call.peer, call.call_id), payload, 1, True)
 
@@ -231,7 +233,7 @@ class BarePeer:
             self._decide(call, INVITE_ACCEPTED)
             self.events.put(("accepted", call_id, cell.get(BODY)))
         elif cell.get(ASK):
-            self._say("invite", call)
+            self._say("invite", call, cell[EPOCH])  # Caller 6
 
     def _invited(self, peer: str, call_id: str, cell: Any, retained: bool) -> None:
         call = self.incoming.get(call_id)
@@ -247,7 +249,8 @@ class BarePeer:
         if final or (known and cell[STATE] == RINGING):
             self._say("answer", call)
         elif cell[STATE] == RINGING:
-            live = not retained and cell[TTL] > 0  # Callee 1
+            # Callee 1, and What a small peer may leave out (b): it always asks.
+            live = not retained and cell[TTL] > 0 and cell.get(ASKER) == self.epoch
             rang = call.deadline > 0
             if live:
                 call.deadline = time.monotonic() + cell[TTL] / 1000 + 2

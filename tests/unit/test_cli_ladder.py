@@ -50,6 +50,15 @@ def test_a_whole_call() -> None:
     assert "ended: canceled, and forgotten: 6 messages" in footer
 
 
+def test_a_question_and_its_answer() -> None:
+    wire = Wire()
+    wire.say("door", "kitchen", RINGING)
+    (asked,) = wire.say("kitchen", "door", Answer(AnswerState.RECEIVED, EPOCH, 1, ask=True))
+    assert "received · still so?" in asked
+    (said,) = wire.say("door", "kitchen", RINGING._replace(asker=EPOCH))
+    assert 'ringing · still so · "hi"' in said
+
+
 def test_rungs_stay_in_their_lanes() -> None:
     """Every rung of a call is as wide as the next, whatever it says."""
     wire = Wire(width=80)
