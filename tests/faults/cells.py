@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_sdk.errors import InvitationApiCallError
+from device_sdk.link import dialing
 from device_sdk.wire import codec
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState
 from tests.broker_support.raw import Raw
@@ -65,6 +66,10 @@ SHORT: dict[str, Any] = {
 YEARS = 10 * 365.25 * 86400
 STOPPED = 20.0
 BROKER_STOPPED = 5.0  # longer than 1.5 times the keep-alive
+BROKER_AWAY = 3.0
+#: So long the resolver takes, where the end's broker has a name; over :data:`dialing._SLOW`.
+RESOLVING = 3.0
+SLOW_DOMAIN = ".slow.test"
 SETUP = 30.0
 STEP = 8.0
 ATTEMPTS = 3
@@ -78,6 +83,40 @@ RINGS_IF_AT_ALL = 6.0
 GHOST = 5.0  # so long a dead caller stays away behind a bridge, and may not ring
 #: Known not to hold, left out, and said in the tables: fault and state. None at present.
 OPEN: frozenset[tuple[str, str]] = frozenset()
+
+
+class Resolver:
+    """Knows every name in :data:`SLOW_DOMAIN` as 127.0.0.1; for a slow port it takes its time.
+
+    It is the system's resolver while at least one ``with`` block is open.
+    """
+
+    def __init__(self) -> None:
+        self.slow: set[int] = set()
+        self._system = dialing._ask
+        self._lock = threading.Lock()
+        self._uses = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._uses += 1
+            dialing._ask = self._ask
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._uses -= 1
+            if not self._uses:
+                dialing._ask = self._system
+
+    def _ask(self, host: str, port: int) -> list[dialing.Address]:
+        if host.endswith(SLOW_DOMAIN):
+            if port in self.slow:
+                threading.Event().wait(RESOLVING)  # the fault itself is that this much time passes
+            host = "127.0.0.1"
+        return self._system(host, port)
+
+
+RESOLVER = Resolver()
 
 
 @dataclass(frozen=True)
@@ -135,6 +174,19 @@ FAULTS = {
             BROKER_STOPPED + 15,
             "the stop, 10 s for a greeting that fell into it, up to 5 s to the next attempt",
             both=True,
+        ),
+        Fault(
+            "broker-away",
+            "broker away for 3 s, its store empty afterwards; idle: pressed meanwhile",
+            BROKER_AWAY + 12,
+            "the time it is away, then as the broker's SIGKILL",
+            both=True,
+        ),
+        Fault(
+            "resolver",
+            "connection reset, and the resolver takes 3 s from then on",
+            RESOLVING + 5,
+            "one look-up, then as a reset",
         ),
         Fault(
             "killed",
@@ -352,7 +404,7 @@ class Cell:
         for i, end in enumerate(ENDS):
             name = f"{('door', 'kitchen')[i]}-{self.number}-{self.attempt}"
             options: dict[str, Any] = {"realm": world.realm, **self.timers}
-            url = self.proxy[end].url
+            url = self._url(end)
             peer: Peer
             if self.fault.process and end == self.end:
                 lives = 2 if self.fault.dies else 1
@@ -369,6 +421,12 @@ class Cell:
             if isinstance(peer, ProcessPeer):
                 peer.ready()
         self.caller, self.callee = self.peer["caller"], self.peer["callee"]
+
+    def _url(self, end: str) -> str:
+        proxy = self.proxy[end]
+        if self.fault.name == "resolver":
+            return f"mqtt://{end}-{self.number}{SLOW_DOMAIN}:{proxy.port}"
+        return proxy.url
 
     def _log_out(self, peer: Peer) -> None:
         if self.release_listener is not None:
@@ -533,6 +591,9 @@ class Cell:
             match fault:
                 case "reset":
                     proxy.reset()
+                case "resolver":
+                    RESOLVER.slow.add(proxy.port)
+                    proxy.reset()
                 case "half-open":
                     proxy.silence()
                 case "slow":
@@ -583,8 +644,10 @@ class Cell:
                 # The fault itself is that this much time passes.
                 threading.Event().wait(STOPPED)
                 self.under_fault.resume()
-            case "broker-stopped" | "broker-killed":
+            case "broker-stopped" | "broker-killed" | "broker-away":
                 assert self.world.meet is not None
+                if self.fault.name == "broker-away" and self.state == "idle":
+                    self._press()
                 self.world.meet.wait(SETUP * 4)  # its action mends the broker
 
     def _stay_dead(self) -> None:
@@ -604,7 +667,7 @@ class Cell:
 
     def _go_on(self) -> None:
         """What the people at both ends do next."""
-        if self.state in ("logging in", "idle"):
+        if self.state in ("logging in", "idle") and self.call is None:
             if self.state == "logging in":
                 for peer in self.peer.values():
                     if isinstance(peer, ProcessPeer):
@@ -754,7 +817,9 @@ def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -
         cells = [cell for cell in cells_of(world, fault) if cell.state in states]
         if fault.both:
             turns = iter((broker.kill, broker.start))
-            if fault.name == "broker-stopped":
+            if fault.name == "broker-away":
+                turns = iter((broker.kill, lambda: _start_later(broker)))
+            elif fault.name == "broker-stopped":
                 turns = iter((lambda: broker.signal(signal.SIGSTOP), lambda: _thaw(broker)))
 
             def turn() -> None:
@@ -762,13 +827,19 @@ def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -
 
             world.meet = threading.Barrier(len(cells), action=turn)
         threads = [threading.Thread(target=cell.run, name="cell") for cell in cells]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with RESOLVER:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         return [cell.result for cell in cells]
     finally:
         world.close()
+
+
+def _start_later(broker: BrokerProcess) -> None:
+    threading.Event().wait(BROKER_AWAY)  # the fault itself is that this much time passes
+    broker.start()
 
 
 def _thaw(broker: BrokerProcess) -> None:
