@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.cells import FAULTS, OPEN, STATES, Result, run
+from tests.faults.cells import FAULTS, OPEN, STATES, Fault, Result, every_peer_id, run
+from tests.faults.registered import RegisteredBroker
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 BROKERS: dict[str, Callable[[Path], BrokerProcess]] = {
@@ -35,12 +36,14 @@ def table(results: list[Result]) -> str:
             "|---" * (len(STATES) + 1) + "|",
         ]
         for name, fault in FAULTS.items():
+            if broker not in fault.brokers:
+                continue
             cells = []
             for state in STATES:
                 found = by.get((broker, name, state), [])
                 passed = sum(not r.problem for r in found)
                 worst = max((r.seconds for r in found), default=0.0)
-                wanted = len(fault.ends)
+                wanted = len(fault.cells(state))
                 shown = f"{passed}/{wanted} · {worst:.1f} s" if found else ""
                 cells.append("open" if (name, state) in OPEN else shown)
             lines.append(f"| {fault.title} | " + " | ".join(cells) + " |")
@@ -57,10 +60,22 @@ def write(path: Path, text: str) -> None:
     path.write_text(before + text + after)
 
 
+def broker_for(fault: Fault, name: str, folder: Path) -> BrokerProcess:
+    """The broker that the cells of a fault are at."""
+    if fault.name == "removed":
+        return RegisteredBroker(folder, every_peer_id())
+    return BROKERS[name](folder)
+
+
 def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Result]:
     results: list[Result] = []
     for fault in faults:
-        with tempfile.TemporaryDirectory() as folder, BROKERS[name](Path(folder)) as broker:
+        if name not in FAULTS[fault].brokers:
+            continue
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            broker_for(FAULTS[fault], name, Path(folder)) as broker,
+        ):
             at = time.monotonic()
             found = run(FAULTS[fault], broker, states)
         bad = [result for result in found if result.problem]

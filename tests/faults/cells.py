@@ -23,6 +23,7 @@ from device_sdk.wire import codec
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState
 from tests.broker_support.raw import Raw
 from tests.faults.process import ProcessPeer
+from tests.faults.registered import OBSERVER, RegisteredBroker
 from tests.peers import AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
 from tests.proxy import CONNECT, DOWN, PINGREQ, PUBLISH, UP, Proxy
 from tests.servers import BrokerProcess
@@ -131,12 +132,18 @@ class Fault:
     both: bool = False  # hits both ends at once: there is no choosing one
     process: bool = False  # the end is a process of its own
     only: str = ""  # the one end that can have it
+    brokers: tuple[str, ...] = ("bundled", "mosquitto")
+    without: frozenset[tuple[str, str]] = frozenset()  # state and end: there is no such cell
 
     @property
     def ends(self) -> tuple[str, ...]:
         if self.only:
             return (self.only,)
         return ("both",) if self.both else ENDS
+
+    def cells(self, state: str) -> tuple[str, ...]:
+        """The ends that have a cell in that state."""
+        return tuple(end for end in self.ends if (state, end) not in self.without)
 
     @property
     def dies(self) -> bool:
@@ -241,6 +248,25 @@ FAULTS = {
             process=True,
             only="caller",
         ),
+        Fault(
+            "removed",
+            "device removed from the broker that it is at",
+            40,
+            "the ring_timeout of 30 s of a call that is answered no more",
+            brokers=("bundled",),
+            # Who is removed has no word left to say, so nothing can be expected of what it was
+            # just deciding; nor can it log in, or press.
+            without=frozenset(
+                {
+                    *(
+                        (s, e)
+                        for s in ("accepting", "accepted, unseen", "logging in")
+                        for e in ENDS
+                    ),
+                    ("idle", "caller"),
+                }
+            ),
+        ),
         Fault("duplicates", "every publish two or three times", 3, "nothing to wait for"),
         Fault("clock-back", "wall clock 10 years back", 3, "nothing to wait for"),
         Fault("clock-forward", "wall clock 10 years forward", 3, "nothing to wait for"),
@@ -258,6 +284,8 @@ def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
     accepted = {"ACCEPTED"}
     if fault == "bridge-ghost":
         fault = "killed"  # the same, whatever flag its cells come with
+    if fault == "removed":
+        return _removed(state, end)
     if fault == "kills-always" and state not in SAID:
         return _not_taken(state, end)
     if fault == "killed" and end == "caller":
@@ -314,6 +342,22 @@ def _not_taken(state: str, end: str) -> tuple[set[str], set[str]]:
     return failed, failed | {"-", "MISSED"}
 
 
+def _removed(state: str, end: str) -> tuple[set[str], set[str]]:
+    """Of a call whose ``end`` is removed: the broker clears its cells, and those to it."""
+    failed, gone = {"FAILURE"}, {"FAILURE", "-"}
+    if end == "caller":
+        return {
+            "ringing": (gone, {"CANCELED"}),
+            "refused, uncleared": (gone, {"REFUSED"}),
+            "canceled, unseen": ({"CANCELED"}, {"CANCELED"}),
+        }.get(state, (gone, {"-", "CANCELED"}))
+    return {
+        "ringing": (failed, gone),
+        "refused, uncleared": ({"REFUSED"}, {"REFUSED"}),
+        "canceled, unseen": ({"CANCELED"}, {"FAILURE", "CANCELED"}),
+    }.get(state, (failed, {"-"}))
+
+
 @dataclass
 class Result:
     """What came of a cell: ``seconds`` from the fault to the last thing that had to come."""
@@ -345,6 +389,17 @@ class World:
         self.proxies.close()
 
 
+def peer_id(end: int, number: int, attempt: int) -> str:
+    """Who is at that end of a cell."""
+    return f"{('door', 'kitchen')[end]}-{number}-{attempt}"
+
+
+def every_peer_id() -> list[str]:
+    """Whoever may be at an end of any cell of a fault."""
+    numbers = range(len(STATES) * len(ENDS))
+    return [peer_id(e, n, a) for n in numbers for e in range(len(ENDS)) for a in range(ATTEMPTS)]
+
+
 class Cell:
     """One fault in one state at one end; ``run`` gives the result and never raises."""
 
@@ -364,6 +419,7 @@ class Cell:
     def run(self) -> Result:
         try:
             with contextlib.ExitStack() as stack:
+                self.more = stack
                 self._into_the_state(stack)
                 self._inject()
                 self._heal()
@@ -402,8 +458,10 @@ class Cell:
                 Proxy(world.broker.port, world.proxies, seed=self.number * 2 + i)
             )
         for i, end in enumerate(ENDS):
-            name = f"{('door', 'kitchen')[i]}-{self.number}-{self.attempt}"
+            name = peer_id(i, self.number, self.attempt)
             options: dict[str, Any] = {"realm": world.realm, **self.timers}
+            if isinstance(world.broker, RegisteredBroker):
+                options["password"] = world.broker.secrets[name]
             url = self._url(end)
             peer: Peer
             if self.fault.process and end == self.end:
@@ -621,6 +679,11 @@ class Cell:
                     proxy.reset()  # what was on its way dies with it
             case "stopped":
                 peer.stop()
+            case "removed":
+                assert isinstance(world.broker, RegisteredBroker)
+                world.broker.remove(peer.peer_id)
+                for proxy in proxies:
+                    proxy.reset()  # what was on its way to it dies with it
             case "clock-back":
                 self.wall_offset = -YEARS
             case "clock-forward":
@@ -681,8 +744,10 @@ class Cell:
         if self.state == "ringing":
             if self.fault.name == "killed" and self.end == "callee":
                 self.theirs = self._rings(self.left)  # again, in its next life
-            if not caller_dead:
+            if not caller_dead and self.fault.name != "removed":
                 self.callee.accept(self.theirs)
+        elif self.fault.name == "removed":
+            pass  # nobody is called, or heard, any more
         elif self.fault.name == "kills-always":
             if here or self.state in ("sent, unseen", "probing"):
                 self._accept_if_it_rings()
@@ -743,10 +808,31 @@ class Cell:
         # What was killed after its end was told: no ring of that call in a life after it.
         if self.fault.name == "killed" and self.end == "callee" and "refused" in self.state:
             assert not self._lives("callee")[-1].names(self.call.call_id)
+        if isinstance(self.world.broker, RegisteredBroker):
+            self._register_again(self.world.broker)
         again = self.caller.press(self.callee.peer_id)
         told = self.callee.expect("remote_invitation_received", again.call_id, timeout=20)
         self.callee.refuse(told.invitation)
         self.caller.expect("local_invitation_refused", again.call_id, timeout=20)
+
+    def _register_again(self, broker: RegisteredBroker) -> None:
+        """Who was not removed kept its link all the time; a new device of the old name gets in."""
+        other = ENDS[1 - ENDS.index(self.end)]
+        assert self.proxy[other].accepted == 1, f"connected {self.proxy[other].accepted} times"
+        old = self.peer[self.end]
+        old.logout()
+        broker.add(old.peer_id)
+        new = ThreadedPeer(
+            old.peer_id,
+            self.proxy[self.end].url,
+            realm=self.world.realm,
+            password=broker.secrets[old.peer_id],
+            **self.timers,
+        )
+        self.more.callback(self._log_out, new)
+        new.login(SETUP, keep_trying=True)
+        self.peer[self.end] = new
+        self.caller, self.callee = self.peer["caller"], self.peer["callee"]
 
     def _check_forbidden(self) -> None:
         """The link holds; what is forbidden fails, alone; once it is allowed, the next rings."""
@@ -791,7 +877,11 @@ class Cell:
     def _cells(self) -> list[str]:
         realm = self.world.realm
         with Raw(self.world.broker.port) as raw:
-            assert raw.connect(f"observer-{self.number}") == 0
+            as_device: dict[str, str] = {}
+            if isinstance(self.world.broker, RegisteredBroker):
+                secret = self.world.broker.secrets[OBSERVER]
+                as_device = {"user": OBSERVER, "password": secret}
+            assert raw.connect(f"{OBSERVER}.{self.number}", **as_device) == 0
             raw.subscribe(
                 f"{realm}/v1/{self.callee.peer_id}/invite/+/+",
                 f"{realm}/v1/{self.caller.peer_id}/answer/+/+",
@@ -805,14 +895,15 @@ def cells_of(world: World, fault: Fault) -> Iterator[Cell]:
     for state in STATES:
         if (fault.name, state) in OPEN:
             continue
-        for end in fault.ends:
+        for end in fault.cells(state):
             yield Cell(world, fault, state, end, number)
             number += 1
 
 
 def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -> list[Result]:
     """All cells of one fault at one broker, all at once: they mostly wait."""
-    world = World(broker, f"m-{fault.name}")
+    registered = isinstance(broker, RegisteredBroker)
+    world = World(broker, "sig" if registered else f"m-{fault.name}")
     try:
         cells = [cell for cell in cells_of(world, fault) if cell.state in states]
         if fault.both:
