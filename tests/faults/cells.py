@@ -344,15 +344,15 @@ def _not_taken(state: str, end: str) -> tuple[set[str], set[str]]:
 
 def _removed(state: str, end: str) -> tuple[set[str], set[str]]:
     """Of a call whose ``end`` is removed: the broker clears its cells, and those to it."""
-    failed, gone = {"FAILURE"}, {"FAILURE", "-"}
+    failed = {"FAILURE"}
     if end == "caller":
         return {
-            "ringing": (gone, {"CANCELED"}),
-            "refused, uncleared": (gone, {"REFUSED"}),
+            "ringing": (failed, {"CANCELED"}),
+            "refused, uncleared": (failed, {"REFUSED"}),
             "canceled, unseen": ({"CANCELED"}, {"CANCELED"}),
-        }.get(state, (gone, {"-", "CANCELED"}))
+        }.get(state, (failed, {"-", "CANCELED"}))
     return {
-        "ringing": (failed, gone),
+        "ringing": (failed, failed),
         "refused, uncleared": ({"REFUSED"}, {"REFUSED"}),
         "canceled, unseen": ({"CANCELED"}, {"FAILURE", "CANCELED"}),
     }.get(state, (failed, {"-"}))
