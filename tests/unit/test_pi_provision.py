@@ -258,6 +258,47 @@ def test_a_missing_wheel_is_named_with_the_command(run, boot, tmp_path):
     assert not (boot / "bellwire").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "says"), [(None, "Is a directory"), (b"{}", "devices.json is damaged")]
+)
+def test_a_brokers_directory_that_cannot_be_used(run, boot, tmp_path, data, says):
+    """Before anything is written to the card."""
+    folder = tmp_path / "broker"
+    (folder / "tls").mkdir(parents=True)
+    for name in ("broker.toml", "tls/ca.crt", "tls/server.crt", "tls/server.key"):
+        (folder / name).write_bytes(b"")
+    if data is None:
+        (folder / "devices.json").mkdir()
+    else:
+        (folder / "devices.json").write_bytes(data)
+    before = tree(boot)
+    code, out = run("--broker-role", "--broker-dir", str(folder))
+    assert (code, tree(boot)) == (2, before)
+    assert says in out
+
+
+def test_what_pip_cannot_find_is_told(tmp_path, capsys, monkeypatch):
+    """With pip's own words above; and a wheel of ours that is not there, with how it is made."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    own = tmp_path / "bellwire-0.1.0-py3-none-any.whl"
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    args = parser.parse_args(["wheels", str(tmp_path / "wheels"), "--bellwire", str(own)])
+    assert args.run(args) == 2
+    assert "pip wheel --no-deps -w dist ." in capsys.readouterr().err
+    own.write_bytes(b"no wheel")
+    assert args.run(args) == 2
+    assert "pip found no wheels for Python 3.13 on aarch64" in capsys.readouterr().err
+
+
+def test_a_card_that_is_not_there_is_refused(run, boot):
+    shutil.rmtree(boot)
+    code, out = run()
+    assert code == 2
+    assert "there is no such directory; put the freshly flashed card in" in out
+
+
 def test_no_boot_partition_is_refused(run, boot):
     (boot / "config.txt").unlink()
     code, out = run()
@@ -393,6 +434,24 @@ def test_open_and_hidden_networks_and_keys(run, boot, tmp_path, form):
         (("--timezone", "../etc/passwd"), "no such time zone"),
         (("--rings", "front-door"), "is this doorbell itself"),
         (("--broker", "mqtt://broker.local"), "not encrypted: say mqtts://"),
+        (("--wifi-ssid", "H", "--wifi-open", "--wifi-country", "de"), "two capital letters"),
+        (
+            (
+                "--wifi-ssid",
+                "H",
+                "--wifi-open",
+                "--wifi-country",
+                "DE",
+                "--wifi-password-file",
+                "x",
+            ),
+            "leave --wifi-password-file out",
+        ),
+        (("--broker-dir", "x"), "--broker-dir is for the broker's Pi: --broker-role"),
+        (("--broker-role", "--broker-dir", "x"), "bellwire-broker init x"),
+        (("--broker-role",), "nobody could add a device on this Pi"),
+        (("--cert-file", "x"), "--cert-file x: there is no such file"),
+        (("--ssh-key", "x"), "--ssh-key x: there is no such file"),
     ],
 )
 def test_what_cannot_work_is_refused(run, boot, more, says):

@@ -180,6 +180,19 @@ command = ["true"]
         (ACCOUNT + 'realm = "a/b"\n' + BUTTON, 4, "account.realm"),
         (ACCOUNT.replace("broker.local", "u:p@b") + BUTTON, 3, "no user or password"),
         (ACCOUNT.replace("broker.local", "b:99999") + BUTTON, 3, "expected a broker"),
+        ("button = 3\n" + ACCOUNT, 1, r"button: expected tables: \[\[button\]\], not the number 3"),
+        ("button = [1]\n" + ACCOUNT, 1, r"button: expected tables: \[\[button\]\]"),
+        (ACCOUNT + BUTTON + "pull = 'none'\n", 4, "button.active: missing; without a pull"),
+        (ACCOUNT + BUTTON + f"name = '{'x' * 65}'\n", 7, "name: at most 64 characters, not 65"),
+        (ACCOUNT + BUTTON + "ring_time = 'long'\n", 7, "ring_time: expected seconds.*the text"),
+        (ACCOUNT + BUTTON + "ring_time = inf\n", 7, "ring_time: expected seconds.*not inf"),
+        (ACCOUNT + "[[button]]\npin = 1\nrings = 3\n", 6, "rings: expected a list of texts"),
+        (ACCOUNT + BUTTON + '[groups]\nup = ["a\\tb", "c"]\n', 8, "groups.up: .*control"),
+        (ACCOUNT + BUTTON + "[chime]\nafter = 99\n", 8, "chime.after: expected seconds"),
+        (ACCOUNT + BUTTON + "[light]\nidle = 1\n", 8, "light.idle: expected true or false"),
+        (ACCOUNT + BUTTON + "[gpio]\nfactory = 'pigpio'\n", 8, "gpio.factory: expected"),
+        (ACCOUNT + BUTTON + "[gpio]\nchip = 100\n", 8, "gpio.chip: expected a whole number"),
+        ("account = 3\n" + BUTTON, 1, "account: expected a table"),
     ],
 )
 def test_a_complaint_names_file_line_key_and_expectation(write, text, line, says):
@@ -238,6 +251,12 @@ def test_all_that_is_wrong_is_named_at_once(write):
 def test_one_pin_for_two_things_is_refused_with_both(write):
     with pytest.raises(SettingsError, match=r"pin 17 is used twice: by button door and by light"):
         read_doorbell(write(ACCOUNT + BUTTON + "[light]\npin = 17\n"))
+
+
+def test_a_file_that_nests_too_deep(write):
+    """The reader's own stack is no matter of the user's."""
+    with pytest.raises(SettingsError, match="not TOML"):
+        read_doorbell(write(f"x = {'[' * 3000}{']' * 3000}\n"))
 
 
 def test_a_file_that_is_not_there(tmp_path):
