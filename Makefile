@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-lowest test-pythons lint bench image-test broker-soak faults model soak soak-day soak-real clean
+.PHONY: help demo docs test test-lowest test-pythons coverage lint bench image-test broker-soak faults model soak soak-day soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ test-pythons: $(STAMP) ## demo and suite on Python 3.11 to 3.14, wheels on Arm; 
 test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test-lowest: $(LOWEST)/.ready ## the suite on the lowest versions that pyproject.toml declares
 	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup
+
+coverage: $(STAMP) ## every branch of the cores is taken by unit and property tests, or says why not
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term tests/unit tests/property
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

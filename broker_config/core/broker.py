@@ -194,9 +194,7 @@ class Core(Sessions):
         if self.tells:
             self.tell("mqtt_packet_received", session, first, body)
         if session is None:
-            if kind != mqtt.CONNECT:
-                raise ProtocolViolation("[MQTT-3.1.0-1] the first packet is no CONNECT")
-            link.connect = mqtt.decode_connect(flags, body)
+            link.connect = mqtt.decode_connect(flags, body)  # received() takes nothing else first
             self._connects += 1
             link.order = self._connects
             link.waits |= ASKING

@@ -221,11 +221,9 @@ class Router(Turns):
         """
         for target in full:
             receiver = target.link
-            if receiver is None:
-                continue
             if target.drowning:
                 self._does_not_read(target)
-            elif receiver is not link and not receiver.waits:
+            elif receiver is not None and receiver is not link and not receiver.waits:
                 if target.blocked is None:
                     target.blocked = {}
                     self.at(self.limits.stall, self._stalled, target)
@@ -240,12 +238,12 @@ class Router(Turns):
                 self.unblock(target)
 
     def _does_not_read(self, target: Session) -> None:
-        if target.link is not None:
+        link = target.link
+        if link is not None:  # pragma: no branch - only a session with a link is full
             self.seldom.warning(
-                self.now, ("slow", target.device),
-                "%s does not take its messages; cut off", target.link,
-            )  # fmt: skip
-            self.end(target.link, "does not read", abort=True)
+                self.now, ("slow", target.device), "%s does not take its messages; cut off", link
+            )
+            self.end(link, "does not read", abort=True)
 
     def unblock(self, session: Session) -> None:
         """Read those on who wait for ``session``."""

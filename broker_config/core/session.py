@@ -371,9 +371,7 @@ class Session:
                 self._end(burst)
 
     def _end(self, burst: Burst) -> None:
-        if self.bursts is not None:
-            self.bursts.remove(burst)
-            self.bursts = self.bursts or None
+        self.bursts = deque(each for each in self.bursts or () if each is not burst) or None
         if burst.row:
             self.shared.journal.note("finished", burst.row)
 

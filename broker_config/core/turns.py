@@ -112,7 +112,7 @@ class Turns:
         except Exception as error:  # noqa: BLE001 - told, and its connection ends
             self.broke(link, error)
         else:
-            if link is None or not link.closed:
+            if link is None or not link.closed:  # pragma: no branch - no steps go on after its end
                 self._steps[key] = steps
 
     def is_kept(self, key: object) -> bool:
