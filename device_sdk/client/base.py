@@ -8,44 +8,32 @@ application, and what guards the session (a lock, or nothing).
 from __future__ import annotations
 
 import logging
-import math
 import os
-import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any, Never
 
-from ..core.callee import CalleeCall
-from ..core.connection import Session, SessionEffect
+from ..core.connection import Session
 from ..core.effects import (
     Accept,
     Cancel,
-    Connected,
-    Dropped,
-    Emit,
     Input,
-    LinkFailed,
-    LinkInput,
     Logout,
     Refuse,
     Send,
     Unwatch,
     Watch,
 )
-from ..core.engine import Engine
-from ..core.events import CoreEvent, Name
+from ..core.events import Name
 from ..core.settings import RENAMED, Settings
 from ..errors import (
     BellwireError,
-    BrokerUnreachable,
     ClientClosed,
     InvalidArgument,
     InvitationApiCallError,
 )
-from ..link.base import LinkFactory, Will
-from ..link.factory import GuardedLink, chosen_secret, chosen_tls, paho_links
+from ..link.base import LinkFactory
+from ..link.factory import chosen_secret, chosen_tls, paho_links
 from ..link.url import Tls, clear_text
 from ..states import (
     ConnectionState,
@@ -55,36 +43,24 @@ from ..states import (
     LocalInvitationState,
 )
 from ..wire import codec, topics
-from ..wire.cells import EPOCH_BYTES, AnswerReason
-from .clocks import since_start, unix_time
+from ..wire.cells import AnswerReason
+from .clocks import since_start
 from .dispatch import L, R
-from .display import plain
 from .groups import Ringing
 from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of
 from .policy import Policy
+from .screening import REFUSALS
 from .vocabulary import FORMER
 
-#: How often a client lets its link look after the keep-alive, in seconds; oftener if that is short,
-#: since the broker gives up after one and a half of it (MQTT 3.1.1, 3.1.2.10). No longer than the
-#: first resend takes: then no command sets a deadline before the one that is waited for already.
-TICK = 1.0
-#: After something happened, how long to wait for more, in seconds, before what nobody waits for is
-#: done: whoever is to answer, or to hear of it, may need this processor now.
-BATCH_DELAY = 0.001
 #: How long a logout waits for the broker to acknowledge the goodbye.
 LOGOUT_TIMEOUT = 2.0
 #: Of a ring's time, how much at most is waited for a first sign of life.
 ACK_SHARE = 0.9
 
-#: What a callee may refuse with.
-_REFUSALS = (AnswerReason.DECLINED, AnswerReason.BUSY, AnswerReason.DO_NOT_DISTURB)
-
 #: What the arguments of a client are where they are left out.
 _BY_DEFAULT = Settings()
 
 # Members by themselves, as in callee_side: every ring waits for these.
-_ACCEPTED = Name.LOCAL_ACCEPTED
-_TAKES_ALL = Policy()
 _IDLE, _SENT = LocalInvitationState.IDLE, LocalInvitationState.SENT_TO_REMOTE
 
 
@@ -165,130 +141,18 @@ class BaseClient(Ringing[L, R]):
             if callable(broker)
             else paho_links(self.peer_id, broker, username, password, tls, keepalive, subscribe_qos)
         )
-        self._tick_every = min(TICK, keepalive / 4)
-        self._given_up_after = keepalive * 1.5  # by the broker (MQTT 3.1.1, 3.1.2.10)
+        self._keep_alive(keepalive)
         self._clock, self._wall = clock, wall
-        self._now = self._looked_at = 0.0  # the last time read; when the link was looked after
-        self._awake_at = 0.0  # the same on a clock that stands still in sleep
-        self._wall_now: int | None = None  # the time of day when it was last wanted,
-        self._wall_at = 0.0  # and when that was
-        self._policy = Policy() if policy is None else _checked_policy(policy)
+        if policy is not None:
+            self.set_policy(policy)
         for name, each in (("clock", clock), ("wall", wall)):
             if not callable(each):
                 raise InvalidArgument(name, f"what gives seconds when called, not {each!r}")
-        self._occupied = False
-        self._todo: deque[SessionEffect] = deque()
-        self._core_events: deque[CoreEvent] = deque()
-        self._dispatch_first = False  # before anything is said on the wire
         self._set_up()
 
     def _set_up(self) -> None:
         """Make what this client has besides; the arguments are sound."""
         raise NotImplementedError
-
-    # --- what a client does with a session -----------------------------------------------------
-
-    def _new_session(self, *, keep_trying: bool) -> Session:
-        engine = Engine(
-            self.peer_id,
-            os.urandom(EPOCH_BYTES),
-            realm=self.realm,
-            settings=self.settings,
-            screen=self._screened,
-        )
-        return Session(engine, random=random.random, keep_trying=keep_trying)
-
-    def _new_link(self, session: Session) -> GuardedLink:
-        will = Will(*session.engine.will())
-        return GuardedLink(lambda: self._make_link(will))
-
-    def _time(self) -> float:
-        """What time it is; runs the application's clock, so hold no guard.
-
-        A command within another takes the time of that one.
-        """
-        if self._inside and self._nested:
-            return self._now
-        self._now = now = self._clock()
-        if not math.isfinite(now):  # no deadline would ever come
-            raise ValueError(f"the clock says {now!r}")
-        return now
-
-    def _time_of_day(self) -> int | None:
-        """Seconds since 1970 if the clock can be believed; as :meth:`_time`."""
-        if not self._nested:
-            self._wall_now, self._wall_at = unix_time(self._wall), self._now
-        elif self._wall_now is not None:
-            return self._wall_now + int(self._now - self._wall_at)
-        return self._wall_now
-
-    def _read_clocks(self) -> None:
-        self._time()
-        self._time_of_day()
-
-    def _wall_for(self, happened: Iterable[LinkInput]) -> int | None:
-        """The time of day if what happened needs it; as :meth:`_time`."""
-        for what in happened:
-            if self._policy.quiet or isinstance(what, Connected):
-                return self._time_of_day()
-        return None
-
-    def _feed(
-        self, session: Session, what: Input | LinkInput, now: float, wall: int | None = None
-    ) -> None:
-        """Feed the session and sort its effects; hold the guard, then :meth:`_perform`.
-
-        Raises for illegal commands, when there may be something to perform all the same.
-        """
-        try:
-            session.handle(what, now, wall)
-        finally:
-            self._sort(session)
-
-    def _give_up(self, session: Session) -> None:
-        """End a login that is still open, or stop waiting for the end of a logout; as _feed."""
-        if session.logging_in:
-            session.abandon("the login was given up")
-        else:
-            session.give_up(self._now)
-        self._sort(session)
-
-    def _fail_link(self, session: Session, error: Exception) -> None:
-        """The link could not even be opened; as _feed."""
-        problem = f"no connection can be begun here: {error}"
-        self._feed(session, LinkFailed(BrokerUnreachable("no route", problem)), self._now)
-
-    def _look_after_sleep(self, link: GuardedLink, now: float) -> None:
-        """Lose a link that the broker has given up while this machine slept.
-
-        It would look well until a ping is missed, and what rings in it is long over.
-        """
-        awake = time.monotonic()
-        slept = (now - self._looked_at) - (awake - self._awake_at)
-        self._looked_at, self._awake_at = now, awake
-        if self._clock is since_start and slept > self._given_up_after:
-            problem = f"the machine slept for {slept:.0f} s, and the broker has given it up"
-            link.lose(BrokerUnreachable("connection lost", problem))
-
-    def _sort(self, session: Session) -> None:
-        for effect in session.effects():
-            if type(effect) is Emit:
-                self._core_events.append(effect.event)
-                # The caller decides, and hears of it before the callee can.
-                self._dispatch_first |= effect.event.name is _ACCEPTED
-            elif type(effect) is Dropped:
-                self._records.add(logging.WARNING, "%s: dropped from %s: %s", self.peer_id,
-                                   plain(effect.topic), plain(effect.problem))  # fmt: skip
-            else:
-                self._todo.append(effect)
-
-    def _dispatch_all(self) -> None:
-        """Tell the app what has happened, in its order; hold the guard."""
-        self._dispatch_first = False
-        while self._core_events:
-            self._dispatch(self._core_events.popleft())
-        while self._legs_ended:
-            self._leg_ended(self._legs_ended.popleft())
 
     def _command(self, what: Input) -> None:
         self._check_caller()
@@ -435,23 +299,11 @@ class BaseClient(Ringing[L, R]):
         self, invitation: R, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
     ) -> None:
         """Refuse an invitation that rings."""
-        if reason not in _REFUSALS:
+        if reason not in REFUSALS:
             raise InvalidArgument("reason", "declined, busy or do not disturb")
         body = self._answer(invitation, response)
         with self._ended_if_closed(invitation):
             self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))
-
-    def set_policy(self, policy: Policy) -> None:
-        """How invitations are taken from now on; what rings already rings on."""
-        self._policy = _checked_policy(policy)
-
-    def busy(self) -> None:
-        """Refuse new invitations with *busy* until :meth:`free`."""
-        self._occupied = True
-
-    def free(self) -> None:
-        """Take new invitations again: what was accepted here is over, as only the app can know."""
-        self._occupied = False
 
     def find(self, call_id: str) -> L | R | None:
         """The invitation of that call id, underway or still held by somebody; else None."""
@@ -478,37 +330,6 @@ class BaseClient(Ringing[L, R]):
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _screened(self, call: CalleeCall, open_calls: int) -> AnswerReason | None:
-        policy = self._policy
-        if policy == _TAKES_ALL and not self._occupied:
-            return None
-        try:
-            said = policy.screen(
-                call.caller, open_calls=open_calls, occupied=self._occupied, now=self._local_time()
-            )
-            if said is not None and not (isinstance(said, AnswerReason) and said in _REFUSALS):
-                raise ValueError(f"a policy gives None or a reason to refuse, not {said!r}")
-            return said
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from
-            self._records.add(logging.ERROR, "call %s: the policy %r raised; it rings",
-                               call.call_id, type(policy).__name__, error=error)  # fmt: skip
-            return None
-
-    def _local_time(self) -> datetime | None:
-        """Local time for quiet hours; None where there are none, or no clock to be believed."""
-        if not self._policy.quiet or self._wall_now is None:
-            return None
-        try:
-            return datetime.fromtimestamp(self._wall_now, UTC).astimezone()
-        except (OverflowError, OSError, ValueError):  # a year that there is not
-            return None
-
-    def _accepted_here(self) -> None:
-        if self._policy.busy_when_ringing:
-            self._occupied = True  # until the app says free(): only it knows when the talk is over
-
     def _ended_if_closed(self, invitation: L | R) -> _EndedIfClosed:
         return _EndedIfClosed(invitation)
 
@@ -530,12 +351,6 @@ def check_timeout(value: object) -> None:
     """Raise :class:`InvalidArgument` for what are no seconds to wait."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise InvalidArgument("timeout", f"seconds above 0, not {value!r}")
-
-
-def _checked_policy(policy: object) -> Policy:
-    if not isinstance(policy, Policy):
-        raise InvalidArgument("policy", f"a Policy, not {policy!r}")
-    return policy
 
 
 def _checked_invitation(value: object, kind: type) -> None:

@@ -13,12 +13,12 @@ from ..errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from ..states import InvitationApiCallErrorCode, LocalInvitationState
 from ..wire.cells import GROUP_BYTES
 from .dispatch import L, R
+from .feeding import Feeding
 from .invitations import Event, body_of, outcome_of
 from .ring_plan import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
-from .supervisor import Supervised
 
 
-class Ringing(Supervised[L, R]):
+class Ringing(Feeding[L, R]):
     """Ring groups underway, by the id that their legs share."""
 
     _group: type[RingGroupBase]
@@ -44,17 +44,6 @@ class Ringing(Supervised[L, R]):
 
     def cancel(self, invitation: L) -> None:
         """Cancel an invitation that is underway."""
-        raise NotImplementedError
-
-    def _read_clocks(self) -> None:
-        """See what time it is, for commands that hold the guard; hold none."""
-        raise NotImplementedError
-
-    def _perform(self) -> None:
-        """Do what is to be done, then tell the app; hold the guard.
-
-        The wire goes first: the other peer waits for it. But for ``_dispatch_first``.
-        """
         raise NotImplementedError
 
     # --- groups ------------------------------------------------------------------------------

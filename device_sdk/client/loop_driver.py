@@ -15,7 +15,8 @@ from ..errors import BellwireError, ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
 from ..link.opening import Opening
 from . import logs
-from .base import BATCH_DELAY, BaseClient
+from .base import BaseClient
+from .feeding import BATCH_DELAY
 from .invitations import Event
 from .listener import CallEventListener
 

@@ -24,7 +24,8 @@ from ..errors import ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
 from ..link.opening import Opening
 from . import logs
-from .base import BATCH_DELAY, LOGOUT_TIMEOUT, BaseClient
+from .base import LOGOUT_TIMEOUT, BaseClient
+from .feeding import BATCH_DELAY
 from .invitations import Event
 from .listener import CallEventListener
 

@@ -61,9 +61,13 @@ class Policy(_Fields):
     def screen(
         self, caller: str, *, open_calls: int, occupied: bool, now: datetime | None
     ) -> AnswerReason | None:
-        """None to ring, or why not; ``occupied``: the app said busy, or has not said free.
+        """None to ring, or why not: *declined*, *busy* or *do not disturb*.
 
-        ``now`` is local time; None where there are no quiet hours to compare it with.
+        ``open_calls``: how many ring here or are about to be decided; ``occupied``: the app said
+        busy, or has not said free; ``now``: local time, None where there are no quiet hours to
+        compare it with. A subclass may decide otherwise: it is called on a thread of its own, one
+        call at a time, and may block; a call whose time is over meanwhile is missed. If it raises,
+        or gives anything else, the call rings, and that is logged.
         """
         if occupied or (self.busy_when_ringing and open_calls):
             return AnswerReason.BUSY

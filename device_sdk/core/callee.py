@@ -2,7 +2,8 @@
 
 Theory (docs/protocol.md, Callee). The callee owns the answer cell. An invite that arrives live
 from a caller known to be there rings at once; any other is first asked about (``PROBING``), so that
-a dead caller never rings. ``RINGING`` ends by the app, the caller's word, or time; after accept
+a dead caller never rings. A policy that is the app's own code is waited for before it rings
+(``SCREENING``). ``RINGING`` ends by the app, the caller's word, or time; after accept
 (``ACCEPTING``) the caller's word alone counts. Once the outcome is known a final answer stands
 (``OVER``), said again until the caller has cleared its invite; then the answer is cleared
 (``CLEARING``) and the call remembered for a while (``REMEMBERED``), so that a late copy cannot
@@ -25,6 +26,7 @@ class Phase(Enum):
 
     NEW = auto()
     PROBING = auto()
+    SCREENING = auto()  # the app's policy is asked whether it may ring; nothing is said meanwhile
     RINGING = auto()
     ACCEPTING = auto()
     OVER = auto()
@@ -49,8 +51,11 @@ class On(Enum):
     REFUSE = auto()
     LOGOUT = auto()
     # a policy of this peer says, before anything rings
+    SCREEN = auto()  # wait for what it says
+    ADMIT = auto()
     TURN_AWAY = auto()
     OVERLOAD = auto()
+    DROP = auto()  # say nothing, as if it had not come
     # time says
     RING_EXPIRED = auto()
     ACCEPT_TIMEOUT = auto()
@@ -98,6 +103,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         # Answered by a previous login of mine: the caller must learn that nobody is there.
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.SCREEN: (Phase.SCREENING, (Do.EXTEND,)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.OVERLOAD: (Phase.OVER, (Do.SAY,)),
     },
@@ -107,10 +113,25 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.SCREEN: (Phase.SCREENING, (Do.EXTEND,)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.CALLER_ALIVE: (Phase.RINGING, (Do.TELL_RECEIVED,)),
         On.RESEND: (Phase.PROBING, (Do.ASK,)),
         On.KEEP_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.LOGOUT: (Phase.GONE, _IGNORED),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+    },
+    Phase.SCREENING: {
+        On.RINGING: (Phase.SCREENING, (Do.EXTEND,)),
+        On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),  # in doubt by now: screened anew, if ever
+        On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
+        On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ADMIT: (Phase.RINGING, (Do.SAY, Do.TELL_RECEIVED)),
+        On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.DROP: (Phase.GONE, _IGNORED),
+        On.RING_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.LOGOUT: (Phase.GONE, _IGNORED),
         On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
@@ -198,13 +219,16 @@ _TOO_LATE: Final[Outcome] = (
 )
 _NOT_TAKEN: Final[Outcome] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
 OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
-    **{(p, On.ACCEPTED): _NO_ACCEPT for p in (Phase.NEW, Phase.PROBING, Phase.RINGING)},
+    **{
+        (p, On.ACCEPTED): _NO_ACCEPT
+        for p in (Phase.NEW, Phase.PROBING, Phase.SCREENING, Phase.RINGING)
+    },
     (Phase.ACCEPTING, On.ACCEPTED): (_A.SEEN, None, _S.ACCEPTED, _E.OK, EndReason.ACCEPTED),
     (Phase.ACCEPTING, On.ACCEPT_TIMEOUT): _NO_ACCEPT,
     (Phase.ACCEPTING, On.LOGOUT): (*_NO_ACCEPT[:4], EndReason.LOGGED_OUT),
     **{(p, On.NOT_TAKEN): _NOT_TAKEN for p in (Phase.RINGING, Phase.ACCEPTING)},
     (Phase.RINGING, On.REFUSE): (_A.REFUSED, None, _S.REFUSED, _E.OK, None),
-    (Phase.RINGING, On.RING_EXPIRED): _TOO_LATE,
+    **{(p, On.RING_EXPIRED): _TOO_LATE for p in (Phase.SCREENING, Phase.RINGING)},
     (Phase.PROBING, On.KEEP_EXPIRED): _TOO_LATE,
     **{
         (p, On.CALLER_REPLACED): (
@@ -214,7 +238,7 @@ OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
             _E.PEER_OFFLINE,
             EndReason.CALLER_LOST,
         )
-        for p in (Phase.RINGING, Phase.ACCEPTING)
+        for p in (Phase.SCREENING, Phase.RINGING, Phase.ACCEPTING)
     },
 }
 
@@ -236,7 +260,7 @@ REFUSALS: Final[Mapping[AnswerReason, EndReason]] = {
 #: Phases in which the app has an invitation that has not ended.
 OPEN: Final = frozenset({Phase.RINGING, Phase.ACCEPTING})
 #: Phases in which the caller's presence matters.
-WATCHING: Final = frozenset({Phase.PROBING, Phase.RINGING, Phase.ACCEPTING})
+WATCHING: Final = frozenset({Phase.PROBING, Phase.SCREENING, *OPEN})
 
 
 class CalleeCall(NamedTuple):
@@ -309,7 +333,7 @@ def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
 
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
 # ring waits for these.
-_NEW, _PROBING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
 _RECEIVED, _SAYS_RINGING = RemoteInvitationState.INVITATION_RECEIVED, InviteState.RINGING
 
 
@@ -323,7 +347,7 @@ def step(
     """The record after ``on``, and what to do; raises ``KeyError`` where the table has no entry."""
     before = call.phase
     phase, todo = TABLE[before][on]
-    if invite is not None and before is _PROBING:
+    if invite is not None and before in (_PROBING, _SCREENING):
         # What an earlier copy said of the content stays, where this one does not say it.
         call = revised(
             call,
@@ -341,6 +365,8 @@ def step(
         return revised(call, phase=phase, state=_RECEIVED,
             resend_at=None, keep_at=None,
         ), todo  # fmt: skip
+    if phase is _SCREENING:
+        return revised(call, phase=phase, resend_at=None, keep_at=None), todo
     if phase is _ACCEPTING:
         return revised(call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
             answer=AnswerState.ACCEPTED, response=response, ring_at=None,

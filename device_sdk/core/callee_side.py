@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum, auto
 
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
@@ -17,7 +18,7 @@ from . import callee
 from .bounded import Memory, Pace, once_more
 from .callee import CalleeCall, Do, On, Phase, revised
 from .context import Context, Key
-from .effects import Accept, Refuse
+from .effects import Accept, AskPolicy, PolicyVerdict, Refuse
 from .events import Name, RemoteEvent
 from .outbox import ANSWER
 from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
@@ -26,9 +27,17 @@ CLEAR_ANSWER = "clear answer"
 #: What came of a stranger's flood, and was not answered.
 TOO_MANY = "too many"
 
-#: Decides before anything rings: None to ring, or why not. Called with the call's record and the
-#: number of invitations that are open here.
-Screen = Callable[[CalleeCall, int], AnswerReason | None]
+
+class Held(Enum):
+    """What a screen gives for a call that its policy is to be asked about."""
+
+    HELD = auto()
+
+
+#: Decides before anything rings: None to ring, or why not; or HELD: :class:`AskPolicy` asks, and
+#: :class:`PolicyVerdict` is what it says. Called with the call's record and the number of
+#: invitations that are open here; pure, quick, and no code of the app's.
+Screen = Callable[[CalleeCall, int], AnswerReason | Held | None]
 
 _TELLS = {
     Do.TELL_RECEIVED: Name.REMOTE_RECEIVED,
@@ -45,7 +54,7 @@ _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
 # ring waits for these.
-_NEW, _PROBING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
 _SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
 _TELL_MISSED, _TELL_ENDED, _REMOTE_RECEIVED = Do.TELL_MISSED, Do.TELL_ENDED, Name.REMOTE_RECEIVED
 _ON_RINGING, _ON_OVERLOAD, _ON_RESEND = On.RINGING, On.OVERLOAD, On.RESEND
@@ -63,13 +72,15 @@ class CalleeSide:
         self._due: dict[Key, float] = {}
         self._from: Counter[str] = Counter()
         self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
+        #: The call that the policy is asked about now; one at a time.
+        self._asked: Key | None = None
 
     def clone(self, context: Context) -> CalleeSide:
         """An independent copy around a cloned context."""
         other = CalleeSide(context, self._screen)
         other.calls, other.remembered = dict(self.calls), self.remembered.clone()
         other._due, other._from = dict(self._due), self._from.copy()
-        other._strangers = self._strangers.clone()
+        other._strangers, other._asked = self._strangers.clone(), self._asked
         return other
 
     # --- the app ---------------------------------------------------------------------------
@@ -83,6 +94,20 @@ class CalleeSide:
         """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
         call = self._ringing((command.caller, command.call_id), command.call_id, "refuse")
         self._step(call, On.REFUSE, now, response=command.response, refusal=command.reason)
+
+    def verdict(self, said: PolicyVerdict, now: float) -> None:
+        """The policy has answered :class:`AskPolicy`; what is not waiting any more is let be."""
+        if self._asked != (said.caller, said.call_id):
+            return
+        call, self._asked = self.calls.get(self._asked), None
+        if call is not None and call.phase is _SCREENING:
+            if said.refusal is None:
+                self._step(call, On.ADMIT, now)
+            elif self._may_answer(call, now):
+                self._step(call, On.TURN_AWAY, now, refusal=said.refusal)
+            else:
+                self._step(call, On.DROP, now)
+        self._ask_policy()
 
     def log_out(self, now: float) -> None:
         """What rings here rings on at the next login; what was accepted has nobody to it."""
@@ -123,7 +148,9 @@ class CalleeSide:
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
-                if call.phase is _PROBING or self._may_answer(call, now):
+                if told is None:
+                    self._step(call, on, now, invite=invite)
+                elif call.phase is _PROBING or self._may_answer(call, now):
                     self._step(call, on, now, invite=invite, refusal=told)
                 return
         elif call.phase in (_NEW, _REMEMBERED) and not self._may_answer(call, now):
@@ -165,6 +192,12 @@ class CalleeSide:
                     self._rings_after_all(call, now)
                 elif presence.online and changed and not retained:
                     self._ask(call, now)
+            elif (
+                call.phase is _SCREENING
+                and presence.online != same
+                and (retained or not presence.online)
+            ):
+                self._step(call, On.RINGING_RETAINED, now)
             elif presence.online and same and back and call.phase is _RINGING:
                 # It was away, or a late will said so: its word on the time left is wanted again.
                 self._ask(call, now)
@@ -189,7 +222,7 @@ class CalleeSide:
         call = self.calls.get(key)
         if call is not None and call.phase is _CLEARING:
             self._clear(key, CLEAR_ANSWER)
-        elif call is not None:
+        elif call is not None and call.phase is not _SCREENING:
             self._keep(self._say(call, now, ask=call.phase is _PROBING))
 
     def set_aside(self, key: Key, now: float) -> None:
@@ -279,7 +312,9 @@ class CalleeSide:
     def _rings_after_all(self, call: CalleeCall, now: float) -> None:
         """Its caller is there: what came live was live."""
         told = None if self._screen is None else self._screen(call, self._open())
-        if told is not None:
+        if told is Held.HELD:
+            self._step(revised(call, ring_at=call.live_at), On.SCREEN, now)
+        elif told is not None:
             self._step(call, On.TURN_AWAY, now, refusal=told)
         else:
             self._step(revised(call, ring_at=call.live_at), On.CALLER_ALIVE, now)
@@ -289,7 +324,7 @@ class CalleeSide:
 
     def _turn_away(
         self, call: CalleeCall, on: On, invite: Invite | None
-    ) -> tuple[On, AnswerReason] | None:
+    ) -> tuple[On, AnswerReason | None] | None:
         settings = self._context.settings
         if call.phase is _NEW and (
             self._from.get(call.caller, 0) >= settings.max_calls_per_caller
@@ -302,7 +337,18 @@ class CalleeSide:
         if call.phase is _PROBING:
             call = revised(call, content=invite.content, channel=invite.channel, time=invite.time)
         told = self._screen(call, self._open())
+        if told is Held.HELD:
+            return On.SCREEN, None
         return None if told is None else (On.TURN_AWAY, told)
+
+    def _ask_policy(self) -> None:
+        """Ask about the next call that waits for it, unless it is being asked already."""
+        if self._asked is None:
+            for call in self.calls.values():
+                if call.phase is _SCREENING:
+                    self._asked = call.key
+                    self._context.out.append(AskPolicy(call, self._open()))
+                    return
 
     def _may_answer(self, call: CalleeCall, now: float) -> bool:
         """Whether the app's not knowing of this call leaves room for an answer to it by now."""
@@ -354,6 +400,8 @@ class CalleeSide:
         ring_at = call.ring_at
         if _EXTEND in todo and invite is not None:
             ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
+        if call.phase is _SCREENING:
+            call = revised(call, ring_at=ring_at)  # which is said of no other phase without a word
         if copy and (before not in (_NEW, _PROBING) or call.phase is before):
             quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
             if quiet_until is not None:
@@ -377,6 +425,8 @@ class CalleeSide:
             call = revised(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
+        if call.phase is _SCREENING:
+            self._ask_policy()
         for do in todo:
             if do in _SPOKEN:
                 self._tell(do, call)

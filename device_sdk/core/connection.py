@@ -19,6 +19,7 @@ from ..errors import (
 from ..states import ConnectionChange, ConnectionState
 from .effects import (
     Aborted,
+    AskPolicy,
     Connected,
     Disconnected,
     Dropped,
@@ -98,7 +99,7 @@ _LINK_INPUTS = frozenset(
 #: What does not simply go to the engine.
 _OURS_TOO = frozenset((LinkFailed, LinkOpened, Disconnected, Connected))
 #: Effects of the engine that concern others than the connection.
-_PASSED_ON = frozenset((Publish, Emit, Subscribe, Unsubscribe, Dropped))
+_PASSED_ON = frozenset((Publish, Emit, AskPolicy, Subscribe, Unsubscribe, Dropped))
 
 
 class Session:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..errors import LoginError
 from ..wire.cells import AnswerReason
+from .callee import CalleeCall
 from .events import CoreEvent
 from .values import Marker, distinct
 
@@ -102,6 +103,15 @@ class Refuse(NamedTuple):
 
 
 @distinct
+class PolicyVerdict(NamedTuple):
+    """What the policy says of a call that :class:`AskPolicy` asked about: None lets it ring."""
+
+    caller: str
+    call_id: str
+    refusal: AnswerReason | None = None
+
+
+@distinct
 class Watch(NamedTuple):
     """Tell when ``peer`` comes and goes."""
 
@@ -132,6 +142,7 @@ Input = (
     | Cancel
     | Accept
     | Refuse
+    | PolicyVerdict
     | Watch
     | Unwatch
     | Logout
@@ -168,6 +179,17 @@ class Emit(NamedTuple):
     """Tell the app."""
 
     event: CoreEvent
+
+
+@distinct
+class AskPolicy(NamedTuple):
+    """Ask the policy whether a call may ring: one at a time, each to be answered.
+
+    ``open_calls``: how many ring here, or were accepted and are about to be decided.
+    """
+
+    call: CalleeCall
+    open_calls: int
 
 
 class Ready(Marker):
@@ -209,6 +231,7 @@ Effect = (
     | Subscribe
     | Unsubscribe
     | Emit
+    | AskPolicy
     | Ready
     | SubscriptionDenied
     | Aborted

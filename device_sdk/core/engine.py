@@ -35,6 +35,7 @@ from .effects import (
     Input,
     Logout,
     MessageReceived,
+    PolicyVerdict,
     PublishAcked,
     Ready,
     Refuse,
@@ -459,6 +460,9 @@ class Engine:
     def _refuse(self, what: Refuse, now: float) -> None:
         self.callee.refuse(what, now)
 
+    def _verdict(self, what: PolicyVerdict, now: float) -> None:
+        self.callee.verdict(what, now)
+
     def _watch(self, what: Watch, now: float) -> None:  # noqa: ARG002
         context = self._context
         if context.watches.watch(what.peer):
@@ -539,6 +543,7 @@ class Engine:
         Cancel: _cancel,
         Accept: _accept,
         Refuse: _refuse,
+        PolicyVerdict: _verdict,
         Watch: _watch,
         Unwatch: _unwatch,
         Logout: _logout,

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from device_sdk.core import callee_side, caller_side
 from device_sdk.core.callee import Phase as CalleePhase
+from device_sdk.core.callee_side import Held
 from device_sdk.core.caller import UNDECIDED
 from device_sdk.core.effects import (
     Accept,
@@ -27,6 +28,7 @@ from device_sdk.core.effects import (
     Input,
     Logout,
     MessageReceived,
+    PolicyVerdict,
     Publish,
     PublishAcked,
     Refuse,
@@ -40,7 +42,7 @@ from device_sdk.core.engine import Engine
 from device_sdk.core.settings import Settings
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
+from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
 
 CAP = 3
 SETTINGS = Settings(
@@ -75,12 +77,15 @@ class Fuzz:
 
     def _begin(self) -> None:
         self.lives += 1
-        self.engine = Engine(ME, EPOCHS[2], settings=SETTINGS)
+        self.engine = Engine(ME, EPOCHS[2], settings=SETTINGS, screen=self._screen)
         self.up = False
         self.tokens: list[int] = []
         self.echoes: list[MessageReceived] = []
         self.filters: list[str] = []
         self.mine = 0
+
+    def _screen(self, *_about: object) -> AnswerReason | Held | None:
+        return self.random.choice((None, None, Held.HELD, AnswerReason.BUSY))
 
     def step(self) -> None:
         """One input, and what must hold after it."""
@@ -139,6 +144,8 @@ class Fuzz:
         return pick.choice((
             Send(call, peer, body, group=pick.choice((None, b"g" * 16))), Cancel(peer, call),
             Accept(peer, call, body), Refuse(peer, call, body), Watch(peer), Unwatch(peer),
+            PolicyVerdict(*(self.engine.callee._asked or (peer, call)),
+                          pick.choice((None, AnswerReason.BUSY))),
             Logout() if pick.random() < 0.01 else DeadlineReached(),
         ))  # fmt: skip
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.callee import Phase as CalleePhase
+from device_sdk.core.callee_side import Held, Screen
 from device_sdk.core.caller import UNDECIDED, CallerCall
 from device_sdk.core.effects import (
     Aborted,
@@ -32,6 +33,7 @@ from device_sdk.core.effects import (
     Input,
     Logout,
     MessageReceived,
+    PolicyVerdict,
     Publish,
     PublishAcked,
     Refuse,
@@ -45,7 +47,7 @@ from device_sdk.core.events import LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.core.outbox import Outbox
 from device_sdk.core.settings import Settings
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import AnswerState, InviteState
+from device_sdk.wire.cells import AnswerReason, AnswerState, InviteState
 
 from .single import never_ends_alone, rings_for_the_lost
 
@@ -99,11 +101,14 @@ class Automaton:
         settings: Settings,
         *,
         all_acks: bool = False,
+        screened: bool = False,
     ) -> None:
         self.names = names
         #: Whether each acknowledgement is a message of its own. Otherwise those that nothing waits
         #: for are there at once: they decide only what is a suspect when a connection breaks.
         self.all_acks = all_acks
+        #: Whether each callee has a policy that is waited for.
+        self.screen: Screen | None = (lambda *_: Held.HELD) if screened else None
         self.calls = calls
         self.settings = settings
         self._numbers: dict[Hashable, int] = {}
@@ -125,7 +130,9 @@ class Automaton:
 
     def newborn(self, peer: int, life: int) -> int:
         """A peer that was just started."""
-        engine = Engine(self.names[peer], epoch(peer, life), settings=self.settings)
+        engine = Engine(
+            self.names[peer], epoch(peer, life), settings=self.settings, screen=self.screen
+        )
         return self._number(engine, 0.0)
 
     def engine(self, state: int) -> Engine:
@@ -169,6 +176,10 @@ class Automaton:
             if theirs.phase is CalleePhase.RINGING:
                 index = self._keys[theirs.caller, me, theirs.call_id]
                 found += [("accept", index), ("refuse", index)]
+        if engine.callee._asked is not None:
+            caller, asked = engine.callee._asked
+            index = self._keys[caller, me, asked]
+            found += [("admit", index), ("turn away", index)]
         return found
 
     # --- steps -------------------------------------------------------------------------------
@@ -252,6 +263,11 @@ class Automaton:
                 return [Accept(self.names[self.calls[i].caller], call_id(i))]
             case ("refuse", i):
                 return [Refuse(self.names[self.calls[i].caller], call_id(i))]
+            case ("admit", i):
+                return [PolicyVerdict(self.names[self.calls[i].caller], call_id(i))]
+            case ("turn away", i):
+                caller = self.names[self.calls[i].caller]
+                return [PolicyVerdict(caller, call_id(i), AnswerReason.BUSY)]
             case ("logout",):
                 return [Logout()]
         raise AssertionError(what)
@@ -285,6 +301,8 @@ class Automaton:
         if what[0] == "message" and self.topics[what[1]] == ("presence", self.calls[index].caller):
             presence = codec.decode_presence(what[2]) if what[2] else None
             return presence is not None and presence.online
+        if what == ("admit", index):
+            return True  # it was live when its policy was asked, and nothing has put it in doubt
         if what[0] != "message" or what[3] or self.topics[what[1]] != ("invite", index):
             return False
         if not what[2]:
@@ -375,6 +393,7 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         frozenset(_call_key(c, now) for c in engine.callee.calls.values()),
         frozenset(engine.callee._from.items()),
         tuple(_call_key(c, now) for c in engine.callee.remembered.values()),
+        engine.callee._asked,
     )
 
 

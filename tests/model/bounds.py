@@ -19,6 +19,7 @@ TWO_PEERS: Final = (
     pair("two peers", logout=1),
     replace(pair("two peers", kill=1), prompt=True),
     replace(pair("two peers", forbid=1), prompt=True),
+    replace(pair("two peers, screened", lose=1), screened=True),
     replace(pair("two peers", bridge=1, restart=1), prompt=True),
     replace(glare("both call, and accept"), verbs=("accept",)),
     replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
@@ -50,6 +51,7 @@ DEFAULT: Final = range(len(TWO_PEERS) + len(GROUPS))
 
 SMALL: Final = (
     pair("two peers"),
+    replace(pair("two peers, screened"), screened=True),
     pair("two peers", lose=1),
     replace(pair("two peers", forbid=1), prompt=True, first=10_000),
     replace(group("group of two, accepting", 2), verbs=("accept",)),

@@ -33,7 +33,7 @@ PAIRS = {
     None: {None, "RINGS", "REFUSED", "FAILURE", "CANCELED", "MISSED"},
     "ACCEPTED": {None, "RINGS", "ACCEPTED", "FAILURE"},
     "CANCELED": {None, "RINGS", "CANCELED", "REFUSED", "FAILURE", "MISSED"},
-    "REFUSED": {None, "RINGS", "REFUSED"},
+    "REFUSED": {None, "RINGS", "REFUSED", "MISSED"},
     "FAILURE": {None, "RINGS", "FAILURE", "REFUSED", "CANCELED", "MISSED"},
 }
 _FINAL_INVITES = (InviteState.ACCEPTED, InviteState.ENDED)

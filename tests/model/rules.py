@@ -85,8 +85,10 @@ class Scenario:
     time: tuple[int, ...] = ()
     jump: float = 100.0
     settings: Settings = SETTINGS
-    #: What the app may do with a call that is underway.
-    verbs: tuple[str, ...] = ("cancel", "accept", "refuse")
+    #: What the app, and a policy that is waited for, may do with a call that is underway.
+    verbs: tuple[str, ...] = ("cancel", "accept", "refuse", "admit", "turn away")
+    #: Whether each callee has such a policy.
+    screened: bool = False
     #: Subscriptions, presence and the broker's acknowledgements pass before anything else.
     prompt: bool = False
     #: A bound of another kind: so many states, breadth first, and the drains from them.
@@ -145,7 +147,11 @@ class Rules:
         self.scenario = scenario
         kills = any(scenario.budget.get(fault) for fault in ("kill", "forbid"))
         self.automaton = Automaton(
-            scenario.peers, scenario.calls, scenario.settings, all_acks=kills
+            scenario.peers,
+            scenario.calls,
+            scenario.settings,
+            all_acks=kills,
+            screened=scenario.screened,
         )
         self.monitor = Monitor(scenario.calls)
         self.costs = [*FAULTS, *(f"time {name}" for name in scenario.peers)]

@@ -266,6 +266,10 @@ class Search:
         for i, (call, record) in enumerate(zip(rules.scenario.calls, records, strict=True)):
             goes_on = record.sent and record.caller is None and not record.orphan
             goes_on = goes_on and i not in banned
+            names = rules.scenario.peers
+            theirs = engines[call.callee].callee.calls.get((names[call.caller], call_id(i)))
+            if theirs is not None and theirs.phase is callee.Phase.SCREENING:
+                continue  # it waits for its policy, which does not answer here
             if goes_on and record.callee is None and not engines[call.callee].closed:
                 if now + wait - since.setdefault(i, now) > PATIENCE:
                     return f"#{i}: lost, it does not ring though both are there"

@@ -24,34 +24,43 @@ RINGING = Invite(InviteState.RINGING, CALLER, 1, 60_000, b"\x01", "c", None, b"g
 
 # Next phase for each phase (columns) and input (rows); "." is illegal, "=" stays.
 MATRIX = """
-                  NEW      PROBING   RINGING    ACCEPTING  OVER      CLEARING    REMEMBERED  GONE
-RINGING           RINGING  RINGING   =          =          =         OVER        OVER        .
-RINGING_RETAINED  PROBING  =         =          =          =         OVER        OVER        .
-ACCEPTED          OVER     OVER      OVER       OVER       =         OVER        OVER        .
-ENDED             OVER     OVER      OVER       OVER       =         OVER        OVER        .
-CLEARED           .        CLEARING  CLEARING   CLEARING   CLEARING  =           =           .
-ACCEPT            .        .         ACCEPTING  .          .         .           .           .
-REFUSE            .        .         OVER       .          .         .           .           .
-LOGOUT            .        GONE      GONE       OVER       =         =           =           .
-TURN_AWAY         OVER     OVER      .          .          .         .           .           .
-OVERLOAD          OVER     .         .          .          .         .           .           .
-RING_EXPIRED      .        .         OVER       .          .         .           .           .
-ACCEPT_TIMEOUT    .        .         .          OVER       .         .           .           .
-RESEND            .        =         .          =          =         .           .           .
-KEEP_EXPIRED      .        OVER      .          .          CLEARING  .           .           .
-FORGET            .        .         .          .          .         .           GONE        .
-CALLER_REPLACED   .        .         OVER       OVER       .         .           .           .
-CALLER_ALIVE      .        RINGING   .          .          .         .           .           .
-NOT_TAKEN         .        GONE      GONE       OVER       GONE      GONE        .           .
-CLEAR_ACKED       .        .         .          .          .         REMEMBERED  .           .
-"""
+                 NEW       PROBING   SCREENING RINGING   ACCEPTING OVER     CLEARING   REMEMBERED GONE
+RINGING          RINGING   RINGING   =         =         =         =        OVER       OVER       .
+RINGING_RETAINED PROBING   =         PROBING   =         =         =        OVER       OVER       .
+ACCEPTED         OVER      OVER      OVER      OVER      OVER      =        OVER       OVER       .
+ENDED            OVER      OVER      OVER      OVER      OVER      =        OVER       OVER       .
+CLEARED          .         CLEARING  CLEARING  CLEARING  CLEARING  CLEARING =          =          .
+ACCEPT           .         .         .         ACCEPTING .         .        .          .          .
+REFUSE           .         .         .         OVER      .         .        .          .          .
+LOGOUT           .         GONE      GONE      GONE      OVER      =        =          =          .
+SCREEN           SCREENING SCREENING .         .         .         .        .          .          .
+ADMIT            .         .         RINGING   .         .         .        .          .          .
+TURN_AWAY        OVER      OVER      OVER      .         .         .        .          .          .
+OVERLOAD         OVER      .         .         .         .         .        .          .          .
+DROP             .         .         GONE      .         .         .        .          .          .
+RING_EXPIRED     .         .         OVER      OVER      .         .        .          .          .
+ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .          .          .
+RESEND           .         =         .         .         =         =        .          .          .
+KEEP_EXPIRED     .         OVER      .         .         .         CLEARING .          .          .
+FORGET           .         .         .         .         .         .        .          GONE       .
+CALLER_REPLACED  .         .         OVER      OVER      OVER      .        .          .          .
+CALLER_ALIVE     .         RINGING   .         .         .         .        .          .          .
+NOT_TAKEN        .         GONE      GONE      GONE      OVER      GONE     GONE       .          .
+CLEAR_ACKED      .         .         .         .         .         .        REMEMBERED .          .
+"""  # noqa: E501 - a table
 _COPIES = ("RINGING", "RINGING_RETAINED", "ACCEPTED", "ENDED")
 ACTIONS: dict[tuple[str, str], str] = {
     **{(p, "RINGING"): "SAY EXTEND TELL_RECEIVED" for p in ("NEW", "PROBING")},
-    **{(p, "RINGING_RETAINED"): "ASK" for p in ("NEW", "PROBING", "RINGING")},
-    **{(p, "ACCEPTED"): "SAY" for p in ("NEW", "PROBING")},
-    **{(p, "ENDED"): "SAY TELL_MISSED" for p in ("NEW", "PROBING")},
-    **{(p, "TURN_AWAY"): "SAY TELL_MISSED" for p in ("NEW", "PROBING")},
+    **{(p, "RINGING_RETAINED"): "ASK" for p in ("NEW", "PROBING", "SCREENING", "RINGING")},
+    **{(p, "ACCEPTED"): "SAY" for p in ("NEW", "PROBING", "SCREENING")},
+    **{(p, "ENDED"): "SAY TELL_MISSED" for p in ("NEW", "PROBING", "SCREENING")},
+    **{(p, "TURN_AWAY"): "SAY TELL_MISSED" for p in ("NEW", "PROBING", "SCREENING")},
+    **{(p, "SCREEN"): "EXTEND" for p in ("NEW", "PROBING")},
+    ("SCREENING", "RINGING"): "EXTEND",
+    ("SCREENING", "CLEARED"): "CLEAR",
+    ("SCREENING", "ADMIT"): "SAY TELL_RECEIVED",
+    ("SCREENING", "RING_EXPIRED"): "SAY TELL_MISSED",
+    ("SCREENING", "CALLER_REPLACED"): "SAY TELL_MISSED",
     ("NEW", "OVERLOAD"): "SAY",
     ("PROBING", "CLEARED"): "CLEAR",
     ("PROBING", "CALLER_ALIVE"): "TELL_RECEIVED",

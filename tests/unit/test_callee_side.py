@@ -8,13 +8,21 @@ import pytest
 
 from device_sdk.core import callee_side
 from device_sdk.core.callee import CalleeCall
-from device_sdk.core.callee_side import Screen
-from device_sdk.core.effects import Accept, Logout, Publish, Refuse, Subscribe
+from device_sdk.core.callee_side import Held, Screen
+from device_sdk.core.effects import (
+    Accept,
+    AskPolicy,
+    Logout,
+    PolicyVerdict,
+    Publish,
+    Refuse,
+    Subscribe,
+)
 from device_sdk.core.events import RemoteEvent
 from device_sdk.core.settings import MAX_KEPT, MAX_REMEMBERED, Settings
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.states import EndReason, RemoteInvitationError
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, Presence
+from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
 from device_sdk.wire.topics import call_id_from_bytes
 from tests.rig import ACCEPTED, CALL, MINE, OTHER, PEER, THEIRS, Rig, answer, ended, ringing
 
@@ -648,6 +656,131 @@ def test_a_screen_is_told_how_many_are_underway() -> None:
     rig = called(screen=lambda _, underway: AnswerReason.BUSY if underway else None)
     rig.hear(ringing(), call=OTHER)
     assert states(rig) == [("REFUSED", 2)]
+
+
+# --- a policy that is waited for -----------------------------------------------------------
+
+
+def held(**settings: Any) -> Rig:
+    """A callee whose policy is asked about every call."""
+    return Rig(screen=lambda *_: Held.HELD, settings=Settings(**settings)).connect()
+
+
+def asked(rig: Rig) -> list[tuple[str, int]]:
+    """Whom the policy is asked about by the last input, and how many are open."""
+    return [(e.call.call_id, e.open_calls) for e in rig.effects if isinstance(e, AskPolicy)]
+
+
+def test_nothing_is_said_until_the_policy_has_answered() -> None:
+    """Then it rings, for what is left of the caller's time."""
+    rig = held()
+    rig.hear(ringing(ttl=8000))
+    assert (asked(rig), states(rig), rig.told) == ([(CALL, 0)], [], [])
+    rig.now += 3
+    rig.feed(PolicyVerdict(PEER, CALL))
+    assert (states(rig), rig.told) == ([("RECEIVED", None)], ["remote_invitation_received"])
+    rig.until(1009.9)
+    assert rig.told == ["remote_invitation_received"]
+    rig.until(1010)
+    assert rig.new == ["remote_invitation_failure"]
+
+
+@pytest.mark.parametrize("refusal", [AnswerReason.BUSY, AnswerReason.DO_NOT_DISTURB])
+def test_a_policy_that_says_no_turns_it_away(refusal: AnswerReason) -> None:
+    rig = held()
+    rig.hear(ringing())
+    rig.feed(PolicyVerdict(PEER, CALL, refusal))
+    assert (states(rig), rig.told) == ([("REFUSED", refusal)], ["missed_call"])
+
+
+def test_one_call_at_a_time_is_asked_about() -> None:
+    """So each is asked with all that rings by then; a copy asks nothing again."""
+    rig = held()
+    rig.hear(ringing())
+    rig.hear(ringing())
+    rig.hear(ringing(), call=OTHER)
+    assert asked(rig) == []
+    rig.feed(PolicyVerdict(PEER, CALL))
+    assert asked(rig) == [(OTHER, 1)]
+    rig.feed(PolicyVerdict(PEER, CALL, AnswerReason.BUSY))  # not asked for
+    assert (rig.said, asked(rig)) == ([], [])
+
+
+def test_a_policy_that_never_answers_rings_nobody_and_holds_nobody() -> None:
+    """The caller learns it when its time is over; the next is asked about once it answers."""
+    rig = held()
+    rig.hear(ringing(ttl=8000))
+    rig.until(1010)
+    assert (states(rig), rig.told) == ([("FAILED", 5)], ["missed_call"])
+    rig.hear(ringing(), call=OTHER)
+    assert asked(rig) == []
+    rig.feed(PolicyVerdict(PEER, CALL))
+    assert asked(rig) == [(OTHER, 0)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "answers", "told"),
+    [
+        (Invite(InviteState.ENDED, THEIRS, 2, reason=1), [("SEEN", None)], ["missed_call"]),
+        (Invite(InviteState.ACCEPTED, THEIRS, 2), [("FAILED", 4)], []),
+        (None, [None], []),
+    ],
+)
+def test_what_its_caller_decides_meanwhile_is_over_unheard(
+    cell: Invite | None, answers: list[Any], told: list[str]
+) -> None:
+    """A verdict that comes after rings nobody."""
+    rig = held()
+    rig.hear(ringing())
+    rig.hear(cell, kind="invite")
+    assert (states(rig), rig.told) == (answers, told)
+    rig.feed(PolicyVerdict(PEER, CALL))
+    assert (rig.said, rig.told) == ([], told)
+
+
+def test_a_caller_that_dies_meanwhile_is_asked_about_and_never_rings() -> None:
+    rig = held()
+    rig.hear(ringing())
+    rig.hear_presence(Presence(False, THEIRS))
+    assert [cell.ask for cell in rig.said if isinstance(cell, Answer)] == [True]
+    rig.feed(PolicyVerdict(PEER, CALL))
+    assert rig.told == []
+
+
+def test_a_caller_that_is_another_meanwhile_has_lost_its_call() -> None:
+    rig = held()
+    rig.hear(ringing())
+    rig.hear_presence(Presence(True, b"anotherl"))
+    assert (states(rig), rig.told) == ([("FAILED", 6)], ["missed_call"])
+
+
+def test_a_resync_says_nothing_of_what_waits_for_the_policy() -> None:
+    """Its retained copy puts it in doubt, as any; a live one has the policy asked anew."""
+    rig = held()
+    rig.hear(ringing())
+    rig.drop()
+    rig.connect()
+    assert [cell for cell in rig.said if isinstance(cell, Answer)] == []
+    rig.hear(ringing(), retained=True)
+    assert [cell.ask for cell in rig.said if isinstance(cell, Answer)] == [True]
+
+
+def test_a_logout_leaves_it_for_the_next_login() -> None:
+    rig = held()
+    rig.hear(ringing())
+    rig.feed(Logout())
+    assert ([cell for cell in rig.said if isinstance(cell, Answer)], rig.told) == ([], [])
+
+
+def test_what_a_flood_is_refused_is_paced_with_a_policy_too() -> None:
+    """As if it had not come: a caller that gets no answer says its cell again."""
+    rig = held()
+    said = 0
+    for i in range(80):
+        rig.hear(ringing(), call=many(i))
+        rig.feed(PolicyVerdict(PEER, many(i), AnswerReason.BUSY))
+        said += len(rig.said)
+    assert (said, len(rig.told)) == (64, 64)
 
 
 def test_over_the_cap_of_one_caller_it_is_busy() -> None:

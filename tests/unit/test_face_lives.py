@@ -241,7 +241,7 @@ def test_a_machine_that_slept_finds_its_calls_over_and_its_link_replaced(
     def clock() -> float:
         return time.monotonic() + slept[0]
 
-    monkeypatch.setattr("device_sdk.client.base.since_start", clock)
+    monkeypatch.setattr("device_sdk.client.feeding.since_start", clock)
     door = make_peer("front-door")
     kitchen: Peer = make_peer("kitchen", clock=clock)
     mine, theirs = ring(door, kitchen)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from device_sdk import (
+    AnswerReason,
     BrokerUnreachable,
     CallEventListener,
     ClientClosed,
@@ -297,6 +298,56 @@ def test_a_policy_that_fails_lets_it_ring(
     works(kitchen, door)
     door.logout()  # what is noted under the guard is logged after it
     assert "the policy 'Bad' raised; it rings" in caplog.text
+
+
+def test_a_policy_that_blocks_holds_only_the_calls_that_wait_for_it(
+    make_peer: MakePeer, kitchen: Peer
+) -> None:
+    """It runs under no lock and in no callback: all else goes on, and it may ask the client."""
+    blocked, release = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    class Slow(Policy):
+        def screen(self, caller: str, **told: Any) -> AnswerReason | None:
+            seen.append((caller, told["open_calls"], door.client.stats, threading.get_ident()))
+            blocked.set()
+            assert release.wait(PATIENCE)
+            return AnswerReason.BUSY if told["open_calls"] else None
+
+    door = make_peer("front-door", policy=Slow())
+    first = kitchen.press("front-door")
+    assert blocked.wait(PATIENCE)
+    second = kitchen.press("front-door")
+    works(door, kitchen)  # it calls, is answered, and hears of it
+    assert "remote_invitation_received" not in door.names(first.call_id)
+    release.set()
+    door.expect("remote_invitation_received", first.call_id)
+    kitchen.expect("local_invitation_refused", second.call_id)
+    assert [(caller, count) for caller, count, *_ in seen] == [("kitchen", 0), ("kitchen", 1)]
+    assert threading.main_thread().ident not in [thread for *_, thread in seen]
+
+
+def test_a_logout_does_not_wait_for_a_policy_that_blocks(
+    make_peer: MakePeer, kitchen: Peer
+) -> None:
+    """What it says afterwards is nobody's."""
+    blocked, release, over = threading.Event(), threading.Event(), threading.Event()
+
+    class Stuck(Policy):
+        def screen(self, *_args: Any, **_told: Any) -> AnswerReason | None:
+            blocked.set()
+            release.wait(PATIENCE)
+            over.set()
+            return None
+
+    door = make_peer("front-door", policy=Stuck())
+    mine = kitchen.press("front-door")
+    assert blocked.wait(PATIENCE)
+    door.logout()
+    release.set()
+    assert over.wait(PATIENCE)
+    assert door.names(mine.call_id) == []
+    kitchen.cancel(mine)
 
 
 @pytest.mark.parametrize("error", [Injected, SystemExit, KeyboardInterrupt, GeneratorExit])

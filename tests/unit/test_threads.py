@@ -36,7 +36,7 @@ def test_a_command_is_on_the_wire_when_it_returns() -> None:
 
 def test_a_deadline_that_a_command_sets_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the network thread waits for a later one, or for none, when the command comes."""
-    monkeypatch.setattr("device_sdk.client.base.TICK", 100.0)
+    monkeypatch.setattr("device_sdk.client.feeding.TICK", 100.0)
     ended = threading.Event()
 
     class Heard(CallEventListener):
