@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_mermaid_is_the_one_that_the_dependencies_name() -> None:
         "7a644017d37f93c8359790884e6b67fb1f747c78eb20475952404bd87190a3f8"
     )
     assert "11.17.2" in (ROOT / "docs" / "dependencies.md").read_text()
+
+
+def test_the_make_targets_that_the_documents_name_are_there() -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        named = set(re.findall(r"`make ([a-z-]+)", path.read_text()))
+        assert named <= targets, path.name
