@@ -141,11 +141,6 @@ class Frames:
         """Bytes in which there may be a whole packet."""
         return len(self._data) - self._at
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there may be a whole packet."""
-        return self._at < len(self._data)
-
 
 def _string(body: bytes, at: int) -> tuple[str, int]:
     data, end = _binary(body, at)

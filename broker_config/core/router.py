@@ -239,7 +239,7 @@ class Router(Turns):
 
     def _does_not_read(self, target: Session) -> None:
         link = target.link
-        if link is not None:  # pragma: no branch - only a session with a link is full
+        if link is not None:  # the will of another that was cut may have been too much for it
             self.seldom.warning(
                 self.now, ("slow", target.device), "%s does not take its messages; cut off", link
             )

@@ -334,12 +334,15 @@ class Session:
 
     def drop(self, stays: Any) -> None:
         """Forget what waits on topics that ``stays`` says no to."""
-        for out in list(self.pending or ()):
-            if not stays(out.topic):
-                self._count(out, -1)
-                self.pending.remove(out)  # type: ignore[union-attr] # it came from there
-                if out.row:
-                    self.shared.journal.note("finished", out.row)
+        left: deque[Out] = deque()
+        for out in self.pending or ():
+            if stays(out.topic):
+                left.append(out)
+                continue
+            self._count(out, -1)
+            if out.row:
+                self.shared.journal.note("finished", out.row)
+        self.pending = left or None
 
     # --- what it subscribed to -----------------------------------------------------------------
 

@@ -66,10 +66,15 @@ class Turns:
         return self.now if self._ready else self._timers[0][0]
 
     def tick(self, now: float) -> None:
-        """Do what time has made due, and give every link that wants one a turn."""
+        """Do what time has made due, and give every link that wants one a turn.
+
+        What one of these wants done at once is done in the next tick: others come in between.
+        """
         self.now = now
-        while self._timers[0][0] <= now:
-            _, _, what, whom = heappop(self._timers)
+        due = []
+        while self._timers and self._timers[0][0] <= now:
+            due.append(heappop(self._timers))
+        for _, _, what, whom in due:
             self.guard(whom if isinstance(whom, Link) else None, what, whom)
         ready, self._ready = self._ready, {}
         for link in ready:
@@ -112,7 +117,7 @@ class Turns:
         except Exception as error:  # noqa: BLE001 - told, and its connection ends
             self.broke(link, error)
         else:
-            if link is None or not link.closed:  # pragma: no branch - no steps go on after its end
+            if link is None or not link.closed:
                 self._steps[key] = steps
 
     def is_kept(self, key: object) -> bool:

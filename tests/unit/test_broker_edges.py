@@ -14,7 +14,7 @@ from broker_config.core.limits import Allowances, Limits
 from broker_config.core.retained import RetainedMessages
 from broker_config.core.session import Link, Session
 from broker_config.core.topics import Subscriptions, matches
-from broker_config.core.turns import Turns
+from broker_config.core.turns import Steps, Turns
 from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
 from tests.broker_support.life import HELLO, Life, hello, kinds, payloads, puback
 from tests.broker_support.memory import taken
@@ -412,6 +412,29 @@ def test_who_drowns_in_others_messages_is_cut() -> None:
     assert panel.closed
 
 
+def test_who_is_cut_for_the_will_of_one_that_was_cut_is_cut_once() -> None:
+    life = Life(limits=Limits(inflight=1, queued_bytes=1000))
+    readers = [life.subscriber(name, will=b"gone") for name in ("a", "b")]
+    door = life.client("door")
+    life.send(door, publish("x", b"x", 1) + publish("x", bytes(5000), 2))
+    assert [link.closed for link in readers] == [True, True]
+    assert life.core.stats.cut["does not read"] == 2
+    life.commit()  # the wills are retained
+    assert taken(door) == puback(1) + puback(2)
+
+
+def test_a_will_that_is_too_much_for_many_cuts_each_once() -> None:
+    """Also where the will of the first that is cut is what cuts the second."""
+    life = Life(limits=Limits(inflight=1, queued=1, queued_bytes=1000))
+    readers = [life.subscriber(name, will=b"gone") for name in ("a", "b")]
+    life.send(life.client("door"), publish("x", b"x", 1))
+    life.core.lost(life.client("quiet", will=b"gone"), life.core.now)
+    assert not any(link.closed for link in readers)
+    life.core.lost(life.client("loud", will=bytes(5000)), life.core.now)
+    assert [link.closed for link in readers] == [True, True]
+    assert life.core.stats.cut["does not read"] == 2
+
+
 def test_a_publisher_that_waited_is_read_on_when_the_receiver_has_room_by_then(life: Life) -> None:
     panel, door = life.subscriber("panel"), life.client("door")
     life.send(door, b"".join(publish("x", b"x", number) for number in range(1, 9)))
@@ -580,6 +603,45 @@ def test_the_cells_of_a_cleared_device_go_in_portions(life: Life) -> None:
     life.core.sweep({"door"})
     life.turn()
     assert list(life.core.retained.messages) == ["sig/v1/study/invite/desk/AAAAAAAAAAAAAAAAAAAAAA"]
+
+
+def test_others_are_served_between_two_portions(life: Life) -> None:
+    """There may be 200,000 cells to clear: each portion is a turn of its own."""
+    for number in range(2000):
+        life.core.keep(f"sig/v1/kitchen/invite/door/{number:020}AA", b"x", 1)
+    life.core.recheck(life.core.now, {"door"})
+    left = [len(life.core.retained)]
+    while left[-1]:
+        assert life.core.deadline() <= life.core.now
+        life.core.tick(life.core.now)
+        left.append(len(life.core.retained))
+    assert left == [1500, 1000, 500, 0]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_nothing_is_left_of_a_queue_in_which_nothing_may_stand(keeps: bool) -> None:
+    life = Life(keeps=keeps)
+    away = life.subscriber("away", clean=False)
+    life.core.lost(away, life.core.now)
+    life.send(life.client("door"), publish(CELL, b"ding", 1))
+    life.core.recheck(life.core.now, {"door"})
+    session = life.core.sessions["away"]
+    assert (session.pending, session.others, session.others_bytes) == (None, 0, 0)
+    life.commit()
+    assert life.disk.kept().queue == []
+
+
+def test_work_that_ends_its_own_link_goes_no_further(life: Life) -> None:
+    door = life.client("door")
+
+    def steps() -> Steps:
+        yield
+        life.core.end(door, "")
+        yield
+
+    life.core.run(door, steps())
+    life.core.verdict(door, True, life.core.now)
+    assert door not in life.core._steps
 
 
 def test_the_end_of_the_broker_leaves_wills_to_its_next_life(life: Life) -> None:
@@ -805,7 +867,7 @@ def test_large_messages_have_long_heads() -> None:
     packet = mqtt.encode_publish(mqtt.encode_topic("x"), b"x" * 200, 1, 7, retain=False)
     frames = mqtt.Frames(1 << 20)
     frames.feed(packet)
-    assert (frames.ahead, frames.waiting) == (len(packet), True)
+    assert frames.ahead == len(packet)
     first, body = frames.next() or (0, b"")
     assert mqtt.decode_publish(first & 15, body).data == b"x" * 200
 

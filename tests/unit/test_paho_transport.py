@@ -201,6 +201,17 @@ def test_a_greeting_may_take_longer_than_the_keep_alive(monkeypatch: pytest.Monk
         link.close(clean=False)
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_only_a_clean_end_says_goodbye(clean: bool) -> None:
+    """DISCONNECT drops the will (MQTT 3.1.1, 3.14.4-3), which tells of who is not through."""
+    with greeted() as (link, broker):
+        link.close(clean=clean)
+        sent = b""
+        while more := broker.recv(64):
+            sent += more
+        assert sent == (b"\xe0\0" if clean else b"")
+
+
 @pytest.mark.parametrize("qos", [0, 1])
 def test_a_subscription_asks_for_the_quality_it_was_told(qos: int) -> None:
     """SUBSCRIBE's last byte (MQTT 3.1.1, 3.8.3): a cluster may have to be asked for 0."""
