@@ -9,8 +9,16 @@ from typing import Any
 
 import cbor2
 
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.wire import codec, keys, reasons, topics
+from device_sdk.wire.cells import (
+    Answer,
+    AnswerState,
+    Cell,
+    EndedReason,
+    Invite,
+    InviteState,
+    Presence,
+)
 from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, THEIRS, means, scenes
 
 VECTORS = Path(__file__).parent.parent / "docs" / "vectors"
@@ -46,15 +54,15 @@ def cells() -> list[dict[str, Any]]:
         ),
         ("ringing, answering", RINGING._replace(asker=THEIRS)),
         ("ringing, no time left", RINGING._replace(ttl=0)),
-        ("ringing, a day left", RINGING._replace(ttl=codec.MAX_TTL)),
+        ("ringing, a day left", RINGING._replace(ttl=keys.MAX_TTL)),
         ("ringing, the longest channel", RINGING._replace(channel="ü" * 32)),
         ("ringing, an empty channel", RINGING._replace(channel="")),
-        ("ringing, the largest numbers", RINGING._replace(seq=codec.MAX_UINT, time=codec.MAX_UINT)),
+        ("ringing, the largest numbers", RINGING._replace(seq=keys.MAX_UINT, time=keys.MAX_UINT)),
         ("ringing, the largest content", RINGING._replace(content=codec.encode_body(bytes(8189)))),
         ("accepted", Invite(InviteState.ACCEPTED, MINE, 2)),
         *(
-            (f"ended, reason {n}", Invite(InviteState.ENDED, MINE, 24, reason=n))
-            for n in range(1, 7)
+            (f"ended, reason {int(n)}", Invite(InviteState.ENDED, MINE, 24, reason=n))
+            for n in EndedReason
         ),
         (
             "ended, everything",
@@ -64,12 +72,11 @@ def cells() -> list[dict[str, Any]]:
         ("received, asking", Answer(AnswerState.RECEIVED, MINE, 1, ask=True)),
         ("accepted, with a response", Answer(AnswerState.ACCEPTED, MINE, 2, CONTENT)),
         *(
-            (f"refused, reason {n}", Answer(AnswerState.REFUSED, MINE, 2, None, n))
-            for n in range(1, 4)
-        ),
-        *(
-            (f"failed, reason {n}", Answer(AnswerState.FAILED, MINE, 2, None, n))
-            for n in range(4, 7)
+            (
+                f"{row.answer.name.lower()}, reason {int(row.reason)}",
+                Answer(row.answer, MINE, 2, None, row.reason),
+            )
+            for row in reasons.ANSWERED
         ),
         ("offline", Presence(False, MINE)),
         ("online", Presence(True, MINE)),
@@ -137,7 +144,7 @@ def malformed() -> list[dict[str, Any]]:
         ("epoch of 7 bytes", "invite", put({2: MINE[:7]})),
         ("epoch as text", "invite", put({2: "epoch-me"})),
         ("seq of 2^53", "invite", put({3: 2**53})),
-        ("ttl over a day", "invite", put({4: codec.MAX_TTL + 1})),
+        ("ttl over a day", "invite", put({4: keys.MAX_TTL + 1})),
         ("channel of 65 bytes", "invite", put({6: "x" * 65})),
         ("channel as bytes", "invite", put({6: b"x"})),
         ("reason as text", "invite", put({7: "busy"})),

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..client.display import plain, shown
-from ..core.caller import ANSWER_REASONS, ENDED_REASONS
 from ..errors import DecodeError
-from ..wire import codec, topics
+from ..wire import codec, reasons, topics
 from ..wire.cells import Answer, AnswerState, Invite, InviteState
 
 _GUTTER = 21
 _SHORTEST, _LONGEST = 22, 58
 _MOST_CALLS = 1000
-_ENDED = {int(number): word for word, number in ENDED_REASONS.items()}
+_ENDED = {int(row.reason): row.word for row in reasons.ENDED}
+_ANSWERED = {int(row.reason): row.word for row in reasons.ANSWERED}
 #: Names a style; the default leaves the text as it is.
 Style = Callable[[str, str], str]
 
@@ -247,7 +247,7 @@ def _invite(cell: Invite) -> tuple[str, str, str]:
 def _answer(cell: Answer) -> tuple[str, str, str]:
     word = cell.state.name.lower()
     if cell.state in (AnswerState.REFUSED, AnswerState.FAILED):
-        word += f": {ANSWER_REASONS.get(cell.reason or 0, cell.reason)}"
+        word += f": {_ANSWERED.get(cell.reason or 0, cell.reason)}"
     name = {AnswerState.ACCEPTED: "good", AnswerState.REFUSED: "bad", AnswerState.FAILED: "bad"}
     ask = " · still so?" if cell.ask else ""
     return name.get(cell.state, "dim"), f"{word}{ask}{_body(cell.response)}", f" · seq {cell.seq}"

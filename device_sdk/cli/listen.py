@@ -15,7 +15,7 @@ from ..client.threaded import RemoteInvitation
 from ..core.events import ENDS, Name
 from ..errors import InvitationApiCallError
 from ..states import RemoteInvitationState
-from ..wire.cells import AnswerReason
+from ..wire import reasons
 from ..wire.codec import encode_body
 from .client import (
     Line,
@@ -31,11 +31,7 @@ from .errors import Exit, UsageError
 from .options import Options, add_options
 from .say import Say
 
-REASONS = {
-    "declined": AnswerReason.DECLINED,
-    "busy": AnswerReason.BUSY,
-    "dnd": AnswerReason.DO_NOT_DISTURB,
-}
+REASONS = {row.flag: row.reason for row in reasons.REFUSALS}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -300,7 +300,7 @@ class BaseClient(Ringing[L, R]):
     ) -> None:
         """Refuse an invitation that rings."""
         if reason not in REFUSALS:
-            raise InvalidArgument("reason", "declined, busy or do not disturb")
+            raise InvalidArgument("reason", f"one of: {', '.join(REFUSALS.values())}")
         body = self._answer(invitation, response)
         with self._ended_if_closed(invitation):
             self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))

@@ -20,7 +20,7 @@ from ..states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from ..wire import codec
+from ..wire import codec, keys
 
 
 def check_channel(value: str, argument: str = "channel_id") -> str:
@@ -29,8 +29,8 @@ def check_channel(value: str, argument: str = "channel_id") -> str:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidArgument(argument, f"no text that can be sent: {value!r}") from None
-    if size > codec.MAX_CHANNEL:
-        raise InvalidArgument(argument, f"at most {codec.MAX_CHANNEL} bytes, not {size}")
+    if size > keys.MAX_CHANNEL:
+        raise InvalidArgument(argument, f"at most {keys.MAX_CHANNEL} bytes, not {size}")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import InvalidArgument
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
+from ..wire import reasons
 from ..wire.topics import check_peer_id
 from .invitations import LocalInvitationBase, Outcome
 
@@ -21,7 +22,7 @@ LEG_ACK_TIMEOUT = 2.0
 
 
 #: What a callee's policy says, without anybody having heard it ring.
-_POLICIES = frozenset({EndReason.BUSY, EndReason.DO_NOT_DISTURB})
+_POLICIES = frozenset(row.word for row in reasons.REFUSALS if row.who is reasons.Who.POLICY)
 
 
 class GroupOutcome(NamedTuple):

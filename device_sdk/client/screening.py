@@ -20,13 +20,14 @@ from ..core.callee_side import Held
 from ..core.connection import Session
 from ..core.effects import AskPolicy, Input, LinkInput, PolicyVerdict
 from ..errors import InvalidArgument
+from ..wire import reasons
 from ..wire.cells import AnswerReason
 from .dispatch import L, R
 from .policy import Policy
 from .supervisor import Supervised
 
-#: What a callee may refuse with.
-REFUSALS = (AnswerReason.DECLINED, AnswerReason.BUSY, AnswerReason.DO_NOT_DISTURB)
+#: What a callee may refuse with, and our word for it.
+REFUSALS = {row.reason: row.word for row in reasons.REFUSALS}
 _TAKES_ALL = Policy()
 
 

@@ -17,7 +17,8 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from ..states import EndReason, RemoteInvitationError, RemoteInvitationState
-from ..wire.cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
+from ..wire import reasons
+from ..wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState
 from .values import reviser
 
 
@@ -203,20 +204,16 @@ Outcome = tuple[
     EndReason | None,
 ]
 _A, _S, _E = AnswerState, RemoteInvitationState, RemoteInvitationError
-_NO_ACCEPT: Final[Outcome] = (
-    _A.FAILED,
-    AnswerReason.ACCEPT_FAILURE,
-    _S.FAILURE,
-    _E.ACCEPT_FAILURE,
-    EndReason.ACCEPT_FAILURE,
-)
-_TOO_LATE: Final[Outcome] = (
-    _A.FAILED,
-    AnswerReason.CALLEE_EXPIRED,
-    _S.FAILURE,
-    _E.INVITATION_EXPIRE,
-    EndReason.CALLEE_EXPIRED,
-)
+
+
+def _said(reason: AnswerReason) -> Outcome:
+    row = reasons.BY_REASON[reason]
+    return row.answer, row.reason, *row.remote, row.word
+
+
+_NO_ACCEPT: Final = _said(AnswerReason.ACCEPT_FAILURE)
+_TOO_LATE: Final = _said(AnswerReason.CALLEE_EXPIRED)
+_LOST: Final = _said(AnswerReason.CALLER_LOST)
 _NOT_TAKEN: Final[Outcome] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
 OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
     **{
@@ -230,31 +227,7 @@ OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
     (Phase.RINGING, On.REFUSE): (_A.REFUSED, None, _S.REFUSED, _E.OK, None),
     **{(p, On.RING_EXPIRED): _TOO_LATE for p in (Phase.SCREENING, Phase.RINGING)},
     (Phase.PROBING, On.KEEP_EXPIRED): _TOO_LATE,
-    **{
-        (p, On.CALLER_REPLACED): (
-            _A.FAILED,
-            AnswerReason.CALLER_LOST,
-            _S.FAILURE,
-            _E.PEER_OFFLINE,
-            EndReason.CALLER_LOST,
-        )
-        for p in (Phase.SCREENING, Phase.RINGING, Phase.ACCEPTING)
-    },
-}
-
-#: How the caller's reason for an end shows here; one of a later version as an expiry.
-ENDS: Final[Mapping[int, tuple[RemoteInvitationState, RemoteInvitationError, EndReason]]] = {
-    EndedReason.CANCELED: (_S.CANCELED, _E.OK, EndReason.CANCELED),
-    EndedReason.ANSWERED_ELSEWHERE: (_S.CANCELED, _E.OK, EndReason.ANSWERED_ELSEWHERE),
-    EndedReason.EXPIRED: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.EXPIRED),
-    EndedReason.PEER_OFFLINE: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.PEER_OFFLINE),
-    EndedReason.NO_RESPONSE: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.NO_RESPONSE),
-    EndedReason.CALLER_RESTARTED: (_S.FAILURE, _E.PEER_OFFLINE, EndReason.CALLER_RESTARTED),
-}
-REFUSALS: Final[Mapping[AnswerReason, EndReason]] = {
-    AnswerReason.DECLINED: EndReason.DECLINED,
-    AnswerReason.BUSY: EndReason.BUSY,
-    AnswerReason.DO_NOT_DISTURB: EndReason.DO_NOT_DISTURB,
+    **{(p, On.CALLER_REPLACED): _LOST for p in (Phase.SCREENING, Phase.RINGING, Phase.ACCEPTING)},
 }
 
 #: Phases in which the app has an invitation that has not ended.
@@ -377,21 +350,20 @@ def step(
         if on is On.NOT_TAKEN:
             quiet = revised(quiet, response=None)  # what was too large, perhaps
         if on is On.REFUSE:
-            number, reason = refusal, REFUSALS[refusal]
+            number, reason = refusal, reasons.BY_REASON[refusal].word
             quiet = revised(quiet, response=response)
         return revised(
             quiet, answer=answer, answer_reason=number, state=state, error=error, reason=reason
         ), todo
     if on is On.ENDED and before in (_NEW, *WATCHING):
-        state, error, reason = ENDS.get(
-            (invite.reason or 0) if invite else 0, ENDS[EndedReason.EXPIRED]
-        )
+        row = reasons.ended(invite.reason if invite else None)
+        (state, error), reason = row.remote, row.word
         return revised(
             quiet, answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
         ), todo
     if on in (On.TURN_AWAY, On.OVERLOAD):
         return revised(quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
-            state=RemoteInvitationState.REFUSED, reason=REFUSALS[refusal],
+            state=RemoteInvitationState.REFUSED, reason=reasons.BY_REASON[refusal].word,
         ), todo  # fmt: skip
     if on is On.CLEARED and before in WATCHING:
         return revised(quiet, answer=AnswerState.SEEN, response=None,

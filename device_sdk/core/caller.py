@@ -16,7 +16,8 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
-from ..wire.cells import Answer, AnswerReason, AnswerState, EndedReason, Invite, InviteState
+from ..wire import reasons
+from ..wire.cells import Answer, AnswerState, Invite, InviteState
 from .values import reviser
 
 
@@ -146,16 +147,23 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
 #: How each deciding input shows to the app: state, error, reason (None: the answer says).
 Outcome = tuple[LocalInvitationState, LocalInvitationError, EndReason | None]
 _S, _E = LocalInvitationState, LocalInvitationError
+
+
+def _decided(word: EndReason) -> Outcome:
+    return *reasons.BY_WORD[word].local, word
+
+
+#: Of an answer that is refused or failed the state stands here; its reason has the rest.
 OUTCOMES: Final[Mapping[On, Outcome]] = {
     On.ANSWER_ACCEPTED: (_S.ACCEPTED_BY_REMOTE, _E.OK, EndReason.ACCEPTED),
     On.ANSWER_REFUSED: (_S.REFUSED_BY_REMOTE, _E.OK, None),
     On.ANSWER_FAILED: (_S.FAILURE, _E.PEER_NO_RESPONSE, None),
-    On.CANCEL: (_S.CANCELED, _E.OK, EndReason.CANCELED),
-    On.LOGOUT: (_S.CANCELED, _E.OK, EndReason.CANCELED),
-    On.ANSWERED_ELSEWHERE: (_S.CANCELED, _E.OK, EndReason.ANSWERED_ELSEWHERE),
-    On.RING_TIMEOUT: (_S.FAILURE, _E.INVITATION_EXPIRE, EndReason.EXPIRED),
-    On.PEER_OFFLINE: (_S.FAILURE, _E.PEER_OFFLINE, EndReason.PEER_OFFLINE),
-    On.NO_RESPONSE: (_S.FAILURE, _E.PEER_NO_RESPONSE, EndReason.NO_RESPONSE),
+    On.CANCEL: _decided(EndReason.CANCELED),
+    On.LOGOUT: _decided(EndReason.CANCELED),
+    On.ANSWERED_ELSEWHERE: _decided(EndReason.ANSWERED_ELSEWHERE),
+    On.RING_TIMEOUT: _decided(EndReason.EXPIRED),
+    On.PEER_OFFLINE: _decided(EndReason.PEER_OFFLINE),
+    On.NO_RESPONSE: _decided(EndReason.NO_RESPONSE),
     On.NOT_TAKEN: (_S.FAILURE, _E.PEER_NO_RESPONSE, EndReason.NOT_ALLOWED),
 }
 
@@ -165,24 +173,6 @@ ANSWERS: Final[Mapping[AnswerState, On]] = {
     AnswerState.REFUSED: On.ANSWER_REFUSED,
     AnswerState.FAILED: On.ANSWER_FAILED,
     AnswerState.SEEN: On.ANSWER_SEEN,
-}
-
-#: The wire's reasons for an end, by our word for it.
-ENDED_REASONS: Final[Mapping[EndReason, EndedReason]] = {
-    EndReason.CANCELED: EndedReason.CANCELED,
-    EndReason.ANSWERED_ELSEWHERE: EndedReason.ANSWERED_ELSEWHERE,
-    EndReason.EXPIRED: EndedReason.EXPIRED,
-    EndReason.PEER_OFFLINE: EndedReason.PEER_OFFLINE,
-    EndReason.NO_RESPONSE: EndedReason.NO_RESPONSE,
-    EndReason.CALLER_RESTARTED: EndedReason.CALLER_RESTARTED,
-}
-ANSWER_REASONS: Final[Mapping[int, EndReason]] = {
-    AnswerReason.DECLINED: EndReason.DECLINED,
-    AnswerReason.BUSY: EndReason.BUSY,
-    AnswerReason.DO_NOT_DISTURB: EndReason.DO_NOT_DISTURB,
-    AnswerReason.ACCEPT_FAILURE: EndReason.ACCEPT_FAILURE,
-    AnswerReason.CALLEE_EXPIRED: EndReason.CALLEE_EXPIRED,
-    AnswerReason.CALLER_LOST: EndReason.CALLER_LOST,
 }
 
 #: What the invite cell says in each phase that has one.
@@ -267,8 +257,8 @@ class CallerCall(NamedTuple):
         ttl = reason = None
         if state is _SAYS_RINGING:
             ttl = max(0, round(((self.ring_at or now) - now) * 1000))
-        elif state is InviteState.ENDED and self.reason is not None:
-            reason = ENDED_REASONS.get(self.reason, EndedReason.EXPIRED)
+        elif state is InviteState.ENDED:
+            reason = reasons.BY_WORD.get(self.reason, reasons.ended(None)).reason
         elif state is InviteState.ACCEPTED:  # the callee has the rest already
             return Invite(state, epoch, self.seq)
         return Invite(state, epoch, self.seq, ttl, self.content, self.channel, reason, self.group,
@@ -301,12 +291,9 @@ def step(
     response = call.response
     if answer is not None:
         response = answer.response
-        if on is On.ANSWER_REFUSED:
-            reason = refusal(answer.reason)
-        elif on is On.ANSWER_FAILED:
-            reason = failure(answer.reason)
-            if reason is EndReason.CALLEE_EXPIRED:
-                error = LocalInvitationError.INVITATION_EXPIRE
+        if on is not On.ANSWER_ACCEPTED:
+            row = reasons.answered(answer.state, answer.reason)
+            (state, error), reason = row.local, row.word
     return revised(
         call,
         phase=phase,
@@ -320,20 +307,6 @@ def step(
         resend_at=None,
         offline_at=None,
     ), todo
-
-
-def refusal(number: int | None) -> EndReason:
-    """What a refusal's reason means; one of a later version is a plain *declined*."""
-    word = ANSWER_REASONS.get(number or 0, EndReason.DECLINED)
-    return (
-        word if number is not None and number <= AnswerReason.DO_NOT_DISTURB else EndReason.DECLINED
-    )
-
-
-def failure(number: int | None) -> EndReason:
-    """What a failure's reason means; one of a later version is an *accept failure*."""
-    word = ANSWER_REASONS.get(number or 0, EndReason.ACCEPT_FAILURE)
-    return word if (number or 0) >= AnswerReason.ACCEPT_FAILURE else EndReason.ACCEPT_FAILURE
 
 
 def logged_out(call: CallerCall) -> CallerCall:
@@ -355,10 +328,7 @@ def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
     accepted = cell.state is InviteState.ACCEPTED
     reason = EndReason.CALLER_RESTARTED
     if cell.state is InviteState.ENDED:
-        reason = next(
-            (word for word, number in ENDED_REASONS.items() if number == cell.reason),
-            EndReason.EXPIRED,
-        )
+        reason = reasons.ended(cell.reason).word
     return CallerCall(
         call_id=call_id,
         callee=callee,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode
-from ..wire.cells import Answer, Invite, InviteState
+from ..wire import reasons
+from ..wire.cells import Answer, AnswerState, Invite, InviteState
 from . import caller
 from .bounded import Memory, Pace, once_more
 from .caller import CallerCall, Do, On, Phase, revised
@@ -291,7 +292,9 @@ class CallerSide:
                 call = revised(call, cancel_at=now + self._context.settings.resend_first)
                 self._keep(call)
             elif do is Do.TELL_PEER_LOST and answer is not None and not call.previous_login:
-                self._context.tell(PeerLost(call, caller.failure(answer.reason)))
+                self._context.tell(
+                    PeerLost(call, reasons.answered(AnswerState.FAILED, answer.reason).word)
+                )
         return call
 
     def _say(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..wire import codec, topics
+from ..wire import codec, keys, topics
 from ..wire.cells import Answer, Invite, Presence
 from .effects import Effect, Emit, Publish, Subscribe
 from .events import CoreEvent
@@ -73,9 +73,7 @@ class Context:
 
     def age(self, now: float) -> int:
         """Milliseconds since the broker first let this login in."""
-        return (
-            0 if self.born is None else max(0, min(int((now - self.born) * 1000), codec.MAX_UINT))
-        )
+        return 0 if self.born is None else max(0, min(int((now - self.born) * 1000), keys.MAX_UINT))
 
     def say_presence(
         self,

@@ -17,31 +17,12 @@ from typing import Any, Final
 import cbor2
 
 from ..errors import DecodeError
-from . import fast_path
-from .cells import (
-    EPOCH_BYTES,
-    GROUP_BYTES,
-    Answer,
-    AnswerState,
-    Cell,
-    Invite,
-    InviteState,
-    Presence,
-)
+from . import fast_path, keys
+from .cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from .keys import BY_NAME, KEYS, MAX_BODY, VERSION, Type, of
 
-VERSION: Final = 1
 MAX_CELL: Final = 20 * 1024
-MAX_BODY: Final = 8 * 1024
-MAX_CHANNEL: Final = 64
 MAX_DEPTH: Final = 16
-#: Unsigned integers stay below 2**53, so that a peer whose numbers are doubles can read them;
-#: a ttl is at most a day.
-MAX_UINT: Final = 2**53 - 1
-MAX_TTL: Final = 24 * 60 * 60 * 1000
-
-VERSION_KEY, STATE, EPOCH, SEQ, TTL, BODY, CHANNEL, REASON, GROUP, TIME, ASK = range(11)
-#: 11 to 13 are kept for what is said in a call that goes on.
-GENERATION, AGE, ASKER = 14, 15, 16
 
 # Causes, the counters that a drop is filed under (``client.stats``).
 OVERSIZED: Final = "oversized"
@@ -55,12 +36,18 @@ WRONG_TYPE: Final = "wrong type"
 _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _FLOATS = (25, 26, 27)
 _FALSE_TRUE_NULL = (20, 21, 22)
+_BODY: Final = BY_NAME["body"].number
+_LAST_KEY: Final = KEYS[-1].number
 _BOOLEANS: Final = {0xF4: False, 0xF5: True}
 #: The numbers that are one byte, and the heads of maps.
 _SMALL: Final = tuple(bytes((n,)) for n in range(24))
 _MAPS: Final = tuple(bytes((0xA0 | n,)) for n in range(12))
 #: The least value that needs a head argument of so many bytes.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
+
+#: Of each field: its key's number, name, type and limit, what it is when absent, whether it must
+#: not be.
+_Layout = tuple[tuple[int, str, Type, int, Any, bool], ...]
 
 _INVITE_STATES: Final = tuple(InviteState)
 _ANSWER_STATES: Final = tuple(AnswerState)
@@ -173,7 +160,8 @@ def decode_body(data: bytes) -> Any:
 
 def encode(cell: Cell) -> bytes:
     """A cell's bytes, deterministic: equal cells are equal bytes."""
-    # Keys 0 to 16 are one byte each, so their numeric order is the order of their encodings.
+    # Written out, since every ring waits for it; a test holds it against the table of keys, which
+    # are one byte each, so their numeric order is the order of their encodings.
     if isinstance(cell, Presence):
         return _encode_presence(cell)
     data = (
@@ -223,32 +211,13 @@ def decode_invite(data: bytes) -> Invite:
     if (cell := fast_path.invite(data)) is not None:
         return cell
     fields = _fields(data)
-    number = _need(fields, STATE)
-    if number >= len(_INVITE_STATES):
-        raise DecodeError(WRONG_TYPE, f"state {number} is none of an invite")
-    state = _INVITE_STATES[number]
-    ttl = _uint_or_none(fields, TTL, MAX_TTL) if TTL in fields else None
-    if state is InviteState.RINGING and ttl is None:
-        raise DecodeError(MISSING_KEY, f"key {TTL} (ttl) is missing while ringing")
-    channel = fields.get(CHANNEL)
-    if CHANNEL in fields and (not isinstance(channel, str) or len(channel.encode()) > MAX_CHANNEL):
-        raise DecodeError(WRONG_TYPE, f"key {CHANNEL} (channel) is no text of {MAX_CHANNEL} bytes")
-    group = fields.get(GROUP)
-    if GROUP in fields and (not isinstance(group, bytes) or len(group) != GROUP_BYTES):
-        raise DecodeError(WRONG_TYPE, f"key {GROUP} (group) is no byte string of {GROUP_BYTES}")
-    asker = _epoch(fields, ASKER, "asker") if ASKER in fields else None
-    return Invite(
-        state,
-        _epoch(fields),
-        _need(fields, SEQ),
-        ttl if state is InviteState.RINGING else None,
-        fields.get(BODY),
-        channel,
-        _uint_or_none(fields, REASON) if REASON in fields else None,
-        group,
-        _uint_or_none(fields, TIME) if TIME in fields else None,
-        asker if state is InviteState.RINGING else None,
-    )
+    state = _INVITE_STATES[_state(fields, len(_INVITE_STATES), "an invite")]
+    cell = Invite(state, *_values(fields, _INVITE))
+    if state is not InviteState.RINGING:
+        return cell._replace(**_NOT_RINGING)
+    if cell.ttl is None:
+        raise DecodeError(MISSING_KEY, f"key {_TTL} (ttl) is missing while ringing")
+    return cell
 
 
 def decode_answer(data: bytes) -> Answer:
@@ -256,33 +225,15 @@ def decode_answer(data: bytes) -> Answer:
     if (cell := fast_path.answer(data)) is not None:
         return cell
     fields = _fields(data)
-    number = _need(fields, STATE)
-    if number >= len(_ANSWER_STATES):
-        raise DecodeError(WRONG_TYPE, f"state {number} is none of an answer")
-    return Answer(
-        _ANSWER_STATES[number],
-        _epoch(fields),
-        _need(fields, SEQ),
-        fields.get(BODY),
-        _uint_or_none(fields, REASON) if REASON in fields else None,
-        _ask(fields),
-    )
+    state = _ANSWER_STATES[_state(fields, len(_ANSWER_STATES), "an answer")]
+    return Answer(state, *_values(fields, _ANSWER))
 
 
 def decode_presence(data: bytes) -> Presence:
     """The presence in ``data``; raises :class:`DecodeError`."""
     fields = _fields(data)
-    number = _need(fields, STATE)
-    if number > 1:
-        raise DecodeError(WRONG_TYPE, f"state {number} is none of a presence")
-    return Presence(
-        bool(number),
-        _epoch(fields),
-        _uint_or_none(fields, TIME),
-        _ask(fields),
-        _uint_or_none(fields, GENERATION) or 0,
-        _uint_or_none(fields, AGE) or 0,
-    )
+    online = bool(_state(fields, 2, "a presence"))
+    return Presence(online, *_values(fields, _PRESENCE))
 
 
 def _encode_value(value: Any, depth: int) -> bytes:
@@ -341,7 +292,7 @@ def _fields(data: bytes) -> dict[int, Any]:
     for _ in range(left):
         start = pos
         key = data[pos] if pos < size else -1
-        if 0 <= key <= ASKER:
+        if 0 <= key <= _LAST_KEY:
             pos += 1
             if key in fields:
                 raise DecodeError(MALFORMED, f"byte {start}: a key twice in a map")
@@ -359,21 +310,21 @@ def _fields(data: bytes) -> dict[int, Any]:
             key = -1
         start = pos
         head = data[pos] if pos < size else 0xFF
-        if head < 24 and key != BODY:
+        if head < 24 and key != _BODY:
             value = head
             pos += 1
-        elif head < 0x1C and key != BODY:
+        elif head < 0x1C and key != _BODY:
             _, value, pos = _head(data, pos)
-        elif 0x40 <= head < 0x58 and key != BODY and pos + head - 0x3F <= size:
+        elif 0x40 <= head < 0x58 and key != _BODY and pos + head - 0x3F <= size:
             pos += head - 0x3F
             value = data[start + 1 : pos]
-        elif head in _BOOLEANS and key != BODY:
+        elif head in _BOOLEANS and key != _BODY:
             value = _BOOLEANS[head]
             pos += 1
         else:
             pos = _scan(data, pos, MAX_DEPTH - 1)
             value = _load(data[start:pos])
-            if key == BODY:
+            if key == _BODY:
                 value = data[start:pos]
                 if len(value) > MAX_BODY:
                     raise DecodeError(
@@ -383,8 +334,9 @@ def _fields(data: bytes) -> dict[int, Any]:
             fields[key] = value
     if pos != size:
         raise DecodeError(MALFORMED, f"{size - pos} bytes after the end")
-    version = _need(fields, VERSION_KEY)
-    if version != VERSION:
+    version = fields.get(0)
+    if type(version) is not int or version != VERSION:
+        (version,) = _values(fields, _VERSION)
         raise DecodeError(UNKNOWN_VERSION, f"version {version}; this end speaks {VERSION}")
     return fields
 
@@ -396,36 +348,65 @@ def _load(item: bytes) -> Any:
         raise DecodeError(MALFORMED, f"not CBOR: {error}") from None
 
 
-def _need(fields: dict[int, Any], key: int) -> int:
-    value = fields.get(key)
-    if type(value) is int and 0 <= value <= MAX_UINT:
-        return value
-    value = _uint_or_none(fields, key)
-    if value is None:
-        raise DecodeError(MISSING_KEY, f"key {key} is missing")
-    return value
+def _state(fields: dict[int, Any], states: int, what: str) -> int:
+    number = fields.get(1)
+    if type(number) is not int or not 0 <= number < states:
+        (number,) = _values(fields, _STATE)
+        raise DecodeError(WRONG_TYPE, f"state {number} is none of {what}")
+    return number
 
 
-def _uint_or_none(fields: dict[int, Any], key: int, limit: int = MAX_UINT) -> int | None:
-    value = fields.get(key, fields)
-    if value is fields:
-        return None
-    if type(value) is not int or not 0 <= value <= limit:  # a bool is no number here
-        raise DecodeError(WRONG_TYPE, f"key {key} is no unsigned integer up to {limit}")
-    return value
+def _values(fields: dict[int, Any], layout: _Layout) -> list[Any]:
+    """The values of a cell's fields, in their order, each of its type and within its limit."""
+    values = []
+    for number, name, kind, limit, absent, required in layout:
+        if number not in fields:
+            if required:
+                raise DecodeError(MISSING_KEY, f"key {number} ({name}) is missing")
+            values.append(absent)
+            continue
+        value = fields[number]
+        if kind is _IS_UINT:
+            sound = type(value) is int and 0 <= value <= limit  # a bool is no number here
+        elif kind is _IS_BYTES:
+            sound = isinstance(value, bytes) and len(value) == limit
+        elif kind is _IS_TEXT:
+            sound = isinstance(value, str) and len(value.encode()) <= limit
+        else:  # a body was checked as it was read
+            sound = kind is _IS_BODY or isinstance(value, bool)
+        if not sound:
+            raise DecodeError(
+                WRONG_TYPE, f"key {number} ({name}) is no {_NOUNS[kind].format(limit)}"
+            )
+        values.append(value)
+    return values
 
 
-def _ask(fields: dict[int, Any]) -> bool:
-    ask = fields.get(ASK, False)
-    if not isinstance(ask, bool):
-        raise DecodeError(WRONG_TYPE, f"key {ASK} (ask) is no boolean")
-    return ask
+def _layout(cell: type[Cell], *kinds: str) -> _Layout:
+    """A cell's fields after its state; an absent one is as the class has it."""
+    absent = cell._field_defaults
+    return tuple(
+        (key.number, key.name, key.type, key.limit, absent.get(field), field not in absent)
+        for key, field in of(*kinds)
+        if key.name != "state"
+    )
 
 
-def _epoch(fields: dict[int, Any], key: int = EPOCH, name: str = "epoch") -> bytes:
-    if key not in fields:
-        raise DecodeError(MISSING_KEY, f"key {key} ({name}) is missing")
-    epoch = fields[key]
-    if not isinstance(epoch, bytes) or len(epoch) != EPOCH_BYTES:
-        raise DecodeError(WRONG_TYPE, f"key {key} ({name}) is no byte string of {EPOCH_BYTES}")
-    return epoch
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long.
+_IS_UINT, _IS_BYTES, _IS_TEXT, _IS_TRUE, _IS_BODY = Type
+_NOUNS: Final = {
+    _IS_UINT: "unsigned integer up to {}",
+    _IS_BYTES: "byte string of {}",
+    _IS_TEXT: "text of {} bytes",
+    _IS_TRUE: "boolean",
+}
+_VERSION: Final[_Layout] = ((*KEYS[0][:4], None, True),)
+_STATE: Final[_Layout] = ((*BY_NAME["state"][:4], None, True),)
+_TTL: Final = BY_NAME["ttl"].number
+_INVITE: Final = _layout(Invite, *keys.INVITE)
+_ANSWER: Final = _layout(Answer, keys.ANSWER)
+_PRESENCE: Final = _layout(Presence, keys.PRESENCE)
+#: What an invite that no longer rings does not carry, whatever it says.
+_NOT_RINGING: Final[dict[str, Any]] = dict.fromkeys(
+    field for key, field in of(keys.RINGING) if key.cells == (keys.RINGING,)
+)

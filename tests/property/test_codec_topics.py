@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_sdk.errors import DecodeError, InvalidArgument
-from device_sdk.wire import codec, fast_path, topics
+from device_sdk.wire import codec, fast_path, keys, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 
 uints = st.integers(0, 2**53 - 1)
@@ -39,7 +39,7 @@ def build(kind: type, **parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]
 
 invites = build(
     Invite, state=st.just(InviteState.RINGING), epoch=epochs, seq=uints,
-    ttl=st.integers(0, codec.MAX_TTL), content=encoded, channel=channels,
+    ttl=st.integers(0, keys.MAX_TTL), content=encoded, channel=channels,
     group=st.none() | st.binary(min_size=16, max_size=16), time=st.none() | uints,
     asker=st.none() | epochs,
 ) | build(

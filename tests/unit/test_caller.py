@@ -9,6 +9,7 @@ from device_sdk.core.caller import CallerCall, On, Phase
 from device_sdk.states import EndReason
 from device_sdk.states import LocalInvitationError as Error
 from device_sdk.states import LocalInvitationState as State
+from device_sdk.wire import reasons
 from device_sdk.wire.cells import (
     Answer,
     AnswerReason,
@@ -173,8 +174,8 @@ def test_a_decision_stands(phase: Phase, on: On) -> None:
 )
 def test_reasons_of_answers(number: int | None, refusal: EndReason, failure: EndReason) -> None:
     """Unknown, absent or misplaced: declined for a refusal, accept failure for a failure."""
-    assert caller.refusal(number) is refusal
-    assert caller.failure(number) is failure
+    assert reasons.answered(AnswerState.REFUSED, number).word is refusal
+    assert reasons.answered(AnswerState.FAILED, number).word is failure
 
 
 # --- the cell ------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def test_the_accepted_cell_says_no_more() -> None:
     )
 
 
-@pytest.mark.parametrize("word", caller.ENDED_REASONS)
+@pytest.mark.parametrize("word", reasons.BY_WORD)
 def test_the_ended_cell_says_why(word: EndReason) -> None:
     """Each of the caller's six reasons, with what a missed call shows."""
     call = CALL._replace(phase=Phase.ENDED, reason=word)
@@ -224,9 +225,9 @@ def test_found_ringing_is_ended_caller_restarted() -> None:
 def test_found_ended_keeps_its_reason(number: int | None) -> None:
     """A decision stands; a reason of a later version is read as expired."""
     call = caller.found("id", "kitchen", Invite(InviteState.ENDED, b"former00", 5, reason=number))
-    known = {n: w for w, n in caller.ENDED_REASONS.items()}
+    known = {int(n): EndReason[n.name] for n in EndedReason}
     assert call.phase is Phase.ENDED
-    assert call.reason is known.get(number, EndReason.EXPIRED)  # type: ignore[arg-type] # None is absent
+    assert call.reason is known.get(number or 0, EndReason.EXPIRED)
 
 
 def test_found_accepted_stays_accepted() -> None:

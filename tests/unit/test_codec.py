@@ -16,7 +16,7 @@ import cbor2
 import pytest
 
 from device_sdk.errors import DecodeError
-from device_sdk.wire import codec, fast_path
+from device_sdk.wire import codec, fast_path, keys
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 
 EPOCH, GROUP = bytes(range(8)), bytes(range(16))
@@ -96,7 +96,7 @@ def test_the_bytes_of_a_cell(value: Any, hexadecimal: str) -> None:
     "invite",
     [
         RINGING,
-        Invite(InviteState.RINGING, EPOCH, 2**53 - 1, ttl=codec.MAX_TTL, content=b"\xf6"),
+        Invite(InviteState.RINGING, EPOCH, 2**53 - 1, ttl=keys.MAX_TTL, content=b"\xf6"),
         Invite(InviteState.RINGING, EPOCH, 0, ttl=0, channel="", time=0),
         Invite(InviteState.ACCEPTED, EPOCH, 2),
         Invite(InviteState.ENDED, EPOCH, 3, reason=6, group=GROUP, channel="ü" * 32),

@@ -28,7 +28,7 @@ from device_sdk.states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from device_sdk.wire import codec
+from device_sdk.wire import codec, keys
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -70,7 +70,7 @@ def test_content_is_kept_as_it_was_set(value: Any) -> None:
     assert mine.content is value
 
 
-@pytest.mark.parametrize("value", ["", "a" * codec.MAX_CHANNEL, "ü" * 32, None])
+@pytest.mark.parametrize("value", ["", "a" * keys.MAX_CHANNEL, "ü" * 32, None])
 def test_a_channel_is_a_short_string_or_none(value: str | None) -> None:
     """64 bytes of UTF-8 at most."""
     mine = local()
@@ -78,7 +78,7 @@ def test_a_channel_is_a_short_string_or_none(value: str | None) -> None:
     assert mine.channel_id == value
 
 
-@pytest.mark.parametrize("value", ["a" * (codec.MAX_CHANNEL + 1), "ü" * 33, b"bytes", 7, ["a"]])
+@pytest.mark.parametrize("value", ["a" * (keys.MAX_CHANNEL + 1), "ü" * 33, b"bytes", 7, ["a"]])
 def test_what_no_channel_can_be_is_named_and_changes_nothing(value: Any) -> None:
     """Bytes are counted, not characters."""
     mine = local()
