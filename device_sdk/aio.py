@@ -14,16 +14,10 @@ from typing import Any, Self
 from weakref import ref
 
 from .client.base import LOGOUT_TIMEOUT, BaseClient, check_timeout
-from .client.invitations import (
-    Event,
-    LocalInvitationBase,
-    Outcome,
-    RemoteInvitationBase,
-    outcome_of,
-)
+from .client.invitations import Event, LocalInvitationBase, Outcome, RemoteInvitationBase
 from .client.listener import CallEventListener, check_listener
 from .client.loop_driver import EventStream, ListenerTask, LoopDriver
-from .client.ring_plan import GroupOutcome, RingGroupBase, RingPlan
+from .client.ring_plan import GroupOutcome, RingGroupBase
 from .errors import ClientClosed, LoginError
 from .wire.cells import AnswerReason
 
@@ -31,16 +25,23 @@ __all__ = ["CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClien
 
 
 class Awaited:
-    """An invitation that tasks may wait for: the first that does makes the event."""
+    """What tasks may wait for: the first that does makes the event."""
 
-    _ended: bool
-    _client: SignalingClient
     _over: asyncio.Event | None = None
 
-    async def _wait(self) -> None:
-        if not self._ended:
+    @property
+    def ended(self) -> bool:
+        """Whether its end was told."""
+        raise NotImplementedError
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
+        if not self.ended:
             self._over = self._over or asyncio.Event()
-            await self._over.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._over.wait()
+        return self.ended
 
     def _wake(self) -> None:
         """Let all who wait go on."""
@@ -48,26 +49,16 @@ class Awaited:
             self._over.set()
 
 
-class LocalInvitation(Awaited, LocalInvitationBase):
+class LocalInvitation(LocalInvitationBase, Awaited):
     """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
-
-    async def wait(self) -> Outcome:
-        """Wait for its end."""
-        await self._wait()
-        return outcome_of(self)
 
     async def cancel(self) -> None:
         """Cancel it; raises NOT_STARTED or ALREADY_END."""
         self._client.cancel(self)
 
 
-class RemoteInvitation(Awaited, RemoteInvitationBase):
+class RemoteInvitation(RemoteInvitationBase, Awaited):
     """The callee's end of a call; comes with the event ``remote_invitation_received``."""
-
-    async def wait(self) -> Self:
-        """Wait for its end: ``state`` and ``reason`` say which."""
-        await self._wait()
-        return self
 
     async def accept(self, response: Any = None) -> None:
         """Accept it; the caller decides: :meth:`wait` for it. Raises ALREADY_…."""
@@ -80,20 +71,10 @@ class RemoteInvitation(Awaited, RemoteInvitationBase):
         self._client.refuse(self, response, reason)
 
 
-class RingGroup(RingGroupBase):
+class RingGroup(RingGroupBase, Awaited):
     """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
 
     legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
-
-    def __init__(self, plan: RingPlan, group: bytes) -> None:
-        super().__init__(plan, group)
-        self._end = asyncio.Event()
-
-    async def wait(self) -> GroupOutcome:
-        """Wait for its end."""
-        if not self._ended:
-            await self._end.wait()
-        return self.outcome
 
 
 class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
@@ -210,11 +191,12 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         invitation.content, invitation.channel_id = content, channel_id
         self.send(invitation, timeout)
         try:
-            return await invitation.wait()
+            await invitation.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 self.cancel(invitation)
             raise
+        return invitation.outcome
 
     async def ring(
         self,
@@ -230,11 +212,12 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
         )
         try:
-            return await group.wait()
+            await group.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 self.cancel_group(group)
             raise
+        return group.outcome
 
     def events(self) -> AsyncIterator[Event]:
         """Everything that happens from this call on; any number of iterators.
@@ -249,12 +232,6 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         else:
             self._streams.append(ref(stream, self._streams.remove))
         return stream
-
-    def create(self, callee_id: str, group: bytes | None = None) -> LocalInvitation:
-        """Make an invitation, IDLE."""
-        invitation = super().create(callee_id, group)
-        invitation._client = self
-        return invitation
 
     # --- what BaseClient wants ---------------------------------------------------------------
 
@@ -279,8 +256,6 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
             self._put(None)
 
     def _deliver(self, event: Event) -> None:
-        if isinstance(event.invitation, Awaited):
-            event.invitation._client = self
         for listener in self._listeners:
             listener.queue.put_nowait(event)
         self._put(event)
@@ -296,7 +271,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
     def _group_ended(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):
-            group._end.set()
+            group._wake()
 
 
 class CallManager:
@@ -350,7 +325,7 @@ class CallManager:
         """Ring several peers for one answer: all at once, or ``"sequential"`` in their order.
 
         At most one wins; the others see *answered elsewhere*. ``leg_timeout`` seconds each leg
-        rings (in a sequence 20 by default). ``await group.wait()`` for the outcome.
+        rings (in a sequence 20 by default). ``await group.wait()``, then ``group.outcome``.
         """
         group = self._client.ring_all(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout

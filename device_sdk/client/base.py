@@ -210,7 +210,9 @@ class BaseClient(Ringing[L, R]):
         if callee == self.peer_id:
             raise InvalidArgument("callee_id", f"{callee!r} cannot call itself")
         call_id = topics.call_id_from_bytes(os.urandom(topics.CALL_ID_BYTES))
-        return self._local(callee, call_id, group)
+        invitation = self._local(callee, call_id, group)
+        invitation._client = self
+        return invitation
 
     def send(
         self,

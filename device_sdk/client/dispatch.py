@@ -99,6 +99,7 @@ class Dispatcher(Generic[L, R]):
                 return
             # The app let go of it, but is told all the same: a door may stand open.
             invitation = self._local(record.callee, record.call_id, record.group)
+            invitation._client = self
         invitation._follow(record)
         args: tuple[Any, ...] = (invitation,)
         if name in _WITH_RESPONSE:
@@ -139,6 +140,7 @@ class Dispatcher(Generic[L, R]):
         invitation = self._underway.get(key)
         if invitation is None:
             invitation = self._underway[key] = self._remote(record)
+            invitation._client = self
         invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
         args: tuple[Any, ...] = (invitation,)
         if event.name is Name.REMOTE_ACCEPTED:

@@ -14,7 +14,7 @@ from ..states import InvitationApiCallErrorCode, LocalInvitationState
 from ..wire.cells import GROUP_BYTES
 from .dispatch import L, R
 from .feeding import Feeding
-from .invitations import Event, body_of, outcome_of
+from .invitations import Event, body_of
 from .ring_plan import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
 
 
@@ -125,7 +125,7 @@ class Ringing(Feeding[L, R]):
             return
         try:
             with self._holding():
-                self._ring_legs(group, group._plan.ended(outcome_of(leg)))
+                self._ring_legs(group, group._plan.ended(leg.outcome))
         except ClientClosed:  # logged out, or replaced: there will be no other leg
             group._plan.give_up()
         if group._plan.over and not group.ended:

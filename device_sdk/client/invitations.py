@@ -4,6 +4,8 @@ Both clients share these; a client adds how to wait. The fields follow the core'
 read from any thread. An invitation ends once; an ended one stays readable and does nothing more.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 from ..core.callee import CalleeCall
@@ -36,6 +38,9 @@ def check_channel(value: str, argument: str = "channel_id") -> str:
 
 class LocalInvitationBase:
     """The caller's end of a call (Agora's ``LocalInvitation``)."""
+
+    #: Whose it is; set by the client that made it.
+    _client: Any
 
     def __init__(self, callee_id: str, call_id: str, group: bytes | None = None) -> None:
         self._record: CallerCall | None = None
@@ -74,6 +79,13 @@ class LocalInvitationBase:
     def ended(self) -> bool:
         """Whether its end was told."""
         return self._ended
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, or how it stands; true if it was accepted."""
+        return Outcome(
+            self.call_id, self.callee_id, self._state, self._reason, self._error, self._response
+        )
 
     @property
     def content(self) -> Any:
@@ -126,6 +138,9 @@ class LocalInvitationBase:
 
 class RemoteInvitationBase:
     """The callee's end of a call (Agora's ``RemoteInvitation``)."""
+
+    #: Whose it is; set by the client that it came to.
+    _client: Any
 
     def __init__(self, record: CalleeCall) -> None:
         self._response: Any = None
@@ -232,18 +247,6 @@ class Outcome(NamedTuple):
     def accepted(self) -> bool:
         """Whether it was accepted."""
         return bool(self)
-
-
-def outcome_of(invitation: LocalInvitationBase) -> Outcome:
-    """The outcome of an ended invitation."""
-    return Outcome(
-        invitation.call_id,
-        invitation.callee_id,
-        invitation.state,
-        invitation.reason,
-        invitation.error,
-        invitation.response,
-    )
 
 
 def body_of(

@@ -25,50 +25,56 @@ from .invitations import (
     LocalInvitationBase,
     Outcome,
     RemoteInvitationBase,
-    outcome_of,
 )
 from .listener import CallEventListener, check_listener, coroutine_methods
 from .network_thread import ListenerThread, NetworkThread
-from .ring_plan import GroupOutcome, RingGroupBase, RingPlan
+from .ring_plan import GroupOutcome, RingGroupBase
 
 
 class Awaited:
-    """An invitation that threads may wait for: the first who does makes the event."""
+    """What threads may wait for: the first that does makes the event."""
 
-    _ended: bool
+    @property
+    def ended(self) -> bool:
+        """Whether its end was told."""
+        raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
         over: threading.Event = vars(self).setdefault("_over", threading.Event())
-        return self._ended or over.wait(timeout)
+        return self.ended or over.wait(timeout)
 
     def _wake(self) -> None:
-        """Let all who wait go on; ``_ended`` was set before, so nobody begins to wait after."""
+        """Let all who wait go on; ``ended`` was set before, so nobody begins to wait after."""
         over: threading.Event | None = vars(self).get("_over")
         if over is not None:
             over.set()
 
 
-class LocalInvitation(Awaited, LocalInvitationBase):
+class LocalInvitation(LocalInvitationBase, Awaited):
     """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
 
+    def cancel(self) -> None:
+        """Cancel it; raises NOT_STARTED or ALREADY_END."""
+        self._client.cancel(self)
 
-class RemoteInvitation(Awaited, RemoteInvitationBase):
+
+class RemoteInvitation(RemoteInvitationBase, Awaited):
     """The callee's end of a call; comes with ``on_remote_invitation_received``."""
 
+    def accept(self, response: Any = None) -> None:
+        """Accept it; the caller decides: :meth:`wait` for it. Raises ALREADY_…."""
+        self._client.accept(self, response)
 
-class RingGroup(RingGroupBase):
+    def refuse(self, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED) -> None:
+        """Refuse it; raises ALREADY_ACCEPT or ALREADY_END."""
+        self._client.refuse(self, response, reason)
+
+
+class RingGroup(RingGroupBase, Awaited):
     """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
 
     legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
-
-    def __init__(self, plan: RingPlan, group: bytes) -> None:
-        super().__init__(plan, group)
-        self._end = threading.Event()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
-        return self._ended or self._end.wait(timeout)
 
 
 class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
@@ -216,7 +222,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
             with contextlib.suppress(Exception):
                 self.cancel(invitation)
             raise
-        return outcome_of(invitation)
+        return invitation.outcome
 
     def ring(
         self,
@@ -256,7 +262,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
     def _group_ended(self, group: RingGroupBase) -> None:
         if isinstance(group, RingGroup):
-            group._end.set()
+            group._wake()
 
 
 class CallManager:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from device_sdk import (
+    AnswerReason,
     BrokerUnreachable,
     ClientClosed,
     ConnectionState,
@@ -24,7 +25,7 @@ from device_sdk import (
 from device_sdk import InvitationApiCallErrorCode as Code
 from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker
-from tests.peers import Peer, ring
+from tests.peers import PATIENCE, Peer, ring
 from tests.unit.conftest import Do, MakePeer
 
 #: What cannot be a body: no CBOR without tags, too long, too deep, no string that can be encoded.
@@ -367,6 +368,42 @@ def test_what_a_newer_login_ends_says_so(make_peer: MakePeer) -> None:
             call()
     mine = door.press("kitchen")
     newer.expect("remote_invitation_received", mine.call_id)
+
+
+# --- what an invitation can do by itself --------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["accept", "refuse", "cancel"])
+def test_an_invitation_has_the_methods_of_its_end(
+    door: Peer, kitchen: Peer, do: Do, way: str
+) -> None:
+    """The same on both kinds of client: accept, refuse, cancel, and a wait that gives in."""
+    mine, theirs = ring(door, kitchen)
+    assert not do(mine.wait, 0.01)
+    assert not do(theirs.wait, timeout=0.01)
+    if way == "accept":
+        do(theirs.accept, "coming")
+    elif way == "refuse":
+        do(theirs.refuse, "not now", AnswerReason.BUSY)
+    else:
+        do(mine.cancel)
+    assert do(mine.wait, PATIENCE)
+    assert do(theirs.wait)
+    assert do(mine.wait, 0)
+    assert bool(mine.outcome) is (way == "accept")
+    assert mine.outcome.response == {"accept": "coming", "refuse": "not now"}.get(way)
+    for end in (theirs.accept, theirs.refuse, mine.cancel):
+        with pytest.raises(InvitationApiCallError):
+            do(end)
+
+
+def test_a_ring_group_is_waited_for_alike(door: Peer, kitchen: Peer, do: Do) -> None:
+    group = do(door.client.call_manager.ring, ["kitchen"])
+    theirs = kitchen.expect("remote_invitation_received").invitation
+    assert not do(group.wait, 0.01)
+    do(theirs.accept)
+    assert do(group.wait, PATIENCE)
+    assert group.outcome.winner == "kitchen"
 
 
 # --- nobody there -------------------------------------------------------------------------------

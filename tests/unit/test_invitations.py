@@ -15,7 +15,6 @@ from device_sdk.client.invitations import (
     MissedCall,
     Outcome,
     RemoteInvitationBase,
-    outcome_of,
 )
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.events import Name
@@ -182,7 +181,7 @@ def test_an_outcome_is_true_if_it_was_accepted(state: LocalInvitationState) -> N
 def test_an_outcome_is_what_the_invitation_says() -> None:
     """Call, peer, state, reason, error and response."""
     mine = local()
-    assert outcome_of(mine) == Outcome(
+    assert mine.outcome == Outcome(
         CALL, "kitchen", LocalInvitationState.IDLE, None, LocalInvitationError.OK, None
     )
 
