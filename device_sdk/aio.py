@@ -1,7 +1,9 @@
 """The asyncio client: the same names, awaited; everything happens on the event loop.
 
-No threads but those of the loop's executor, and only while a connection is being made. A task that
-is cancelled while it awaits a call cancels the call.
+Threads: one of its own while a connection is being made, and one while a policy of the app's own is
+asked. A listener's methods are called on the loop, in a task for each listener; no method of the
+client is to be called from another thread. A task that is cancelled while it awaits a call cancels
+the call.
 """
 
 from __future__ import annotations
