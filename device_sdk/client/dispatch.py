@@ -188,7 +188,7 @@ class Dispatcher(Generic[L, R]):
             else:
                 name = Name.REMOTE_FAILURE
                 invitation._follow(
-                    callee.revised(
+                    callee.evolve(
                         invitation._record,
                         state=RemoteInvitationState.FAILURE,
                         error=RemoteInvitationError.INVITATION_EXPIRE,

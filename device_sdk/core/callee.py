@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from ..states import EndReason, RemoteInvitationError, RemoteInvitationState
 from ..wire import reasons
 from ..wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState
-from .values import reviser
+from .values import evolver
 
 
 class Phase(Enum):
@@ -95,7 +95,7 @@ class Do(Enum):
 Step = tuple[Phase, tuple[Do, ...]]
 
 _IGNORED: Final[tuple[Do, ...]] = ()
-_SAY_AGAIN: Final[Step] = (Phase.OVER, (Do.SAY,))
+_RESEND: Final[Step] = (Phase.OVER, (Do.SAY,))
 
 TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
     Phase.NEW: {
@@ -162,31 +162,31 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.NOT_TAKEN: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
     },
     Phase.OVER: {
-        On.RINGING: _SAY_AGAIN,
-        On.RINGING_RETAINED: _SAY_AGAIN,
-        On.ACCEPTED: _SAY_AGAIN,
-        On.ENDED: _SAY_AGAIN,
-        On.RESEND: _SAY_AGAIN,
+        On.RINGING: _RESEND,
+        On.RINGING_RETAINED: _RESEND,
+        On.ACCEPTED: _RESEND,
+        On.ENDED: _RESEND,
+        On.RESEND: _RESEND,
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
         On.LOGOUT: (Phase.OVER, _IGNORED),
         On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
     Phase.CLEARING: {
-        On.RINGING: _SAY_AGAIN,
-        On.RINGING_RETAINED: _SAY_AGAIN,
-        On.ACCEPTED: _SAY_AGAIN,
-        On.ENDED: _SAY_AGAIN,
+        On.RINGING: _RESEND,
+        On.RINGING_RETAINED: _RESEND,
+        On.ACCEPTED: _RESEND,
+        On.ENDED: _RESEND,
         On.CLEARED: (Phase.CLEARING, _IGNORED),
         On.CLEAR_ACKED: (Phase.REMEMBERED, _IGNORED),
         On.LOGOUT: (Phase.CLEARING, _IGNORED),
         On.NOT_TAKEN: (Phase.GONE, _IGNORED),
     },
     Phase.REMEMBERED: {
-        On.RINGING: _SAY_AGAIN,
-        On.RINGING_RETAINED: _SAY_AGAIN,
-        On.ACCEPTED: _SAY_AGAIN,
-        On.ENDED: _SAY_AGAIN,
+        On.RINGING: _RESEND,
+        On.RINGING_RETAINED: _RESEND,
+        On.ACCEPTED: _RESEND,
+        On.ENDED: _RESEND,
         # Said once without being kept, perhaps: then the answer still stands there.
         On.CLEARED: (Phase.REMEMBERED, (Do.CLEAR,)),
         On.FORGET: (Phase.GONE, _IGNORED),
@@ -288,7 +288,7 @@ class CalleeCall(NamedTuple):
         return Answer(self.answer, epoch, self.seq, self.response, self.answer_reason, ask)
 
 
-revised = reviser(CalleeCall)
+evolve = evolver(CalleeCall)
 
 
 def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
@@ -322,7 +322,7 @@ def step(
     phase, todo = TABLE[before][on]
     if invite is not None and before in (_PROBING, _SCREENING):
         # What an earlier copy said of the content stays, where this one does not say it.
-        call = revised(
+        call = evolve(
             call,
             epoch=invite.epoch,
             content=call.content if invite.content is None else invite.content,
@@ -331,46 +331,46 @@ def step(
             time=call.time if invite.time is None else invite.time,
         )
     elif invite is not None and invite.epoch != call.epoch:
-        call = revised(call, epoch=invite.epoch)
+        call = evolve(call, epoch=invite.epoch)
     if phase is before:
         return call, todo
     if phase is _RINGING:
-        return revised(call, phase=phase, state=_RECEIVED,
+        return evolve(call, phase=phase, state=_RECEIVED,
             resend_at=None, keep_at=None,
         ), todo  # fmt: skip
     if phase is _SCREENING:
-        return revised(call, phase=phase, resend_at=None, keep_at=None), todo
+        return evolve(call, phase=phase, resend_at=None, keep_at=None), todo
     if phase is _ACCEPTING:
-        return revised(call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
+        return evolve(call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
             answer=AnswerState.ACCEPTED, response=response, ring_at=None,
         ), todo  # fmt: skip
-    quiet = revised(call, phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
+    quiet = evolve(call, phase=phase, ring_at=None, accept_at=None, resend_at=None, keep_at=None)
     if (before, on) in OUTCOMES:
         answer, number, state, error, reason = OUTCOMES[before, on]
         if on is On.NOT_TAKEN:
-            quiet = revised(quiet, response=None)  # what was too large, perhaps
+            quiet = evolve(quiet, response=None)  # what was too large, perhaps
         if on is On.REFUSE:
             number, reason = refusal, reasons.BY_REASON[refusal].word
-            quiet = revised(quiet, response=response)
-        return revised(
+            quiet = evolve(quiet, response=response)
+        return evolve(
             quiet, answer=answer, answer_reason=number, state=state, error=error, reason=reason
         ), todo
     if on is On.ENDED and before in (_NEW, *WATCHING):
         row = reasons.ended(invite.reason if invite else None)
         (state, error), reason = row.remote, row.word
-        return revised(
+        return evolve(
             quiet, answer=AnswerState.SEEN, response=None, state=state, error=error, reason=reason
         ), todo
     if on in (On.TURN_AWAY, On.OVERLOAD):
-        return revised(quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
+        return evolve(quiet, answer=AnswerState.REFUSED, answer_reason=refusal,
             state=RemoteInvitationState.REFUSED, reason=reasons.BY_REASON[refusal].word,
         ), todo  # fmt: skip
     if on is On.CLEARED and before in WATCHING:
-        return revised(quiet, answer=AnswerState.SEEN, response=None,
+        return evolve(quiet, answer=AnswerState.SEEN, response=None,
             state=RemoteInvitationState.CANCELED, reason=EndReason.CANCELED,
         ), todo  # fmt: skip
     if on is On.LOGOUT and before is _RINGING:
-        return revised(quiet, state=RemoteInvitationState.FAILURE,
+        return evolve(quiet, state=RemoteInvitationState.FAILURE,
             error=RemoteInvitationError.INVITATION_EXPIRE, reason=EndReason.LOGGED_OUT,
         ), todo  # fmt: skip
     return quiet, todo
@@ -393,13 +393,13 @@ def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
     """
     call = CalleeCall(call_id=call_id, caller=caller, seq=cell.seq)
     if cell.state is AnswerState.ACCEPTED:
-        return revised(
+        return evolve(
             call, phase=_OVER, answer=AnswerState.FAILED, answer_reason=AnswerReason.ACCEPT_FAILURE
         )
     if not cell.state.final:
-        return revised(call, phase=_PROBING)
+        return evolve(call, phase=_PROBING)
     reason = next((r for r in AnswerReason if r == cell.reason), None)
-    return revised(
+    return evolve(
         call,
         phase=_OVER,
         answer=cell.state,

@@ -16,12 +16,12 @@ from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationStat
 from ..wire.cells import Answer, AnswerReason, Invite, Presence
 from . import callee
 from .bounded import Memory, Pace, once_more
-from .callee import CalleeCall, Do, On, Phase, revised
+from .callee import CalleeCall, Do, On, Phase, evolve
 from .context import Context, Key
 from .effects import Accept, AskPolicy, PolicyVerdict, Refuse
 from .events import Name, RemoteEvent
 from .outbox import ANSWER
-from .settings import MAX_KEPT, MAX_REMEMBERED, SAY_AGAIN_EVERY, STRANGER, STRANGERS
+from .settings import MAX_KEPT, MAX_REMEMBERED, RESEND_INTERVAL, STRANGER, STRANGERS
 
 CLEAR_ANSWER = "clear answer"
 #: What came of a stranger's flood, and was not answered.
@@ -118,7 +118,7 @@ class CalleeSide:
         """A newer login owns these cells now: tell the app, say nothing."""
         for call in self.calls.values():
             if call.phase in callee.OPEN:
-                gone = revised(call, phase=_RINGING)
+                gone = evolve(call, phase=_RINGING)
                 self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
         self.calls.clear()
         self.remembered.clear()
@@ -143,7 +143,7 @@ class CalleeSide:
                 settings = self._context.settings
                 live_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
                 vouch_at = min(live_at, now + settings.resend_first)
-                call = revised(call, live_at=live_at, vouch_at=vouch_at)
+                call = evolve(call, live_at=live_at, vouch_at=vouch_at)
         if on in _RINGS and call.phase in (_NEW, _PROBING):
             refusal = self._turn_away(call, on, invite)
             if refusal is not None:
@@ -163,11 +163,11 @@ class CalleeSide:
             return
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
-        call = revised(call, keep_at=now + settings.missed_call_ttl)
+        call = evolve(call, keep_at=now + settings.missed_call_ttl)
         # Said, or asked, with the resync, not while more is being read; a late one a little later.
         late = self._context.inbox
         at = now + settings.probe_interval if late or call.phase is _PROBING else None
-        self._keep(revised(call, resend_at=at, resend_delay=settings.probe_interval))
+        self._keep(evolve(call, resend_at=at, resend_delay=settings.probe_interval))
         if call.phase is _PROBING:
             self._entered(call.caller)
 
@@ -206,7 +206,7 @@ class CalleeSide:
             elif call.phase is _RINGING and presence.online != same:
                 # Gone, or, read from the broker's store, perhaps another: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
-                self._keep(doubted := revised(call, ring_at=at))
+                self._keep(doubted := evolve(call, ring_at=at))
                 if presence.online:
                     self._ask(doubted, now)
 
@@ -237,7 +237,7 @@ class CalleeSide:
         if call.phase is _ACCEPTING and not carried:
             return  # the broker may have taken it before; the caller's word alone counts
         if call.phase is _OVER and carried:
-            self._keep(revised(call, response=None))
+            self._keep(evolve(call, response=None))
         else:
             self._step(call, On.NOT_TAKEN, now)
         if carried:
@@ -248,7 +248,7 @@ class CalleeSide:
         for call in list(self.calls.values()):
             # What came on this connection may be over before the next.
             if call.resend_at is not None or call.vouch_at is not None:
-                self._keep(revised(call, resend_at=None, vouch_at=None))
+                self._keep(evolve(call, resend_at=None, vouch_at=None))
 
     def unfinished(self) -> bool:
         """Whether a caller who is there has yet to clear a call that ended here."""
@@ -313,11 +313,11 @@ class CalleeSide:
         """Its caller is there: what came live was live."""
         told = None if self._screen is None else self._screen(call, self._open())
         if told is Held.HELD:
-            self._step(revised(call, ring_at=call.live_at), On.SCREEN, now)
+            self._step(evolve(call, ring_at=call.live_at), On.SCREEN, now)
         elif told is not None:
             self._step(call, On.TURN_AWAY, now, refusal=told)
         else:
-            self._step(revised(call, ring_at=call.live_at), On.CALLER_ALIVE, now)
+            self._step(evolve(call, ring_at=call.live_at), On.CALLER_ALIVE, now)
 
     def _open(self) -> int:
         return [c.phase in callee.OPEN for c in self.calls.values()].count(True)
@@ -335,7 +335,7 @@ class CalleeSide:
         if self._screen is None or invite is None or on is not _ON_RINGING:
             return None  # what is in doubt is asked about first
         if call.phase is _PROBING:
-            call = revised(call, content=invite.content, channel=invite.channel, time=invite.time)
+            call = evolve(call, content=invite.content, channel=invite.channel, time=invite.time)
         told = self._screen(call, self._open())
         if told is Held.HELD:
             return On.SCREEN, None
@@ -359,9 +359,9 @@ class CalleeSide:
 
     def _ask(self, call: CalleeCall, now: float) -> None:
         """Ask because of the caller's presence; not each time it comes and goes in a moment."""
-        quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+        quiet_until = once_more(call.quiet_until, now, RESEND_INTERVAL)
         if quiet_until is not None:
-            self._keep(revised(self._say(call, now, ask=True), quiet_until=quiet_until))
+            self._keep(evolve(self._say(call, now, ask=True), quiet_until=quiet_until))
 
     def _fire(self, call: CalleeCall, now: float) -> None:
         if call.ring_at is not None and call.ring_at <= now:
@@ -389,26 +389,26 @@ class CalleeSide:
         before = call.phase
         call, todo = callee.step(call, on, invite, refusal, response)
         if call.phase is _CLEARING and self._is_aside(call.key):
-            call = revised(call, phase=_GONE)  # its clear would not be taken either
+            call = evolve(call, phase=_GONE)  # its clear would not be taken either
         if call.phase is not before:
             if call.phase is _ACCEPTING:
-                call = revised(call, accept_at=now + settings.accept_timeout)
+                call = evolve(call, accept_at=now + settings.accept_timeout)
             elif call.phase in (_OVER, _PROBING):
-                call = revised(call, keep_at=now + settings.missed_call_ttl)
+                call = evolve(call, keep_at=now + settings.missed_call_ttl)
             elif call.phase is _REMEMBERED:
-                call = revised(call, keep_at=now + settings.dedup_window)
+                call = evolve(call, keep_at=now + settings.dedup_window)
         ring_at = call.ring_at
         if _EXTEND in todo and invite is not None:
             ring_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
         if call.phase is _SCREENING:
-            call = revised(call, ring_at=ring_at)  # which is said of no other phase without a word
+            call = evolve(call, ring_at=ring_at)  # which is said of no other phase without a word
         if copy and (before not in (_NEW, _PROBING) or call.phase is before):
-            quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+            quiet_until = once_more(call.quiet_until, now, RESEND_INTERVAL)
             if quiet_until is not None:
-                call = revised(call, quiet_until=quiet_until)
+                call = evolve(call, quiet_until=quiet_until)
             elif call.phase is before:
                 todo = tuple(do for do in todo if do not in _SAYINGS)
-                call = revised(call, ring_at=ring_at)
+                call = evolve(call, ring_at=ring_at)
             elif call.phase is _OVER and before in (_CLEARING, _REMEMBERED):
                 return
         for do in todo:
@@ -422,7 +422,7 @@ class CalleeSide:
         if unkept and before is not _OVER and len(self.calls) >= MAX_KEPT:
             # Said once; said again when asked.
             at = now + settings.dedup_window
-            call = revised(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
+            call = evolve(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
         self._keep(call)
         self._watch(call.caller, before, call.phase, now)
         if call.phase is _SCREENING:
@@ -457,13 +457,13 @@ class CalleeSide:
         context, settings = self._context, self._context.settings
         ring_at = call.ring_at if ring_at is None else ring_at
         if not context.up or not context.outbox.may_say((ANSWER, call.key)):
-            return revised(call, ring_at=ring_at, resend_at=None)
+            return evolve(call, ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
             first = settings.resend_first if call.phase is _OVER else settings.probe_interval
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
-        call = revised(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
+        call = evolve(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
         context.say_answer(call.key, call.cell(context.epoch, ask=ask))
         return call
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
 from ..wire import reasons
 from ..wire.cells import Answer, AnswerState, Invite, InviteState
-from .values import reviser
+from .values import evolver
 
 
 class Phase(Enum):
@@ -266,7 +266,7 @@ class CallerCall(NamedTuple):
         )  # fmt: skip
 
 
-revised = reviser(CallerCall)
+evolve = evolver(CallerCall)
 
 
 def step(
@@ -277,7 +277,7 @@ def step(
     if phase is call.phase:
         return call, todo
     if phase is _RECEIVED:
-        return revised(
+        return evolve(
             call,
             phase=phase,
             state=_RECEIVED_BY_REMOTE,
@@ -286,7 +286,7 @@ def step(
             offline_at=None,
         ), todo
     if call.phase not in UNDECIDED:
-        return revised(call, phase=phase, resend_at=None, keep_at=None), todo
+        return evolve(call, phase=phase, resend_at=None, keep_at=None), todo
     state, error, reason = OUTCOMES[on]
     response = call.response
     if answer is not None:
@@ -294,7 +294,7 @@ def step(
         if on is not On.ANSWER_ACCEPTED:
             row = reasons.answered(answer.state, answer.reason)
             (state, error), reason = row.local, row.word
-    return revised(
+    return evolve(
         call,
         phase=phase,
         state=state,
@@ -311,7 +311,7 @@ def step(
 
 def logged_out(call: CallerCall) -> CallerCall:
     """The record of a call that is given up because this login is no longer one."""
-    return revised(
+    return evolve(
         call,
         phase=Phase.GONE,
         state=LocalInvitationState.FAILURE,

@@ -12,12 +12,12 @@ from ..wire import reasons
 from ..wire.cells import Answer, AnswerState, Invite, InviteState
 from . import caller
 from .bounded import Memory, Pace, once_more
-from .caller import CallerCall, Do, On, Phase, revised
+from .caller import CallerCall, Do, On, Phase, evolve
 from .context import Context, Key
 from .effects import Cancel, Send
 from .events import LocalEvent, Name, PeerLost
 from .outbox import INVITE
-from .settings import MAX_KEPT, MAX_REMEMBERED, NEVER_THERE, SAY_AGAIN_EVERY, STRANGER, STRANGERS
+from .settings import MAX_KEPT, MAX_REMEMBERED, NEVER_THERE, RESEND_INTERVAL, STRANGER, STRANGERS
 
 #: What came of a stranger's flood, and was not answered.
 TOO_MANY = "too many"
@@ -144,10 +144,10 @@ class CallerSide:
             return
         settings = self._context.settings
         call = _without_large_content(caller.found(key[1], key[0], cell))
-        call = revised(call, keep_at=now + settings.missed_call_ttl)
+        call = evolve(call, keep_at=now + settings.missed_call_ttl)
         # Said with the resync, not while more is being read; a late one a little later.
         at = now + settings.probe_interval if self._context.inbox else None
-        self._keep(revised(call, resend_at=at, resend_delay=settings.probe_interval))
+        self._keep(evolve(call, resend_at=at, resend_delay=settings.probe_interval))
         self._context.watch(call.callee)
 
     def acked(self, purpose: str, key: Key, now: float) -> None:
@@ -190,14 +190,14 @@ class CallerSide:
             self._tell_canceled(call)
         for call in list(self.calls.values()):
             if call.resend_at is not None or call.offline_at is not None:
-                self._keep(revised(call, resend_at=None, offline_at=None))
+                self._keep(evolve(call, resend_at=None, offline_at=None))
 
     def callee_watched(self, callee: str, now: float) -> None:
         """The broker tells of a callee from now on; if it never does, nobody is there."""
         if self._away(callee):
             for call in list(self.calls.values()):
                 if call.callee == callee and call.phase is _SENT and not call.offline_told:
-                    self._keep(revised(call, offline_at=now + NEVER_THERE))
+                    self._keep(evolve(call, offline_at=now + NEVER_THERE))
 
     def callee_back(self, callee: str, now: float) -> None:
         """A callee that was away is online: say what it has not shown to know."""
@@ -211,7 +211,7 @@ class CallerSide:
             if call.callee != callee:
                 continue
             if call.phase in caller.DECIDED:
-                self._keep(revised(call, resend_at=None))
+                self._keep(evolve(call, resend_at=None))
             elif call.phase is _SENT:
                 self._note_offline(call)
 
@@ -239,20 +239,20 @@ class CallerSide:
 
     def _fire(self, call: CallerCall, now: float) -> None:
         if call.cancel_at is not None and call.cancel_at <= now:
-            call = revised(call, cancel_at=None)
+            call = evolve(call, cancel_at=None)
             self._keep(call)
             self._tell_canceled(call)
         elif call.ring_at is not None and call.ring_at <= now:
             self._step(call, On.RING_TIMEOUT, now)
         elif call.ack_at is not None and call.ack_at <= now:
             if not call.said:  # there is no link to say it on
-                self._keep(revised(call, ack_at=None))
+                self._keep(evolve(call, ack_at=None))
                 return
             self._step(call, On.PEER_OFFLINE if self._away(call.callee) else On.NO_RESPONSE, now)
         elif call.keep_at is not None and call.keep_at <= now:
             self._step(call, On.KEEP_EXPIRED, now)
         elif call.offline_at is not None and call.offline_at <= now:
-            call = revised(call, offline_at=None)
+            call = evolve(call, offline_at=None)
             self._keep(call)
             if self._away(call.callee):
                 self._note_offline(call)
@@ -266,9 +266,9 @@ class CallerSide:
         before = call.phase
         call, todo = caller.step(call, on, answer)
         if call.phase is _CLEARING and self._is_aside(call.key):
-            call = revised(call, phase=_GONE)  # its clear would not be taken either
+            call = evolve(call, phase=_GONE)  # its clear would not be taken either
         if call.phase in caller.DECIDED and before is not call.phase:
-            call = revised(call, keep_at=now + self._context.settings.missed_call_ttl)
+            call = evolve(call, keep_at=now + self._context.settings.missed_call_ttl)
         for do in todo:
             if do is _SAY:
                 call = self._say(call, now, again=on is _ON_RESEND)
@@ -289,7 +289,7 @@ class CallerSide:
                 self._tell_canceled(call)
             elif do is Do.TELL_CANCELED and call.cancel_pending:
                 # A broker that acknowledges nothing keeps nobody waiting.
-                call = revised(call, cancel_at=now + self._context.settings.resend_first)
+                call = evolve(call, cancel_at=now + self._context.settings.resend_first)
                 self._keep(call)
             elif do is Do.TELL_PEER_LOST and answer is not None and not call.previous_login:
                 self._context.tell(
@@ -303,7 +303,7 @@ class CallerSide:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
         if not context.up or not context.outbox.may_say((INVITE, call.key)):
-            return revised(call, resend_at=None)
+            return evolve(call, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN and not (
             call.phase in caller.DECIDED and context.watches.of(call.callee).away
@@ -313,7 +313,7 @@ class CallerSide:
         said, ack_at = call.said, call.ack_at
         if not said and call.phase is _SENT:  # nobody could answer before
             said, ack_at = True, now + call.ack_timeout
-        call = revised(call, seq=call.seq + 1, resend_at=at, resend_delay=delay,
+        call = evolve(call, seq=call.seq + 1, resend_at=at, resend_delay=delay,
             said=said, ack_at=ack_at,
         )  # fmt: skip
         canceling = call.phase is _ENDED and call.cancel_pending
@@ -331,11 +331,11 @@ class CallerSide:
 
         ``asker``: the epoch of that word, if it was a question.
         """
-        quiet_until = once_more(call.quiet_until, now, SAY_AGAIN_EVERY)
+        quiet_until = once_more(call.quiet_until, now, RESEND_INTERVAL)
         if quiet_until is not None:
-            self._keep(revised(self._say(call, now, asker=asker), quiet_until=quiet_until))
+            self._keep(evolve(self._say(call, now, asker=asker), quiet_until=quiet_until))
         elif call.phase in _SAYS_AGAIN and call.resend_at is None and self._context.up:
-            self._keep(revised(call, resend_at=call.quiet_until))
+            self._keep(evolve(call, resend_at=call.quiet_until))
 
     def _keep(self, call: CallerCall) -> None:
         key, due = call.key, call.due
@@ -357,13 +357,13 @@ class CallerSide:
     def _note_offline(self, call: CallerCall) -> None:
         """Say once of a call without a sign of life that its callee is not there."""
         if not call.offline_told:
-            call = revised(call, offline_at=None, offline_told=True)
+            call = evolve(call, offline_at=None, offline_told=True)
             self._keep(call)
             self._context.tell(LocalEvent(Name.LOCAL_PEER_OFFLINE, call))
 
     def _adopt(self, call: CallerCall, now: float) -> None:
-        """Keep a call that this life did not make."""
-        call = revised(call, keep_at=now + self._context.settings.missed_call_ttl)
+        """Keep a call that this login did not make."""
+        call = evolve(call, keep_at=now + self._context.settings.missed_call_ttl)
         self._keep(self._say(call, now))
         self._context.watch(call.callee)
 
@@ -385,7 +385,7 @@ class CallerSide:
         if room and not answer.state.final and self.remembered.get(key, now) <= now:
             self._adopt(call, now)
         elif room:
-            self._keep(revised(call, phase=_CLEARING))
+            self._keep(evolve(call, phase=_CLEARING))
             self._clear(key, CLEAR_INVITE)
         else:
             self._clear(key, None)
@@ -408,7 +408,7 @@ class CallerSide:
 
     def _tell_canceled(self, call: CallerCall) -> CallerCall:
         if call.cancel_pending:
-            call = revised(call, cancel_pending=False, cancel_at=None)
+            call = evolve(call, cancel_pending=False, cancel_at=None)
             self._keep(call)
             self._ended(call)
             self._context.tell(LocalEvent(Name.LOCAL_CANCELED, call))
@@ -428,4 +428,4 @@ class CallerSide:
 def _without_large_content(call: CallerCall) -> CallerCall:
     """What is said again of an end: whoever missed the call may see a short content."""
     large = call.content is not None and len(call.content) > ENDED_CONTENT
-    return revised(call, content=None) if large else call
+    return evolve(call, content=None) if large else call

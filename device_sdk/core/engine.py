@@ -4,8 +4,8 @@ One engine is one login: its epoch. Feed it what happened and when (:meth:`Engin
 it says (:meth:`Engine.effects`), come back at its :meth:`Engine.deadline`. The order is always the
 same: feed, perform, re-arm. Nothing here is thread-safe: one owner feeds it.
 
-The connection has two shapes. The first of an epoch subscribes the outbox, to find what a former
-life of this peer left, and publishes presence; when its echo comes back, everything older has
+The connection has two shapes. The first of an epoch subscribes the outbox, to find what a previous
+login of this peer left, and publishes presence; when its echo comes back, everything older has
 come, and the inbox is subscribed. Each later one subscribes all at once. Either way every live
 cell is then said once more.
 """
@@ -396,7 +396,7 @@ class Engine:
             if not self._settled and self._settle_at is not None:
                 self._settle(now)
         elif self._asking:
-            if verdict is Verdict.SAY_AGAIN:
+            if verdict is Verdict.REPUBLISH:
                 self._return(now)
         elif not context.up:
             self._heard, self._doubts = True, verdict is Verdict.DOUBT

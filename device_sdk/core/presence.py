@@ -152,7 +152,7 @@ class Verdict(Enum):
 
     NOTHING = auto()
     ECHO = auto()  # what I published has come back
-    SAY_AGAIN = auto()
+    REPUBLISH = auto()
     DOUBT = auto()  # another login is there: it has to give way, unless it is the newer one
     ABORT = auto()
 
@@ -190,22 +190,22 @@ class OwnPresence:
         ``age``: milliseconds since this login.
         """
         if presence is None:
-            return Verdict.SAY_AGAIN
+            return Verdict.REPUBLISH
         if presence.epoch == self._epoch:
             if presence.online:
                 return Verdict.NOTHING if retained else Verdict.ECHO
-            return Verdict.NOTHING if presence.ask else Verdict.SAY_AGAIN
+            return Verdict.NOTHING if presence.ask else Verdict.REPUBLISH
         if not settled or (first and retained):
             self._rise_over(presence)
             # Before it settles, mine has just been published, after what is retained there.
-            return Verdict.NOTHING if retained and not settled else Verdict.SAY_AGAIN
+            return Verdict.NOTHING if retained and not settled else Verdict.REPUBLISH
         if not presence.online and (retained or not presence.ask):
-            return Verdict.SAY_AGAIN  # a will, which says nothing of who lives
+            return Verdict.REPUBLISH  # a will, which says nothing of who lives
         higher = (presence.generation, presence.epoch) > (self.generation, self._epoch)
         if presence.age > age:
             if higher:
                 self._rise_over(presence)
-            return Verdict.SAY_AGAIN
+            return Verdict.REPUBLISH
         return Verdict.ABORT if higher else Verdict.DOUBT
 
     def _rise_over(self, presence: Presence) -> None:

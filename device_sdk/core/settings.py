@@ -84,7 +84,7 @@ MAX_REMEMBERED = 4096
 #: use up what this peer may publish, nor what it may tell.
 STRANGER, STRANGERS = (64.0, 20.0), (256.0, 80.0)
 #: One cell is said again so often for the asking, after two at once.
-SAY_AGAIN_EVERY = 1.0
+RESEND_INTERVAL = 1.0
 #: Seconds after which a peer of whose presence the broker has told nothing is not there.
 NEVER_THERE = 1.0
 #: Presences that linger, at most: brokers bound the filters of a client.

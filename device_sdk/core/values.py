@@ -29,17 +29,17 @@ def distinct(cls: type[T]) -> type[T]:
     return cls
 
 
-def reviser(cls: type[T]) -> Callable[..., T]:
+def evolver(cls: type[T]) -> Callable[..., T]:
     """What ``_replace`` does for values of ``cls``, in half its time: every ring waits for it."""
     index = {name: i for i, name in enumerate(cls._fields)}  # type: ignore[attr-defined]  # a tuple, as said
 
-    def revised(value: Any, /, **changes: Any) -> T:
+    def evolve(value: Any, /, **changes: Any) -> T:
         fields = list(value)
         for name, field in changes.items():
             fields[index[name]] = field
         return tuple.__new__(cls, fields)  # type: ignore[type-var]  # a tuple, as cls is
 
-    return revised
+    return evolve
 
 
 class Marker:

@@ -118,7 +118,7 @@ def _presence_never_again() -> Any:
 
     def read(self: OwnPresence, presence: Any, **more: Any) -> Verdict:
         verdict = original(self, presence, **more)
-        return Verdict.NOTHING if verdict is Verdict.SAY_AGAIN else verdict
+        return Verdict.NOTHING if verdict is Verdict.REPUBLISH else verdict
 
     return _method(OwnPresence, "read", read)
 

@@ -42,7 +42,7 @@ def _unknown_online_ends(own: OwnPresence, right: Any, presence: Any, more: Any)
 
 def _no_one_ends(_own: OwnPresence, right: Any, _presence: Any, _more: Any) -> Verdict:
     verdict: Verdict = right()
-    return Verdict.SAY_AGAIN if verdict is Verdict.ABORT else verdict
+    return Verdict.REPUBLISH if verdict is Verdict.ABORT else verdict
 
 
 def _age_is_nothing(own: OwnPresence, _right: Any, presence: Any, more: Any) -> Verdict:
@@ -53,7 +53,7 @@ def _age_is_nothing(own: OwnPresence, _right: Any, presence: Any, more: Any) -> 
 
 def _no_word_against(_own: OwnPresence, right: Any, _presence: Any, _more: Any) -> Verdict:
     verdict: Verdict = right()
-    return Verdict.NOTHING if verdict is Verdict.SAY_AGAIN else verdict
+    return Verdict.NOTHING if verdict is Verdict.REPUBLISH else verdict
 
 
 _READ = OwnPresence.read

@@ -143,21 +143,21 @@ def ranked(generation: int) -> OwnPresence:
         (ON, {"epoch": MINE, "settled": False}, "ECHO", 5),
         (ON, {"epoch": MINE}, "ECHO", 5),
         (ON, {"epoch": MINE, "retained": True}, "NOTHING", 5),
-        (OFF, {"epoch": MINE}, "SAY_AGAIN", 5),
-        (OFF, {"epoch": MINE, "retained": True}, "SAY_AGAIN", 5),
+        (OFF, {"epoch": MINE}, "REPUBLISH", 5),
+        (OFF, {"epoch": MINE, "retained": True}, "REPUBLISH", 5),
         (ASK, {"epoch": MINE}, "NOTHING", 5),
         # what is found before the first echo is older, whatever it says
         (ON, {"generation": 7, "retained": True, "settled": False}, "NOTHING", 8),
-        (ON, {"generation": 7, "settled": False}, "SAY_AGAIN", 8),
-        (OFF, {"generation": 7, "settled": False}, "SAY_AGAIN", 8),
+        (ON, {"generation": 7, "settled": False}, "REPUBLISH", 8),
+        (OFF, {"generation": 7, "settled": False}, "REPUBLISH", 8),
         (ON, {"generation": 3, "retained": True, "settled": False}, "NOTHING", 5),
         (ON, {"generation": 2**53 - 1, "retained": True, "settled": False}, "NOTHING", 2**53 - 1),
         # and so is what a slow broker's store says later on the first connection
-        (ON, {"generation": 7, "retained": True, "first": True}, "SAY_AGAIN", 8),
+        (ON, {"generation": 7, "retained": True, "first": True}, "REPUBLISH", 8),
         # a will proves nothing of anybody
-        (OFF, {"generation": 7}, "SAY_AGAIN", 5),
-        (OFF, {"generation": 7, "retained": True}, "SAY_AGAIN", 5),
-        (ASK, {"generation": 7, "retained": True}, "SAY_AGAIN", 5),
+        (OFF, {"generation": 7}, "REPUBLISH", 5),
+        (OFF, {"generation": 7, "retained": True}, "REPUBLISH", 5),
+        (ASK, {"generation": 7, "retained": True}, "REPUBLISH", 5),
         # the higher rank goes on: by generation, then by epoch
         (ON, {"generation": 6}, "ABORT", 5),
         (ON, {"generation": 6, "retained": True}, "ABORT", 5),
@@ -168,10 +168,10 @@ def ranked(generation: int) -> OwnPresence:
         (ASK, {"generation": 4}, "DOUBT", 5),
         # but over one that is older for certain mine is raised
         (ON, {"generation": 6, "age": 1000}, "ABORT", 5),
-        (ON, {"generation": 6, "age": 1001}, "SAY_AGAIN", 7),
-        (ON, {"generation": 6, "age": 1001, "retained": True}, "SAY_AGAIN", 7),
-        (ASK, {"generation": 6, "age": 1001}, "SAY_AGAIN", 7),
-        (ON, {"generation": 4, "age": 1001}, "SAY_AGAIN", 5),
+        (ON, {"generation": 6, "age": 1001}, "REPUBLISH", 7),
+        (ON, {"generation": 6, "age": 1001, "retained": True}, "REPUBLISH", 7),
+        (ASK, {"generation": 6, "age": 1001}, "REPUBLISH", 7),
+        (ON, {"generation": 4, "age": 1001}, "REPUBLISH", 5),
     ],
 )
 def test_the_verdict_on_ones_own_presence(
@@ -189,7 +189,7 @@ def test_the_wills_of_others_never_end_a_login() -> None:
     for i in range(1000):
         epoch = i.to_bytes(8, "big")
         for retained in (False, True, True):
-            assert heard(own, OFF, epoch, retained=retained) == "SAY_AGAIN"
+            assert heard(own, OFF, epoch, retained=retained) == "REPUBLISH"
     assert vars(own) == {"_epoch": MINE, "generation": 0}
 
 
@@ -219,7 +219,7 @@ def test_an_absent_presence_of_mine_is_said_again(settled: bool) -> None:
     """Somebody cleared it."""
     own = OwnPresence(MINE)
     verdict = own.read(None, retained=False, settled=settled, first=False, age=0)
-    assert verdict is Verdict.SAY_AGAIN
+    assert verdict is Verdict.REPUBLISH
 
 
 def test_a_clone_of_it_is_independent() -> None:

@@ -7,23 +7,23 @@ from typing import NamedTuple
 import pytest
 
 from device_sdk.core.callee import CalleeCall
-from device_sdk.core.callee import revised as revised_callee
+from device_sdk.core.callee import evolve as evolve_callee
 from device_sdk.core.caller import CallerCall
-from device_sdk.core.caller import revised as revised_caller
-from device_sdk.core.values import Marker, distinct, reviser
+from device_sdk.core.caller import evolve as evolve_caller
+from device_sdk.core.values import Marker, distinct, evolver
 
 
 def test_a_revised_value_is_what_replacing_gives() -> None:
     """The same fields, the same class; the value itself stays as it was."""
-    for revised, call in (
-        (revised_callee, CalleeCall("call", "door")),
-        (revised_caller, CallerCall("call", "kitchen")),
+    for evolve, call in (
+        (evolve_callee, CalleeCall("call", "door")),
+        (evolve_caller, CallerCall("call", "kitchen")),
     ):
-        again = revised(call, seq=3, keep_at=2.5)
+        again = evolve(call, seq=3, keep_at=2.5)
         assert again == call._replace(seq=3, keep_at=2.5)
         assert type(again) is type(call)
         assert (call.seq, call.keep_at) == (0, None)
-        assert revised(call) == call
+        assert evolve(call) == call
 
 
 def test_an_unknown_field_cannot_be_revised() -> None:
@@ -34,7 +34,7 @@ def test_an_unknown_field_cannot_be_revised() -> None:
         y: int
 
     with pytest.raises(KeyError, match="z"):
-        reviser(Point)(Point(1, 2), z=3)
+        evolver(Point)(Point(1, 2), z=3)
 
 
 def test_distinct_values_equal_only_their_own_class() -> None:
