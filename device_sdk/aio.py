@@ -18,7 +18,8 @@ from weakref import ref
 from .client.base import LOGOUT_TIMEOUT, BaseClient, check_timeout
 from .client.invitations import Event, LocalInvitationBase, Outcome, RemoteInvitationBase
 from .client.listener import CallEventListener, check_listener
-from .client.loop_driver import EventStream, ListenerTask, LoopDriver
+from .client.loop_driver import LoopDriver
+from .client.loop_listeners import EventStream, ListenerTask
 from .client.ring_plan import GroupOutcome, RingGroupBase
 from .errors import ClientClosed, LoginError
 from .wire.cells import AnswerReason
@@ -226,7 +227,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
         It ends when this client does: by logout, a newer login, or a failure. A slow reader loses
         nothing; for one that does not read at all see
-        :class:`~device_sdk.client.loop_driver.EventStream`.
+        :class:`~device_sdk.client.loop_listeners.EventStream`.
         """
         stream = EventStream()
         if self._hung_up:

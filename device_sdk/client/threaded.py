@@ -2,9 +2,10 @@
 
 Threads: a command is carried out by the thread that gives it, down to the write to the socket; one
 network thread waits for the broker and for deadlines; each listener has a thread of its own, on
-which its methods are called one after the other, in the order of events, never under a lock; while
-a connection is being made there is one more, and one while a policy of the app's own is asked. A listener that blocks delays only itself: nothing
-waits for it, and no event is dropped. If the network thread fails, see ``supervisor``.
+which its methods are called one after the other, in the order of events, never under a lock; there
+is one more while a connection is being made, and one while a policy of the app's own is asked. A
+listener that blocks delays only itself: nothing waits for it, and no event is dropped. If the
+network thread fails, see ``supervisor``.
 """
 
 from __future__ import annotations

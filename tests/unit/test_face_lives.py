@@ -21,7 +21,7 @@ from device_sdk import (
     SignalingClient,
     aio,
 )
-from device_sdk.client.loop_driver import EVENTS_KEPT
+from device_sdk.client.loop_listeners import EVENTS_KEPT
 from device_sdk.testing import MemoryBroker
 from tests.peers import PATIENCE, Held, Loop, Peer, ThreadedPeer, ring
 from tests.unit.conftest import Do, MakePeer
