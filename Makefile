@@ -56,8 +56,10 @@ docs: $(STAMP) ## the guides and the API reference as a site, in .cache/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@$(BIN)/python -m tools.docs_check .cache/site
 
-bench: $(STAMP) ## speed and size beside their floors; writes docs/performance.md's tables
-	@$(BIN)/python -m tests.bench
+# RUNS=5: latencies are the medians of five whole runs; BESIDE=COMMIT: an old commit takes turns with
+# this tree, and the page stays; ONLY=latency: that part, and the page stays.
+bench: $(STAMP) ## speed and size beside their floors; writes docs/performance.md's tables (RUNS=5)
+	@$(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(BESIDE),--beside $(BESIDE)) $(if $(ONLY),--only $(ONLY))
 
 broker-soak: $(STAMP) ## kill the broker 200 times under load; nothing acknowledged may be lost
 	@$(BIN)/python -m tests.broker_support.killing 200

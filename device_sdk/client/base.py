@@ -156,7 +156,7 @@ class BaseClient(Ringing[L, R]):
 
     def _command(self, what: Input) -> None:
         self._check_caller()
-        with self._supervised():
+        with self._supervised:
             now = self._time()
             with self._guard:
                 session = self._session
@@ -245,7 +245,7 @@ class BaseClient(Ringing[L, R]):
             ack_timeout = most
         body = body_of(invitation._content, "content", invitation)
         self._check_caller()
-        with self._supervised():
+        with self._supervised:
             now = self._time()
             command = Send(
                 invitation.call_id,

@@ -100,7 +100,7 @@ class Feeding(Screening[L, R]):
 
         A command within another takes the time of that one.
         """
-        if self._inside and self._nested:
+        if self._nested:
             return self._now
         self._now = now = self._clock()
         if not math.isfinite(now):  # no deadline would ever come

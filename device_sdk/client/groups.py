@@ -70,7 +70,7 @@ class Ringing(Feeding[L, R]):
         group = self._group(plan, os.urandom(GROUP_BYTES))
         group._leg = (content, channel_id, leg_timeout)
         try:
-            with self._supervised():
+            with self._supervised:
                 self._read_clocks()
                 with self._holding():
                     self._start_group(group)
@@ -93,7 +93,7 @@ class Ringing(Feeding[L, R]):
         """Cancel a ring group: ring nobody else, cancel what rings."""
         if not isinstance(group, RingGroupBase):
             raise InvalidArgument("group", f"what ring() gave, not {group!r}")
-        with self._supervised():
+        with self._supervised:
             self._read_clocks()
             with self._holding():
                 if group.ended:

@@ -61,6 +61,7 @@ class Supervised(Dispatcher[L, R]):
         self._session = self._owner = None
         self._failure: BaseException | None = None
         self._inside = 0  # the thread that holds the guard while it gives further commands
+        self._supervised = _Supervision(self)
         _clients.add(self)
 
     # --- for the client to fill in -------------------------------------------------------------
@@ -120,13 +121,6 @@ class Supervised(Dispatcher[L, R]):
 
     # --- failing -----------------------------------------------------------------------------
 
-    def _supervised(self) -> _Supervision:
-        """Around a command: what is no answer to its caller ends the client; hold no guard.
-
-        A command within another (:meth:`_holding`) leaves all of that to the outer one.
-        """
-        return _Supervision(self)
-
     @contextlib.contextmanager
     def _holding(self) -> Iterator[None]:
         """Hold the guard and give further commands, which then run no code of the application."""
@@ -139,7 +133,7 @@ class Supervised(Dispatcher[L, R]):
 
     @property
     def _nested(self) -> bool:
-        return self._inside == threading.get_ident()
+        return self._inside != 0 and self._inside == threading.get_ident()
 
     def _fail(self, error: BaseException) -> None:
         """End the client, because ``error`` left its owner, or a command, half done."""
@@ -187,7 +181,11 @@ class Supervised(Dispatcher[L, R]):
 
 
 class _Supervision:
-    """See :meth:`Supervised._supervised`; a class, for every command passes here."""
+    """Around a command: what is no answer to its caller ends the client; hold no guard.
+
+    A command within another (:meth:`Supervised._holding`) leaves all of that to the outer one.
+    It keeps no state, so that one serves all threads: every command passes here.
+    """
 
     __slots__ = ("_client",)
 

@@ -301,8 +301,8 @@ class CallerSide:
         self, call: CallerCall, now: float, *, again: bool = False, asker: bytes | None = None
     ) -> CallerCall:
         """Publish the cell and arm the next time; while the link is down the resync will."""
-        context, settings = self._context, self._context.settings
-        if not context.up or not context.outbox.may_say((INVITE, call.key)):
+        context, settings, key = self._context, self._context.settings, call.key
+        if not context.up or not context.outbox.may_say((INVITE, key)):
             return evolve(call, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN and not (
@@ -318,7 +318,7 @@ class CallerSide:
         )  # fmt: skip
         canceling = call.phase is _ENDED and call.cancel_pending
         context.say_invite(
-            call.key, call.cell(context.epoch, now, asker), CANCEL_INVITE if canceling else None
+            key, call.cell(context.epoch, now, asker), CANCEL_INVITE if canceling else None
         )
         return _without_large_content(call) if call.phase is _ENDED else call
 

@@ -25,7 +25,8 @@ class Outbox:
     """What one login has said and the broker has not acknowledged, over all its connections."""
 
     def __init__(self, most: int) -> None:
-        self.unacked: Memory[int, CellKey] = Memory(most)
+        self.unacked: dict[int, CellKey] = {}
+        self._most = most
         self.suspects: dict[CellKey, int] = {}
         self.trial: CellKey | None = None
         #: What was to be said during a trial; it is said after it.
@@ -36,8 +37,8 @@ class Outbox:
 
     def clone(self) -> Outbox:
         """An independent copy."""
-        other = Outbox(0)
-        other.unacked, other.suspects = self.unacked.clone(), dict(self.suspects)
+        other = Outbox(self._most)
+        other.unacked, other.suspects = dict(self.unacked), dict(self.suspects)
         other.trial, other.held, other.until = self.trial, dict(self.held), self.until
         other.aside, other.lifted = self.aside.clone(), self.lifted.clone()
         return other
@@ -54,8 +55,10 @@ class Outbox:
         return False
 
     def said(self, token: int, cell: CellKey) -> None:
-        """It was said, and is to be acknowledged."""
+        """It was said, and is to be acknowledged; tokens are never used again."""
         self.unacked[token] = cell
+        if len(self.unacked) > self._most:
+            del self.unacked[next(iter(self.unacked))]
 
     def acked(self, token: int, now: float) -> None:
         """The broker has it."""

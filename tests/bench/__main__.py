@@ -1,7 +1,7 @@
 """``make bench``: everything that is measured, into docs/performance.md.
 
-``python -m tests.bench [--quick] [--only PART…] [--print]``. Every figure stands beside its floor,
-measured in the same run; the tables are made here and nowhere else.
+``python -m tests.bench [--quick] [--only PART…] [--print] [--runs N] [--beside COMMIT]``. Every
+figure stands beside its floor, measured in the same run; the tables are made here and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from . import flood, footprint, latency, wire
+from . import flood, footprint, latency, medians, wire
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -35,6 +36,14 @@ what is on top of the floor is Python between the sockets. Wanted are 1.3 times 
 """
 
 
+class Options(NamedTuple):
+    """How much is measured: ``runs`` and ``beside`` are of the latency part."""
+
+    quick: bool = False
+    runs: int = 1
+    beside: str | None = None
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -49,36 +58,41 @@ def other(module: str, *args: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
 
 
-def of_latency(quick: bool) -> str:
-    tables = latency.run(200 if quick else 1000)
-    return "\n".join(
-        f"### On {name}\n\n{table(latency.HEAD, rows)}" for name, rows in tables.items()
+def of_latency(options: Options) -> str:
+    results = medians.run(200 if options.quick else 1000, options.runs, options.beside)
+    median = (
+        f"Each cell is the median of {options.runs} whole runs.\n\n" if options.runs > 1 else ""
+    )
+    return median + "\n".join(
+        f"### On {name}{commit and f', at {commit}'}\n\n{table(latency.HEAD, rows)}"
+        for commit, tables in results.items()
+        for name, rows in tables.items()
     )
 
 
-def of_footprint(quick: bool) -> str:
-    rows = footprint.run(5 if quick else 30)
+def of_footprint(options: Options) -> str:
+    rows = footprint.run(5 if options.quick else 30)
     return table(footprint.HEAD, rows) + "\n" + table(footprint.IMPORT_HEAD, footprint.imports())
 
 
-def of_wire(_quick: bool) -> str:
+def of_wire(_options: Options) -> str:
     return table(wire.HEAD, wire.run())
 
 
-def of_flood(quick: bool) -> str:
-    return table(flood.HEAD, flood.run(1000 if quick else 10_000))
+def of_flood(options: Options) -> str:
+    return table(flood.HEAD, flood.run(1000 if options.quick else 10_000))
 
 
-def of_broker(quick: bool) -> str:
-    scale = other("broker_scale", *(["--quick"] if quick else []))
+def of_broker(options: Options) -> str:
+    scale = other("broker_scale", *(["--quick"] if options.quick else []))
     return other("broker_throughput") + "\n" + scale + "\n" + other("broker_attacks")
 
 
-def of_pi(_quick: bool) -> str:
+def of_pi(_options: Options) -> str:
     return other("pi_memory")
 
 
-PARTS: dict[str, tuple[str, Callable[[bool], str]]] = {
+PARTS: dict[str, tuple[str, Callable[[Options], str]]] = {
     "latency": ("How long a call takes", of_latency),
     "footprint": ("What a client costs", of_footprint),
     "wire": ("Bytes on the wire", of_wire),
@@ -93,7 +107,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer calls; for a look")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts; the page stays")
     parser.add_argument("--print", action="store_true", help="print only; the page stays")
+    parser.add_argument("--runs", type=int, default=1, help="latency: the median of so many")
+    parser.add_argument("--beside", metavar="COMMIT", help="latency: an old commit, in turns")
     args = parser.parse_args()
+    if args.runs < 1:
+        parser.error("--runs: 1 or more")
+    options = Options(args.quick, args.runs, args.beside)
     call = len(wire.scenes()["accepted"])
     page = INTRO.format(
         cores=os.cpu_count(),
@@ -104,10 +123,10 @@ def main() -> None:
     for name in args.only or PARTS:
         title, measure = PARTS[name]
         print(f"measuring: {title}", file=sys.stderr, flush=True)
-        section = f"\n## {title}\n\n{measure(args.quick)}"
+        section = f"\n## {title}\n\n{measure(options)}"
         print(section, flush=True)
         page += section
-    if not (args.only or args.print or args.quick):
+    if not (args.only or args.print or args.quick or args.beside):
         PAGE.write_text(page)
         print(f"written: {PAGE.relative_to(Path.cwd())}", file=sys.stderr)
 

@@ -136,6 +136,13 @@ def _row(what: str, times: Sequence[float], base: tuple[float, float]) -> list[s
 
 
 HEAD = ["", "p50 ms", "p99 ms", "p50 ÷ floor", "p99 ÷ floor"]
+FIRST, OTHERS = 48, 13  # how wide the columns are printed
+
+
+def split(line: str) -> list[str]:
+    """The cells of a printed row."""
+    starts = range(FIRST, FIRST + OTHERS * (len(HEAD) - 1), OTHERS)
+    return [line[:FIRST].strip(), *(line[at : at + OTHERS].strip() for at in starts)]
 
 
 def run(calls: int) -> dict[str, list[list[str]]]:
@@ -147,13 +154,20 @@ def run(calls: int) -> dict[str, list[list[str]]]:
     return tables
 
 
+def printed(tables: dict[str, list[list[str]]]) -> str:
+    """The tables as text."""
+    lines = []
+    for name, rows in tables.items():
+        lines += ["", name]
+        for row in [HEAD, *rows]:
+            lines.append(f"{row[0]:{FIRST}}" + "".join(f"{cell:>{OTHERS}}" for cell in row[1:]))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=1000)
-    for name, rows in run(parser.parse_args().calls).items():
-        print(f"\n{name}")
-        for row in [HEAD, *rows]:
-            print(f"{row[0]:48}" + "".join(f"{cell:>13}" for cell in row[1:]))
+    print(printed(run(parser.parse_args().calls)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""The bench's medians: of each cell over whole runs, an old commit's read from what it prints."""
+
+from __future__ import annotations
+
+from tests.bench import latency, medians
+
+
+def test_each_cell_is_the_median_over_the_runs_with_as_many_digits() -> None:
+    """One slow run moves no figure; what has no figure has none in the median."""
+    runs: list[medians.Tables] = [
+        {"b": [["ring", "0.50", "1.00", "1.20", "1.10"], ["calls/s", rate, "", "", ""]]}
+        for rate in ("300", "500")
+    ]
+    slow: medians.Tables = {
+        "b": [["ring", "9.00", "99.00", "8.00", "7.00"], ["calls/s", "400", "", "", ""]]
+    }
+    assert medians.median([*runs, slow]) == {
+        "b": [["ring", "0.50", "1.00", "1.20", "1.10"], ["calls/s", "400", "", "", ""]]
+    }
+
+
+def test_what_the_latency_bench_prints_is_read_back() -> None:
+    """Old commits print the same columns, and are compared by them."""
+    tables = {
+        "bundled broker": [
+            ["bare paho ping-pong, QoS 1 (floor)", "0.33", "0.60", "1.00", "1.00"],
+            ["whole calls/s, 1 underway", "344", "", "", ""],
+        ],
+        "mosquitto": [["invite → receivedByPeer, threaded", "1.29", "6.78", "1.25", "1.31"]],
+    }
+    assert medians.parse(latency.printed(tables)) == tables
