@@ -334,7 +334,7 @@ class SignalingBroker(Broker):
         else:
             self.core.seldom.warning(
                 self.clock(), ("not authenticated", link.address),
-                "%s as %s is not who it says", link,
+                "%s as %s: authentication failed (user name, secret or certificate)", link,
                 "nobody (no user name)" if who.username is None else short(who.username),
             )  # fmt: skip
             self.core.refuse(link, NOT_AUTHORIZED, "not authenticated", self.clock())

@@ -45,15 +45,18 @@ HANDSHAKE_TIMEOUT = 10.0
 GREETED_WITHIN = 3
 #: What is kept of a packet; a cell has 20 KiB, a topic at most 64. The rest is read and dropped.
 LARGEST_PACKET = 128 * 1024
+#: Over WebSocket paho keeps a frame until its last byte is there: a larger one ends the link. Few
+#: brokers let a packet be so large, and each puts one packet in a frame.
+LARGEST_FRAME = 16 * 1024 * 1024
 
 #: MQTT 5 reason codes, into which paho turns the return codes of CONNACK (MQTT 3.1.1, 3.2.2.3).
 _RETURN_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
 _REFUSALS = {
     1: "it does not speak MQTT 3.1.1",
-    2: "it does not take this client id",
-    3: "it is not available now",
-    4: "bad user name or password",
-    5: "not authorised",
+    2: "client id rejected",
+    3: "server unavailable",
+    4: "authentication failed (bad user name or password)",
+    5: "not authorized (user name, secret or certificate)",
 }
 
 
@@ -84,6 +87,9 @@ class _Client(Client):
 
     def _sock_recv(self, bufsize: int) -> bytes:
         packet = self._in_packet
+        frame = getattr(self._sock, "_readbuffer", b"")  # of paho's WebSocket alone
+        if len(frame) > LARGEST_FRAME:
+            raise ConnectionError(f"a WebSocket frame of more than {LARGEST_FRAME} bytes")
         if not packet["have_remaining"] or packet["remaining_length"] <= LARGEST_PACKET:
             return super()._sock_recv(bufsize)
         left = LARGEST_PACKET - len(packet["packet"])

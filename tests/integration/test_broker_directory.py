@@ -183,7 +183,7 @@ def test_what_is_seen_from_outside(
     finally:
         log = served.stop()
     lines = [json.loads(line) for line in log.splitlines()]
-    assert any("is not who it says" in line["message"] for line in lines)
+    assert any("authentication failed" in line["message"] for line in lines)
     assert secret not in log
     assert "not it" not in log
 

@@ -221,7 +221,7 @@ def refusing() -> Iterator[Callable[[int], str]]:
         thread.join(10)
 
 
-@pytest.mark.parametrize(("code", "why"), [(4, "bad user name or password"), (5, "not authorised")])
+@pytest.mark.parametrize(("code", "why"), [(4, "bad user name or password"), (5, "not authorized")])
 def test_a_broker_that_refuses(refusing: Callable[[int], str], code: int, why: str) -> None:
     for words in (("call", "kitchen"), ("watch", "kitchen")):
         environ = {"BELLWIRE_PASSWORD": "s3cret-word"}

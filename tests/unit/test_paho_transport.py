@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import re
 import select
 import socket
 import ssl
@@ -150,6 +152,45 @@ def test_a_packet_that_is_too_large_is_read_away_and_acknowledged(topic: bytes) 
         sending.join(5)
         link.acknowledge()
         assert broker.recv(8, socket.MSG_WAITALL) == b"\x40\x02\0\x07\x40\x02\0\x08"
+
+
+def test_a_websocket_frame_that_is_too_large_ends_the_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Paho would keep all of it, whatever its head says; over TCP it is read away, as above."""
+    monkeypatch.setattr("device_sdk.link.paho.LARGEST_FRAME", 1 << 21)
+    chunk, sent = bytes(1 << 20), []
+
+    def serve(server: socket.socket) -> None:
+        broker, _ = server.accept()
+        with broker, contextlib.suppress(OSError):  # closed by the other end
+            asked = broker.recv(4096)
+            key = re.search(rb"Sec-Websocket-Key: (\S+)", asked, re.I)
+            assert key is not None
+            guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            accept = base64.b64encode(hashlib.sha1(key[1] + guid).digest())  # noqa: S324 - RFC 6455
+            broker.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                           b"Connection: Upgrade\r\nSec-WebSocket-Protocol: mqtt\r\n"
+                           b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")  # fmt: skip
+            broker.recv(4096)  # CONNECT
+            broker.sendall(b"\x82\x04\x20\x02\0\0")
+            broker.sendall(b"\x82\x7f" + (1 << 40).to_bytes(8, "big") + publish(b"t", b"x", 1)[:1])
+            broker.sendall(b"\xff\xff\xff\x7f")
+            while len(sent) < 64:
+                broker.sendall(chunk)
+                sent.append(None)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=serve, args=(server,))
+        serving.start()
+        url = BrokerUrl("ws", "127.0.0.1", server.getsockname()[1], "/mqtt")
+        link = PahoLink(url, "kitchen", Will("t/v1/kitchen/presence", b"will"), keepalive=15)
+        link.open()
+        assert happens(link) == [Connected()]
+        assert happens(link) == [Disconnected()]
+        assert link.fileno() == -1
+        serving.join(10)
+    assert len(sent) < 32  # what it took, and what the sockets hold
 
 
 @pytest.mark.parametrize(

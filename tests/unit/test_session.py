@@ -277,7 +277,7 @@ def test_a_broken_link_is_told_and_the_session_stays_logged_in(bench: Bench) -> 
     assert bench.session.logged_in
     assert bench.states[-1] == (ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)
     bench.due()
-    bench.feed(LinkFailed(BrokerRefused(5, "not authorised")))
+    bench.feed(LinkFailed(BrokerRefused(5, "not authorized")))
     assert bench.states[-1] == (ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
 
 
