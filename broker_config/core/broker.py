@@ -13,10 +13,10 @@ from collections import Counter
 from typing import Any
 
 from . import packets as mqtt
-from .limits import Allowances, Limits, short
+from .limits import Allowances, Limits, short, user_of
 from .packets import Connect, ProtocolViolation, Subscribe, UnsupportedProtocol
-from .router import Rules
-from .session import Link, Session, user_of
+from .rules import Rules
+from .session import Link, Session
 from .sessions import Sessions
 from .turns import ASKING, Steps
 
@@ -284,22 +284,6 @@ class Core(Sessions):
         if self.run(link, self._admit(link, asked, session)):
             self.go_on(link, ASKING)
 
-    def _identity(self, link: Link, session: Session) -> str | None:
-        """Why it may not have its client id; the cause to be counted."""
-        client_id, owner = session.client_id, session.owner
-        if not client_id or len(client_id) > self.limits.topic_bytes:
-            return "client id"  # [MQTT-3.1.3-8]
-        # So 'kitchen:tool' and 'kitchen.tool' can be nobody's but kitchen's.
-        mine = owner is None or user_of(client_id) == owner
-        old = self.sessions.get(client_id)
-        if mine and (old is None or old.owner == owner):
-            return None
-        self.seldom.warning(
-            self.now, ("client id", link.address, owner),
-            "%s is %s and asks for the client id %s", link, short(owner), short(client_id),
-        )  # fmt: skip
-        return "client id of another"
-
     def _admit(self, link: Link, asked: Connect, session: Session) -> Steps:
         client_id, will = session.client_id, session.will
         if will is not None:
@@ -322,12 +306,12 @@ class Core(Sessions):
         if not self.rules.valid(session):  # no longer: it was asked some time ago
             self.refuse(link, mqtt.NOT_AUTHORIZED, "not authenticated", self.now)
             return
-        refused = self._identity(link, session)
+        refused = self.identity(link, session)
         if refused is not None:
             self.refuse(link, mqtt.IDENTIFIER_REJECTED, refused, self.now)
             return
         old = self.sessions.get(client_id)
-        if not asked.clean and (old is None or old.clean) and not self._room_for(session):
+        if not asked.clean and (old is None or old.clean) and not self.room_for(session):
             self.refuse(link, mqtt.UNAVAILABLE, "too many persistent sessions", self.now)
             return
         if old is not None and old.link is not None:
@@ -396,30 +380,6 @@ class Core(Sessions):
                 cause = "too many connections of one device"
                 self.end(next(iter(mine_all)), cause, abort=True)
             self._connected.setdefault(session.owner, {})[link] = None
-
-    def _room_for(self, session: Session) -> bool:
-        """Whether one more session may outlive its connection.
-
-        A device that has its share gives up the one that was longest without a connection.
-        """
-        limits, mine = self.limits, self.persistent.get(session.device, {})
-        known = session.owner is not None
-        if known and len(mine) >= limits.persistent_sessions_per_device:
-            unused = [each for each in mine if each.link is None]
-            if not unused:
-                return False
-            oldest = min(unused, key=lambda each: each.gone)
-            self.seldom.warning(
-                self.now, ("sessions", session.device),
-                "%s has limits.persistent_sessions_per_device = %d; %s was forgotten for another",
-                short(session.device), limits.persistent_sessions_per_device,
-                short(oldest.client_id),
-            )  # fmt: skip
-            self.forget_session(oldest)
-            self.stats.dropped["persistent session"] += 1
-        if known and not mine:
-            return True  # its first: not refused for the greed of others
-        return sum(map(len, self.persistent.values())) < limits.persistent_sessions
 
     def _alive(self, link: Link) -> None:
         """Cut a client off when nothing came for 1.5 times its keep-alive [MQTT-3.1.2-24]."""

@@ -76,6 +76,11 @@ class Journal:
         self.note("queue", self.row, client, topic, data, qos, retain)
         return self.row
 
+    def finish(self, row: int) -> None:
+        """Its receiver has the message of ``row``, or need not have it; 0 is no row."""
+        if row:
+            self.note("finished", row)
+
     def take(self) -> list[Operation]:
         """What was noted since; to be kept in this order."""
         operations, self.operations = self.operations, []

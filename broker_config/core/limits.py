@@ -117,6 +117,11 @@ class Allowances:
         return found.take(now, cost)
 
 
+def user_of(client_id: str) -> str:
+    """Whose client id it is: all before the first ``:`` or ``.``; no escaped peer id has them."""
+    return client_id.replace(".", ":").partition(":")[0]
+
+
 def short(value: object) -> str:
     """``value`` as a log line shows what a client sent: escaped, and of bounded length."""
     text = str(value)

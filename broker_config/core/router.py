@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Any
 
 from device_sdk.wire.topics import CallTopic, PresenceTopic, escape, parse
 
@@ -13,6 +13,7 @@ from .journal import Journal
 from .limits import Allowances, Limits, Seldom, short
 from .packets import ProtocolViolation, Publish, Subscribe, encode_topic
 from .retained import RetainedMessages
+from .rules import Rules
 from .session import Link, Session, Shared
 from .topics import Subscriptions, is_filter
 from .turns import FULL, RATE, Steps, Turns
@@ -21,25 +22,6 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of one message that count once against its device's rate; filters that count as one.
 _COSTS_ONE, _FILTERS_FOR_ONE = 4096, 16
-
-
-class Rules(Protocol):
-    """Who may do what; ``action`` is "publish", "subscribe" or "receive"."""
-
-    #: Whether receivers have to be asked, too.
-    receivers: bool
-
-    def may(self, key: object, session: Session, action: str, topic: str) -> bool | None:
-        """The verdict; None when it comes later, by :meth:`Turns.verdict` with ``key``."""
-
-    def why_not(self, session: Session, action: str, topic: str) -> str:
-        """What is wrong, and the command that cures it, for the log."""
-
-    def valid(self, session: Session) -> bool:
-        """Whether its owner is still known, and as it was when it connected."""
-
-    def stands(self, topic: str) -> bool:
-        """Whether a message may stay retained."""
 
 
 class Router(Turns):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
+from .delivery import Burst, Out
 from .journal import OWED, Journal
-from .limits import Limits, Stats, short
+from .limits import Limits, Stats, short, user_of
 from .packets import (
     PUBACK,
     PUBCOMP,
@@ -27,8 +27,8 @@ from .packets import (
 )
 from .retained import Retained
 
-#: Places looked at for retained messages, and messages sent, before other clients get their turn.
-_SEARCH, _SENT = 2000, 64
+#: Messages sent to one client before others get their turn.
+_SENT = 64
 #: Bytes that a waiting message takes beside its topic and payload, about.
 _OVERHEAD = 200
 _ACKNOWLEDGE = frozenset((PUBACK, PUBREC, PUBCOMP))
@@ -140,71 +140,6 @@ class Link:
         while held and held[0][0] <= done:
             self.send(held.popleft()[1])
         self.held = held or None
-
-
-class Out:
-    """One delivery to one session: waiting, sent, or (QoS 2) received there."""
-
-    __slots__ = ("data", "own", "qos", "received", "retain", "row", "topic", "wire_topic")
-
-    def __init__(
-        self, topic: str, wire_topic: bytes, data: bytes, qos: int, retain: bool, row: int = 0
-    ) -> None:
-        self.topic = topic
-        self.wire_topic = wire_topic
-        self.data = data
-        self.qos = qos
-        self.retain = retain
-        #: Its row in the journal; 0 for none.
-        self.row = row
-        self.received = False
-        #: Whether its receiver has sent it itself.
-        self.own = False
-
-
-class Burst:
-    """The retained messages that a subscription calls for, looked for and sent bit by bit.
-
-    It waits as one entry, however many they are: nothing is copied for who does not take it.
-    """
-
-    __slots__ = ("asked", "begun", "filter", "found", "qos", "row", "search")
-
-    def __init__(
-        self,
-        topic_filter: str,
-        qos: int,
-        search: Iterator[Retained | None],
-        row: int,
-        *,
-        asked: bool,
-    ) -> None:
-        self.filter = topic_filter
-        self.qos = qos
-        self.row = row
-        #: Whether it is known which of them the client may receive.
-        self.asked = asked
-        #: Whether some of it has been looked for.
-        self.begun = False
-        self.search: Iterator[Retained | None] | None = search
-        self.found: deque[Retained] = deque()
-
-    def look(self) -> bool:
-        """Look at some more places; whether all is found, then in the order of publishing."""
-        self.begun = True
-        if self.search is not None:
-            steps = list(islice(self.search, _SEARCH))
-            self.found += [kept for kept in steps if kept is not None]
-            if len(steps) == _SEARCH:
-                return False
-            self.search = None
-            self.found = deque(sorted(self.found, key=lambda kept: kept.order))
-        return True
-
-
-def user_of(client_id: str) -> str:
-    """Whose client id it is: all before the first ``:`` or ``.``; no escaped peer id has them."""
-    return client_id.replace(".", ":").partition(":")[0]
 
 
 class Session:
@@ -325,8 +260,7 @@ class Session:
             self.crowded() or self.others_bytes + size > shared.limits.queued_bytes
         ):
             oldest = self._take(self.pending)
-            if oldest.row:
-                shared.journal.note("finished", oldest.row)
+            shared.journal.finish(oldest.row)
             shared.stats.dropped["offline queue full"] += 1
         if self.stored:
             out.row = shared.journal.queue(self.client_id, out.topic, out.data, out.qos, 0)
@@ -340,8 +274,7 @@ class Session:
                 left.append(out)
                 continue
             self._count(out, -1)
-            if out.row:
-                self.shared.journal.note("finished", out.row)
+            self.shared.journal.finish(out.row)
         self.pending = left or None
 
     # --- what it subscribed to -----------------------------------------------------------------
@@ -360,8 +293,7 @@ class Session:
         for burst in self.bursts:
             if burst.filter == topic_filter and not burst.begun:
                 burst.qos = qos  # they are still to come
-                if row:
-                    self.shared.journal.note("finished", row)
+                self.shared.journal.finish(row)
                 return
         if not row and qos and self.stored:
             row = self.shared.journal.queue(self.client_id, topic_filter, b"", qos, OWED)
@@ -375,8 +307,7 @@ class Session:
 
     def _end(self, burst: Burst) -> None:
         self.bursts = deque(each for each in self.bursts or () if each is not burst) or None
-        if burst.row:
-            self.shared.journal.note("finished", burst.row)
+        self.shared.journal.finish(burst.row)
 
     # --- the window -----------------------------------------------------------------------------
 
@@ -453,8 +384,7 @@ class Session:
             self.shared.stats.dropped["acknowledgement of nothing"] += 1
             return
         del self.inflight[packet_id]
-        if out.row:
-            self.shared.journal.note("finished", out.row)
+        self.shared.journal.finish(out.row)
 
     def released(self, packet_id: int) -> int:
         """The client has a QoS 2 message: never send it again; the mark for its PUBREL."""

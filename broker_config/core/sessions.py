@@ -8,11 +8,13 @@ from functools import cache
 
 from device_sdk.wire.topics import CallTopic, PresenceTopic, parse
 
+from .delivery import Out
 from .journal import OWED, Kept
-from .limits import Limits, short
+from .limits import Limits, short, user_of
 from .packets import Publish, Will, encode_topic
-from .router import Router, Rules
-from .session import Out, Session
+from .router import Router
+from .rules import Rules
+from .session import Link, Session
 from .turns import Steps
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,46 @@ class Sessions(Router):
         if session.stored:
             self.journal.note("forget", session.client_id)
             session.stored = False
+
+    def identity(self, link: Link, session: Session) -> str | None:
+        """Why it may not have its client id; the cause to be counted."""
+        client_id, owner = session.client_id, session.owner
+        if not client_id or len(client_id) > self.limits.topic_bytes:
+            return "client id"  # [MQTT-3.1.3-8]
+        # So 'kitchen:tool' and 'kitchen.tool' can be nobody's but kitchen's.
+        mine = owner is None or user_of(client_id) == owner
+        old = self.sessions.get(client_id)
+        if mine and (old is None or old.owner == owner):
+            return None
+        self.seldom.warning(
+            self.now, ("client id", link.address, owner),
+            "%s is %s and asks for the client id %s", link, short(owner), short(client_id),
+        )  # fmt: skip
+        return "client id of another"
+
+    def room_for(self, session: Session) -> bool:
+        """Whether one more session may outlive its connection.
+
+        A device that has its share gives up the one that was longest without a connection.
+        """
+        limits, mine = self.limits, self.persistent.get(session.device, {})
+        known = session.owner is not None
+        if known and len(mine) >= limits.persistent_sessions_per_device:
+            unused = [each for each in mine if each.link is None]
+            if not unused:
+                return False
+            oldest = min(unused, key=lambda each: each.gone)
+            self.seldom.warning(
+                self.now, ("sessions", session.device),
+                "%s has limits.persistent_sessions_per_device = %d; %s was forgotten for another",
+                short(session.device), limits.persistent_sessions_per_device,
+                short(oldest.client_id),
+            )  # fmt: skip
+            self.forget_session(oldest)
+            self.stats.dropped["persistent session"] += 1
+        if known and not mine:
+            return True  # its first: not refused for the greed of others
+        return sum(map(len, self.persistent.values())) < limits.persistent_sessions
 
     def drop_will(self, session: Session) -> None:
         """Forget a session's will."""

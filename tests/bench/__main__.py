@@ -85,7 +85,8 @@ def of_flood(options: Options) -> str:
 
 def of_broker(options: Options) -> str:
     scale = other("broker_scale", *(["--quick"] if options.quick else []))
-    return other("broker_throughput") + "\n" + scale + "\n" + other("broker_attacks")
+    beside_before = other("broker_before", *([options.beside] if options.beside else []))
+    return "\n".join((other("broker_throughput"), beside_before, scale, other("broker_attacks")))
 
 
 def of_pi(_options: Options) -> str:
@@ -108,7 +109,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts; the page stays")
     parser.add_argument("--print", action="store_true", help="print only; the page stays")
     parser.add_argument("--runs", type=int, default=1, help="latency: the median of so many")
-    parser.add_argument("--beside", metavar="COMMIT", help="latency: an old commit, in turns")
+    parser.add_argument(
+        "--beside", metavar="COMMIT", help="latency, broker: an old commit, in turns"
+    )
     args = parser.parse_args()
     if args.runs < 1:
         parser.error("--runs: 1 or more")

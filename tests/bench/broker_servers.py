@@ -89,11 +89,10 @@ def _bellwire(store: bool = False) -> Any:
 
 def _bellwire_limited() -> Any:
     """For anybody, with the rates that devices have."""
-    from broker_config.broker import SignalingBroker
-
     from broker_config.admin.serve import anonymous_config
     from broker_config.admin.settings import DEVICE_LIMITS
-    from broker_config.store import Store
+    from broker_config.net.server import SignalingBroker
+    from broker_config.store.journal import Store
 
     store = Store(Path(tempfile.mkdtemp()) / "kept.sqlite3")
     return SignalingBroker(anonymous_config("127.0.0.1", 0), limits=DEVICE_LIMITS, store=store)
@@ -170,6 +169,13 @@ SERVERS = [
 @contextlib.contextmanager
 def mosquitto(extra: str = "") -> Iterator[int]:
     """Mosquitto on a free port, with its delays off."""
+    with mosquitto_process(extra) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def mosquitto_process(extra: str = "") -> Iterator[tuple[int, int]]:
+    """The same, with its process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -191,19 +197,27 @@ def mosquitto(extra: str = "") -> Iterator[int]:
                     break
                 if time.monotonic() > deadline:
                     raise TimeoutError("mosquitto does not listen")
-            yield port
+            yield port, process.pid
         finally:
             process.terminate()
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:  # busy with what an attacker left it
+                process.kill()
+                process.wait()
 
 
 @contextlib.contextmanager
-def process_of(name: str, *arguments: str) -> Iterator[tuple[int, int]]:
-    """One of the Python brokers, made with ``arguments``; gives its port and process id."""
+def process_of(name: str, *arguments: str, at: Path | None = None) -> Iterator[tuple[int, int]]:
+    """One of the Python brokers, made with ``arguments``; gives its port and process id.
+
+    ``at``: of which checkout, this one by default.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.broker_servers", name, *arguments],
         stdout=subprocess.PIPE,
         text=True,
+        cwd=at,
     )
     try:
         assert process.stdout
