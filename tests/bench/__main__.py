@@ -109,9 +109,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts; the page stays")
     parser.add_argument("--print", action="store_true", help="print only; the page stays")
     parser.add_argument("--runs", type=int, default=1, help="latency: the median of so many")
-    parser.add_argument(
-        "--beside", metavar="COMMIT", help="latency, broker: an old commit, in turns"
-    )
+    parser.add_argument("--beside", metavar="COMMIT", help="latency, broker: beside an old one")
     args = parser.parse_args()
     if args.runs < 1:
         parser.error("--runs: 1 or more")
