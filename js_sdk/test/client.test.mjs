@@ -1,0 +1,138 @@
+// What comes from the wire: nothing throws, memory stays bounded. And what the app hands in wrong.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Client, DecodeError, Engine, InvalidArgument, Mqtt, decodeBody, decodeCell, encodeBody, encodeCell } from "../bellwire.js";
+import "../node.js";
+
+/** Numbers that look random and are the same each time (mulberry32). */
+function numbers(seed) {
+  return (most) => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % most;
+  };
+}
+
+const some = (next, most) => Uint8Array.from({ length: next(most) }, () => next(256));
+const EPOCH = new TextEncoder().encode("epoch-me");
+const CALL = "AQEBAQEBAQEBAQEBAQEBAQ";
+
+test("a cell of any bytes is read or refused, nothing else", () => {
+  const next = numbers(1);
+  const whole = encodeCell("invite", { state: "ringing", epoch: EPOCH, seq: 1, ttl: 1000, body: encodeBody({ a: [1, "b", null] }), channel: "c" });
+  for (let i = 0; i < 5_000; i++) {
+    const data = i % 2 ? some(next, 60) : whole.slice();
+    if (!(i % 2)) for (let n = 1 + next(3); n > 0; n--) data[next(data.length)] = next(256);
+    for (const kind of ["invite", "answer", "presence"]) {
+      try {
+        decodeBody(decodeCell(kind, data).body);
+      } catch (error) {
+        assert(error instanceof DecodeError, error.stack);
+      }
+    }
+  }
+});
+
+test("an engine takes any message in any state", () => {
+  const next = numbers(2);
+  for (let run = 0; run < 60; run++) {
+    const engine = new Engine("me", EPOCH);
+    let now = 0;
+    const tokens = [];
+    engine.handle({ connected: {} }, now);
+    for (let i = 0; i < 200; i++) {
+      now += next(1000) / 300;
+      const peer = ["you", "them", "me", "a%2", ""][next(5)];
+      const kind = ["invite", "answer", "presence"][next(3)];
+      const state = { invite: ["ringing", "accepted", "ended"], answer: ["received", "accepted", "refused", "failed", "seen"], presence: ["offline", "online"] }[kind];
+      const epoch = [EPOCH, new Uint8Array(8), some(() => 8, 8)][next(2)];
+      const cell = { state: state[next(state.length)], epoch, seq: next(9), ttl: next(3) * 1000, reason: next(9), ask: next(2) === 1, generation: next(3), age: next(9), asker: next(2) ? EPOCH : undefined };
+      const payload = [new Uint8Array(0), some(next, 40), encodeCell(kind, cell)][next(3)];
+      const topic = kind === "presence" ? `sig/v1/${peer}/presence` : next(2) ? `sig/v1/me/${kind}/${peer}/${CALL}` : `sig/v1/${peer}/${kind}/me/${CALL}`;
+      if (next(30) === 0) engine.handle({ disconnected: {} }, now);
+      else if (next(20) === 0) engine.handle({ connected: {} }, now);
+      else if (next(10) === 0 && tokens.length) engine.handle({ acked: { token: tokens.shift() } }, now);
+      else engine.handle({ message: { topic, payload, retained: next(2) === 1 } }, now);
+      tokens.push(...engine.effects().flatMap((effect) => effect.token ?? []));
+      if (engine.closed) break;
+    }
+    assert.equal(engine.drops.defect, undefined);
+  }
+});
+
+test("a flood of strangers is bounded, in calls, in memory of them and in what is said", () => {
+  const engine = new Engine("me", EPOCH);
+  engine.handle({ connected: {} }, 0);
+  engine.handle({ message: { topic: "sig/v1/me/presence", payload: encodeCell("presence", { state: "online", epoch: EPOCH }), retained: false } }, 0);
+  engine.effects();
+  let said = 0;
+  for (let i = 0; i < 4_000; i++) {
+    const id = `${String(i).padStart(21, "0")}A`;
+    const invite = encodeCell("invite", { state: i % 2 ? "ringing" : "ended", epoch: EPOCH, seq: 1, ttl: 60_000, reason: 1 });
+    engine.handle({ message: { topic: `sig/v1/me/invite/p${i % 100}/${id}`, payload: invite, retained: false } }, 1);
+    engine.handle({ message: { topic: `sig/v1/me/answer/p${i % 100}/${id}`, payload: encodeCell("answer", { state: "received", epoch: EPOCH, seq: 1 }), retained: false } }, 1);
+    said += engine.effects().filter((effect) => effect.publish).length;
+  }
+  assert(engine.callee.calls.size <= 257 && engine.caller.calls.size <= 256);
+  assert(engine.callee.remembered.size <= 4096);
+  assert(said <= 1024, `${said} publishes`);
+});
+
+test("MQTT: any bytes are packets or end the connection; they are kept within bounds", () => {
+  const next = numbers(3);
+  for (let run = 0; run < 1000; run++) {
+    const mqtt = new Mqtt(() => {}, () => {});
+    try {
+      for (let i = 0; i < 20; i++) mqtt.feed(some(next, 50));
+    } catch (error) {
+      assert(error instanceof DecodeError, error.stack);
+    }
+    assert(mqtt.buffer.length < 200_000);
+  }
+});
+
+test("MQTT: a packet in pieces is one; one that is too large is acknowledged and read away", () => {
+  const told = [];
+  const sent = [];
+  const mqtt = new Mqtt((bytes) => sent.push([...bytes]), (input) => told.push(input));
+  const huge = 100_000;
+  const bytes = [0x32, (huge & 127) | 128, ((huge >> 7) & 127) | 128, huge >> 14, 0, 1, 97, 0, 7, ...new Uint8Array(huge - 5)];
+  bytes.push(0x33, 6, 0, 1, 98, 0, 8, 99);
+  for (let at = 0; at < bytes.length; at += 777) mqtt.feed(Uint8Array.from(bytes.slice(at, at + 777)));
+  assert.deepEqual(sent, [[0x40, 2, 0, 7], [0x40, 2, 0, 8]]);
+  assert.deepEqual(told, [{ message: { topic: "b", payload: Uint8Array.of(99), retained: true } }]);
+});
+
+test("what the app hands in wrong is told where it comes in, and changes nothing", () => {
+  assert.throws(() => new Client({ url: "ws://x", peer: "" }), InvalidArgument);
+  assert.throws(() => new Client({ url: "ws://x", peer: "a", realm: "a/b" }), InvalidArgument);
+  assert.throws(() => new Client({ url: "ws://x", peer: "a", settings: { remember: 1 } }), InvalidArgument);
+  const client = new Client({ url: "ws://x", peer: "a" });
+  assert.throws(() => client.invite("b"), /log in first/);
+  assert.throws(() => client.invite("b", { content: () => 1 }), InvalidArgument);
+  assert.throws(() => client.invite("b", { content: "x".repeat(9000) }), /at most 8192/);
+  assert.throws(() => client.invite("b", { channel: "x".repeat(65) }), InvalidArgument);
+  assert.throws(() => client.invite("b", { ringTimeout: -1 }), InvalidArgument);
+  const cycle = [];
+  cycle.push(cycle);
+  assert.throws(() => client.invite("b", { content: cycle }), InvalidArgument);
+});
+
+test("bodies come back as they were", () => {
+  for (const body of [null, true, 0, -1, 1.5, -0, 1e300, NaN, Infinity, 2 ** 53, "é€😀", [], {}, { a: { b: [1, "c"] } }, 2n ** 60n, new Map([[1, "one"]]), Uint8Array.of(1, 2)]) {
+    assert.deepEqual(decodeBody(encodeBody(body)), body);
+  }
+});
+
+test("a login that is refused, and one that nobody answers, are rejected with why", async () => {
+  const refusing = (_url, on) => {
+    queueMicrotask(() => on.open());
+    return { send: () => queueMicrotask(() => on.data(Uint8Array.of(0x20, 2, 0, 5))), close() {} };
+  };
+  const login = (open) => new Client({ url: "x", peer: "a", open, loginTimeout: 0.2 }).login();
+  await assert.rejects(login(refusing), { code: "refused", message: /not authorised/ });
+  await assert.rejects(login(() => ({ send() {}, close() {} })), { code: "timeout" });
+  await assert.rejects(login(() => { throw new TypeError("bad url"); }), { code: "refused", message: /bad url/ });
+});

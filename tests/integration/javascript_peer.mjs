@@ -1,0 +1,51 @@
+// A peer as a process: commands as lines of JSON on standard input, events on standard output.
+// node javascript_peer.mjs URL PEER REALM [CA FILE]
+import { createInterface } from "node:readline";
+
+import { Client } from "../../js_sdk/bellwire.js";
+import { tcp } from "../../js_sdk/node.js";
+
+const [url, peer, realm, caFile] = process.argv.slice(2);
+const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
+const client = new Client({ url, peer, realm, open: tcp({ caFile }) });
+const calls = new Map();
+
+function follow(call) {
+  calls.set(call.callId, call);
+  const { callId } = call;
+  call.addEventListener("change", () => {
+    if (call.received && !call.told) say({ event: "received", callId });
+    call.told ||= call.received;
+    if (call.peerLost) say({ event: "lost", callId, reason: call.reason });
+  });
+  call.ended.then(({ state, reason, response }) => say({ event: "ended", callId, state, reason, response }));
+}
+
+client.addEventListener("state", () => say({ event: "state", state: client.state }));
+client.addEventListener("missed", ({ detail }) => say({ event: "missed", ...detail }));
+client.addEventListener("presence", ({ detail }) => say({ event: "presence", ...detail }));
+await client.login();
+say({ event: "ready" });
+
+const act = {
+  call({ to, ...options }) {
+    const call = client.invite(to, options);
+    say({ event: "calling", callId: call.callId });
+    follow(call);
+  },
+  accept: ({ callId, response }) => calls.get(callId).accept(response),
+  refuse: ({ callId, ...options }) => calls.get(callId).refuse(options),
+  cancel: ({ callId }) => calls.get(callId).cancel(),
+  watch: ({ peer: other }) => client.watch(other),
+  logout: () => client.logout().then(() => process.exit(0)),
+};
+createInterface({ input: process.stdin }).on("line", (line) => {
+  const { do: name, ...options } = JSON.parse(line);
+  act[name](options);
+});
+for await (const ring of client.rings()) {
+  follow(ring);
+  say({ event: "ring", peer: ring.peer, callId: ring.callId, content: ring.content });
+}
+say({ event: "over", state: client.state, problem: client.problem });
+process.exit(0);
