@@ -410,7 +410,9 @@ class CalleeSide:
                 todo = tuple(do for do in todo if do not in _SAYINGS)
                 call = evolve(call, ring_at=ring_at)
             elif call.phase is _OVER and before in (_CLEARING, _REMEMBERED):
-                return
+                # Whoever said it may be gone, and not say it again: it is answered a little later.
+                todo = ()
+                call = evolve(call, resend_at=call.quiet_until, resend_delay=settings.resend_first)
         for do in todo:
             if do is _SAY or do is _ASK:
                 again = on is _ON_RESEND

@@ -148,7 +148,7 @@ class Fault:
     @property
     def dies(self) -> bool:
         """Whether the end loses its life, and has another one afterwards."""
-        return self.name in ("killed", "bridge-ghost")
+        return self.name in ("killed", "bridge-ghost", "taken-over")
 
 
 FAULTS = {
@@ -249,6 +249,21 @@ FAULTS = {
             only="caller",
         ),
         Fault(
+            "taken-over",
+            "the end logs in once more, elsewhere; 50 ms on the links of both logins",
+            12,
+            "the older one reads that it is, then as a restart with links of 0.1 s",
+            timers={**SHORT, "keepalive": 4},
+            # The older login may act on what it has not read yet when the newer one has spoken.
+            without=frozenset(
+                {
+                    ("accepting", "caller"),
+                    ("accepted, unseen", "callee"),
+                    *(("logging in", end) for end in ENDS),
+                }
+            ),
+        ),
+        Fault(
             "removed",
             "device removed from the broker that it is at",
             40,
@@ -286,6 +301,8 @@ def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
         fault = "killed"  # the same, whatever flag its cells come with
     if fault == "removed":
         return _removed(state, end)
+    if fault == "taken-over":
+        return _taken_over(state, end)
     if fault == "kills-always" and state not in SAID:
         return _not_taken(state, end)
     if fault == "killed" and end == "caller":
@@ -340,6 +357,29 @@ def _not_taken(state: str, end: str) -> tuple[set[str], set[str]]:
     if state == "ringing":
         return failed, failed
     return failed, failed | {"-", "MISSED"}
+
+
+def _taken_over(state: str, end: str) -> tuple[set[str], set[str]]:
+    """Of a call whose ``end`` has two logins; what both of them were told, the older one first."""
+    accepted, failed = {"ACCEPTED"}, {"FAILURE"}
+    if end == "caller":
+        return {
+            "sent, unseen": (failed, {"FAILURE", "MISSED"}),
+            "ringing": (failed, failed),
+            "refused, uncleared": ({"REFUSED", "FAILURE"}, {"REFUSED"}),
+            "canceled, unseen": ({"CANCELED"}, {"CANCELED"}),
+            "probing": (failed, {"MISSED"}),
+        }.get(state, (accepted, accepted))
+    return {
+        "sent, unseen": (accepted, {"ACCEPTED", "FAILURE and ACCEPTED"}),
+        "ringing": (accepted, {"FAILURE and ACCEPTED"}),
+        "accepting": ({"ACCEPTED + lost"}, failed),
+        "refused, uncleared": ({"REFUSED"}, {"REFUSED"}),
+        "canceled, unseen": (
+            {"CANCELED"},
+            {f"{older} and MISSED" for older in ("CANCELED", "FAILURE")},
+        ),
+    }.get(state, (accepted, accepted))
 
 
 def _removed(state: str, end: str) -> tuple[set[str], set[str]]:
@@ -414,6 +454,7 @@ class Cell:
         self.call: Any = None
         self.release_listener: threading.Event | None = None
         self.pings = 0
+        self.older: Any = None
         self.alive = False  # whether the end under fault was linked before it
 
     def run(self) -> Result:
@@ -679,6 +720,8 @@ class Cell:
                     proxy.reset()  # what was on its way dies with it
             case "stopped":
                 peer.stop()
+            case "taken-over":
+                self._log_in_elsewhere(peer)
             case "removed":
                 assert isinstance(world.broker, RegisteredBroker)
                 world.broker.remove(peer.peer_id)
@@ -694,12 +737,25 @@ class Cell:
             case "raises":
                 peer.listen(raising())
 
+    def _log_in_elsewhere(self, older: Peer) -> None:
+        """A second login of the end, by a way of its own; both ways take their time."""
+        way = self.more.enter_context(Proxy(self.world.broker.port, self.world.proxies))
+        for proxy in (way, self.proxy[self.end]):
+            proxy.slow(0.05, 0.0, 0.0)
+        newer = ThreadedPeer(older.peer_id, way.url, realm=self.world.realm, **self.timers)
+        self.more.callback(self._log_out, newer)
+        newer.login(SETUP)
+        self.older, self.peer[self.end] = older, newer
+        self.caller, self.callee = self.peer["caller"], self.peer["callee"]
+
     def _heal(self) -> None:
         for proxy in self.proxy.values():
             proxy.release()
         match self.fault.name:
             case "killed":
                 self.under_fault.restart()
+            case "taken-over":
+                self.older.expect_state("ABORTED", timeout=self.left)
             case "bridge-ghost":
                 self._stay_dead()
                 self.under_fault.restart()
@@ -742,7 +798,7 @@ class Cell:
         caller_dead = self.fault.dies and self.end == "caller"
         here = self.state in ("logging in", "idle")
         if self.state == "ringing":
-            if self.fault.name == "killed" and self.end == "callee":
+            if self.fault.name in ("killed", "taken-over") and self.end == "callee":
                 self.theirs = self._rings(self.left)  # again, in its next life
             if not caller_dead and self.fault.name != "removed":
                 self.callee.accept(self.theirs)
@@ -775,6 +831,8 @@ class Cell:
 
     def _lives(self, end: str) -> list[Heard]:
         peer = self.peer[end]
+        if self.fault.name == "taken-over" and end == self.end:
+            return [self.older.heard, peer.heard]
         return peer.lives if isinstance(peer, ProcessPeer) else [peer.heard]
 
     def _caller_outcome(self) -> str:

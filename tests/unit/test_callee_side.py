@@ -629,6 +629,25 @@ def test_a_final_answer_of_a_former_life_stands() -> None:
 # --- policies and caps ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("acked", [True, False])
+def test_a_late_copy_that_is_not_answered_at_once_is_answered_all_the_same(acked: bool) -> None:
+    """Of a login that was taken over, perhaps: who said it does not say it again, and it stands."""
+    rig = called()
+    for _ in range(3):
+        rig.hear(ringing())
+    rig.feed(Refuse(PEER, CALL))
+    rig.hear(None, kind="invite")
+    if acked:
+        rig.ack()
+    rig.hear(ringing())
+    assert rig.said == []
+    ((at, said), *_) = rig.until(1005)
+    assert (at <= 1002, said) == (
+        True,
+        Answer(AnswerState.REFUSED, MINE, 5, None, AnswerReason.DECLINED),
+    )
+
+
 @pytest.mark.parametrize("doubted", [True, False])
 def test_a_screen_turns_away_before_anything_rings(doubted: bool) -> None:
     """Refused with its reason, and told as missed; what may be a dead call is asked about first."""
