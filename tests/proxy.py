@@ -100,10 +100,16 @@ class _Connection:
 
 
 class Proxy:
-    """Stands at ``url`` for the broker on ``upstream`` (a port); ``seed`` for what is random."""
+    """Stands at ``url`` for the broker on ``upstream`` (a port); ``seed`` for what is random.
 
-    def __init__(self, upstream: int, loop: Loop, *, seed: int = 0) -> None:
+    The broker sees the peer at the address ``source``.
+    """
+
+    def __init__(
+        self, upstream: int, loop: Loop, *, seed: int = 0, source: str = "127.0.0.1"
+    ) -> None:
         self._upstream = upstream
+        self._source = source
         self._loop = loop
         self._random = random.Random(seed)
         self._connections: list[_Connection] = []
@@ -244,7 +250,9 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self._upstream)
+            from_broker, to_broker = await asyncio.open_connection(
+                "127.0.0.1", self._upstream, local_addr=(self._source, 0)
+            )
         except OSError:
             writer.transport.abort()
             return

@@ -496,7 +496,12 @@ class Cell:
         self.peer: dict[str, Any] = {}
         for i, end in enumerate(ENDS):
             self.proxy[end] = stack.enter_context(
-                Proxy(world.broker.port, world.proxies, seed=self.number * 2 + i)
+                Proxy(
+                    world.broker.port,
+                    world.proxies,
+                    seed=self.number * 2 + i,
+                    source=self._address(i),
+                )
             )
         for i, end in enumerate(ENDS):
             name = peer_id(i, self.number, self.attempt)
@@ -520,6 +525,11 @@ class Cell:
             if isinstance(peer, ProcessPeer):
                 peer.ready()
         self.caller, self.callee = self.peer["caller"], self.peer["callee"]
+
+    def _address(self, end: int) -> str:
+        """One of its own where somebody is refused: those at one address wait for each other."""
+        own = self.fault.name == "removed"
+        return f"127.0.{self.number + 1}.{end + 1}" if own else "127.0.0.1"
 
     def _url(self, end: str) -> str:
         proxy = self.proxy[end]
