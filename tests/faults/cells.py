@@ -906,6 +906,8 @@ class Cell:
         """The link holds; what is forbidden fails, alone; once it is allowed, the next rings."""
         proxy = self.proxy[self.end]
         self.peer[self.end].expect_state("CONNECTED")
+        # First what the call before left to say: each close makes the next connection wait longer.
+        self._check_link_holds(proxy)
         if self.end == "caller":
             refused = self.caller.press(self.callee.peer_id)
             told = self.caller.expect("local_invitation_failure", refused.call_id, timeout=20)
