@@ -49,7 +49,7 @@ from .dispatch import L, R
 from .groups import Ringing
 from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of
 from .policy import Policy
-from .screening import REFUSALS
+from .screening import REFUSAL_WORDS
 from .vocabulary import FORMER
 
 #: How long a logout waits for the broker to acknowledge the goodbye.
@@ -301,8 +301,8 @@ class BaseClient(Ringing[L, R]):
         self, invitation: R, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
     ) -> None:
         """Refuse an invitation that rings."""
-        if reason not in REFUSALS:
-            raise InvalidArgument("reason", f"one of: {', '.join(REFUSALS.values())}")
+        if reason not in REFUSAL_WORDS:
+            raise InvalidArgument("reason", f"one of: {', '.join(REFUSAL_WORDS.values())}")
         body = self._answer(invitation, response)
         with self._ended_if_closed(invitation):
             self._command(Refuse(invitation.caller_id, invitation.call_id, body, reason))

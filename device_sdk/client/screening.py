@@ -27,7 +27,7 @@ from .policy import Policy
 from .supervisor import Supervised
 
 #: What a callee may refuse with, and our word for it.
-REFUSALS = {row.reason: row.word for row in reasons.REFUSALS}
+REFUSAL_WORDS = {row.reason: row.word for row in reasons.REFUSALS}
 _TAKES_ALL = Policy()
 
 
@@ -123,7 +123,7 @@ class Screening(Supervised[L, R]):
             said: object = policy.screen(call.caller, **arguments)
             if said is None:
                 return None
-            if isinstance(said, AnswerReason) and said in REFUSALS:
+            if isinstance(said, AnswerReason) and said in REFUSAL_WORDS:
                 return said
             raise ValueError(f"a policy gives None or a reason to refuse, not {said!r}")
         except BaseException as error:  # noqa: BLE001 - to ring is what a policy makes exceptions from

@@ -8,6 +8,9 @@ from typing import TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
+#: What came of a stranger's flood, and was not answered: the counter of what is dropped so.
+TOO_MANY = "too many"
+
 
 class Memory(dict[K, V]):
     """At most ``most`` entries, in the order in which they were last set; the oldest go first."""

@@ -196,7 +196,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
 
 #: How a step out of an open phase shows: answer said, its reason, app's state, error, our word.
 #: None: as it was, or as the caller's reason says.
-Outcome = tuple[
+Ending = tuple[
     AnswerState,
     AnswerReason | None,
     RemoteInvitationState,
@@ -206,7 +206,7 @@ Outcome = tuple[
 _A, _S, _E = AnswerState, RemoteInvitationState, RemoteInvitationError
 
 
-def _said(reason: AnswerReason) -> Outcome:
+def _said(reason: AnswerReason) -> Ending:
     row = reasons.BY_REASON[reason]
     return row.answer, row.reason, *row.remote, row.word
 
@@ -214,8 +214,8 @@ def _said(reason: AnswerReason) -> Outcome:
 _NO_ACCEPT: Final = _said(AnswerReason.ACCEPT_FAILURE)
 _TOO_LATE: Final = _said(AnswerReason.CALLEE_EXPIRED)
 _LOST: Final = _said(AnswerReason.CALLER_LOST)
-_NOT_TAKEN: Final[Outcome] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
-OUTCOMES: Final[Mapping[tuple[Phase, On], Outcome]] = {
+_NOT_TAKEN: Final[Ending] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
+OUTCOMES: Final[Mapping[tuple[Phase, On], Ending]] = {
     **{
         (p, On.ACCEPTED): _NO_ACCEPT
         for p in (Phase.NEW, Phase.PROBING, Phase.SCREENING, Phase.RINGING)

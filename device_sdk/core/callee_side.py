@@ -15,7 +15,7 @@ from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
 from ..wire.cells import Answer, AnswerReason, Invite, Presence
 from . import callee
-from .bounded import Memory, Pace, once_more
+from .bounded import TOO_MANY, Memory, Pace, once_more
 from .callee import CalleeCall, Do, On, Phase, evolve
 from .context import Context, Key
 from .effects import Accept, AskPolicy, PolicyVerdict, Refuse
@@ -24,8 +24,6 @@ from .outbox import ANSWER
 from .settings import MAX_KEPT, MAX_REMEMBERED, RESEND_INTERVAL, STRANGER, STRANGERS
 
 CLEAR_ANSWER = "clear answer"
-#: What came of a stranger's flood, and was not answered.
-TOO_MANY = "too many"
 
 
 class Held(Enum):

@@ -145,16 +145,16 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
 }
 
 #: How each deciding input shows to the app: state, error, reason (None: the answer says).
-Outcome = tuple[LocalInvitationState, LocalInvitationError, EndReason | None]
+Ending = tuple[LocalInvitationState, LocalInvitationError, EndReason | None]
 _S, _E = LocalInvitationState, LocalInvitationError
 
 
-def _decided(word: EndReason) -> Outcome:
+def _decided(word: EndReason) -> Ending:
     return *reasons.BY_WORD[word].local, word
 
 
 #: Of an answer that is refused or failed the state stands here; its reason has the rest.
-OUTCOMES: Final[Mapping[On, Outcome]] = {
+OUTCOMES: Final[Mapping[On, Ending]] = {
     On.ANSWER_ACCEPTED: (_S.ACCEPTED_BY_REMOTE, _E.OK, EndReason.ACCEPTED),
     On.ANSWER_REFUSED: (_S.REFUSED_BY_REMOTE, _E.OK, None),
     On.ANSWER_FAILED: (_S.FAILURE, _E.PEER_NO_RESPONSE, None),

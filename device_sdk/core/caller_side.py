@@ -11,7 +11,7 @@ from ..states import EndReason, InvitationApiCallErrorCode
 from ..wire import reasons
 from ..wire.cells import Answer, AnswerState, Invite, InviteState
 from . import caller
-from .bounded import Memory, Pace, once_more
+from .bounded import TOO_MANY, Memory, Pace, once_more
 from .caller import CallerCall, Do, On, Phase, evolve
 from .context import Context, Key
 from .effects import Cancel, Send
@@ -19,8 +19,6 @@ from .events import LocalEvent, Name, PeerLost
 from .outbox import INVITE
 from .settings import MAX_KEPT, MAX_REMEMBERED, NEVER_THERE, RESEND_INTERVAL, STRANGER, STRANGERS
 
-#: What came of a stranger's flood, and was not answered.
-TOO_MANY = "too many"
 CLEAR_INVITE, CANCEL_INVITE = "clear invite", "cancel"
 
 #: An end that is said again carries no content of more bytes than this.

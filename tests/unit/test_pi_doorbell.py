@@ -10,10 +10,10 @@ from device_sdk.services.logic.doorbell import (
     Doorbell,
     Effect,
     Note,
-    Outcome,
+    PressOutcome,
+    RunAction,
     StartRing,
     StopRing,
-    Tell,
     WhileRinging,
 )
 
@@ -46,7 +46,7 @@ class Bench:
     def acknowledge(self, ring: int) -> None:
         self.out += self.bell.acknowledged(ring, self.now)
 
-    def end(self, ring: int, outcome: Outcome, **more: object) -> None:
+    def end(self, ring: int, outcome: PressOutcome, **more: object) -> None:
         self.out += self.bell.ended(ring, outcome, self.now, **more)  # type: ignore[arg-type] # **kwargs
 
     def effects(self) -> list[Effect]:
@@ -63,8 +63,8 @@ def test_a_press_rings_once_and_shows_it():
     bench.acknowledge(1)
     bench.run(5)
     assert bench.bell.chimes == 0
-    bench.end(1, Outcome.ACCEPTED, peer="kitchen", response="coming")
-    assert bench.effects()[1:] == [Tell("door", Outcome.ACCEPTED, "kitchen", "coming")]
+    bench.end(1, PressOutcome.ACCEPTED, peer="kitchen", response="coming")
+    assert bench.effects()[1:] == [RunAction("door", PressOutcome.ACCEPTED, "kitchen", "coming")]
     assert bench.bell.light.level
     bench.run(10)
     assert not bench.bell.light.level
@@ -89,7 +89,7 @@ def test_without_a_broker_the_chime_sounds_at_once_and_nothing_rings():
     bench = Bench(online=False)
     bench.press()
     assert bench.bell.chimes == 1
-    assert bench.effects() == [Tell("door", Outcome.OFFLINE)]
+    assert bench.effects() == [RunAction("door", PressOutcome.OFFLINE)]
 
 
 @pytest.mark.parametrize("rule", list(WhileRinging))
@@ -112,8 +112,8 @@ def test_what_was_pressed_without_a_link_rings_when_it_is_back(rule: WhileRingin
     else:
         assert ring.seconds == pytest.approx(left, abs=0.5)
     bench.acknowledge(1)
-    bench.end(1, Outcome.ACCEPTED, peer="kitchen")
-    assert bench.effects()[-1] == Tell("door", Outcome.ACCEPTED, "kitchen")
+    bench.end(1, PressOutcome.ACCEPTED, peer="kitchen")
+    assert bench.effects()[-1] == RunAction("door", PressOutcome.ACCEPTED, "kitchen")
     bench.out += bench.bell.link(False, bench.now)
     bench.out += bench.bell.link(True, bench.now)
     assert [e for e in bench.effects() if isinstance(e, StartRing)] == [ring]
@@ -125,7 +125,7 @@ def test_a_link_that_comes_back_too_late_rings_nobody():
     bench.press()
     bench.run(31)
     bench.out += bench.bell.link(True, bench.now)
-    assert bench.effects() == [Tell("door", Outcome.OFFLINE)]
+    assert bench.effects() == [RunAction("door", PressOutcome.OFFLINE)]
 
 
 def test_a_press_while_a_ring_goes_on_without_a_link_does_not_ring_twice():
@@ -150,7 +150,7 @@ def test_losing_the_broker_before_the_acknowledgement_sounds_the_chime():
 def test_a_ring_that_ends_unheard_sounds_the_chime():
     bench = Bench()
     bench.press()
-    bench.end(1, Outcome.NOBODY)
+    bench.end(1, PressOutcome.NOBODY)
     assert bench.bell.chimes == 1
 
 
@@ -186,7 +186,7 @@ def test_extend_rings_on_up_to_the_limit():
     bench.run(45)
     assert StopRing(1) not in bench.out
     bench.run(10)
-    assert bench.effects()[1:] == [StopRing(1), Tell("door", Outcome.NOBODY)]
+    assert bench.effects()[1:] == [StopRing(1), RunAction("door", PressOutcome.NOBODY)]
 
 
 def test_extend_without_a_second_press_ends_after_the_ring_time():
@@ -205,10 +205,10 @@ def test_re_ring_cancels_and_rings_anew():
     assert bench.effects() == [
         StartRing(1, "door", 60.0),
         StopRing(1),
-        Tell("door", Outcome.CANCELED),
+        RunAction("door", PressOutcome.CANCELED),
         StartRing(2, "door", 60.0),
     ]
-    bench.end(1, Outcome.CANCELED)
+    bench.end(1, PressOutcome.CANCELED)
     assert bench.effects()[4:] == [], "the canceled ring's end is no news"
     assert bench.bell.light.level or bench.bell.light.deadline, "the new ring still shows"
 
@@ -226,7 +226,7 @@ def test_a_ring_whose_end_is_never_told_is_given_up():
     bench.press()
     bench.acknowledge(1)
     bench.run(16)
-    assert bench.effects()[1:] == [StopRing(1), Tell("door", Outcome.NOBODY)]
+    assert bench.effects()[1:] == [StopRing(1), RunAction("door", PressOutcome.NOBODY)]
     bench.press()
     assert bench.effects()[-1] == StartRing(2, "door", 10)
 
@@ -235,7 +235,7 @@ def test_a_stuck_button_is_noticed_rings_once_and_recovers():
     bench = Bench(stuck_after=30)
     bench.out += bench.bell.edge("door", True, bench.now)
     bench.run(31)
-    bench.end(1, Outcome.REFUSED)
+    bench.end(1, PressOutcome.REFUSED)
     bench.run(100)
     assert [e for e in bench.out if isinstance(e, StartRing)] == [StartRing(1, "door", 60.0)]
     assert any("held for 30 s" in note for note in bench.notes())
@@ -267,7 +267,7 @@ def test_two_buttons_ring_side_by_side():
     assert [ring.button for ring in rings] == ["door", "gate"]
     bell.acknowledged(1, 1.2)
     bell.acknowledged(2, 1.2)
-    assert bell.ended(1, Outcome.REFUSED, 2.0) == [Tell("door", Outcome.REFUSED)]
+    assert bell.ended(1, PressOutcome.REFUSED, 2.0) == [RunAction("door", PressOutcome.REFUSED)]
     bell.tick(2.1)
     assert bell.light.deadline is not None, "one still rings"
 
@@ -275,9 +275,9 @@ def test_two_buttons_ring_side_by_side():
 @pytest.mark.parametrize(
     ("outcome", "pattern"),
     [
-        (Outcome.ACCEPTED, lights.ACCEPTED),
-        (Outcome.REFUSED, lights.REFUSED),
-        (Outcome.NOBODY, lights.NOBODY),
+        (PressOutcome.ACCEPTED, lights.ACCEPTED),
+        (PressOutcome.REFUSED, lights.REFUSED),
+        (PressOutcome.NOBODY, lights.NOBODY),
     ],
 )
 def test_each_outcome_has_its_own_light(outcome, pattern):
@@ -318,6 +318,6 @@ def test_panels_that_are_not_there_are_shown_and_heard_at_once():
     bench.acknowledge(1)
     bench.run(5)
     assert bench.bell.chimes == 1
-    bench.end(1, Outcome.ACCEPTED, peer="kitchen")
-    assert bench.effects()[-1] == Tell("door", Outcome.ACCEPTED, "kitchen", None)
+    bench.end(1, PressOutcome.ACCEPTED, peer="kitchen")
+    assert bench.effects()[-1] == RunAction("door", PressOutcome.ACCEPTED, "kitchen", None)
     assert bench.bell.unreached(1, bench.now) == []

@@ -11,7 +11,7 @@ from device_sdk.services.config.account import Level, OutputPin, Pull
 from device_sdk.services.config.doorbell import Strategy, read_doorbell
 from device_sdk.services.config.panel import read_panel
 from device_sdk.services.config.toml_reader import SettingsError
-from device_sdk.services.logic.doorbell import Outcome, WhileRinging
+from device_sdk.services.logic.doorbell import PressOutcome, WhileRinging
 from device_sdk.services.logic.panel import CallEnd, PanelButton, WhenQuiet
 
 ACCOUNT = '[account]\npeer = "front-door"\nbroker = "mqtt://broker.local"\n'
@@ -94,7 +94,7 @@ webhook = "http://home.local/refused"
     assert settings.light == OutputPin(27, Level.LOW)
     assert settings.idle_light
     assert settings.chime.action.command == ("aplay", "ding.wav")
-    assert settings.on[Outcome.REFUSED].webhook == "http://home.local/refused"
+    assert settings.on[PressOutcome.REFUSED].webhook == "http://home.local/refused"
     assert settings.account.password() == "swordfish"
     assert settings.account.ca_file == tmp_path / "ca.pem"
     assert "swordfish" not in repr(settings)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...client.invitations import check_channel
 from ...wire.topics import check_peer_id
-from ..logic.doorbell import Outcome, WhileRinging
+from ..logic.doorbell import PressOutcome, WhileRinging
 from . import account as settings
 from .toml_reader import Table, load
 
@@ -57,7 +57,7 @@ class DoorbellSettings:
     light: settings.OutputPin | None = None
     idle_light: bool = False
     chime: Chime = field(default_factory=Chime)
-    on: dict[Outcome, settings.Action] = field(default_factory=dict)
+    on: dict[PressOutcome, settings.Action] = field(default_factory=dict)
 
 
 def read_doorbell(path: Path) -> DoorbellSettings:
@@ -80,7 +80,7 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     output, idle = settings.read_output(light), light.flag("idle", False)
     light.done()
     chime = _read_chime(root.table("chime"))
-    on = settings.read_actions(root.table("on"), {end.value: end for end in Outcome})
+    on = settings.read_actions(root.table("on"), {end.value: end for end in PressOutcome})
     root.done()
     uses = [(f"button {button.name}", button.input.pin) for button in buttons]
     uses += [("light", output.pin)] if output else []

@@ -26,7 +26,7 @@ class WhileRinging(StrEnum):
     RE_RING = "re-ring"
 
 
-class Outcome(StrEnum):
+class PressOutcome(StrEnum):
     """How a press ended, as commands and web hooks see it."""
 
     ACCEPTED = "accepted"
@@ -65,16 +65,16 @@ class StopRing:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class RunAction:
     """Run the command or web hook for this outcome of a press of ``button``."""
 
     button: str
-    outcome: Outcome
+    outcome: PressOutcome
     peer: str = ""
     response: object = None
 
 
-Decision = StartRing | StopRing | Tell
+Decision = StartRing | StopRing | RunAction
 Effect = Decision | Note
 
 
@@ -161,7 +161,13 @@ class Doorbell(Appliance[str, Decision]):
         return [*effects, Note(note, warning=True), *self.tick(now)]
 
     def ended(
-        self, ring: int, outcome: Outcome, now: float, *, peer: str = "", response: object = None
+        self,
+        ring: int,
+        outcome: PressOutcome,
+        now: float,
+        *,
+        peer: str = "",
+        response: object = None,
     ) -> list[Effect]:
         """That ring is over."""
         known = self._rings.pop(ring, None)
@@ -170,16 +176,16 @@ class Doorbell(Appliance[str, Decision]):
         if not known.acknowledged and known.chime_at is not None:
             self._sound(now)
         shown = {
-            Outcome.ACCEPTED: lights.ACCEPTED,
-            Outcome.REFUSED: lights.REFUSED,
-            Outcome.NOBODY: lights.NOBODY,
+            PressOutcome.ACCEPTED: lights.ACCEPTED,
+            PressOutcome.REFUSED: lights.REFUSED,
+            PressOutcome.NOBODY: lights.NOBODY,
         }.get(outcome)
         if not self._rings:
             if shown is None:
                 self.light.clear(now)
             else:
                 self.light.show(shown, now)
-        return [Tell(known.button.name, outcome, peer, response), *self.tick(now)]
+        return [RunAction(known.button.name, outcome, peer, response), *self.tick(now)]
 
     def _deadlines(self) -> list[float | None]:
         rings = self._rings.values()
@@ -194,7 +200,7 @@ class Doorbell(Appliance[str, Decision]):
                 effects.append(Note(f"no panel acknowledged {ring.button.name}: chime"))
             if ring.ends_at <= now:
                 effects.append(StopRing(ring.number))
-                effects += self._forget(ring, Outcome.NOBODY, now)
+                effects += self._forget(ring, PressOutcome.NOBODY, now)
         self.chime.tick(now)
         return effects
 
@@ -211,7 +217,7 @@ class Doorbell(Appliance[str, Decision]):
             return [Note(f"{rules.name} pressed again: rings on")]
         if rules.while_ringing is WhileRinging.RE_RING and self._online:
             unheard_at = underway.chime_at
-            stop = [StopRing(underway.number), *self._forget(underway, Outcome.CANCELED, now)]
+            stop = [StopRing(underway.number), *self._forget(underway, PressOutcome.CANCELED, now)]
             start = self._ring(rules, now)
             if unheard_at is not None:
                 # Pressing on and on must not put off the chime.
@@ -225,7 +231,7 @@ class Doorbell(Appliance[str, Decision]):
             self._sound(now)
             self._waiting[rules.name] = now + rules.ring_time
             note = Note(f"{rules.name} pressed without a link to the broker: chime", warning=True)
-            return [note, Tell(rules.name, Outcome.OFFLINE)]
+            return [note, RunAction(rules.name, PressOutcome.OFFLINE)]
         self._last_ring += 1
         # The invitation expires by itself, except where a press may still prolong it.
         extends = rules.while_ringing is WhileRinging.EXTEND
@@ -241,15 +247,15 @@ class Doorbell(Appliance[str, Decision]):
         self.light.show(lights.RINGING, now)
         return [StartRing(self._last_ring, rules.name, seconds)]
 
-    def _forget(self, ring: _Ring, outcome: Outcome, now: float) -> list[Effect]:
+    def _forget(self, ring: _Ring, outcome: PressOutcome, now: float) -> list[Effect]:
         """Drop a ring that was ended from this side; its end, when told, is no news."""
         del self._rings[ring.number]
         if not self._rings:
-            if outcome is Outcome.NOBODY:
+            if outcome is PressOutcome.NOBODY:
                 self.light.show(lights.NOBODY, now)
             else:
                 self.light.clear(now)
-        return [Tell(ring.button.name, outcome)]
+        return [RunAction(ring.button.name, outcome)]
 
     def _sound(self, now: float) -> None:
         self.chimes += 1

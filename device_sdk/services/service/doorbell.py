@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...client.display import say, shown
 from ..config.doorbell import Button, DoorbellSettings
 from ..gpio.pins import Pins
-from ..logic.doorbell import ButtonRules, Decision, Doorbell, Outcome, StartRing, StopRing, Tell
+from ..logic.doorbell import (
+    ButtonRules,
+    Decision,
+    Doorbell,
+    PressOutcome,
+    RunAction,
+    StartRing,
+    StopRing,
+)
 from ..logic.lights import strokes
 from .appliance import Appliance
 from .link import Link
@@ -55,7 +63,7 @@ class DoorbellService(Appliance[str, Decision]):
         """See :class:`~.ringing.RingEvents`."""
         self._do(self.bell.unreached(ring, self._loop.now()))
 
-    def on_ended(self, ring: int, outcome: Outcome, peer: str, response: object) -> None:
+    def on_ended(self, ring: int, outcome: PressOutcome, peer: str, response: object) -> None:
         """See :class:`~.ringing.RingEvents`."""
         now = self._loop.now()
         self._do(self.bell.ended(ring, outcome, now, peer=peer, response=response))
@@ -80,7 +88,7 @@ class DoorbellService(Appliance[str, Decision]):
         else:
             self._tell(effect)
 
-    def _tell(self, effect: Tell) -> None:
+    def _tell(self, effect: RunAction) -> None:
         by = f" by {effect.peer}" if effect.peer else ""
         answer = f": {shown(effect.response)}" if effect.response is not None else ""
         say(f"{effect.button}: {effect.outcome}{by}{answer}")

@@ -18,16 +18,16 @@ from ...client.threaded import CallManager
 from ...errors import BellwireError, InvitationApiCallError
 from ...states import EndReason, LocalInvitationError, LocalInvitationState
 from ..config.doorbell import Button, Strategy
-from ..logic.doorbell import Outcome
+from ..logic.doorbell import PressOutcome
 from .link import Post
 
 log = logging.getLogger("bellwire.pi")
 
 
 _OUTCOMES = {
-    LocalInvitationState.ACCEPTED_BY_REMOTE: Outcome.ACCEPTED,
-    LocalInvitationState.REFUSED_BY_REMOTE: Outcome.REFUSED,
-    LocalInvitationState.CANCELED: Outcome.CANCELED,
+    LocalInvitationState.ACCEPTED_BY_REMOTE: PressOutcome.ACCEPTED,
+    LocalInvitationState.REFUSED_BY_REMOTE: PressOutcome.REFUSED,
+    LocalInvitationState.CANCELED: PressOutcome.CANCELED,
 }
 
 
@@ -42,7 +42,7 @@ class RingEvents(Protocol):
         """None of those it rings is there."""
         ...
 
-    def on_ended(self, ring: int, outcome: Outcome, peer: str, response: object) -> None:
+    def on_ended(self, ring: int, outcome: PressOutcome, peer: str, response: object) -> None:
         """The ring is over; ``peer`` is who answered, if anybody did."""
         ...
 
@@ -77,7 +77,7 @@ class Ringer(CallEventListener):
             # A press is never silent, and never the end: nobody is rung, which is told and chimes.
             log.error("%s cannot ring: %s", button.name, error)
             self._rings.pop(number, None)
-            self._post(lambda: self._events.on_ended(number, Outcome.NOBODY, "", None))
+            self._post(lambda: self._events.on_ended(number, PressOutcome.NOBODY, "", None))
 
     def _ring(self, number: int, button: Button, seconds: float) -> None:
         assert self.manager is not None  # noqa: S101 # as above
@@ -116,7 +116,7 @@ class Ringer(CallEventListener):
         self._numbers[key] = number
         self._rings[number] = _Ring(number, button, handle)
 
-    def _ended(self, key: bytes | str, outcome: Outcome, peer: str, response: object) -> None:
+    def _ended(self, key: bytes | str, outcome: PressOutcome, peer: str, response: object) -> None:
         number = self._numbers.pop(key, None)
         if number is not None and self._rings.pop(number, None) is not None:
             self._events.on_ended(number, outcome, peer, response)
@@ -148,15 +148,15 @@ class Ringer(CallEventListener):
 
     def on_local_invitation_accepted(self, invitation: LocalInvitation, response: Any) -> None:
         """See :class:`CallEventListener`."""
-        self._over(invitation, Outcome.ACCEPTED, response)
+        self._over(invitation, PressOutcome.ACCEPTED, response)
 
     def on_local_invitation_refused(self, invitation: LocalInvitation, response: Any) -> None:
         """See :class:`CallEventListener`."""
-        self._over(invitation, Outcome.REFUSED, response)
+        self._over(invitation, PressOutcome.REFUSED, response)
 
     def on_local_invitation_canceled(self, invitation: LocalInvitation) -> None:
         """See :class:`CallEventListener`."""
-        self._over(invitation, Outcome.CANCELED)
+        self._over(invitation, PressOutcome.CANCELED)
 
     def on_local_invitation_failure(
         self,
@@ -164,7 +164,7 @@ class Ringer(CallEventListener):
         error: LocalInvitationError,  # noqa: ARG002 # the listener's signature
     ) -> None:
         """See :class:`CallEventListener`."""
-        self._over(invitation, Outcome.NOBODY)
+        self._over(invitation, PressOutcome.NOBODY)
 
     def on_local_invitation_peer_lost(self, invitation: LocalInvitation, reason: EndReason) -> None:
         """See :class:`CallEventListener`. The visitor has been told already; the log has it."""
@@ -174,18 +174,20 @@ class Ringer(CallEventListener):
         outcome, peer, response = _of_group(group.outcome)
         self._post(lambda: self._ended(group.group, outcome, peer, response))
 
-    def _over(self, invitation: LocalInvitation, outcome: Outcome, response: object = None) -> None:
+    def _over(
+        self, invitation: LocalInvitation, outcome: PressOutcome, response: object = None
+    ) -> None:
         if invitation.group is None:
             key, peer = invitation.call_id, invitation.callee_id
-            who = peer if outcome in (Outcome.ACCEPTED, Outcome.REFUSED) else ""
+            who = peer if outcome in (PressOutcome.ACCEPTED, PressOutcome.REFUSED) else ""
             self._post(lambda: self._ended(key, outcome, who, response))
 
 
-def _of_group(whole: GroupOutcome) -> tuple[Outcome, str, object]:
+def _of_group(whole: GroupOutcome) -> tuple[PressOutcome, str, object]:
     """What a doorbell tells of a ring group: outcome, who answered, and what."""
     leg = whole.decisive
     if whole.canceled or leg is None:
-        return (Outcome.CANCELED if whole.canceled else Outcome.NOBODY), "", None
-    outcome = _OUTCOMES.get(leg.state, Outcome.NOBODY)
-    who = leg.peer if outcome in (Outcome.ACCEPTED, Outcome.REFUSED) else ""
+        return (PressOutcome.CANCELED if whole.canceled else PressOutcome.NOBODY), "", None
+    outcome = _OUTCOMES.get(leg.state, PressOutcome.NOBODY)
+    who = leg.peer if outcome in (PressOutcome.ACCEPTED, PressOutcome.REFUSED) else ""
     return outcome, who, leg.response
