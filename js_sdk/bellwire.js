@@ -1009,7 +1009,11 @@ class CalleeSide extends Side {
       const quiet = onceMore(call.quiet, now);
       if (quiet !== undefined) call.quiet = quiet;
       else if (call.phase === before) todo = todo.filter((act) => !["say", "ask", "clear"].includes(act));
-      else if (call.phase === "over" && ["clearing", "remembered"].includes(before)) return;
+      else if (call.phase === "over" && ["clearing", "remembered"].includes(before)) {
+        // Whoever said it may be gone, and not say it again: it is answered a little later.
+        todo = [];
+        Object.assign(call, { resendAt: call.quiet, delay: settings.resendFirst });
+      }
     }
     for (const act of todo) {
       if (act === "say" || act === "ask") this.say(call, now, { ask: act === "ask", again: on === "resend" });

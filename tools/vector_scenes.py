@@ -465,6 +465,15 @@ def scenes() -> list[Scene]:
         .at(60)
         .hears(RINGING, retained=True)
         .hears(None),
+        _rings("callee: a late copy is answered, if not at once", "Callee 2, 7")
+        .hears(RINGING)
+        .hears(RINGING)
+        .hears(RINGING)
+        .does("refuse", **answer)
+        .hears(None)
+        .does("acked")
+        .hears(RINGING)
+        .at(3),
         _rings("callee: logs out while it rings", "Logging out").does("logout").does("acked"),
         _rings("callee: logs out after accept", "Logging out")
         .does("accept", **here)
