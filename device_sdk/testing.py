@@ -57,7 +57,7 @@ from .core.events import CoreEvent
 from .core.settings import Settings
 from .link.base import Will
 from .wire import codec, topics
-from .wire.cells import AnswerReason
+from .wire.cells import AnswerReason, Offer
 
 
 class ManualClock:
@@ -326,7 +326,8 @@ class SimulatedPeer:
         """Invite ``callee``; gives the call id."""
         call_id = topics.call_id_from_bytes(self.network.random.randbytes(16))
         body = None if content is None else codec.encode_body(content)
-        self.feed(Send(call_id, callee, body, **more))
+        offer = {name: more.pop(name) for name in Offer._fields if name in more}
+        self.feed(Send(call_id, callee, Offer(body, **offer), **more))
         return call_id
 
     def cancel(self, callee: str, call_id: str) -> None:

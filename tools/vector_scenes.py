@@ -34,7 +34,7 @@ from device_sdk.core.effects import (
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import LocalEvent, PeerLost, PresenceChanged, RemoteEvent
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Offer, Presence
 
 ME, PEER = "me", "kitchen.1"
 MINE, THEIRS, FORMER, NEWER = b"epoch-me", b"epochyou", b"former-e", b"newer-ep"
@@ -123,7 +123,9 @@ class Player:
                 tokens, self._tokens = self._tokens, []
                 return [PublishAcked(token) for token in tokens]
             case "send":
-                return [Send(**(detail | body))]
+                said = {"time" if k == "wall" else k: v for k, v in (detail | body).items()}
+                offer = Offer(**{k: said.pop(k) for k in Offer._fields if k in said})
+                return [Send(offer=offer, **said)]
             case "cancel":
                 return [Cancel(**detail)]
             case "accept":

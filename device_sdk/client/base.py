@@ -243,19 +243,16 @@ class BaseClient(Ringing[L, R]):
         most = ACK_SHARE * (ring_timeout or self.settings.ring_timeout)
         if most < (ack_timeout or self.settings.ack_timeout):
             ack_timeout = most
-        body = body_of(invitation._content, "content", invitation)
+        offer = invitation._offer()
         self._check_caller()
         with self._supervised:
             now = self._time()
             command = Send(
                 invitation.call_id,
                 invitation.callee_id,
-                body,
-                invitation._channel_id,
-                invitation.group,
+                offer._replace(time=self._time_of_day()),
                 ring_timeout,
                 ack_timeout,
-                self._time_of_day(),
             )
             with self._guard:
                 session = self._session

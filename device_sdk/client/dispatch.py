@@ -23,7 +23,6 @@ from ..core.events import (
     RemoteEvent,
 )
 from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
-from ..wire import codec
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
 from .logs import Records
 from .ring_plan import RingGroupBase
@@ -98,7 +97,7 @@ class Dispatcher(Generic[L, R]):
             if not isinstance(event, PeerLost):
                 return
             # The app let go of it, but is told all the same: a door may stand open.
-            invitation = self._local(record.callee, record.call_id, record.group)
+            invitation = self._local(record.callee, record.call_id, record.offer.group)
             invitation._client = self
         invitation._follow(record)
         args: tuple[Any, ...] = (invitation,)
@@ -128,12 +127,10 @@ class Dispatcher(Generic[L, R]):
     def _dispatch_remote(self, event: RemoteEvent) -> None:
         record = event.call
         if event.name is Name.MISSED_CALL:
-            content = None if record.content is None else codec.decode_body(record.content)
-            missed = MissedCall(record.caller, record.call_id, record.reason, record.time,
-                                content, record.channel)  # fmt: skip
+            missed = MissedCall.of(record)
             self._deliver(Event(event.name, (missed,), missed=missed, peer=record.caller,
                                 call_id=record.call_id, state=record.state,
-                                reason=record.reason, content=content))  # fmt: skip
+                                reason=record.reason, content=missed.content))  # fmt: skip
             self._log_remote(event)
             return
         key = (False, record.caller, record.call_id)

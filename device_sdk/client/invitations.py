@@ -23,6 +23,7 @@ from ..states import (
     RemoteInvitationState,
 )
 from ..wire import codec, keys
+from ..wire.cells import Offer
 
 
 def check_channel(value: str, argument: str = "channel_id") -> str:
@@ -34,6 +35,10 @@ def check_channel(value: str, argument: str = "channel_id") -> str:
     if size > keys.MAX_CHANNEL:
         raise InvalidArgument(argument, f"at most {keys.MAX_CHANNEL} bytes, not {size}")
     return value
+
+
+def _value_of(content: bytes | None) -> Any:
+    return None if content is None else codec.decode_body(content)
 
 
 class LocalInvitationBase:
@@ -126,6 +131,9 @@ class LocalInvitationBase:
                 state=self._state,
             )
 
+    def _offer(self) -> Offer:
+        return Offer(body_of(self._content, "content", self), self._channel_id, self.group)
+
     def _follow(self, record: CallerCall) -> None:
         self._record = record
         self._state, self._error, self._reason = record.state, record.error, record.reason
@@ -147,10 +155,11 @@ class RemoteInvitationBase:
         self._ended = False
         self.caller_id = record.caller
         self.call_id = record.call_id
-        self.group = record.group
-        self.channel_id = record.channel
-        self.content = None if record.content is None else codec.decode_body(record.content)
-        self.time = record.time
+        offer = record.offer
+        self.group = offer.group
+        self.channel_id = offer.channel
+        self.content = _value_of(offer.content)
+        self.time = offer.time
         self._follow(record)
 
     @property
@@ -207,6 +216,13 @@ class MissedCall(NamedTuple):
     time: int | None = None
     content: Any = None
     channel_id: str | None = None
+
+    @classmethod
+    def of(cls, record: CalleeCall) -> MissedCall:
+        """What the record of a call says of it."""
+        offer = record.offer
+        return cls(record.caller, record.call_id, record.reason, offer.time,
+                   _value_of(offer.content), offer.channel)  # fmt: skip
 
 
 class Event(NamedTuple):

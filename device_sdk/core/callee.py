@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from ..states import EndReason, RemoteInvitationError, RemoteInvitationState
 from ..wire import reasons
-from ..wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState
+from ..wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Offer
 from .values import evolver
 
 
@@ -252,10 +252,7 @@ class CalleeCall(NamedTuple):
     state: RemoteInvitationState = RemoteInvitationState.IDLE
     error: RemoteInvitationError = RemoteInvitationError.OK
     reason: EndReason | None = None
-    content: bytes | None = None
-    channel: str | None = None
-    group: bytes | None = None
-    time: int | None = None
+    offer: Offer = Offer()
     response: bytes | None = None
     answer: AnswerState = AnswerState.RECEIVED
     answer_reason: AnswerReason | None = None
@@ -297,10 +294,7 @@ def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
         call_id,
         caller,
         invite.epoch,
-        content=invite.content,
-        channel=invite.channel or None,
-        group=invite.group,
-        time=invite.time,
+        offer=invite.offer,
     )
 
 
@@ -325,10 +319,7 @@ def step(
         call = evolve(
             call,
             epoch=invite.epoch,
-            content=call.content if invite.content is None else invite.content,
-            channel=invite.channel or call.channel,
-            group=invite.group or call.group,
-            time=call.time if invite.time is None else invite.time,
+            offer=invite.offer.over(call.offer),
         )
     elif invite is not None and invite.epoch != call.epoch:
         call = evolve(call, epoch=invite.epoch)

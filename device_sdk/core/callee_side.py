@@ -333,7 +333,7 @@ class CalleeSide:
         if self._screen is None or invite is None or on is not _ON_RINGING:
             return None  # what is in doubt is asked about first
         if call.phase is _PROBING:
-            call = evolve(call, content=invite.content, channel=invite.channel, time=invite.time)
+            call = evolve(call, offer=invite.offer)
         told = self._screen(call, self._open())
         if told is Held.HELD:
             return On.SCREEN, None

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
 from ..wire import reasons
-from ..wire.cells import Answer, AnswerState, Invite, InviteState
+from ..wire.cells import Answer, AnswerState, Invite, InviteState, Offer
 from .values import evolver
 
 
@@ -209,10 +209,7 @@ class CallerCall(NamedTuple):
     state: LocalInvitationState = LocalInvitationState.SENT_TO_REMOTE
     error: LocalInvitationError = LocalInvitationError.OK
     reason: EndReason | None = None
-    content: bytes | None = None
-    channel: str | None = None
-    group: bytes | None = None
-    time: int | None = None
+    offer: Offer = Offer()
     response: bytes | None = None
     seq: int = 0
     said: bool = False
@@ -261,9 +258,8 @@ class CallerCall(NamedTuple):
             reason = reasons.BY_WORD.get(self.reason, reasons.ended(None)).reason
         elif state is InviteState.ACCEPTED:  # the callee has the rest already
             return Invite(state, epoch, self.seq)
-        return Invite(state, epoch, self.seq, ttl, self.content, self.channel, reason, self.group,
-            self.time, None if ttl is None else asker,
-        )  # fmt: skip
+        return Invite.of(self.offer, state, epoch, self.seq, ttl=ttl, reason=reason,
+                         asker=None if ttl is None else asker)  # fmt: skip
 
 
 evolve = evolver(CallerCall)
@@ -335,10 +331,7 @@ def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
         phase=Phase.ACCEPTED if accepted else Phase.ENDED,
         state=LocalInvitationState.FAILURE,
         reason=EndReason.ACCEPTED if accepted else reason,
-        content=cell.content,
-        channel=cell.channel,
-        group=cell.group,
-        time=cell.time,
+        offer=cell.offer,
         seq=cell.seq,
         previous_login=True,
     )

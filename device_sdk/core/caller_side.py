@@ -75,10 +75,7 @@ class CallerSide:
         call = CallerCall(
             command.call_id,
             command.callee,
-            content=command.content,
-            channel=command.channel,
-            group=command.group,
-            time=command.wall,
+            offer=command.offer,
             sent_at=now,
             ring_at=now + (command.ring_timeout or settings.ring_timeout),
             ack_at=now + ack_timeout,
@@ -394,11 +391,12 @@ class CallerSide:
             del self.remembered[next(iter(self.remembered))]
 
     def _end_other_legs(self, winner: CallerCall, now: float) -> None:
-        if winner.group is None:
+        group = winner.offer.group
+        if group is None:
             return
         for call in list(self.calls.values()):
             if (
-                call.group == winner.group
+                call.offer.group == group
                 and call.phase in caller.UNDECIDED
                 and call.key != winner.key
             ):
@@ -425,5 +423,7 @@ class CallerSide:
 
 def _without_large_content(call: CallerCall) -> CallerCall:
     """What is said again of an end: whoever missed the call may see a short content."""
-    large = call.content is not None and len(call.content) > ENDED_CONTENT
-    return evolve(call, content=None) if large else call
+    content = call.offer.content
+    if content is None or len(content) <= ENDED_CONTENT:
+        return call
+    return evolve(call, offer=call.offer._replace(content=None))

@@ -7,7 +7,7 @@ Time is an argument beside them, in seconds of any clock that only goes forward.
 from typing import NamedTuple
 
 from ..errors import LoginError
-from ..wire.cells import AnswerReason
+from ..wire.cells import AnswerReason, Offer
 from .callee import CalleeCall
 from .events import CoreEvent
 from .values import Marker, distinct
@@ -63,16 +63,13 @@ class DeadlineReached(Marker):
 
 @distinct
 class Send(NamedTuple):
-    """Invite ``callee``; bodies come encoded; time-outs in seconds, None for the settings."""
+    """Invite ``callee``; time-outs in seconds, None for the settings."""
 
     call_id: str
     callee: str
-    content: bytes | None = None
-    channel: str | None = None
-    group: bytes | None = None
+    offer: Offer = Offer()
     ring_timeout: float | None = None
     ack_timeout: float | None = None
-    wall: int | None = None
 
 
 @distinct

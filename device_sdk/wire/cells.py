@@ -4,6 +4,8 @@ A cell is what its one writer says of itself at this moment: frozen, comparable,
 ``codec`` turns them into bytes and back. Bodies stay encoded: only the application looks inside.
 """
 
+from __future__ import annotations
+
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -57,6 +59,23 @@ class AnswerReason(IntEnum):
     CALLER_LOST = 6
 
 
+class Offer(NamedTuple):
+    """What a caller says of a call to the callee: carried whole from the one app to the other.
+
+    ``content`` encoded; ``channel`` a name for where to talk; ``group`` that of a ring group;
+    ``time`` unix seconds, advisory.
+    """
+
+    content: bytes | None = None
+    channel: str | None = None
+    group: bytes | None = None
+    time: int | None = None
+
+    def over(self, earlier: Offer) -> Offer:
+        """This one, and of what it does not say what an earlier copy said."""
+        return earlier._replace(**{k: v for k, v in self._asdict().items() if v is not None})
+
+
 class Invite(NamedTuple):
     """The caller's register. ``ttl`` in milliseconds, only while ringing; ``time`` is advisory.
 
@@ -74,6 +93,19 @@ class Invite(NamedTuple):
     group: bytes | None = None
     time: int | None = None
     asker: bytes | None = None
+
+    @property
+    def offer(self) -> Offer:
+        """What it says of the call; an empty channel is none."""
+        return Offer(self.content, self.channel or None, self.group, self.time)
+
+    @classmethod
+    def of(cls, offer: Offer, state: InviteState, epoch: bytes, seq: int, *,
+           ttl: int | None = None, reason: int | None = None, asker: bytes | None = None
+           ) -> Invite:  # fmt: skip
+        """The register of a call of which ``offer`` is said."""
+        return cls(state, epoch, seq, ttl, offer.content, offer.channel, reason, offer.group,
+                   offer.time, asker)  # fmt: skip
 
 
 class Answer(NamedTuple):

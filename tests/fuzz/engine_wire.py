@@ -42,7 +42,15 @@ from device_sdk.core.engine import Engine
 from device_sdk.core.settings import Settings
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
+from device_sdk.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    Invite,
+    InviteState,
+    Offer,
+    Presence,
+)
 
 CAP = 3
 SETTINGS = Settings(
@@ -142,7 +150,7 @@ class Fuzz:
         peer, call = pick.choice(PEERS), pick.choice(IDS)
         body = pick.choice((None, b"\x01", codec.encode_body("x" * 3000)))
         return pick.choice((
-            Send(call, peer, body, group=pick.choice((None, b"g" * 16))), Cancel(peer, call),
+            Send(call, peer, Offer(body, group=pick.choice((None, b"g" * 16)))), Cancel(peer, call),
             Accept(peer, call, body), Refuse(peer, call, body), Watch(peer), Unwatch(peer),
             PolicyVerdict(*(self.engine.callee._asked or (peer, call)),
                           pick.choice((None, AnswerReason.BUSY))),

@@ -47,7 +47,7 @@ from device_sdk.core.events import LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.core.outbox import Outbox
 from device_sdk.core.settings import Settings
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import AnswerReason, AnswerState, InviteState
+from device_sdk.wire.cells import AnswerReason, AnswerState, InviteState, Offer
 
 from .single import never_ends_alone, rings_for_the_lost
 
@@ -274,7 +274,7 @@ class Automaton:
 
     def _send(self, index: int) -> Send:
         call = self.calls[index]
-        return Send(call_id(index), self.names[call.callee], group=call.group)
+        return Send(call_id(index), self.names[call.callee], Offer(group=call.group))
 
     # --- what the monitor sees ---------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from device_sdk.core.engine import OUT_OF_PLACE, Engine
 from device_sdk.core.events import CoreEvent, LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.testing import MemoryBroker, MemorySession
 from device_sdk.wire import topics
+from device_sdk.wire.cells import Offer
 
 from .judge import Fault, Ring
 
@@ -381,7 +382,9 @@ class Episode:
         for i, (callee, call_id) in enumerate(ring.legs):
             self._by_call[call_id] = ring, i
             ring.sent(i)
-            self._feed(caller, Send(call_id, callee, group=group, wall=pick.choice((None, 0, 9))))
+            self._feed(
+                caller, Send(call_id, callee, Offer(group=group, time=pick.choice((None, 0, 9))))
+            )
         if not self._sound and pick.random() < 0.3:
             after = pick.choice((0.0, pick.uniform(0, 0.2), pick.uniform(0, 70)))
             engine = caller.engine

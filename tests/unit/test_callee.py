@@ -16,6 +16,7 @@ from device_sdk.wire.cells import (
     EndedReason,
     Invite,
     InviteState,
+    Offer,
 )
 
 EPOCH, CALLER = b"callee01", b"caller01"
@@ -188,7 +189,7 @@ def test_ringing_takes_over_what_the_invite_says() -> None:
     """Content, channel, group, time and the caller's epoch."""
     call, _ = callee.step(callee.new("id", "door", RINGING), On.RINGING, RINGING)
     assert (call.state, call.epoch) == (State.INVITATION_RECEIVED, CALLER)
-    assert (call.content, call.channel, call.group, call.time) == (b"\x01", "c", b"g" * 16, 9)
+    assert call.offer == Offer(b"\x01", "c", b"g" * 16, 9)
 
 
 def test_a_later_copy_without_content_takes_nothing_away() -> None:
@@ -196,15 +197,15 @@ def test_a_later_copy_without_content_takes_nothing_away() -> None:
     probing, _ = callee.step(callee.new("id", "door", RINGING), On.RINGING_RETAINED, RINGING)
     bare = Invite(InviteState.ENDED, CALLER, 2, reason=EndedReason.CANCELED)
     call, _ = callee.step(probing, On.ENDED, bare)
-    assert (call.content, call.channel, call.group, call.time) == (b"\x01", "c", b"g" * 16, 9)
+    assert call.offer == Offer(b"\x01", "c", b"g" * 16, 9)
 
 
 def test_a_ringing_call_keeps_its_content_but_learns_a_new_epoch() -> None:
     """What rings is what was shown; the epoch decides about presence only."""
     other = RINGING._replace(content=b"\x02", epoch=b"caller02")
-    ringing = CALL._replace(phase=Phase.RINGING, content=b"\x01")
+    ringing = CALL._replace(phase=Phase.RINGING, offer=Offer(b"\x01"))
     call, _ = callee.step(ringing, On.RINGING, other)
-    assert (call.content, call.epoch) == (b"\x01", b"caller02")
+    assert (call.offer.content, call.epoch) == (b"\x01", b"caller02")
 
 
 def test_accepting_carries_the_response_and_stops_the_ringing() -> None:

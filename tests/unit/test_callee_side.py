@@ -67,7 +67,7 @@ def test_a_live_invite_rings_at_once() -> None:
     rig.hear(ringing(content=b"\x01", channel="c"))
     assert rig.published == [(TOPIC, RECEIVED)]
     assert rig.told == ["remote_invitation_received"]
-    assert (last(rig).call.content, last(rig).call.channel) == (b"\x01", "c")
+    assert (last(rig).call.offer.content, last(rig).call.offer.channel) == (b"\x01", "c")
 
 
 @pytest.mark.parametrize(("ttl", "retained"), [(60_000, True), (0, False), (0, True)])
@@ -88,7 +88,7 @@ def test_an_asked_caller_that_lives_rings() -> None:
     rig.hear(ringing(content=b"\x01"), retained=True)
     rig.hear(ringing(50_000, asker=MINE))
     assert rig.told == ["remote_invitation_received"]
-    assert last(rig).call.content == b"\x01"
+    assert last(rig).call.offer.content == b"\x01"
     assert [at for at, _ in rig.until(1053)] == [1052]
 
 
@@ -166,7 +166,7 @@ def test_a_caller_read_online_rings_for_what_came_live() -> None:
     rig.now += 0.001
     rig.hear_presence(Presence(True, THEIRS), retained=True)
     assert (rig.said, rig.new) == ([], ["remote_invitation_received"])
-    assert last(rig).call.content == b"\x01"
+    assert last(rig).call.offer.content == b"\x01"
     assert [at for at, _ in rig.until(1062)] == [1062]
 
 
@@ -319,7 +319,7 @@ def test_an_end_of_what_never_rang_is_a_missed_call(
         assert states(rig) == [("SEEN", None)]
     assert rig.told == ["missed_call"] * missed
     if missed:
-        assert (last(rig).call.caller, last(rig).call.time) == (PEER, 7)
+        assert (last(rig).call.caller, last(rig).call.offer.time) == (PEER, 7)
 
 
 def test_an_asked_call_that_turns_out_ended_is_missed_once() -> None:
@@ -665,7 +665,7 @@ def test_a_screen_turns_away_before_anything_rings(doubted: bool) -> None:
     rig.hear(ringing(content=b"\x01", channel="c", time=7, asker=MINE if doubted else None))
     assert (states(rig), rig.told) == ([("REFUSED", 3)], ["missed_call"])
     call, underway = seen[0]
-    assert (call.caller, call.content, call.channel, call.time, underway) == (
+    assert (call.caller, call.offer.content, call.offer.channel, call.offer.time, underway) == (
         PEER, b"\x01", "c", 7, 0,
     )  # fmt: skip
 

@@ -17,10 +17,11 @@ from device_sdk.wire.cells import (
     EndedReason,
     Invite,
     InviteState,
+    Offer,
 )
 
 EPOCH = b"caller01"
-CALL = CallerCall("id", "kitchen", content=b"\x01", channel="c", group=b"g" * 16, time=9, seq=3,
+CALL = CallerCall("id", "kitchen", offer=Offer(b"\x01", "c", b"g" * 16, 9), seq=3,
                   ring_at=60.0, ack_at=30.0, resend_at=2.0, resend_delay=2.0)  # fmt: skip
 
 # Next phase for each phase (columns) and input (rows); "." is illegal, "=" stays.
@@ -218,7 +219,12 @@ def test_found_ringing_is_ended_caller_restarted() -> None:
         EndReason.CALLER_RESTARTED,
         True,
     )
-    assert (call.seq, call.content, call.channel, call.time) == (5, b"\x02", "d", 8)
+    assert (call.seq, call.offer.content, call.offer.channel, call.offer.time) == (
+        5,
+        b"\x02",
+        "d",
+        8,
+    )
 
 
 @pytest.mark.parametrize("number", [*EndedReason, 42, None])

@@ -10,7 +10,15 @@ from device_sdk.core.events import LocalEvent, PeerLost
 from device_sdk.core.settings import MAX_KEPT, Settings
 from device_sdk.errors import InvalidArgument, InvitationApiCallError
 from device_sdk.states import EndReason, InvitationApiCallErrorCode, LocalInvitationError
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
+from device_sdk.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    Invite,
+    InviteState,
+    Offer,
+    Presence,
+)
 from device_sdk.wire.topics import call_id_from_bytes
 from tests.rig import CALL, MINE, OTHER, PEER, THEIRS, Rig, answer
 
@@ -28,7 +36,7 @@ def call_id(number: int) -> str:
 def calling(*heard: object, **settings: float) -> Rig:
     """A peer that has sent one call and heard these answers."""
     rig = Rig(settings=Settings(**settings)).connect() if settings else Rig().connect()
-    rig.feed(Send(CALL, PEER, content=b"\x01", channel="c", wall=7))
+    rig.feed(Send(CALL, PEER, Offer(b"\x01", "c", time=7)))
     for cell in heard:
         rig.hear(cell)  # type: ignore[arg-type] # cells
     return rig
@@ -251,9 +259,9 @@ def test_one_winner_in_a_ring_group() -> None:
     """The first accepted decides; all other legs of that group end *answered elsewhere*."""
     rig = Rig().connect()
     group, third = b"g" * 16, call_id_from_bytes(b"3" * 16)
-    rig.feed(Send(CALL, PEER, group=group))
-    rig.feed(Send(OTHER, "other", group=group))
-    rig.feed(Send(third, "other", group=b"h" * 16))
+    rig.feed(Send(CALL, PEER, Offer(group=group)))
+    rig.feed(Send(OTHER, "other", Offer(group=group)))
+    rig.feed(Send(third, "other", Offer(group=b"h" * 16)))
     rig.hear(ACCEPTED)
     rig.ack()
     says = {t: (c.state, c.reason) for t, c in rig.published if isinstance(c, Invite)}

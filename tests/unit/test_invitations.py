@@ -28,6 +28,7 @@ from device_sdk.states import (
     RemoteInvitationState,
 )
 from device_sdk.wire import codec, keys
+from device_sdk.wire.cells import Offer
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -105,9 +106,7 @@ def test_a_local_invitation_shows_itself_in_a_log() -> None:
 
 def test_a_remote_invitation_shows_what_the_caller_said() -> None:
     """The body decoded, the rest as it came."""
-    theirs = remote(
-        content=codec.encode_body({"who": "a parcel"}), channel="hall", group=b"g" * 16, time=1700
-    )
+    theirs = remote(offer=Offer(codec.encode_body({"who": "a parcel"}), "hall", b"g" * 16, 1700))
     assert (theirs.caller_id, theirs.call_id) == ("front-door", CALL)
     assert theirs.content == {"who": "a parcel"}
     assert (theirs.channel_id, theirs.group, theirs.time) == ("hall", b"g" * 16, 1700)
@@ -119,7 +118,7 @@ def test_a_remote_invitation_shows_what_the_caller_said() -> None:
 def test_a_remote_invitation_without_words_has_none() -> None:
     """A caller need not say anything; an encoded None is None as well."""
     assert remote().content is None
-    assert remote(content=codec.encode_body(None)).content is None
+    assert remote(offer=Offer(codec.encode_body(None))).content is None
     assert (remote().channel_id, remote().group, remote().time) == (None, None, None)
 
 

@@ -19,7 +19,7 @@ from device_sdk.core.effects import (
 )
 from device_sdk.states import EndReason, LocalInvitationError
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Offer, Presence
 from tests.rig import CALL, MINE, OTHER, PEER, Rig, answer, ended, ringing
 
 RECEIVED = answer(AnswerState.RECEIVED)
@@ -103,7 +103,7 @@ def test_the_allowed_leg_of_a_group_rings_and_wins(legs: tuple[str, str]) -> Non
     """Whichever comes first; the forbidden one neither delays nor loses it."""
     broker = Strict(forbidden=("/kitchen/",))
     for call, callee in zip((CALL, OTHER), legs, strict=True):
-        broker.rig.feed(Send(call, callee, group=b"g" * 16))
+        broker.rig.feed(Send(call, callee, Offer(group=b"g" * 16)))
     mine = CALL if legs[0] == PEER else OTHER
     # Both are on their way when the broker closes: neither is acknowledged.
     broker.losses += 1
@@ -134,9 +134,9 @@ def test_the_likely_one_waits_for_the_others() -> None:
 def test_too_large_for_one_is_not_for_the_next() -> None:
     """A small call to the same peer, made while the large one is on trial, rings."""
     broker = Strict(largest=1000)
-    broker.rig.feed(Send(CALL, PEER, codec.encode_body("x" * 4000)))
+    broker.rig.feed(Send(CALL, PEER, Offer(codec.encode_body("x" * 4000))))
     broker.carry()
-    broker.do(Send(OTHER, PEER, codec.encode_body("hello")))
+    broker.do(Send(OTHER, PEER, Offer(codec.encode_body("hello"))))
     broker.hears(RECEIVED, call=OTHER)
     assert broker.rig.told == ["local_invitation_failure", "local_invitation_received_by_peer"]
 
@@ -279,7 +279,7 @@ def test_an_end_carries_a_large_content_once() -> None:
     """512 bytes may be said again, for who missed the call."""
     for size, kept in ((400, True), (4000, False)):
         rig = Rig().connect()
-        rig.feed(Send(CALL, PEER, codec.encode_body("x" * size)))
+        rig.feed(Send(CALL, PEER, Offer(codec.encode_body("x" * size))))
         rig.feed(Cancel(PEER, CALL))
         assert [c.content is not None for c in rig.said if isinstance(c, Invite)] == [True]
         rig.now += 2
