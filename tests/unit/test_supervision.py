@@ -327,6 +327,49 @@ def test_a_policy_that_blocks_holds_only_the_calls_that_wait_for_it(
     assert threading.main_thread().ident not in [thread for *_, thread in seen]
 
 
+def test_no_thread_for_a_policy_lets_it_ring(
+    make_peer: MakePeer,
+    kitchen: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Refuses(Policy):
+        def screen(self, *_args: Any, **_told: Any) -> AnswerReason | None:
+            return AnswerReason.DECLINED
+
+    start = threading.Thread.start
+
+    def none(self: threading.Thread) -> None:
+        if self.name.endswith("-policy"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    door = make_peer("front-door", policy=Refuses())
+    monkeypatch.setattr(threading.Thread, "start", none)
+    works(kitchen, door)
+    door.logout()
+    assert "the policy could not be asked; it rings" in caplog.text
+
+
+def test_a_policy_of_quiet_hours_that_is_a_subclass_is_told_the_local_time(
+    make_peer: MakePeer, kitchen: Peer
+) -> None:
+    """As the policy itself is; a year that there is not is no time to compare with."""
+    times: list[Any] = []
+
+    class Asked(Policy):
+        def screen(self, caller: str, **told: Any) -> AnswerReason | None:
+            times.append(told["now"])
+            return super().screen(caller, **told)
+
+    for wall, year in ((lambda: 1_800_000_000.0, 2027), (lambda: 1e12, None)):
+        door = make_peer("front-door", policy=Asked(quiet=["00:00-00:01"]), wall=wall)
+        works(kitchen, door)
+        door.logout()
+        assert [now and now.year for now in times] == [year]
+        times.clear()
+
+
 def test_a_logout_does_not_wait_for_a_policy_that_blocks(
     make_peer: MakePeer, kitchen: Peer
 ) -> None:
