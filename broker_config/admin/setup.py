@@ -43,7 +43,7 @@ LOCK = "broker.lock"
 #: What may hold a secret and some white space.
 _SECRET_FILE_BYTES = 4096
 _SETTINGS = """\
-# Settings of bellwire-broker; docs/broker.md explains them all.
+# Settings of bellwire-broker; docs/broker-settings.md explains them all.
 realm = "{realm}"
 
 [listen]

@@ -1,4 +1,4 @@
-"""docs/broker.md, a call over TLS and the second week: every command, as it stands there."""
+"""docs/broker-guide.md, a call over TLS and the second week: every command, as it stands there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.servers import free_port
 
-GUIDE = Path(__file__).parents[2] / "docs" / "broker.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "broker-guide.md"
 SECTIONS = ("A call over TLS, step by step", "The second week")
 STEPS = 22
 

@@ -29,7 +29,7 @@ MOST, PAUSE = 8.0, 0.5
 
 
 class Hostile:
-    """Knows its secret, and what each attack of docs/broker.md's table is."""
+    """Knows its secret, and what each attack of docs/broker-inside.md's table is."""
 
     def __init__(self, port: int, name: str, secret: str, victims: list[str]) -> None:
         self.port, self.name, self.secret, self.victims = port, name, secret, victims
