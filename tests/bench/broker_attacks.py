@@ -131,10 +131,8 @@ def others(port: int) -> tuple[float, float]:
 
     A best of three would show the time before the attack bites.
     """
-    times: list[list[float]] = []
     with contextlib.suppress(TimeoutError, ConnectionError):
-        for _ in range(3):
-            times.append(asyncio.run(round_trips(port, seconds=10)))
+        times = [asyncio.run(round_trips(port, seconds=10)) for _ in range(3)]
         return statistics.median(map(p50, times)), max(map(max, times)) * 1000
     return float("inf"), float("inf")
 
@@ -145,7 +143,7 @@ def main() -> None:
         asyncio.run(_attack(ATTACKS[sys.argv[1]], int(sys.argv[2])))
         return
     print(
-        "| abuse | broker | others' invite to received, p50 ms | beside none | slowest ms | MB more |"
+        "| abuse | broker | others' invite to received, ms | beside none | slowest ms | MB more |"
     )
     print("|---|---|---|---|---|---|")
     for name in ("bellwire limited", *(["mosquitto"] if mosquitto_path() else [])):
