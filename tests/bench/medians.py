@@ -52,6 +52,12 @@ def parse(text: str) -> Tables:
     return tables
 
 
+def is_commit(name: str) -> bool:
+    """Whether git knows it."""
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 @contextlib.contextmanager
 def unpacked(commit: str) -> Iterator[Path]:
     """A copy of the project as it was at ``commit``."""
