@@ -85,6 +85,13 @@ class _Client(Client):
         sock.settimeout(self._connect_timeout)
         return sock
 
+    #: The broker does not speak 3.1.1: paho hangs up on that without a word to anybody.
+    version_refused = False
+
+    def _handle_connack(self) -> MQTTErrorCode:
+        self.version_refused = bytes(self._in_packet["packet"][1:2]) == b"\x01"
+        return super()._handle_connack()
+
     def _sock_recv(self, bufsize: int) -> bytes:
         packet = self._in_packet
         frame = getattr(self._sock, "_readbuffer", b"")  # of paho's WebSocket alone
@@ -267,13 +274,18 @@ class PahoLink:
             self._greeted = True
             self._happened.append(Connected())
             return
-        code = _RETURN_CODES.get(reason.value, reason.value)
-        why = _REFUSALS.get(code, str(reason))
+        self._refused(_RETURN_CODES.get(reason.value, reason.value), str(reason))
+
+    def _refused(self, code: int, why: str) -> None:
         self._ended = True
-        self._happened.append(LinkFailed(BrokerRefused(code, f"{self._url} refused: {why}")))
+        problem = f"{self._url} refused: {_REFUSALS.get(code, why)}"
+        self._happened.append(LinkFailed(BrokerRefused(code, problem)))
 
     def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, _reason: Any, _p: Any) -> None:
         if self._ended:
+            return
+        if self._client.version_refused:
+            self._refused(1, "")
             return
         self._ended = True
         if self._greeted:

@@ -19,8 +19,15 @@ from collections.abc import Iterator
 import pytest
 from paho.mqtt.client import WebsocketConnectionError
 
-from device_sdk.core.effects import Connected, Disconnected, LinkFailed, MessageReceived
-from device_sdk.errors import BrokerUnreachable
+from device_sdk.core.effects import (
+    Connected,
+    Disconnected,
+    LinkFailed,
+    MessageReceived,
+    PublishAcked,
+    Subscribed,
+)
+from device_sdk.errors import BrokerRefused, BrokerUnreachable
 from device_sdk.link.base import Will
 from device_sdk.link.dialing import ResolveTimeout
 from device_sdk.link.paho import LARGEST_PACKET, PahoLink, login_error
@@ -282,3 +289,76 @@ def test_a_client_id_is_of_its_login_and_known_to_nobody_else() -> None:
     ask = "from device_sdk.link.base import Will; print(Will('s/v1/k/presence', b'1').client_id)"
     ids = {subprocess.check_output([sys.executable, "-c", ask]) for _ in range(2)}
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [(1, "MQTT 3.1.1"), (4, "authentication failed"), (5, "not authorized")]
+)
+def test_a_refusal_says_why_and_ends_the_link(code: int, why: str) -> None:
+    """With the broker's number, and the user name that was shown."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = BrokerUrl("mqtt", "127.0.0.1", server.getsockname()[1])
+        link = PahoLink(url, "kitchen", None, keepalive=15, username="panel", password="secret")
+        link.open()
+        broker, _ = server.accept()
+        with broker:
+            assert b"panel" in broker.recv(4096)
+            broker.sendall(bytes((0x20, 2, 0, code)))
+            (failed,) = happens(link)
+        assert isinstance(failed, LinkFailed)
+        assert isinstance(failed.error, BrokerRefused)
+        assert failed.error.return_code == code
+        assert why in str(failed.error)
+        link.close(clean=False)
+
+
+def test_a_topic_that_is_no_text_is_read_and_acknowledged() -> None:
+    """As one that is none of ours; else it would be handed out for ever."""
+    with greeted() as (link, broker):
+        broker.sendall(publish(b"\xff\xfe", b"x", 3))
+        assert happens(link) == [MessageReceived("", b"x", True)]
+        link.acknowledge()
+        assert broker.recv(4, socket.MSG_WAITALL) == b"\x40\x02\0\x03"
+
+
+def test_each_filter_is_granted_or_refused() -> None:
+    with greeted() as (link, broker):
+        link.subscribe(("a", "b"))
+        asked = broker.recv(4096)
+        broker.sendall(b"\x90\x04" + asked[2:4] + b"\x01\x80")
+        assert happens(link) == [Subscribed(("a",), ("b",))]
+        broker.sendall(b"\x90\x03\x7f\x7f\x01")  # of nothing that was asked
+        assert happens(link) == [Subscribed((), ())]
+
+
+def test_a_link_is_forgotten_without_a_word() -> None:
+    """In a child process the connection is the parent's: no DISCONNECT."""
+    with greeted() as (link, broker):
+        link.forget()
+        assert link.fileno() == -1
+        assert broker.recv(16) == b""
+        link.forget()
+
+
+def test_whatever_a_connect_raises_is_a_login_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = PahoLink(URL, "kitchen", None, keepalive=15)
+
+    def fail(*_args: object) -> None:
+        raise KeyError("injected")
+
+    monkeypatch.setattr(link._client, "connect", fail)
+    with pytest.raises(BrokerUnreachable, match="injected"):
+        link.open()
+
+
+def test_a_publish_is_acknowledged_once() -> None:
+    """An acknowledgement of nothing is nothing."""
+    with greeted() as (link, broker):
+        link.publish("t", b"x", 7)
+        link.publish("t", b"y", None)
+        packets = b""
+        while len(packets) < 2 * 8:
+            packets += broker.recv(4096)
+        first, second = packets[5:7], packets[13:15]
+        broker.sendall(b"\x40\x02" + second + b"\x40\x02" + first + b"\x40\x02\x7f\x7f")
+        assert happens(link) == [PublishAcked(7)]
