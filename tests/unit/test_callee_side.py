@@ -111,6 +111,20 @@ def test_what_a_bridge_hands_on_is_no_answer(asker: bytes | None, online: bool) 
     assert rig.told == ["remote_invitation_received"]
 
 
+def test_only_the_first_ring_of_two_peers_is_asked_about() -> None:
+    """Presence stays subscribed after a call: each later ring saves the round trip."""
+    rig = Rig(there=False).connect()
+    rig.hear(ringing())
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    rig.hear(ended())
+    rig.hear(None, kind="invite")
+    rig.now += Settings().presence_linger / 2
+    rig.hear(ringing(), call=OTHER)
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [False]
+    assert rig.told.count("remote_invitation_received") == 2
+
+
 def test_what_was_read_before_the_link_broke_is_no_presence_of_now() -> None:
     """A subscription may be granted before what stands there comes: until then, in doubt."""
     rig = called()
