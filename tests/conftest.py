@@ -15,8 +15,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.exported import Bridge, Exported, ExportedMosquitto, Nats, nats_binary
 from tests.peers import FACES, Loop
-from tests.servers import BrokerProcess, BundledBroker, Mosquitto, mosquitto_binary
+from tests.servers import BrokerProcess, BundledBroker, mosquitto_binary
 
 #: Modules whose tests run one after the other in one session, by what they share.
 TOGETHER = {
@@ -59,12 +60,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(group))
 
 
+def _need(name: str, found: str | None, install: str) -> None:
+    if found is None:
+        if os.environ.get(REQUIRE):
+            pytest.fail(f"{name} is missing, and {REQUIRE} is set", pytrace=False)
+        pytest.skip(f"{name} is missing ({install})")
+
+
 def need_mosquitto() -> None:
     """Skip where there is no mosquitto, or fail where there has to be one."""
-    if mosquitto_binary() is None:
-        if os.environ.get(REQUIRE):
-            pytest.fail(f"mosquitto is missing, and {REQUIRE} is set", pytrace=False)
-        pytest.skip("mosquitto is missing (Debian: apt install mosquitto)")
+    _need("mosquitto", mosquitto_binary(), Exported.install)
+
+
+def need_nats() -> None:
+    """Skip where there is no nats-server, or fail where there has to be one."""
+    _need("nats-server", nats_binary(), Nats.install)
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +88,36 @@ def bundled_broker() -> Iterator[BrokerProcess]:
 def mosquitto_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """mosquitto, shared, as the bundled one is."""
     need_mosquitto()
-    with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
+    with ExportedMosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
         yield broker
 
 
-@pytest.fixture(
-    scope="session",
-    params=["bundled", pytest.param("mosquitto", marks=pytest.mark.mosquitto)],
-)
+@pytest.fixture(scope="session")
+def bridge_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """Two mosquittos with a bridge, shared; peers are spread over both."""
+    need_mosquitto()
+    with Bridge(tmp_path_factory.mktemp("bridge")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def nats_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """Three nodes of NATS, shared; peers are spread over all."""
+    need_nats()
+    with Nats(tmp_path_factory.mktemp("nats")) as broker:
+        yield broker
+
+
+#: All brokers of the suite; those of several nodes are CI's alone (`pytest -m cluster`).
+BROKERS = [
+    "bundled",
+    pytest.param("mosquitto", marks=pytest.mark.mosquitto),
+    pytest.param("bridge", marks=pytest.mark.cluster),
+    pytest.param("nats", marks=pytest.mark.cluster),
+]
+
+
+@pytest.fixture(scope="session", params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> BrokerProcess:
     """Each of the shared brokers in turn."""
     found: BrokerProcess = request.getfixturevalue(f"{request.param}_broker")

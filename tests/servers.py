@@ -59,9 +59,19 @@ class BrokerProcess:
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
+    #: What a client is to ask for when it subscribes.
+    subscribe_qos = 1
+    #: The shortest keep-alive that does there, in seconds.
+    least_keepalive = 1
+
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
+
+    @property
+    def urls(self) -> list[str]:
+        """One for each node."""
+        return [self.url]
 
     def start(self) -> None:
         """Start it, on the port it had before if it had one; returns once it accepts."""

@@ -20,6 +20,7 @@ WORDS = {
     "broker_config.core": "packets, sessions, router, limits",
     "broker_config.store": "journal, SQLite",
     "broker_config.access": "ACL, registry, certificates",
+    "broker_config.export": "other brokers' configuration",
     "broker_config.net": "connections, listeners",
     "broker_config.admin": "bellwire-broker",
 }

@@ -6,7 +6,7 @@ its identity unforgeable. Deny by default: what no rule names is not allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 
 from device_sdk.wire.topics import PresenceTopic, escape, everything, parse
 
@@ -46,6 +46,27 @@ def readable(realm: str, peer: str) -> tuple[str, ...]:
         f"{realm}/v1/+/presence",
         f"{realm}/v1/+/invite/{own}/+",
         f"{realm}/v1/+/answer/{own}/+",
+    )
+
+
+def writable(realm: str, peer: str, callees: Container[str], callers: Container[str],
+             others: Iterable[str]) -> tuple[str, ...]:  # fmt: skip
+    """The filters within which ``peer`` may publish, for brokers that go by lists.
+
+    ``callees`` are whom it may call, ``callers`` who may call it, ``others`` all who are
+    registered: where that is everybody, one filter says it.
+    """
+    own = escape(peer)
+    others = list(others)
+
+    def levels(wanted: Container[str]) -> list[str]:
+        names = [escape(name) for name in others if name in wanted]
+        return ["+"] if names and len(names) == len(others) else names
+
+    return (
+        f"{realm}/v1/{own}/presence",
+        *(f"{realm}/v1/{level}/invite/{own}/+" for level in levels(callees)),
+        *(f"{realm}/v1/{level}/answer/{own}/+" for level in levels(callers)),
     )
 
 

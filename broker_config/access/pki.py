@@ -187,6 +187,17 @@ def make_server(folder: Path, extra: list[str]) -> list[str]:
     return names
 
 
+def make_node(folder: Path, host: str) -> Certificate:
+    """A certificate for a broker of another kind on ``host``, which its fellows may ask for too."""
+    return _issue(
+        _common_name(host),
+        SERVER_DAYS,
+        names=[_general_name(host)],
+        purpose=None,
+        issuer=_ca(folder),
+    )
+
+
 def make_device(folder: Path, name: str) -> Certificate:
     """A client certificate for the device ``name``."""
     return _issue(

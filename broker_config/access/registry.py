@@ -35,10 +35,14 @@ def new_secret() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What the broker knows of one device; its secret only as an argon2 hash."""
+    """What the broker knows of one device; its secret only as hashes."""
 
     name: str
+    #: Argon2, by which the bundled broker goes.
     secret: str | None = None
+    #: The same secret in the forms of brokers to which one may move (`export`).
+    pbkdf2: str | None = None
+    bcrypt: str | None = None
     #: SHA-256 of its client certificate.
     certificate: str | None = None
     #: Peer ids it may call: ``*`` stands for anything, ``@group`` for a group's members.
@@ -94,18 +98,20 @@ def _device(entry: Any) -> Device:
     patterns = entry.get("may_call", [])
     if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
         raise ValueError(f"may_call of {name!r} is no list of strings")
-    for key in ("secret", "certificate", "group"):
+    for key in ("secret", "pbkdf2", "bcrypt", "certificate", "group"):
         if not isinstance(entry.get(key), str | None):
             raise ValueError(f"{key} of {name!r} is no string")
     return Device(
         name,
-        entry.get("secret"),
-        entry.get("certificate"),
-        tuple(patterns),
-        entry.get("group"),
-        entry.get("watches") is True,
-        str(entry.get("created", "")),
-        str(entry.get("cleared", "")),
+        secret=entry.get("secret"),
+        pbkdf2=entry.get("pbkdf2"),
+        bcrypt=entry.get("bcrypt"),
+        certificate=entry.get("certificate"),
+        may_call=tuple(patterns),
+        group=entry.get("group"),
+        watches=entry.get("watches") is True,
+        created=str(entry.get("created", "")),
+        cleared=str(entry.get("cleared", "")),
     )
 
 

@@ -23,6 +23,8 @@ EXIT_WRONG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 DIRECTORY = "BELLWIRE_BROKER_DIR"
+#: The brokers for which there is an export (`admin.export`).
+EXPORTS = ("mosquitto", "mosquitto-bridge", "nats", "emqx")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     _names(renew)
 
     device_cli.add_to(commands, _directory)
+
+    export = commands.add_parser(
+        "export", help="the registry as the configuration of another broker, ready to start"
+    )
+    export.add_argument("format", choices=EXPORTS, metavar="FORMAT", help=", ".join(EXPORTS))
+    export.add_argument(
+        "target", type=Path, metavar="OUT", help="a new directory, or an earlier export"
+    )
+    export.add_argument(
+        "--node", dest="nodes", action="append", default=[], metavar="HOST[:PORT]",
+        help="where a broker will listen; once for each of several (default: this host)",
+    )  # fmt: skip
+    _directory(export)
 
     for name, text in (
         ("status", "figures of the running broker"),
@@ -158,6 +173,15 @@ def _renew(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from .export import export
+
+    names = export(_settings(args), args.format, args.target, args.nodes)
+    print(f"{args.target} is ready: {', '.join(names)}")
+    print(f"next: {args.target / 'README.md'} says how it is started")
+    return 0
+
+
 def _status(args: argparse.Namespace) -> int:
     from .doctor import ask
 
@@ -196,6 +220,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "init": _init,
     "renew": _renew,
     "device": device_cli.perform,
+    "export": _export,
     "status": _status,
     "doctor": _doctor,
 }

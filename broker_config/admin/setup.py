@@ -17,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from device_sdk.wire.topics import check_realm, escape
 
-from ..access import pki
+from ..access import hashes, pki
 from ..access.naming import (
     check_group,
     check_name,
@@ -149,7 +149,13 @@ def _credentials(
     """A device with new credentials, and what it gets of them."""
     if not certificate:
         secret = new_secret()
-        return Device(name, secret=HASHER.hash(secret)), Given(name, secret, None)
+        device = Device(
+            name,
+            secret=HASHER.hash(secret),
+            pbkdf2=hashes.pbkdf2_sha512(secret),
+            bcrypt=hashes.bcrypt_hash(secret),
+        )
+        return device, Given(name, secret, None)
     made = pki.make_device(directory / "tls", name)
     folder = directory / "tls" / "devices"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -281,7 +287,13 @@ def rotate(
         new, given = _credentials(directory, name, old.certificate is not None, staged)
         if secret_file is not None:
             _stage_secret(staged, secret_file, given, old)
-        devices[name] = replace(old, secret=new.secret, certificate=new.certificate)
+        devices[name] = replace(
+            old,
+            secret=new.secret,
+            pbkdf2=new.pbkdf2,
+            bcrypt=new.bcrypt,
+            certificate=new.certificate,
+        )
         _show_all([given], show)
     return given.secret, given.files
 

@@ -51,6 +51,7 @@ class Observer:
         password: str | None = None,
         tls: Tls | None = None,
         keepalive: int = 15,
+        subscribe_qos: int = 1,
     ) -> None:
         self._url, self._filters = url, filters
         self._client_id = client_id or f"bellwire-observer-{secrets.token_hex(4)}"
@@ -58,6 +59,7 @@ class Observer:
         self._password = password
         self._context = (tls or Tls()).make_context() if url.tls else None
         self._keepalive = keepalive
+        self._subscribe_qos = subscribe_qos
         self._link: GuardedLink | None = None
         self._up = False
         self._ticked = 0.0
@@ -106,6 +108,7 @@ class Observer:
                 self._client_id,
                 None,
                 keepalive=self._keepalive,
+                subscribe_qos=self._subscribe_qos,
                 username=self._username,
                 password=self._password,
                 context=self._context,

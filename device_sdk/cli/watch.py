@@ -83,6 +83,9 @@ def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
     keepalive = 15 if options["keepalive"] is None else options["keepalive"]
     if not 1 <= keepalive <= 65535:
         raise UsageError(f"{options.source('keepalive')}: 1 to 65535 s, not {keepalive}")
+    subscribe_qos = 1 if options["subscribe_qos"] is None else options["subscribe_qos"]
+    if subscribe_qos not in (0, 1):
+        raise UsageError(f"{options.source('subscribe_qos')}: 0 or 1, not {subscribe_qos}")
     if options.tls() is not None and not url.tls:
         raise UsageError(f"{options.source('broker')}: {url} is not encrypted: say mqtts://")
     username, password = options["username"], options.password()
@@ -99,6 +102,7 @@ def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
             password=password,
             tls=options.tls(),
             keepalive=keepalive,
+            subscribe_qos=subscribe_qos,
         )
     except InvalidArgument as error:
         raise options.usage(error) from None

@@ -22,11 +22,13 @@ MakePeer = Callable[..., Peer]
 def make_peer(broker: BrokerProcess, face: str, loop: Loop) -> Iterator[MakePeer]:
     """Makes peers of this face at this broker, each test in a realm of its own; logs them out."""
     realm = f"t{next(_numbers)}"
+    nodes = itertools.cycle(broker.urls)
     with contextlib.ExitStack() as stack:
 
         def make(peer_id: str, *, login: bool = True, url: Any = None, **options: Any) -> Peer:
             options.setdefault("realm", realm)
-            where = broker.url if url is None else url
+            options.setdefault("subscribe_qos", broker.subscribe_qos)
+            where = next(nodes) if url is None else url
             # mosquitto closes the older of two connections of one client id, in any realm.
             peer: Peer
             if options.pop("face", face) == "threaded":

@@ -46,8 +46,9 @@ def _runner(broker: BrokerProcess, realm: str) -> Iterator[Run]:
 
 
 @pytest.fixture
-def run(broker: BrokerProcess, realm: str) -> Iterator[Run]:
+def run(broker: BrokerProcess, realm: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Starts commands at each broker."""
+    monkeypatch.setenv("BELLWIRE_SUBSCRIBE_QOS", str(broker.subscribe_qos))
     yield from _runner(broker, realm)
 
 
@@ -303,13 +304,17 @@ class _Heard(CallEventListener):
 def test_a_dead_doorbell_stops_ringing(
     broker: BrokerProcess, run: Run, realm: str, number: int
 ) -> None:
-    """Killed, or silent for its keep-alive of 1 s: the ringing ends after it and the grace."""
+    """Killed, or silent for its keep-alive, 1 s or 2: the ringing ends after it and the grace."""
     heard = _Heard()
     # The protocol's 10 s of grace, made short.
-    client = SignalingClient("kitchen", broker.url, realm=realm, caller_lost_grace=0.3)
+    client = SignalingClient(
+        "kitchen", broker.url, realm=realm, caller_lost_grace=0.3,
+        subscribe_qos=broker.subscribe_qos,
+    )  # fmt: skip
     client.call_manager.add_event_listener(heard)
     with client:
-        door = run("call", "kitchen", "--peer", "front-door", "--keepalive", "1", "--json")
+        shortest = ["--keepalive", str(broker.least_keepalive)]
+        door = run("call", "kitchen", "--peer", "front-door", *shortest, "--json")
         invitation = heard.rings.get(timeout=10)
         door.event("local_invitation_received_by_peer")
         started = time.monotonic()

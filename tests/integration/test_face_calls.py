@@ -435,7 +435,12 @@ def test_many_calls_at_once_to_the_same_and_to_several(make_peer: MakePeer) -> N
         door.expect(f"local_invitation_{ends[i % 3]}", mine.call_id)
         panel.expect(f"remote_invitation_{ends[i % 3]}", mine.call_id)
         for peer in (door, panel):
-            told = [n for n in peer.names(mine.call_id) if "received" not in n]
+            # Behind a bridge a presence may come late, and "offline" be told before it: no end.
+            told = [
+                n
+                for n in peer.names(mine.call_id)
+                if n.rpartition("_")[2] in (*ends.values(), "failure")
+            ]
             assert len(told) == 1
     assert len({mine.call_id for mine, _, _ in calls}) == 36
 

@@ -37,7 +37,7 @@ def acknowledged(proxy: Proxy, topic_kind: str) -> bool:
 
 def test_the_answer_goes_out_before_the_acknowledgement(make_peer: MakePeer, proxy: Proxy) -> None:
     """The caller waits for the one, and only the broker for the other; it gets it all the same."""
-    make_peer("kitchen", url=proxy.url)
+    make_peer("kitchen", url=proxy.url, subscribe_qos=1)
     door = make_peer("front-door")
     mine = door.press("kitchen")
     door.expect("local_invitation_received_by_peer", mine.call_id)
@@ -54,7 +54,7 @@ def _topic(packet: Packet) -> str:
 
 def test_what_comes_without_a_pause_is_acknowledged_too(make_peer: MakePeer, proxy: Proxy) -> None:
     """Acknowledgements wait for nothing but a moment; a stream of messages has none."""
-    make_peer("kitchen", url=proxy.url)
+    make_peer("kitchen", url=proxy.url, subscribe_qos=1)
     door = make_peer("front-door")
     for i in range(8):
         mine = door.press("kitchen", i)
@@ -67,9 +67,11 @@ def test_what_comes_without_a_pause_is_acknowledged_too(make_peer: MakePeer, pro
 # --- listeners -------------------------------------------------------------------------------
 
 
-def test_a_listener_that_blocks_harms_nothing(make_peer: MakePeer, proxy: Proxy) -> None:
+def test_a_listener_that_blocks_harms_nothing(
+    make_peer: MakePeer, proxy: Proxy, broker: BrokerProcess
+) -> None:
     """Not the other listeners, not the keep-alive, not calls; and it is told all once it can."""
-    kitchen = make_peer("kitchen", url=proxy.url, keepalive=1)
+    kitchen = make_peer("kitchen", url=proxy.url, keepalive=broker.least_keepalive)
     door = make_peer("front-door")
     blocks, release = kitchen.blocking()
     kitchen.listen(blocks)

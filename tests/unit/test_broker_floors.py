@@ -16,7 +16,8 @@ ROOMS = {
     "store": {"core", "store"},
     "access": {"core", "access"},
     "net": {"core", "store", "access", "net"},
-    "admin": {"core", "store", "access", "net", "admin"},
+    "export": {"core", "access", "export"},
+    "admin": {"core", "store", "access", "net", "export", "admin"},
 }
 #: No socket, thread, event loop, clock, chance or database in the core.
 FORBIDDEN = {

@@ -1,0 +1,1 @@
+"""The registry in the words of other brokers: pure texts; `admin.export` makes files of them."""
