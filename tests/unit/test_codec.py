@@ -117,6 +117,32 @@ def test_a_cell_that_says_it_has_one_pair_less_does_not_end_where_it_does() -> N
     assert caught.value.cause == codec.MALFORMED
 
 
+@pytest.mark.parametrize("body", ["", "056161"])
+def test_an_answer_that_says_it_has_more_pairs_is_cut_short(body: str) -> None:
+    """The short way leaves it to the long way, which says so."""
+    data = bytes.fromhex(f"a{5 + bool(body)}00010100{HEADER}0301{body}")
+    assert fast_path.answer(data) is None
+    with pytest.raises(DecodeError) as caught:
+        codec.decode_answer(data)
+    assert caught.value.cause == codec.MALFORMED
+
+
+def test_an_unknown_key_comes_once() -> None:
+    """Like a known one: of two, which would hold?"""
+    twice = b"\xa7" + cell()[1:] + 2 * b"\x61x\x01"
+    assert cause(twice) == codec.MALFORMED
+
+
+def test_a_mapping_may_be_as_deep_as_a_list() -> None:
+    """And no deeper."""
+    value: Any = 1
+    for _ in range(15):
+        value = {"in": value}
+    assert codec.decode_body(codec.encode_body(value)) == value
+    with pytest.raises(ValueError, match="deeper"):
+        codec.encode_body({"in": value})
+
+
 TEXT, LONG_TEXT = codec.encode_body("somebody is here"), codec.encode_body("ä" * 127)
 
 
