@@ -241,13 +241,13 @@ class Sessions(Router):
         delivered any more, and such a will is not published.
         """
 
-        @cache
         def stays(topic: str) -> bool:
             cell = parse(self.realm, topic) if cleared else None
             return self.rules.stands(topic) and not (
                 isinstance(cell, CallTopic) and (cell.owner in cleared or cell.writer in cleared)
             )
 
+        remembered = cache(stays)  # for this turn: by a later portion the rules may be others
         for client_id, will in list(self.orphans.items()):
             if not self._will_stands(will):
                 del self.orphans[client_id]
@@ -255,7 +255,7 @@ class Sessions(Router):
         for session in self.sessions.values():
             if session.will is not None and not self._will_stands(session.will):
                 self.drop_will(session)
-            session.drop(stays)
+            session.drop(remembered)
         self._sweep((list(self.retained.messages), stays))
 
     def _sweep(self, left: tuple[list[str], Callable[[str], bool]]) -> None:
