@@ -48,6 +48,8 @@ ROWS = {
         f"{_EXPORTED}.test_another_cannot_end_a_devices_connection",
     "retained cells outlive a restart of all":
         f"{_EXPORTED}.test_what_is_retained_outlives_a_restart",
+    "a device that is removed is cut off at once":
+        f"{_EXPORTED}.test_a_device_that_is_removed_is_cut_off_and_stays_out",
 }  # fmt: skip
 BEGIN, END = "<!-- made by `python -m tools.broker_table --write` -->", "<!-- end -->"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -37,6 +38,7 @@ DEVICES = (
     Wanted("neighbour", may_call=("neighbours-*",)),
     Wanted("neighbours-panel"),
     Wanted("kitchen.1", may_call=("*",)),
+    Wanted("guest", may_call=("kitchen",)),
     Wanted("watcher", watches=True),
 )
 KINDS: dict[str, type[Exported]] = {"mosquitto": ExportedMosquitto, "bridge": Bridge, "nats": Nats}
@@ -49,6 +51,8 @@ class Secured:
         self.name, self.ports, self.ca, self.secrets = name, ports, ca, secrets
         self.subscribe_qos = KINDS[name].subscribe_qos if name in KINDS else 1
         self.restart: Callable[[], None]
+        #: Has a device removed, and the broker told.
+        self.remove: Callable[[str], None]
         self._tls = ssl.create_default_context(cafile=ca)
 
     def raw(self, node: int) -> Raw:
@@ -84,7 +88,11 @@ def secured(
             running.pop().stop()
             running.append(Served(directory))
 
-        bundled.restart = restart
+        def remove(name: str) -> None:
+            setup.remove(directory, name)
+            assert setup.tell_broker(directory)
+
+        bundled.restart, bundled.remove = restart, remove
         yield bundled
         running.pop().stop()
         return
@@ -96,8 +104,13 @@ def secured(
             exported.export()
             exported.start()
 
+        def without(name: str) -> None:
+            setup.remove(directory, name)
+            exported.export()
+            exported.signal(signal.SIGHUP)
+
         made = Secured(request.param, exported.ports, ca, secrets)
-        made.restart = anew
+        made.restart, made.remove = anew, without
         yield made
 
 
@@ -270,3 +283,14 @@ def test_what_is_retained_outlives_a_restart(secured: Secured, login: Login) -> 
     secured.restart()
     assert kept(login, secured, "sig/v1/bedroom/presence") == {"sig/v1/bedroom/presence": b"kept"}
     login("bedroom", 0).publish("sig/v1/bedroom/presence", b"", retain=True)
+
+
+def test_a_device_that_is_removed_is_cut_off_and_stays_out(secured: Secured, login: Login) -> None:
+    """Once the registry is exported anew and the brokers are told to read it."""
+    guest, door = login("guest", 1), login("front-door", 1)
+    secured.remove("guest")
+    assert guest.closed(timeout=10)
+    with secured.raw(1) as again:
+        code = again.connect("guest:2", user="guest", password=secured.secrets["guest"])
+    assert code in (4, 5, -1)
+    assert door.gather() == []
