@@ -268,6 +268,8 @@ FAULTS = {
             "device removed from the broker that it is at",
             40,
             "the ring_timeout of 30 s of a call that is answered no more",
+            # They are removed one after the other, and held links shall outlast that.
+            timers={**SHORT, "keepalive": 10},
             brokers=("bundled",),
             # Who is removed has no word left to say, so nothing can be expected of what it was
             # just deciding; nor can it log in, or press.
