@@ -49,7 +49,7 @@ from .effects import (
 )
 from .events import PresenceChanged
 from .outbox import INVITE, CellKey
-from .presence import Known, Verdict
+from .presence import Verdict
 from .settings import Settings
 from .stats import Stats
 
@@ -164,10 +164,6 @@ class Engine:
         out = self._context.out
         self._context.out = []
         return out
-
-    def known_of(self, peer: str) -> Known:
-        """What is known of a peer's presence."""
-        return self._context.watches.of(peer)
 
     def clone(self) -> Engine:
         """An independent copy, statistics aside: for exploring what could happen next."""

@@ -34,7 +34,6 @@ MISSING_KEY: Final = "missing key"
 WRONG_TYPE: Final = "wrong type"
 
 _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
-_FLOATS = (25, 26, 27)
 _FALSE_TRUE_NULL = (20, 21, 22)
 _BODY: Final = BY_NAME["body"].number
 _LAST_KEY: Final = KEYS[-1].number
