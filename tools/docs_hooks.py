@@ -19,6 +19,7 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "js_sdk/README.md": "javascript.md",
 }
 _LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 #: What the theme would load if it were not there already.
@@ -58,8 +59,9 @@ def on_files(files: Files, config: Any) -> Files:
     for source in sources:
         text, more = _text(source)
         named |= more
-        if source.name in PAGES and source.parent == ROOT:
-            files.append(File.generated(config, PAGES[source.name], content=text))
+        page = PAGES.get(source.relative_to(ROOT).as_posix())
+        if page is not None:
+            files.append(File.generated(config, page, content=text))
     for target in sorted(named):
         place = _place(target)
         if place.startswith("repository/"):
