@@ -25,6 +25,7 @@ from tests.broker_support.running import Running
 from tests.commands import Command
 from tests.peers import ThreadedPeer
 from tests.servers import BrokerProcess, BundledBroker
+from tools.random_scenes import scenes
 
 JS = Path(__file__).parents[2] / "js_sdk"
 NODE = shutil.which("node")
@@ -100,6 +101,18 @@ def test_its_own_tests_pass() -> None:
     assert done.returncode == 0, done.stdout[-5000:]
     assert "# fail 0" in done.stdout
     assert "# pass 0" not in done.stdout
+
+
+def test_what_nobody_thought_of_has_one_reaction(tmp_path: Path) -> None:
+    """200 random scenes: both cores publish, subscribe and tell the same."""
+    file = tmp_path / "scenes.json"
+    file.write_text(json.dumps(list(scenes(200, 1000))))
+    done = subprocess.run(
+        [str(NODE), "--test", "test/vectors.test.mjs"], cwd=JS, capture_output=True, text=True,
+        timeout=120, check=False, env={**os.environ, "BELLWIRE_SCENES": str(file)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "call: random 1199" in done.stdout
 
 
 def test_it_calls_and_is_accepted(pair: Pair) -> None:
