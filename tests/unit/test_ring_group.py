@@ -10,7 +10,7 @@ from device_sdk.cli.call import _group_end
 from device_sdk.cli.errors import Exit
 from device_sdk.client.invitations import Outcome
 from device_sdk.client.ring_plan import GroupOutcome
-from device_sdk.services.logic.doorbell import Outcome as Told
+from device_sdk.services.logic.doorbell import PressOutcome as Told
 from device_sdk.services.service.ringing import _of_group
 from device_sdk.states import EndReason, LocalInvitationError, LocalInvitationState
 
