@@ -54,7 +54,7 @@ SMALL: Final = (
     replace(pair("two peers, screened"), screened=True),
     pair("two peers", lose=1),
     replace(pair("two peers", forbid=1), prompt=True, first=10_000),
-    replace(group("group of two, accepting", 2), verbs=("accept",)),
+    replace(group("group of two, accepting", 2), verbs=("accept",), first=15_000),
 )
 
 
