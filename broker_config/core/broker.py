@@ -44,6 +44,8 @@ class Core(Sessions):
         #: Links whose CONNECT came: they wait for :meth:`admit` or :meth:`refuse`.
         self.asked: list[Link] = []
         self._connects = 0
+        #: Those that are not let in yet, by the client id that they ask for.
+        self._waiting: dict[str, dict[Link, None]] = {}
         #: Connections of each known device, the oldest first.
         self._connected: dict[str, dict[Link, None]] = {}
         #: How often each address was refused, and how many of it wait to hear so.
@@ -123,6 +125,8 @@ class Core(Sessions):
             if not self._kept_waiting[link.address]:
                 del self._kept_waiting[link.address]
         session = link.session
+        if session is None:
+            self._waits_no_more(link)
         if session is None or session.link is not link:
             return
         session.link = None
@@ -197,6 +201,7 @@ class Core(Sessions):
             link.connect = mqtt.decode_connect(flags, body)  # received() takes nothing else first
             self._connects += 1
             link.order = self._connects
+            self._waiting.setdefault(link.connect.client_id, {})[link] = None
             link.waits |= ASKING
             self.asked.append(link)
         elif kind == mqtt.PUBLISH:
@@ -315,10 +320,6 @@ class Core(Sessions):
             self.refuse(link, mqtt.UNAVAILABLE, "too many persistent sessions", self.now)
             return
         if old is not None and old.link is not None:
-            if old.link.order > link.order:
-                # It came first and was only longer in being let in: it is the old one.
-                self.end(link, "taken over", abort=True)
-                return
             # [MQTT-3.1.4-2]; its will is published, as its end is not a clean one.
             logger.info("%s connects again from %s: taken over", short(client_id), link.address)
             self.stats.takeovers += 1
@@ -350,9 +351,23 @@ class Core(Sessions):
             yield from self.ask_for(link, session)
         self.pump(link)
 
+    def _waits_no_more(self, link: Link) -> None:
+        """It is let in, or has ended."""
+        if link.connect is not None:
+            waiting = self._waiting[link.connect.client_id]
+            del waiting[link]
+            if not waiting:
+                del self._waiting[link.connect.client_id]
+
     def _enter(self, link: Link, session: Session) -> None:
         """Give a session its connection."""
         note, client_id, will = self.journal.note, session.client_id, session.will
+        self._waits_no_more(link)
+        # Who asked for it before is the older one, however long it takes to be let in: else its
+        # will would be the last word even where the newer one has come and gone by then.
+        for older in list(self._waiting.get(client_id, ())):
+            if older.order < link.order:
+                self.end(older, "taken over", abort=True)
         link.session, session.link = session, link
         self.sessions[client_id] = session
         # A device may take a new client id for each login: the wills that the broker's end left

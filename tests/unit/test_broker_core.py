@@ -178,6 +178,25 @@ def test_an_older_connect_that_is_let_in_late_takes_over_nobody(life: Life) -> N
     assert core.sessions["door"].link is new
 
 
+def test_an_older_connect_is_the_older_one_where_the_newer_has_come_and_gone(life: Life) -> None:
+    """However long it waited to be let in: its will is not the last word."""
+    core = life.core
+    old, new, other = (core.opened(None, "somewhere", core.now) for _ in range(3))
+    core.received(old, hello("door", will=b"old"), core.now)
+    core.received(other, hello("desk"), core.now)
+    core.received(new, hello("door", will=b"new"), core.now)
+    core.asked.clear()
+    core.admit(new, None, None, "spare", core.now)
+    life.commit()
+    core.lost(new, core.now)
+    core.admit(old, None, None, "spare", core.now)
+    life.commit()
+    core.lost(old, core.now)
+    assert core.retained.messages["p/door"].data == b"new"
+    core.lost(other, core.now)
+    assert core._waiting == {}
+
+
 def test_what_comes_while_nobody_is_there_waits_and_the_oldest_gives_way(life: Life) -> None:
     panel = life.subscriber("panel", clean=False)
     life.core.lost(panel, life.core.now)
