@@ -157,8 +157,6 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         self._hang_up()
         listeners, self._listeners = self._listeners + self._removed, []
         self._removed = []
-        for listener in listeners:
-            listener.queue.put_nowait(None)
         tasks = [one.task for one in listeners if one.task is not None and not one.hears_itself]
         if tasks:
             await asyncio.wait(tasks, timeout=LOGOUT_TIMEOUT)
@@ -260,7 +258,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
     def _deliver(self, event: Event) -> None:
         for listener in self._listeners:
-            listener.queue.put_nowait(event)
+            listener.put(event)
         self._put(event)
 
     def _put(self, event: Event | None) -> None:
@@ -357,6 +355,5 @@ class CallManager:
         """Let ``listener`` hear nothing new; what it is hearing it hears to the end."""
         client = self._client
         for one in [one for one in client._listeners if one.listener is listener]:
-            one.queue.put_nowait(None)
             client._listeners.remove(one)
             client._removed.append(one)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+from collections import deque
 from collections.abc import Awaitable
 
 from ..errors import BellwireError
@@ -22,27 +23,32 @@ EVENTS_KEPT = 10_000
 class ListenerTask:
     """Calls one listener's methods, one after the other, in a task of its own.
 
-    ``after``: the task that tells this listener what came before it was removed; this one begins
-    when that has come to its end, so that no listener is told two things at once.
+    The task is there while there is something to tell, so that a client that is dropped leaves
+    none behind. ``after``: the task that tells this listener what came before it was removed; this
+    one begins when that has come to its end, so that no listener is told two things at once.
     """
 
     def __init__(self, listener: CallEventListener, after: ListenerTask | None = None) -> None:
         self.listener = listener
-        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._events: deque[Event] = deque()
         self.task: asyncio.Task[None] | None = None
         self._dispatching: asyncio.Task[None] | None = None
         self._after = None if after is None else after.task
+
+    def put(self, event: Event) -> None:
+        """Tell the listener of ``event``, behind what it is being told."""
+        self._events.append(event)
         self.start()
 
     def start(self) -> None:
-        """Start the task, if there is a loop to run it."""
-        if self.task is None:
+        """Start the task if there is something to tell, and a loop to run it."""
+        if self._events and self.done:
             with contextlib.suppress(RuntimeError):  # no loop yet: login starts it
                 self.task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def done(self) -> bool:
-        """Whether nothing is told any more."""
+        """Whether it has been told everything."""
         return self.task is None or self.task.done()
 
     @property
@@ -56,7 +62,8 @@ class ListenerTask:
             self._after = None
         this = asyncio.current_task()
         assert this is not None  # noqa: S101 - it runs
-        while (event := await self.queue.get()) is not None:
+        while self._events:
+            event = self._events.popleft()
             try:
                 result = getattr(self.listener, f"on_{event.name}")(*event.args)
             except BaseException as error:  # noqa: BLE001 - sys.exit(), too, ends only this call

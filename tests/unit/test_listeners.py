@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from device_sdk import CallEventListener, InvalidArgument
+from device_sdk import CallEventListener, InvalidArgument, LoginError, aio
 from device_sdk.client.invitations import Event
+from device_sdk.client.loop_listeners import ListenerTask
 from device_sdk.client.network_thread import ListenerThread
 from device_sdk.core.events import Name
 from tests.peers import Heard, Loop, Peer, raising
@@ -277,3 +278,32 @@ def test_the_thread_outlives_what_its_listener_raises(caplog: pytest.LogCaptureF
     thread.put(None)
     thread.thread.join(PATIENCE)
     assert [r.getMessage().split(":")[0] for r in caplog.records] == ["call some-call", "call -"]
+
+
+def test_a_client_that_is_dropped_leaves_no_task_behind() -> None:
+    """Whoever makes a new client for each attempt is told of nothing that was destroyed."""
+
+    async def attempt() -> set[asyncio.Task[Any]]:
+        before = asyncio.all_tasks()
+        client = aio.SignalingClient("front-door", "mqtt://127.0.0.1:1")
+        client.call_manager.add_event_listener(Heard())
+        with pytest.raises(LoginError):
+            await client.login(timeout=5)
+        left = asyncio.all_tasks() - before  # one that tells of the connection's state, perhaps
+        return (await asyncio.wait(left, timeout=PATIENCE))[1] if left else set()
+
+    assert asyncio.run(attempt()) == set()
+
+
+def test_what_is_told_before_there_is_a_loop_is_heard_once_there_is() -> None:
+    heard = Heard()
+    teller = ListenerTask(heard)
+    teller.put(Event(Name.PRESENCE_CHANGED, ("study", True)))
+
+    async def login() -> None:
+        teller.start()
+        while not teller.done:
+            await asyncio.sleep(0)
+
+    asyncio.run(login())
+    assert heard.names() == ["presence_changed"]
