@@ -75,6 +75,20 @@ class BrokerProcess:
 
     def start(self) -> None:
         """Start it, on the port it had before if it had one; returns once it accepts."""
+        again = bool(self.port)
+        for attempt in range(3):
+            self.port = self.port or free_port()
+            try:
+                self._start()
+            except AssertionError:
+                self._end(signal.SIGKILL)
+                if again or attempt == 2:
+                    raise
+                self.port = 0  # another run was given the same one between asking and listening
+            else:
+                return
+
+    def _start(self) -> None:
         raise NotImplementedError
 
     def signal(self, number: int) -> None:
@@ -125,9 +139,8 @@ class BundledBroker(BrokerProcess):
         super().__init__()
         self._options = options
 
-    def start(self) -> None:
+    def _start(self) -> None:
         code = "import sys; from broker_config.cli import main; sys.exit(main())"
-        self.port = self.port or free_port()  # one that it can have again after a kill
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "run", "--port", str(self.port), *self._options],
             stdout=subprocess.PIPE,
@@ -151,10 +164,9 @@ class Mosquitto(BrokerProcess):
         self._conf = folder / "mosquitto.conf"
         self._more = more
 
-    def start(self) -> None:
+    def _start(self) -> None:
         binary = mosquitto_binary()
         assert binary is not None, "mosquitto is not installed"
-        self.port = self.port or free_port()
         self._conf.write_text(MOSQUITTO_CONF.format(port=self.port, more=self._more))
         self.process = subprocess.Popen([binary, "-c", str(self._conf)], text=True)
         deadline = time.monotonic() + 10
