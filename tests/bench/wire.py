@@ -35,7 +35,7 @@ def scenes() -> dict[str, list[tuple[str, bytes]]]:
             publish(topic, payload)  # type: ignore[operator]  # the broker's own method
 
         network.broker.publish = note  # type: ignore[method-assign]  # to count what is said
-        call = door.send("kitchen", CONTENT, wall=1_800_000_000)
+        call = door.send("kitchen", CONTENT, time=1_800_000_000)
         network.run()
         if scene == "accepted":
             kitchen.accept("front-door", call, "coming")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import latency, medians
+from tests.bench import latency, medians, wire
 
 
 def test_each_cell_is_the_median_over_the_runs_with_as_many_digits() -> None:
@@ -29,3 +29,10 @@ def test_what_the_latency_bench_prints_is_read_back() -> None:
         "mosquitto": [["invite → receivedByPeer, threaded", "1.29", "6.78", "1.25", "1.31"]],
     }
     assert medians.parse(latency.printed(tables)) == tables
+
+
+def test_the_calls_whose_bytes_are_counted_can_be_made() -> None:
+    """What the bench begins with."""
+    assert {name: len(publishes) > 3 for name, publishes in wire.scenes().items()} == {
+        "accepted": True, "refused": True, "canceled": True,
+    }  # fmt: skip
