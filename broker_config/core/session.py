@@ -147,7 +147,7 @@ class Session:
 
     __slots__ = (
         "blocked", "bursts", "clean", "client_id", "filters", "gone", "incoming", "inflight",
-        "last_id", "link", "others", "others_bytes", "own_bytes", "owner", "pending", "seen",
+        "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner", "pending", "seen",
         "shared", "stored", "will",
     )  # fmt: skip
 
@@ -171,6 +171,8 @@ class Session:
         self.inflight: dict[int, Out] = {}
         self.incoming: set[int] | None = None
         self.last_id = 0
+        #: The row that was sent last: a restart sends again in the order of the rows.
+        self.last_row = 0
         #: What its own SUBSCRIBE called for, and then what was published since (None: nothing).
         self.bursts: deque[Burst] | None = None
         self.pending: deque[Out] | None = None
@@ -360,6 +362,12 @@ class Session:
         self.inflight[number] = out
         data = encode_publish(out.wire_topic, out.data, out.qos, number, retain=out.retain)
         if out.row:
+            if out.row < self.last_row:  # it waited for retained messages, which got later rows
+                shared.journal.finish(out.row)
+                out.row = shared.journal.queue(
+                    self.client_id, out.topic, out.data, out.qos, int(out.retain)
+                )
+            self.last_row = out.row
             shared.journal.note("sent", number, out.row)
         # A client keeps the ids of QoS 2 messages: after a restart none of these may be given to
         # another message, so it is not sent before it is kept.

@@ -170,6 +170,7 @@ class Sessions(Router):
                 out.received = bool(received)
                 session.inflight[packet_id] = out
                 session.last_id = packet_id
+                session.last_row = row
         for client_id, packet_id in kept.incoming:
             session = self.sessions[client_id]
             session.incoming = (session.incoming or set()) | {packet_id}

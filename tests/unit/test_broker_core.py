@@ -150,6 +150,23 @@ def test_a_message_that_comes_twice_is_passed_on_once_over_a_crash(life: Life) -
     assert payloads(panel) == [b"new"]
 
 
+def test_what_is_sent_again_after_a_crash_comes_in_the_order_it_was_sent_in(life: Life) -> None:
+    """[MQTT-4.6.0-1]: also what waited while older retained messages were still going out."""
+    door = life.client("door")
+    for number, topic in enumerate("abcd", 1):
+        life.send(door, publish(topic, b"old", number, retain=True))
+    life.commit()
+    panel = life.subscriber("panel", clean=False)
+    life.send(door, publish("d", b"new", 9, retain=True))  # d's old one is still to be sent
+    for number in (1, 2):
+        life.send(panel, puback(number))
+    life.commit()
+    again = Life(life.disk)
+    panel = again.link(hello("panel", clean=False))
+    again.commit()
+    assert payloads(panel) == [b"old", b"old", b"new"]
+
+
 # --- sessions -----------------------------------------------------------------------------------
 
 
