@@ -61,8 +61,9 @@ docs: $(STAMP) ## the guides and the API reference as a site, in .cache/site
 bench: $(STAMP) ## speed and size beside their floors; writes docs/performance.md's tables (RUNS=5)
 	@$(BIN)/python -m tests.bench $(if $(RUNS),--runs $(RUNS)) $(if $(BESIDE),--beside $(BESIDE)) $(if $(ONLY),--only $(ONLY))
 
-broker-soak: $(STAMP) ## kill the broker 200 times under load; nothing acknowledged may be lost
+broker-soak: $(STAMP) ## kill the broker 200 times under load, then its core in 10^6 steps of chance; nothing is lost
 	@$(BIN)/python -m tests.broker_support.killing 200
+	@$(BIN)/python -m tests.broker_support.simulation 1000000
 
 faults: $(STAMP) ## the fault matrix on both brokers; writes its tables into docs/reliability.md
 	@$(BIN)/python -m tests.faults --write docs/reliability.md
