@@ -147,8 +147,8 @@ class Session:
 
     __slots__ = (
         "blocked", "bursts", "clean", "client_id", "filters", "gone", "incoming", "inflight",
-        "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner", "pending", "seen",
-        "shared", "stored", "will",
+        "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner", "pending",
+        "seen", "shared", "stored", "will",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, client_id: str, owner: str | None, *, clean: bool) -> None:
