@@ -176,5 +176,10 @@ class Observer:
 
 
 def observer_id(peer: str | None, username: str | None) -> str | None:
-    """The client id to read under: brokers that know their clients want the user's own."""
-    return username or (None if peer is None else escape(peer))
+    """A client id to read under, of the user whose it must be where a broker knows its clients.
+
+    Drawn anew by each command: two of one user read side by side, and nobody else can know it (see
+    :attr:`~device_sdk.link.base.Will.client_id`).
+    """
+    user = username or (None if peer is None else escape(peer))
+    return None if user is None else f"{user}:{secrets.token_hex(8)}"

@@ -413,6 +413,25 @@ def test_watch(run_bundled: Run) -> None:
     assert seen[2:] == [("kitchen", "ONLINE"), ("kitchen", "OFFLINE")]
 
 
+def test_two_watch_as_one_user_side_by_side(tmp_path: Path) -> None:
+    """Neither takes the other's connection over, on a broker that binds client ids to users."""
+    with Running(plugins=registry_plugins(tmp_path)) as running, ExitStack() as stack:
+        more = ("--peer", "front-door", "--broker", f"mqtt://127.0.0.1:{running.port}")
+        one, other = (
+            stack.enter_context(
+                Command("watch", "kitchen", *more, environ={"BELLWIRE_PASSWORD": SECRET})
+            ).ready()
+            for _ in range(2)
+        )
+        stack.enter_context(
+            Command("listen", "--ignore", "--peer", "kitchen", *more[2:],
+                    environ={"BELLWIRE_PASSWORD": SECRET})
+        ).ready()  # fmt: skip
+        for watch in (one, other):
+            watch.until(lambda watch=watch: "online" in watch.lines[-1], "the kitchen's coming")
+            assert not any("reconnecting" in line for line in watch.lines), watch.lines
+
+
 def test_trace_draws_a_ladder(run_bundled: Run) -> None:
     trace = run_bundled("trace").ready()
     panel = run_bundled(
