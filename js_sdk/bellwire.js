@@ -915,7 +915,7 @@ class CalleeSide extends Side {
       else if (online && !its && !retained) this.step(call, "replaced", now);
       else if (call.phase === "ringing" && online !== its) {
         call.ringAt = Math.min(call.ringAt ?? now, now + this.engine.settings.callerLostGrace);
-        if (online) this.ask(call, now);
+        this.ask(call, now);
       }
     }
   }
@@ -1017,6 +1017,8 @@ class CalleeSide extends Side {
     }
     for (const act of todo) {
       if (act === "say" || act === "ask") this.say(call, now, { ask: act === "ask", again: on === "resend" });
+      // It speaks though it was read offline: perhaps in a will that came late.
+      if (act === "ask" && invite && same(invite.asker, engine.epoch)) engine.readAgain(call.peer);
       else if (act === "clear") this.clear(call, call.phase === "clearing" ? "clear" : undefined);
     }
     // Whom the app answered is told until it is seen; the others say it again by themselves.
@@ -1574,6 +1576,10 @@ export class Engine {
 
   watchCall(peer) {
     if (this.watches.enter(peer) && this.inbox) this.out.push({ subscribe: [presenceTopic(this.realm, peer)] });
+  }
+
+  readAgain(peer) {
+    this.out.push({ subscribe: [presenceTopic(this.realm, peer)] });
   }
 
   leaveCall(peer, now) {

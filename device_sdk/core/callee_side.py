@@ -202,11 +202,10 @@ class CalleeSide:
             elif presence.online and not same and not retained:
                 self._step(call, On.CALLER_REPLACED, now)
             elif call.phase is _RINGING and presence.online != same:
-                # Gone, or, read from the broker's store, perhaps another: not long, then.
+                # Gone, or, by an old word of the broker's, not at all: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
                 self._keep(doubted := evolve(call, ring_at=at))
-                if presence.online:
-                    self._ask(doubted, now)
+                self._ask(doubted, now)
 
     # --- the link and time -----------------------------------------------------------------
 
@@ -303,9 +302,13 @@ class CalleeSide:
         nothing is in doubt yet, if its caller was read online on this connection.
         """
         known = self._context.watches.of(call.caller)
-        if call.phase is not _NEW and invite.asker == self._context.epoch:
+        if call.phase is not _NEW and self._answers(invite):
             return not known.gone(invite.epoch)
         return call.phase is not _PROBING and known.there(invite.epoch)
+
+    def _answers(self, invite: Invite) -> bool:
+        """Whether it is said because this login asked."""
+        return invite.asker == self._context.epoch
 
     def _rings_after_all(self, call: CalleeCall, now: float) -> None:
         """Its caller is there: what came live was live."""
@@ -415,6 +418,9 @@ class CalleeSide:
             if do is _SAY or do is _ASK:
                 again = on is _ON_RESEND
                 call = self._say(call, now, ask=do is _ASK, again=again, ring_at=ring_at)
+                if do is _ASK and invite is not None and self._answers(invite):
+                    # It speaks though it was read offline: perhaps in a will that came late.
+                    self._context.read_again(call.caller)
             elif do is _CLEAR:
                 self._clear(call.key, CLEAR_ANSWER if call.phase is _CLEARING else None)
         # Whom the app answered is told until it is seen; the others say it again by themselves.

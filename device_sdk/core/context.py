@@ -95,6 +95,10 @@ class Context:
         if self.watches.enter(peer) and self.inbox:
             self.out.append(Subscribe((topics.presence(self.realm, peer),)))
 
+    def read_again(self, peer: str) -> None:
+        """Have the broker say once more what stands there as the presence of ``peer``."""
+        self.out.append(Subscribe((topics.presence(self.realm, peer),)))
+
     def leave(self, peer: str, now: float) -> None:
         """A call with ``peer`` is over."""
         self.watches.leave(peer, now)

@@ -17,6 +17,7 @@ from device_sdk.core.effects import (
     Publish,
     Refuse,
     Subscribe,
+    Watch,
 )
 from device_sdk.core.events import RemoteEvent
 from device_sdk.core.settings import MAX_KEPT, MAX_REMEMBERED, Settings
@@ -242,6 +243,37 @@ def test_what_a_bridge_hands_on_does_not_extend() -> None:
     assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
     rig.hear(ringing(30_000, asker=MINE))
     assert [at for at, _ in rig.until(1033)] == [1032]
+
+
+def test_a_caller_that_answers_though_it_was_read_offline_is_read_once_more() -> None:
+    """A will that came late, and to me alone, is corrected by nobody but the broker's store."""
+    rig = Rig().connect()
+    rig.feed(Watch(PEER))
+    rig.hear_presence(Presence(False, THEIRS))
+    rig.hear(ringing())
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    reading = Subscribe((f"sig/v1/{PEER}/presence",))
+    assert reading not in rig.effects  # nothing speaks against what was read yet
+    rig.hear(ringing(asker=MINE))
+    assert reading in rig.effects
+    assert "remote_invitation_received" not in rig.told
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    rig.hear(ringing(asker=MINE))
+    assert rig.told[-1] == "remote_invitation_received"
+
+
+def test_a_will_that_came_late_does_not_shorten_a_ring() -> None:
+    """It is asked about; the answer has the presence read once more, and is asked for again."""
+    rig = called()
+    rig.hear_presence(Presence(False, THEIRS))
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    rig.hear(ringing(55_000, asker=MINE))
+    assert Subscribe((f"sig/v1/{PEER}/presence",)) in rig.effects
+    rig.now += 1
+    rig.hear_presence(Presence(True, THEIRS), retained=True)
+    assert [c.ask for c in rig.said if isinstance(c, Answer)] == [True]
+    rig.hear(ringing(54_000, asker=MINE))
+    assert [at for at, _ in rig.until(1058)] == [1057]
 
 
 def test_a_retained_copy_of_what_rings_is_asked_about_and_does_not_extend() -> None:
