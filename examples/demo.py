@@ -51,7 +51,7 @@ class Stage:
         if not listening.startswith("listening on "):
             raise Failed("the broker did not start; see above")
         url = f"mqtt://{listening.split()[-1]}"
-        self.wire = Observer(BrokerUrl.parse(url), (topics.everything("sig"),))
+        self.wire = Observer((BrokerUrl.parse(url),), (topics.everything("sig"),))
         self.wire.start()
         # The button is a key here, also where there are pins.
         env = {**os.environ, "BELLWIRE_BROKER": url, "GPIOZERO_PIN_FACTORY": "none"}

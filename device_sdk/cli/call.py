@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
     say = Say(as_json=args.json)
     with logged_in(client, options):
         names = ", ".join(plain(peer) for peer in peers)
-        say.logged_in(plain(options.peer), options.broker, f"calling {names} (Ctrl-C cancels)")
+        say.logged_in(plain(options.peer), client.broker, f"calling {names} (Ctrl-C cancels)")
         if len(peers) == 1:
             return _one(client, say, peers[0], args)
         return _several(client, say, peers, args)

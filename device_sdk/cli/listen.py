@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
             note = "calls ring unanswered; say --accept, --refuse or --ignore"
             complain(f"bellwire listen: no terminal to ask on: {note}")
     with logged_in(client, options):
-        say.logged_in(plain(options.peer), options.broker, "waiting for calls (Ctrl-C ends)")
+        say.logged_in(plain(options.peer), client.broker, "waiting for calls (Ctrl-C ends)")
         if choice == "ask":
             type_lines(client.inbox)
         return _Listening(client, say, choice, args).run()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import random
 import secrets
 import select
 import time
 from dataclasses import dataclass
 
-from ..core.connection import RETRY_FIRST, RETRY_MAX
+from ..core.connection import combined
 from ..core.effects import Connected, Disconnected, LinkFailed, MessageReceived, Subscribed
+from ..core.rotation import Rotation, spread
 from ..errors import LoginError, LoginTimeout, SubscriptionRefused
 from ..link.factory import GuardedLink
 from ..link.paho import PahoLink
@@ -28,22 +31,23 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """The connection came (again), or was lost: then ``problem`` says how."""
+    """The connection came (again), or was lost; ``text`` says so, and where or how."""
 
     at: float
     up: bool
-    problem: str = ""
+    text: str
 
 
 class Observer:
     """Subscriptions to ``filters`` over as many connections as it takes; used by one thread.
 
-    ``client_id`` None is a random one: a peer's own id would end that peer's connection.
+    Of several ``urls`` it reads at one, and goes on to the next when that fails. ``client_id`` None
+    is a random one: a peer's own id would end that peer's connection.
     """
 
     def __init__(
         self,
-        url: BrokerUrl,
+        urls: tuple[BrokerUrl, ...],
         filters: tuple[str, ...],
         *,
         client_id: str | None = None,
@@ -53,29 +57,51 @@ class Observer:
         keepalive: int = 15,
         subscribe_qos: int = 1,
     ) -> None:
-        self._url, self._filters = url, filters
+        self._filters = filters
         self._client_id = client_id or f"bellwire-observer-{secrets.token_hex(4)}"
+        by_name = {str(url): url for url in urls}
+        self._rotation = Rotation(spread(by_name, self._client_id))
+        self._urls = by_name
         self._username = username
         self._password = password
-        self._context = (tls or Tls()).make_context() if url.tls else None
+        self._context = (tls or Tls()).make_context() if urls[0].tls else None
         self._keepalive = keepalive
         self._subscribe_qos = subscribe_qos
         self._link: GuardedLink | None = None
-        self._up = False
+        self._up_at: float | None = None
         self._ticked = 0.0
         self._retry_at = 0.0
-        self._retry_delay = RETRY_FIRST
+
+    @property
+    def broker(self) -> str:
+        """The URL of the broker that it reads at."""
+        return self._rotation.name
 
     def start(self, timeout: float = 10.0) -> list[Seen]:
-        """Connect and subscribe; what came already. Raises :class:`LoginError`."""
+        """Connect and subscribe; what came already. Raises :class:`LoginError` when none did."""
+        deadline = time.monotonic() + timeout
+        errors: dict[str, LoginError] = {}
+        while True:
+            broker, patience = self.broker, self._rotation.patience
+            left = deadline - time.monotonic()
+            try:
+                return self._first(left if patience is None else min(left, patience))
+            except LoginError as error:
+                errors[broker] = error
+                if self.broker == broker:  # it was late, or could not even be opened
+                    self._later()
+                if len(errors) == len(self._urls) or time.monotonic() >= deadline:
+                    raise combined(errors.values()) from None
+
+    def _first(self, timeout: float) -> list[Seen]:
         deadline = time.monotonic() + timeout
         seen: list[Seen] = []
         self._open()
-        while not self._up:
+        while self._up_at is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 self.close()
-                raise LoginTimeout(f"{self._url} took the connection but did not subscribe us")
+                raise LoginTimeout(f"{self.broker} took the connection but did not subscribe us")
             seen += [each for each in self._look(left, strict=True) if isinstance(each, Seen)]
         return seen
 
@@ -95,16 +121,17 @@ class Observer:
 
     def close(self) -> None:
         """Leave."""
-        link, self._link, self._up = self._link, None, False
+        link, self._link, self._up_at = self._link, None, None
         if link is not None:
             link.close(clean=True)
 
     # --- inside ----------------------------------------------------------------------------
 
     def _open(self) -> None:
+        url, patience = self._urls[self.broker], self._rotation.patience
         link = GuardedLink(
             lambda: PahoLink(
-                self._url,
+                url,
                 self._client_id,
                 None,
                 keepalive=self._keepalive,
@@ -112,15 +139,17 @@ class Observer:
                 username=self._username,
                 password=self._password,
                 context=self._context,
+                at_most=patience or math.inf,
             )
         )
         link.open()
         self._link = link
 
     def _later(self) -> None:
-        self._link, self._up = None, False
-        self._retry_at = time.monotonic() + self._retry_delay
-        self._retry_delay = min(self._retry_delay * 2, RETRY_MAX)
+        now = time.monotonic()
+        lasted = None if self._up_at is None else now - self._up_at
+        self._link = self._up_at = None
+        self._retry_at = now + self._rotation.failed(lasted, random.random())  # noqa: S311
 
     def _look(self, timeout: float, *, strict: bool) -> list[Seen | Linked]:
         link = self._link
@@ -155,22 +184,22 @@ class Observer:
                         named, f"the broker does not let this client read {named!r}"
                     )
                 else:
-                    self._up, self._retry_delay = True, RETRY_FIRST
-                    out.append(Linked(now, up=True))
+                    self._up_at = now
+                    out.append(Linked(now, up=True, text=f"connected again: {self.broker}"))
             elif isinstance(what, MessageReceived):
                 out.append(Seen(now, what.topic, what.payload, what.retained))
             elif isinstance(what, LinkFailed):
                 error = what.error
             elif isinstance(what, Disconnected):
-                error = LoginError("the connection broke")
+                error = LoginError(f"{self.broker}: the connection broke")
             if error is not None:
                 link.close(clean=False)
-                was_up = self._up
+                was_up = self._up_at is not None
                 self._later()
                 if strict:
                     raise error
                 if was_up:
-                    out.append(Linked(now, up=False, problem=str(error)))
+                    out.append(Linked(now, up=False, text=f"reconnecting: {error}"))
                 break
         return out
 

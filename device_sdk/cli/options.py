@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, Word
 from ..errors import InvalidArgument
 from ..link.text_file import TextFileError, read_secret
-from ..link.url import BrokerUrl, Tls, clear_text
+from ..link.url import BrokerUrl, Tls, clear_text, parse_brokers
 from ..wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .errors import UsageError
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, *, calls: bool = True) -> None:
             if word.group == group:
                 flags.add_argument(
                     word.flag, dest=f"set_{word.name}", metavar=word.metavar,
-                    help=word.help, type=word.kind,
+                    help=word.help, type=word.kind, action="append" if word.several else "store",
                 )  # fmt: skip
     more = parser.add_argument_group("more")
     more.add_argument(
@@ -63,6 +63,7 @@ class Options:
         for word in WORDS:
             value = getattr(args, f"set_{word.name}", None)
             if value is not None:
+                value = ", ".join(value) if word.several else value
                 self._set(word, value, word.flag)
         if self["password"] is not None or self["secret_file"] is not None:
             self._warn(clear_text(self.broker))
@@ -105,7 +106,7 @@ class Options:
 
     @property
     def broker(self) -> str:
-        """The broker's URL."""
+        """The broker's URL, or those of several with commas between them."""
         return str(self["broker"] or DEFAULT_BROKER)
 
     @property
@@ -138,10 +139,10 @@ class Options:
         ca, cert, key = (self[name] for name in FILES[1:])
         return None if (ca, cert, key) == (None, None, None) else Tls(ca, cert, key)
 
-    def checked(self) -> tuple[BrokerUrl, str]:
-        """Broker and realm, checked; for those who only read."""
+    def checked(self) -> tuple[tuple[BrokerUrl, ...], str]:
+        """Brokers and realm, checked; for those who only read."""
         try:
-            return BrokerUrl.parse(self.broker), check_realm(self.realm)
+            return parse_brokers(self.broker), check_realm(self.realm)
         except InvalidArgument as error:
             raise self.usage(error) from None
 
@@ -187,6 +188,8 @@ class Options:
                 value = table.anything("password", None)
                 if not isinstance(value, str):  # here, because the reader would show it
                     table.wrong("password", "expected a text in quotes")
+            elif word.several:
+                value = ", ".join(table.texts(word.name))
             else:
                 value = table.text(word.name)
             if word.name in FILES:

@@ -150,7 +150,7 @@ def human(event: Event) -> tuple[str, str] | None:
             when = at_time(event.missed.time if event.missed is not None else None)
             return "bad", f"✘ missed call from {peer}{when}{content}"
         case Name.CONNECTION_STATE_CHANGED if event.state is ConnectionState.CONNECTED:
-            return "dim", "connected again"
+            return "dim", f"connected again: {plain(event.detail)}".removesuffix(": ")
         case Name.CONNECTION_STATE_CHANGED:
             state = event.state.name.lower() if event.state is not None else ""
             return "dim", f"connection {state}: {plain(event.detail) or reason}"

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
     with raising():
         try:
             happened: list[Seen | Linked] = list(observer.start(options.login_timeout))
-            say.line(f"reading {topics.everything(realm)} at {options.broker} (Ctrl-C ends)",
+            say.line(f"reading {topics.everything(realm)} at {observer.broker} (Ctrl-C ends)",
                      style="dim")  # fmt: skip
             say.fields("logged_in", peer=options["peer"], state="CONNECTED")
             deadline = time.monotonic() + (args.seconds or float("inf"))
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
 
 def _show(what: Seen | Linked, realm: str, call: str | None, ladder: Ladder, say: Say) -> None:
     if isinstance(what, Linked):
-        text = "connected again" if what.up else f"reconnecting: {what.problem}"
-        say.line(text, style="dim", at=what.at)
+        say.line(what.text, style="dim", at=what.at)
     elif say.as_json:
         _fields(what, realm, call, say)
     else:

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
     with raising():
         try:
             first = observer.start(options.login_timeout)
-            say.line(f"watching at {options.broker} (Ctrl-C ends)", style="dim")
+            say.line(f"watching at {observer.broker} (Ctrl-C ends)", style="dim")
             say.fields("logged_in", peer=options["peer"], state="CONNECTED", content=None)
             quiet_at = time.monotonic() + QUIET
             happened: list[Seen | Linked] = list(first)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
 
 def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
     """An observer for ``options``; raises a usage error naming what is wrong."""
-    url, _ = options.checked()
+    urls, _ = options.checked()
     peer = options["peer"]
     if peer is not None:
         checked_peer(peer, options.source("peer"))
@@ -86,8 +86,8 @@ def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
     subscribe_qos = 1 if options["subscribe_qos"] is None else options["subscribe_qos"]
     if subscribe_qos not in (0, 1):
         raise UsageError(f"{options.source('subscribe_qos')}: 0 or 1, not {subscribe_qos}")
-    if options.tls() is not None and not url.tls:
-        raise UsageError(f"{options.source('broker')}: {url} is not encrypted: say mqtts://")
+    if options.tls() is not None and not urls[0].tls:
+        raise UsageError(f"{options.source('broker')}: {urls[0]} is not encrypted: say mqtts://")
     username, password = options["username"], options.password()
     if username is None and password is not None:
         if peer is None:
@@ -95,7 +95,7 @@ def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
         username = topics.escape(peer)
     try:
         return Observer(
-            url,
+            urls,
             filters,
             client_id=observer_id(peer, username),
             username=username,
@@ -111,8 +111,7 @@ def make_observer(options: Options, filters: tuple[str, ...]) -> Observer:
 def _changed(what: Seen | Linked, realm: str, known: dict[str, bool | None], say: Say) -> bool:
     """Tell a change; whether there was one."""
     if isinstance(what, Linked):
-        say.line("connected again" if what.up else f"reconnecting: {what.problem}",
-                 style="dim", at=what.at)  # fmt: skip
+        say.line(what.text, style="dim", at=what.at)
         return False
     topic = topics.parse(realm, what.topic)
     if not isinstance(topic, topics.PresenceTopic):

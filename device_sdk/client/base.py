@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Never
 
 from ..core.connection import Session
@@ -25,6 +25,7 @@ from ..core.effects import (
     Watch,
 )
 from ..core.events import Name
+from ..core.rotation import Rotation
 from ..core.settings import RENAMED, Settings
 from ..errors import (
     BellwireError,
@@ -33,7 +34,7 @@ from ..errors import (
     InvitationApiCallError,
 )
 from ..link.base import LinkFactory
-from ..link.factory import chosen_secret, chosen_tls, paho_links
+from ..link.factory import Brokers, chosen_secret, chosen_tls, paho_links
 from ..link.url import Tls, clear_text
 from ..states import (
     ConnectionState,
@@ -70,7 +71,7 @@ class BaseClient(Ringing[L, R]):
     def __init__(
         self,
         peer: str,
-        broker: str | LinkFactory = "mqtt://127.0.0.1:1883",
+        broker: str | Sequence[str] | LinkFactory = "mqtt://127.0.0.1:1883",
         *,
         username: str | None = None,
         password: str | None = None,
@@ -133,14 +134,15 @@ class BaseClient(Ringing[L, R]):
         )
         tls = chosen_tls(ca_file, cert_file, key_file, tls)
         password = chosen_secret(password, secret_file)
-        if isinstance(broker, str) and password is not None and (warning := clear_text(broker)):
+        if not callable(broker) and password is not None and (warning := clear_text(broker)):
             self._records.add(logging.WARNING, "%s: %s", self.peer_id, warning)
             self._records.flush()
-        self._make_link: LinkFactory = (
-            broker
+        self._brokers = (
+            Brokers(("",), (broker,))
             if callable(broker)
             else paho_links(self.peer_id, broker, username, password, tls, keepalive, subscribe_qos)
         )
+        self._rotation = Rotation(self._brokers.names)
         self._keep_alive(keepalive)
         self._clock, self._wall = clock, wall
         if policy is not None:
@@ -196,6 +198,14 @@ class BaseClient(Ringing[L, R]):
     def connection_state(self) -> ConnectionState:
         """How the client stands with its broker."""
         return ConnectionState.DISCONNECTED if self._session is None else self._session.state
+
+    @property
+    def broker(self) -> str:
+        """The URL of the broker that serves, or else is tried now; ``""`` for a link of your own.
+
+        Of several it changes with each failure.
+        """
+        return self._rotation.name
 
     @property
     def stats(self) -> dict[str, Any]:

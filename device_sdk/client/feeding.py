@@ -26,10 +26,11 @@ from ..core.effects import (
 )
 from ..core.engine import Engine
 from ..core.events import CoreEvent, Name
+from ..core.rotation import Rotation
 from ..core.settings import Settings
 from ..errors import BrokerUnreachable
-from ..link.base import LinkFactory, Will
-from ..link.factory import GuardedLink
+from ..link.base import Will
+from ..link.factory import Brokers, GuardedLink
 from ..wire.cells import EPOCH_BYTES
 from .clocks import since_start, unix_time
 from .dispatch import L, R
@@ -54,7 +55,8 @@ class Feeding(Screening[L, R]):
 
     realm: str
     settings: Settings
-    _make_link: LinkFactory
+    _brokers: Brokers
+    _rotation: Rotation
     _clock: Callable[[], float]
     _wall: Callable[[], float]
 
@@ -90,11 +92,14 @@ class Feeding(Screening[L, R]):
             settings=self.settings,
             screen=self._screen,
         )
-        return Session(engine, random=random.random, keep_trying=keep_trying)
+        return Session(
+            engine, random=random.random, keep_trying=keep_trying, rotation=self._rotation
+        )
 
     def _new_link(self, session: Session) -> GuardedLink:
         will = Will(*session.engine.will())
-        return GuardedLink(lambda: self._make_link(will))
+        make = self._brokers.links[self._rotation.at]
+        return GuardedLink(lambda: make(will))
 
     def _time(self) -> float:
         """What time it is; runs the application's clock, so hold no guard.

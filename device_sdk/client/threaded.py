@@ -83,8 +83,10 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
     ``with SignalingClient("kitchen", broker="mqtt://broker.lan") as client:`` logs in and out.
 
-    ``broker``: ``mqtt://``, ``mqtts://``, ``ws://`` or ``wss://`` and host[:port]. ``username``
-    defaults to the peer id where there is a ``password``, or a ``secret_file`` that holds it.
+    ``broker``: ``mqtt://``, ``mqtts://``, ``ws://`` or ``wss://`` and host[:port]; a list for the
+    nodes of a cluster: one serves until it fails, then the next (:attr:`broker` says which).
+    ``username`` defaults to the peer id where there is a ``password``, or a ``secret_file`` that
+    holds it.
     ``ca_file``, ``cert_file``, ``key_file``: PEM; ``tls``: a :class:`Tls`, for an own context.
     ``keepalive`` in whole seconds; ``subscribe_qos`` is 0 for a cluster of NATS, else 1;
     ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the other :class:`Settings` in

@@ -20,6 +20,8 @@ class Word(NamedTuple):
     help: str
     kind: type = str
     group: str = "broker"
+    #: Said more than once, or as a list in a file, it is one text with commas.
+    several: bool = False
 
     @property
     def flag(self) -> str:
@@ -34,7 +36,8 @@ class Word(NamedTuple):
 
 WORDS = (
     Word("peer", "ID", "my own peer id"),
-    Word("broker", "URL", f"mqtt://, mqtts://, ws:// or wss:// (default: {DEFAULT_BROKER})"),
+    Word("broker", "URL", "mqtt://, mqtts://, ws:// or wss://; again for each further node of a"
+         f" cluster (default: {DEFAULT_BROKER})", several=True),
     Word("realm", "NAME", "first level of all topics (default: sig)"),
     Word("username", "NAME", "user name (default: the peer id, where there is a secret)"),
     Word("password", "TEXT", "the secret itself; on a command line every user of this machine can"

@@ -5,7 +5,7 @@ reconnecting with jitter, what makes a login fail. Inputs are those of the engin
 out come the engine's effects and a few of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ..errors import (
@@ -41,14 +41,11 @@ from .effects import (
 )
 from .engine import Engine
 from .events import ConnectionStateChanged
+from .rotation import Rotation
 from .values import Marker, distinct
 
-RETRY_FIRST = 0.1
-RETRY_MAX = 5.0
-#: A login that lasted so long was no accident: the next break is tried at once again.
-RETRY_LASTED = 1.0
 #: From the start of a connection until the link is open. Each step of that has a bound of its own
-#: in the link, so this is for links that have none.
+#: in the link, so this is for links that have none. (Of several brokers: Rotation.patience.)
 OPEN_TIMEOUT = 120.0
 #: From there to CONNACK, and from there to the inbox's SUBACK: a broker that just came up may have
 #: all of its clients to greet.
@@ -106,13 +103,19 @@ class Session:
     """The life of one login; the same three moves as the engine: feed, perform, re-arm."""
 
     def __init__(
-        self, engine: Engine, *, random: Callable[[], float], keep_trying: bool = False
+        self,
+        engine: Engine,
+        *,
+        random: Callable[[], float],
+        keep_trying: bool = False,
+        rotation: Rotation | None = None,
     ) -> None:
         self.engine = engine
+        #: The broker of the connection that is there, or is being made.
+        self.rotation = rotation or Rotation()
         self.state = ConnectionState.DISCONNECTED
         self._random = random
         self._keep_trying = keep_trying
-        self._retry_delay = RETRY_FIRST
         self._retry_at: float | None = None
         self._ready_at: float | None = None
         self._greeting_at: float | None = None
@@ -125,7 +128,7 @@ class Session:
         #: Closed before it was a login: another may be tried.
         self.login_failed = False
         self._change = ConnectionChange.LOGOUT
-        self._last_error: LoginError | None = None
+        self._errors: dict[int, LoginError] = {}  # of the login: the last one of each broker
         self._out: list[SessionEffect] = []
 
     @property
@@ -166,11 +169,12 @@ class Session:
             elif isinstance(what, LinkFailed):
                 self._lost(what.error, now)
             elif isinstance(what, Disconnected):
-                self._lost(BrokerUnreachable("connection lost", "the connection broke"), now)
+                problem = self._of_broker("the connection broke")
+                self._lost(BrokerUnreachable("connection lost", problem), now)
             elif isinstance(what, LinkOpened):
-                self._greeting_at, self._waits_for = now + GREETING_TIMEOUT, _GREETING
+                self._wait_for(_GREETING, GREETING_TIMEOUT, now)
             else:
-                self._greeting_at, self._waits_for = now + GREETING_TIMEOUT, _SUBSCRIBING
+                self._wait_for(_SUBSCRIBING, GREETING_TIMEOUT, now)
                 self.engine.handle(Connected(wall), now)
         finally:
             self._take(now)
@@ -221,33 +225,53 @@ class Session:
 
     def _fire(self, now: float) -> None:
         if self._login_at is not None and self._login_at <= now:
-            self._fail_login(
-                self._last_error
-                or LoginTimeout(self._waits_for.format(f"within {self._timeout:g} s"))
-            )
+            late = self._waits_for.format(f"within {self._timeout:g} s")
+            if self._linked and (not self._errors or len(self.rotation.names) > 1):
+                self._errors[self.rotation.at] = LoginTimeout(self._of_broker(late))
+            if self._linked:
+                self.rotation.failed(None, 0.0)  # the next login begins with another one
+            self._fail_login(combined(self._errors.values()))
         elif self._greeting_at is not None and self._greeting_at <= now:
-            self._lost(BrokerUnreachable("timeout", self._waits_for.format("in time")), now)
+            late = self._of_broker(self._waits_for.format("in time"))
+            self._lost(BrokerUnreachable("timeout", late), now)
         elif self._retry_at is not None and self._retry_at <= now:
             self._open(now)
 
     def _open(self, now: float) -> None:
-        self._linked, self._waits_for = True, _OPENING
+        self._linked = True
         self._retry_at = None
-        self._greeting_at = now + OPEN_TIMEOUT
+        self._wait_for(_OPENING, OPEN_TIMEOUT, now)
         self._out.append(OpenLink())
+
+    def _wait_for(self, what: str, timeout: float, now: float) -> None:
+        """Give this step its time: less of it where another broker may do better."""
+        patience = self.rotation.patience
+        self._greeting_at = now + (timeout if patience is None else min(patience, timeout))
+        self._waits_for = what
+
+    def _of_broker(self, problem: str) -> str:
+        """``problem`` with the name of the broker that has it."""
+        name = self.rotation.name
+        return f"{name}: {problem}" if name else problem
 
     def _lost(self, error: LoginError, now: float) -> None:
         """The link is gone, or never came: log in fails, or try again after a while."""
         if self._linked:
             self._out.append(CloseLink(clean=False))
         self._linked, self._greeting_at = False, None
-        self._last_error = error
+        if self._logging_in:
+            self._errors.pop(self.rotation.at, None)
+            self._errors[self.rotation.at] = error
+        lasted = None if self._ready_at is None else now - self._ready_at
+        self._ready_at = None
+        pause = self.rotation.failed(lasted, self._random())
         self.engine.handle(Disconnected(), now)
         self._take(now)
         if self.closed:
             return
-        if self._logging_in and not self._keep_trying:
-            self._fail_login(error)
+        tried = len(self._errors) == len(self.rotation.names)
+        if self._logging_in and tried and not self._keep_trying:
+            self._fail_login(combined(self._errors.values()))
             return
         said_no = isinstance(error, BrokerRefused | SubscriptionRefused)
         self._become(
@@ -255,11 +279,7 @@ class Session:
             ConnectionChange.REFUSED if said_no else ConnectionChange.INTERRUPTED,
             str(error),
         )
-        if self._ready_at is not None and now - self._ready_at >= RETRY_LASTED:
-            self._retry_delay = RETRY_FIRST  # it lasted: not one that lets in and throws out
-        self._ready_at = None
-        self._retry_at = now + self._retry_delay * (0.5 + self._random() / 2)
-        self._retry_delay = min(self._retry_delay * 2, RETRY_MAX)
+        self._retry_at = now + pause
 
     def _fail_login(self, error: LoginError) -> None:
         # Not in due form: it may have said that it is online, and the will is what takes that back.
@@ -285,13 +305,16 @@ class Session:
             elif isinstance(effect, Ready):
                 self._greeting_at = self._login_at = None
                 self._ready_at = now
-                self._become(ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS)
+                self._become(
+                    ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS, self.rotation.name
+                )
                 if self._logging_in:
                     self._logging_in = False
                     self._out.append(LoginEnded(None))
             elif isinstance(effect, SubscriptionDenied):
                 problem = f"the broker refused the subscription {effect.topic_filter!r}"
-                self._lost(SubscriptionRefused(effect.topic_filter, problem), now)
+                error = SubscriptionRefused(effect.topic_filter, self._of_broker(problem))
+                self._lost(error, now)
             elif isinstance(effect, Aborted):
                 self._drop_link(clean=True)
                 self._become(ConnectionState.ABORTED, ConnectionChange.REMOTE_LOGIN)
@@ -315,3 +338,23 @@ class Session:
         if state is not self.state or change is not self._change:
             self.state, self._change = state, change
             self._out.append(Emit(ConnectionStateChanged(state, change, detail)))
+
+
+def combined(errors: Iterable[LoginError]) -> LoginError:
+    """One error for a login of which these, in this order, say how each broker failed.
+
+    Its type and code are those of what a person has to mend, where one of them is.
+    """
+    each = list(errors)
+    if len(each) == 1:
+        return each[0]
+    problem = f"none of {len(each)} brokers let us in: " + "; ".join(map(str, each))
+    refusals = (one for one in each if isinstance(one, BrokerRefused | SubscriptionRefused))
+    error = next(refusals, each[-1])
+    if isinstance(error, BrokerRefused):
+        return BrokerRefused(error.return_code, problem)
+    if isinstance(error, SubscriptionRefused):
+        return SubscriptionRefused(error.topic_filter, problem)
+    if isinstance(error, BrokerUnreachable):
+        return BrokerUnreachable(error.cause, problem)
+    return LoginTimeout(problem)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import math
 import os
 import select
 import socket
@@ -119,12 +120,13 @@ def interleaved(addresses: list[Address]) -> list[Address]:
     return [address for address in chain.from_iterable(turns) if address is not None]
 
 
-def connect(host: str, port: int) -> socket.socket:
+def connect(host: str, port: int, at_most: float = math.inf) -> socket.socket:
     """A connected socket, blocking, with TCP_NODELAY; raises ``OSError`` of the first that failed.
 
-    Blocks: up to :data:`RESOLVE_TIMEOUT`, then up to :data:`CONNECT_TIMEOUT`.
+    Blocks: up to :data:`RESOLVE_TIMEOUT`, then up to :data:`CONNECT_TIMEOUT`; each ``at_most`` s.
     """
-    return race(interleaved(resolve(host, port)))
+    addresses = resolve(host, port, min(RESOLVE_TIMEOUT, at_most))
+    return race(interleaved(addresses), min(CONNECT_TIMEOUT, at_most))
 
 
 def race(addresses: list[Address], timeout: float = CONNECT_TIMEOUT) -> socket.socket:
@@ -149,7 +151,7 @@ def race(addresses: list[Address], timeout: float = CONNECT_TIMEOUT) -> socket.s
             elif not waiting and not trying:
                 raise failure or OSError("the name has no address")
             elif now >= ends:
-                raise TimeoutError(errno.ETIMEDOUT, "no address answered in time")
+                raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:.0f} s")
             until = min(begins, ends) if waiting else ends
             for fd, _ in poll.poll(max(0.0, until - now) * 1000):
                 sock = trying[fd]

@@ -6,54 +6,68 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core.connection import SessionEffect
 from ..core.effects import LinkFailed, LinkInput, Publish, Subscribe, Unsubscribe
+from ..core.rotation import spread
 from ..errors import BrokerUnreachable, InvalidArgument, LoginError
 from ..wire import topics
 from .base import Link, LinkFactory, Will
 from .text_file import TextFileError, read_secret
-from .url import BrokerUrl, Tls
+from .url import BrokerUrl, Tls, parse_brokers
+
+
+class Brokers(NamedTuple):
+    """The brokers of one peer in the order in which it tries them: their names, and links there."""
+
+    names: tuple[str, ...]
+    links: tuple[LinkFactory, ...]
 
 
 def paho_links(
     peer_id: str,
-    broker: str,
+    brokers: object,
     username: str | None,
     password: str | None,
     tls: Tls | None,
     keepalive: int,
     subscribe_qos: int = 1,
-) -> LinkFactory:
-    """What makes links to ``broker`` by paho-mqtt; raises :class:`InvalidArgument`."""
-    url = BrokerUrl.parse(broker)
+) -> Brokers:
+    """What makes links to each of ``brokers`` by paho-mqtt; raises :class:`InvalidArgument`."""
+    urls = parse_brokers(brokers)
     for name, value in (("username", username), ("password", password)):
         if value is not None and not isinstance(value, str):
             raise InvalidArgument(name, f"a string, not {type(value).__name__}")
         if value is not None and not _fits(value):
             raise InvalidArgument(name, "at most 65535 bytes of UTF-8, no NUL (MQTT 3.1.1, 1.5.3)")
-    if tls is not None and not url.tls:
+    if tls is not None and not urls[0].tls:
         file = next((n for n in Tls._fields if n != "context" and getattr(tls, n)), "tls")
-        raise InvalidArgument(file, f"{url} is not encrypted: say mqtts:// or wss://")
+        raise InvalidArgument(file, f"{urls[0]} is not encrypted: say mqtts:// or wss://")
     if username is None and password is not None:
         username = topics.escape(peer_id)
-    context = (tls or Tls()).make_context() if url.tls else None
+    context = (tls or Tls()).make_context() if urls[0].tls else None
 
-    def make(will: Will) -> Link:
-        from .paho import PahoLink
+    def links_to(url: BrokerUrl) -> LinkFactory:
+        def make(will: Will) -> Link:
+            from .paho import PahoLink
 
-        return PahoLink(
-            url,
-            will.client_id,
-            will,
-            keepalive=keepalive,
-            subscribe_qos=subscribe_qos,
-            username=username,
-            password=password,
-            context=context,
-        )
+            return PahoLink(
+                url,
+                will.client_id,
+                will,
+                keepalive=keepalive,
+                subscribe_qos=subscribe_qos,
+                username=username,
+                password=password,
+                context=context,
+            )
 
-    return make
+        return make
+
+    by_name = {str(url): url for url in urls}
+    names = spread(by_name, peer_id)
+    return Brokers(names, tuple(links_to(by_name[name]) for name in names))
 
 
 def _fits(value: str) -> bool:

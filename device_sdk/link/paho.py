@@ -12,6 +12,7 @@ What paho raises all the same, which its older versions do at malformed packets,
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import ssl
 import time
@@ -80,8 +81,11 @@ class _Client(Client):
     acknowledged, and a broker that retains it does not hand it out for ever.
     """
 
+    #: What each step may take, in seconds, below the bounds that it has.
+    at_most = math.inf
+
     def _create_socket_connection(self) -> socket.socket:
-        sock = dialing.connect(self._host, self._port)
+        sock = dialing.connect(self._host, self._port, self.at_most)
         sock.settimeout(self._connect_timeout)
         return sock
 
@@ -109,7 +113,7 @@ class _Client(Client):
 class PahoLink:
     """One MQTT 3.1.1 connection; see :class:`~device_sdk.link.base.Link`.
 
-    ``will`` None is for those who only read.
+    ``will`` None is for those who only read. No step of :meth:`open` takes more than ``at_most`` s.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class PahoLink:
         username: str | None = None,
         password: str | None = None,
         context: ssl.SSLContext | None = None,
+        at_most: float = math.inf,
     ) -> None:
         self._url = url
         self._keepalive = keepalive
@@ -144,7 +149,8 @@ class PahoLink:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        client.connect_timeout = HANDSHAKE_TIMEOUT
+        client.at_most = at_most
+        client.connect_timeout = min(HANDSHAKE_TIMEOUT, at_most)
         client.max_inflight_messages_set(0)
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
@@ -340,7 +346,8 @@ def login_error(error: Exception, url: BrokerUrl) -> LoginError:
         problem = f"{url}: {error} for {url.host!r}: does the network have a name server?"
         return BrokerUnreachable("timeout", problem)
     if isinstance(error, TimeoutError):
-        problem = f"{url}: no answer within {dialing.CONNECT_TIMEOUT:.0f} s"
+        late = error.strerror or f"no answer within {dialing.CONNECT_TIMEOUT:.0f} s"
+        problem = f"{url}: {late}"
         return BrokerUnreachable("timeout", problem)
     if isinstance(error, WebsocketConnectionError):
         problem = f"{url}: no WebSocket there ({error})"

@@ -2,6 +2,7 @@
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -129,6 +130,50 @@ class BrokerUrl(NamedTuple):
         return cls(parts.scheme, unquote(parts.hostname), port or _PORTS[parts.scheme], path)
 
 
+def parse_brokers(brokers: object) -> tuple[BrokerUrl, ...]:
+    """One broker's URL, or several: a sequence, or one text with commas or blanks between them.
+
+    Raises :class:`InvalidArgument` naming the member that is wrong, is there twice, or is encrypted
+    where another is not: the secret would be as safe as with the worst of them.
+    """
+    members = _members(brokers)
+    if len(members) == 1:
+        return (BrokerUrl.parse(members[0]),)
+    if not members:
+        raise InvalidArgument(
+            "broker", "no URL in the list; give at least one, as mqtt://HOST:PORT"
+        )
+    urls: list[BrokerUrl] = []
+    for number, member in enumerate(members, 1):
+        try:
+            url = BrokerUrl.parse(member)
+        except InvalidArgument as error:
+            shown = _shown(member) if isinstance(member, str) else member
+            problem = str(error).removeprefix("broker: ")
+            raise InvalidArgument(
+                "broker", f"number {number} of {len(members)}, {shown!r}: {problem}"
+            ) from None
+        if url in urls:
+            raise InvalidArgument("broker", f"{url} is there twice (number {number})")
+        if urls and url.tls is not urls[0].tls:
+            plain, other = (urls[0], url) if url.tls else (url, urls[0])
+            raise InvalidArgument(
+                "broker",
+                f"{plain} is not encrypted: say {'wss' if plain.websocket else 'mqtts'}://,"
+                f" as {other} is (number {number}): all of them, or none",
+            )
+        urls.append(url)
+    return tuple(urls)
+
+
+def _members(brokers: object) -> list[object]:
+    if isinstance(brokers, str):
+        return [*brokers.replace(",", " ").split()] or [brokers]
+    if isinstance(brokers, Sequence) and not isinstance(brokers, bytes | bytearray):
+        return list(brokers)
+    return [brokers]
+
+
 def _is_host(name: str) -> bool:
     """Whether a resolver can be asked for it (RFC 1035, 2.3.4), or it is an address."""
     if any(c.isspace() or not c.isprintable() for c in name):
@@ -137,17 +182,19 @@ def _is_host(name: str) -> bool:
     return len(name) <= 254 and all(0 < len(label) <= 63 for label in labels)
 
 
-def clear_text(url: str) -> str:
-    """A warning where a secret would cross the network unencrypted to ``url``, else ``""``."""
+def clear_text(brokers: object) -> str:
+    """A warning where a secret would cross the network unencrypted to a broker, else ``""``."""
     try:
-        broker = BrokerUrl.parse(url)
+        urls = parse_brokers(brokers)
     except InvalidArgument:
         return ""  # refused where it is used
-    if broker.tls or _on_this_machine(broker.host):
+    exposed = [url for url in urls if not url.tls and not _on_this_machine(url.host)]
+    if not exposed:
         return ""
+    secure = dict.fromkeys("wss://" if url.websocket else "mqtts://" for url in exposed)
     return (
-        f"the secret goes to {broker} unencrypted, for all on the way to read: say"
-        f" {'wss' if broker.websocket else 'mqtts'}://"
+        f"the secret goes to {', '.join(map(str, exposed))} unencrypted, for all on the way to"
+        f" read: say {' or '.join(secure)}"
     )
 
 

@@ -188,16 +188,28 @@ def test_the_settings_in_the_readme_are_accepted(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
     found = Options(parser.parse_args([]), {"HOME": str(tmp_path)})
-    assert (found.peer, str(found.checked()[0])) == ("front-door", "mqtts://broker.lan:8883")
+    (url,), _ = found.checked()
+    assert (found.peer, str(url)) == ("front-door", "mqtts://broker.lan:8883")
     assert found.tls() == Tls(ca_file=str(folder / "ca.pem"))
     assert found.password() == "correct horse"
     assert found.warning == ""
 
 
+def test_the_brokers_in_the_documents_are_accepted(tmp_path: Path) -> None:
+    """A list in a file, as the page on brokers has it."""
+    (block,) = settings(ROOT / "docs" / "brokers.md")
+    (tmp_path / "settings.toml").write_text(block)
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    found = Options(parser.parse_args(["--settings", str(tmp_path / "settings.toml")]), {})
+    hosts = [url.host for url in found.checked()[0]]
+    assert hosts == ["a.example", "b.example", "c.example"]
+
+
 def test_which_documents_have_settings() -> None:
     """Those of the README are read above, those of the guide in ``test_pi_guide``."""
     found = {path.name: len(blocks) for path in DOCUMENTS if (blocks := settings(path))}
-    assert found == {"README.md": 1, "raspberry-pi.md": 2}
+    assert found == {"README.md": 1, "brokers.md": 1, "raspberry-pi.md": 2}
 
 
 def test_which_snippets_are_not_run() -> None:
@@ -207,6 +219,7 @@ def test_which_snippets_are_not_run() -> None:
 
 
 EXEMPT = {
+    "it is a part of the suite",
     "tests/packaging installs the wheel into an empty environment",
     "it serves the real ports; tests of the broker run it on free ones",
     "tests/integration/test_broker_guide.py runs the steps together, on free ports",

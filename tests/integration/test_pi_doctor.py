@@ -65,6 +65,24 @@ def test_the_names_that_the_buttons_ring(account):
         ]  # fmt: skip
 
 
+def test_each_of_several_brokers_is_tried(account):
+    """What is wrong with one is told with its URL, and what is well with the others, too."""
+    dead = f"mqtts://127.0.0.1:{free_port()}"
+    several = dataclasses.replace(account, broker=f"{dead}, {account.broker}")
+    asked = Patient(several, ("kitchen",), browse=list, service=lambda: None)
+    told = []
+    with pytest.raises(Fault) as caught:
+        told.extend(examine(asked))
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{dead}: 127.0.0.1 is there, but nothing listens on port")
+    assert f"{account.broker}: login: front-door is let in, and its presence was published" in told
+    assert told[-1] == f"{account.broker}: largest cell: 20480 bytes are taken"
+    both = dataclasses.replace(account, broker=f"{dead}, {dead.replace('127.0.0.1', 'localhost')}")
+    with pytest.raises(Fault) as caught:
+        list(examine(Patient(both, browse=list, service=lambda: None)))
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == both.broker.split(", ")
+
+
 def test_a_name_that_it_may_not_call(account):
     """Told with the command that cures it; those that it may call are told, too."""
     asked = Patient(account, ("kitchen", "garage"), browse=list, service=lambda: None)

@@ -83,6 +83,16 @@ def tree(path: Path) -> dict[str, bytes]:
     }
 
 
+def test_each_node_of_a_cluster_is_in_the_settings(run, boot):
+    """One broker is a text, several are a list; one that does not fit is named."""
+    assert run("--broker", "mqtts://b.local", "--broker", "wss://c.local")[0] == 0
+    account = tomllib.loads((boot / "bellwire" / "doorbell.toml").read_text())["account"]
+    assert account["broker"] == ["mqtts://broker.local:8883", "mqtts://b.local", "wss://c.local"]
+    code, out = run("--broker", "mqtts://broker.local")
+    assert code == 2
+    assert "mqtts://broker.local:8883 is there twice (number 2)" in out
+
+
 def wifi(tmp_path: Path) -> tuple[str, ...]:
     password = str(tmp_path / "wifi")
     return ("--wifi-ssid", 'Haus "7"', "--wifi-password-file", password, "--wifi-country", "DE")

@@ -9,9 +9,6 @@ import pytest
 from device_sdk.core.connection import (
     GREETING_TIMEOUT,
     OPEN_TIMEOUT,
-    RETRY_FIRST,
-    RETRY_LASTED,
-    RETRY_MAX,
     Closed,
     CloseLink,
     LoginEnded,
@@ -37,6 +34,13 @@ from device_sdk.core.effects import (
 )
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import ConnectionStateChanged
+from device_sdk.core.rotation import (
+    PATIENCE_FIRST,
+    RETRY_FIRST,
+    RETRY_LASTED,
+    RETRY_MAX,
+    Rotation,
+)
 from device_sdk.errors import (
     BrokerRefused,
     BrokerUnreachable,
@@ -56,9 +60,15 @@ class Bench:
     """A session, its clock, and what it gave."""
 
     def __init__(
-        self, *, keep_trying: bool = False, random: Callable[[], float] = lambda: 1.0
+        self,
+        *,
+        keep_trying: bool = False,
+        random: Callable[[], float] = lambda: 1.0,
+        brokers: tuple[str, ...] = ("",),
     ) -> None:
-        self.session = Session(Engine(ME, EPOCH), random=random, keep_trying=keep_trying)
+        self.session = Session(
+            Engine(ME, EPOCH), random=random, keep_trying=keep_trying, rotation=Rotation(brokers)
+        )
         self.now = 1000.0
         self.done: list[SessionEffect] = []
 
@@ -350,3 +360,99 @@ def test_the_same_state_is_told_once(bench: Bench) -> None:
         bench.due()
         bench.feed(LinkFailed(AWAY))
     assert bench.states[2:] == [(ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)]
+
+
+# --- several brokers ---------------------------------------------------------------------------
+
+THREE = ("mqtt://a", "mqtt://b", "mqtt://c")
+
+
+def error_of(bench: Bench) -> LoginError:
+    (ended,) = only(bench.done, LoginEnded)
+    assert isinstance(ended, LoginEnded)
+    assert isinstance(ended.error, LoginError)
+    return ended.error
+
+
+def test_a_login_tries_each_broker_before_it_fails() -> None:
+    """The second lets in what the first did not; the event says which one serves."""
+    bench = Bench(brokers=THREE)
+    bench.start()
+    bench.feed(LinkFailed(AWAY))
+    assert bench.session.logging_in
+    assert only(bench.due(), OpenLink)
+    assert bench.now == pytest.approx(1000 + RETRY_FIRST)
+    bench.log_in()
+    assert bench.session.logged_in
+    assert bench.session.rotation.name == "mqtt://b"
+    last = [e.event for e in bench.done if isinstance(e, Emit)][-1]
+    assert isinstance(last, ConnectionStateChanged)
+    assert (last.state, last.detail) == (ConnectionState.CONNECTED, "mqtt://b")
+
+
+def test_a_login_that_no_broker_wants_says_why_of_each() -> None:
+    """One error, of the kind that a person has to mend: the refusal, not the one that is away."""
+    bench = Bench(brokers=THREE)
+    bench.start()
+    bench.feed(LinkFailed(BrokerUnreachable("timeout", "mqtt://a: no answer")))
+    bench.due()
+    bench.feed(LinkFailed(BrokerRefused(5, "mqtt://b refused: not authorized")))
+    bench.due()
+    bench.feed(LinkOpened())
+    bench.feed(Disconnected())
+    error = error_of(bench)
+    assert isinstance(error, BrokerRefused)
+    assert error.return_code == 5
+    assert str(error) == (
+        "none of 3 brokers let us in: mqtt://a: no answer; mqtt://b refused: not authorized;"
+        " mqtt://c: the connection broke"
+    )
+
+
+def test_a_broker_that_hangs_is_left_for_the_next() -> None:
+    """Whatever it hangs in: each step has some seconds while there are others, and more if none."""
+    for steps in ([], [LinkOpened()], [LinkOpened(), Connected()]):
+        bench = Bench(brokers=THREE, keep_trying=True)
+        bench.start(timeout=600)
+        for _round in range(2):
+            patience = bench.session.rotation.patience
+            assert patience == PATIENCE_FIRST * 2**_round
+            for _broker in THREE:
+                for step in steps:
+                    bench.feed(step)
+                began = bench.now
+                while not only(bench.due(), CloseLink):
+                    assert bench.now - began < patience
+                assert bench.now - began == pytest.approx(patience)
+                assert only(bench.due(), OpenLink)
+
+
+def test_a_login_out_of_time_names_the_broker_it_waited_for() -> None:
+    """And what became of those before; the next login begins with one that was not tried."""
+    bench = Bench(brokers=THREE)
+    bench.start(timeout=3)
+    bench.feed(LinkFailed(BrokerUnreachable("timeout", "mqtt://a: no answer")))
+    bench.due()
+    bench.feed(LinkOpened())
+    bench.due()
+    assert bench.now == 1003
+    error = error_of(bench)
+    assert isinstance(error, LoginTimeout)
+    assert "mqtt://a: no answer; mqtt://b: the broker took the connection" in str(error)
+    assert bench.session.rotation.name == "mqtt://c"
+
+
+def test_a_login_stays_where_it_is_served() -> None:
+    """A break goes on to the next one, and no further; nothing leads back to the first."""
+    bench = Bench(brokers=THREE)
+    bench.start()
+    bench.log_in()
+    for name in ("mqtt://b", "mqtt://c", "mqtt://a", "mqtt://b"):
+        bench.now += 60
+        bench.feed(Disconnected())
+        assert bench.session.state is ConnectionState.RECONNECTING
+        assert bench.session.rotation.name == name
+        bench.due()
+        bench.log_in()
+        assert bench.session.state is ConnectionState.CONNECTED
+        assert bench.session.rotation.name == name

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from device_sdk.errors import InvalidArgument
-from device_sdk.link.url import BrokerUrl, Tls
+from device_sdk.link.url import BrokerUrl, Tls, parse_brokers
 from tests.integration.certificates import Authority
 
 
@@ -60,6 +60,49 @@ def test_urls_that_cannot_be(url: object, words: str) -> None:
     """Named, without the secret that may stand in it."""
     with pytest.raises(InvalidArgument, match=words) as caught:
         BrokerUrl.parse(url)
+    assert caught.value.argument == "broker"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "brokers",
+    [
+        ["mqtts://a", "wss://b:8443/mqtt"],
+        ("mqtts://a:8883", "wss://b:8443"),
+        "mqtts://a,wss://b:8443",
+        " mqtts://a , wss://b:8443\n",
+        "mqtts://a wss://b:8443",
+        "mqtts://a\n\twss://b:8443,",
+    ],
+)
+def test_several_brokers(brokers: object) -> None:
+    """A sequence, or one text with commas or blanks between them."""
+    assert list(map(str, parse_brokers(brokers))) == ["mqtts://a:8883", "wss://b:8443/mqtt"]
+
+
+@pytest.mark.parametrize(
+    ("brokers", "words"),
+    [
+        ([], "no URL in the list"),
+        ("", "starts with mqtt://"),
+        (" , ", "starts with mqtt://"),
+        (b"mqtt://a", "a URL is a string, not bytes"),
+        ({"mqtt://a", "mqtt://b"}, "a URL is a string, not set"),
+        (["mqtt://a", None], "number 2 of 2, None: a URL is a string, not NoneType"),
+        (["mqtt://a", ["mqtt://b"]], "number 2 of 2, .*: a URL is a string, not list"),
+        ("mqtt://a http://b", "number 2 of 2, 'http://b': starts with mqtt://"),
+        ("mqtt://a, mqtt://b:0", "number 2 of 2, 'mqtt://b:0': port 0"),
+        (["mqtt://a, mqtt://b", "mqtt://c"], "number 1 of 2, .* no name of a host"),
+        ("mqtt://a mqtt://b mqtt://me:secret@c", "number 3 of 3, 'c': no user or password"),
+        ("mqtt://a, mqtt://b, mqtt://a:1883", "mqtt://a:1883 is there twice .number 3"),
+        ("mqtts://a, mqtt://b", "mqtt://b:1883 is not encrypted: say mqtts://, as mqtts://a:8883"),
+        ("ws://a, mqtts://b", "ws://a:80/mqtt is not encrypted: say wss://, as mqtts://b:8883"),
+    ],
+)
+def test_lists_of_brokers_that_cannot_be(brokers: object, words: str) -> None:
+    """The member that is wrong is named, without the secret that may stand in it."""
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        parse_brokers(brokers)
     assert caught.value.argument == "broker"
     assert "secret" not in str(caught.value)
 

@@ -79,6 +79,28 @@ def test_a_devices_file_serves_the_command_line(tmp_path: Path) -> None:
     assert (found.peer, found.broker, found.password()) == ("door", "mqtts://b", "swordfish")
 
 
+def test_several_brokers_are_said_in_each_place(tmp_path: Path) -> None:
+    """A flag again for each, one text in the environment, a list or one text in a file."""
+    both = "mqtts://a, mqtts://b"
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    listed, text = tmp_path / "list.toml", tmp_path / "text.toml"
+    listed.write_text('broker = ["mqtts://a", "mqtts://b"]')
+    text.write_text('broker = "mqtts://a mqtts://b"')
+    for arguments, environ in (
+        (["--broker", "mqtts://a", "--broker", "mqtts://b"], {"BELLWIRE_BROKER": "mqtt://c"}),
+        (["--broker", both], {}),
+        ([], {"BELLWIRE_BROKER": both}),
+        (["--settings", str(listed)], {}),
+        (["--settings", str(text)], {}),
+    ):
+        urls, _ = Options(parser.parse_args(arguments), environ).checked()
+        assert list(map(str, urls)) == ["mqtts://a:8883", "mqtts://b:8883"], arguments
+    for bad, named in (("mqtts://a, mqtt://b", "mqtt://b:1883"), ("mqtt://a x", "'x'")):
+        with pytest.raises(UsageError, match=f"BELLWIRE_BROKER: .*{named}"):
+            Options(parser.parse_args([]), {"BELLWIRE_BROKER": bad}).checked()
+
+
 def test_the_library_takes_the_files_by_name(tmp_path: Path) -> None:
     """As the command line does; a file and its content, or files and ``tls``, are one too many."""
     secret = tmp_path / "secret"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ...client.vocabulary import FILES, FORMER
 from ...errors import InvalidArgument
 from ...link.text_file import TextFileError, read_secret
-from ...link.url import BrokerUrl, Tls
+from ...link.url import Tls, parse_brokers
 from ...wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .toml_reader import SettingsError, Table
 
@@ -49,6 +49,7 @@ class Account:
     """Who logs in where. ``password`` never shows in a ``repr``."""
 
     peer: str
+    #: A URL, or several with commas between them.
     broker: str
     realm: str = DEFAULT_REALM
     username: str | None = None
@@ -131,7 +132,7 @@ def read_account(root: Table, path: Path) -> Account:
     files = {name: _beside(path, table.text(name, None)) for name in FILES}
     account = Account(
         peer=table.checked("peer", table.text("peer"), check_peer_id),
-        broker=table.checked("broker", table.text("broker"), check_broker),
+        broker=table.checked("broker", ", ".join(table.texts("broker")), check_broker),
         realm=table.checked("realm", table.text("realm", DEFAULT_REALM), check_realm),
         username=table.text("username", None),
         keepalive=table.whole("keepalive", 15, low=5, high=3600),
@@ -144,21 +145,21 @@ def read_account(root: Table, path: Path) -> Account:
     if account.key_file is not None and account.cert_file is None:
         table.wrong("key_file", "a key without its certificate: say cert_file, too")
     named = next((name for name in FILES[1:] if files[name] is not None), None)
-    if named is not None and table.well and not BrokerUrl.parse(account.broker).tls:
+    if named is not None and table.well and not parse_brokers(account.broker)[0].tls:
         table.wrong(named, f"{account.broker} is not encrypted: say mqtts:// or wss://")
     return account
 
 
-def check_broker(url: str) -> str:
-    """``url`` if it is one of a broker, else ``ValueError``."""
+def check_broker(brokers: str) -> str:
+    """``brokers`` if it is the URL of one, or the URLs of several, else ``ValueError``."""
     try:
-        BrokerUrl.parse(url)
+        parse_brokers(brokers)
     except InvalidArgument as error:
         problem = str(error).removeprefix("broker: ")
         raise ValueError(
             f'expected a broker such as "mqtts://broker.local:8883": {problem}'
         ) from None
-    return url
+    return brokers
 
 
 def _is_web_address(text: str) -> bool:

@@ -12,13 +12,12 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ...errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
-from ...link.url import Tls, clear_text
+from ...link.url import Tls, clear_text, parse_brokers
 from ...wire.codec import MAX_CELL
 from ..config.account import Account
 from ..config.timezone import described
@@ -27,13 +26,19 @@ from . import dns_sd
 from .reach import Came, Reach
 
 _TIMEOUT = 5.0
-_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 #: A clock that shows an earlier year was never set.
 _FIRST_YEAR = 2025
 
 
 class Fault(BellwireError):
-    """The first thing that is wrong; the message says what to do."""
+    """The first thing that is wrong; the message says what to do.
+
+    Of several brokers each may have one: ``problems``.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 def running_service() -> tuple[str, str] | None:
@@ -65,24 +70,45 @@ class Patient:
 
     @property
     def host(self) -> str:
-        """The broker's host."""
-        return urlsplit(self.account.broker).hostname or ""
+        """The broker's host; of several, the first one's."""
+        return parse_brokers(self.account.broker)[0].host
 
     @property
     def port(self) -> int:
         """The broker's port."""
-        parts = urlsplit(self.account.broker)
-        return parts.port or _PORTS[parts.scheme]
+        return parse_brokers(self.account.broker)[0].port
 
     @property
     def tls(self) -> bool:
         """Whether the way there is encrypted."""
-        return urlsplit(self.account.broker).scheme in ("mqtts", "wss")
+        return parse_brokers(self.account.broker)[0].tls
 
 
 def examine(patient: Patient) -> Iterator[str]:
-    """Go through the steps; yields a line for each that is well, raises :class:`Fault`."""
-    for step in (_secret, _clock, _name, _port, _certificate, _login):
+    """Go through the steps; yields a line for each that is well, raises :class:`Fault`.
+
+    Each of several brokers is tried, whatever is wrong with the others.
+    """
+    for step in (_secret, _clock):
+        yield step(patient)
+    urls = parse_brokers(patient.account.broker)
+    if len(urls) == 1:
+        yield from _at_broker(patient)
+        return
+    problems = []
+    for url in urls:
+        one = replace(patient, account=replace(patient.account, broker=str(url)))
+        try:
+            for line in _at_broker(one):
+                yield f"{url}: {line}"
+        except Fault as fault:
+            problems += [f"{url}: {problem}" for problem in fault.problems]
+    if problems:
+        raise Fault(*problems)
+
+
+def _at_broker(patient: Patient) -> Iterator[str]:
+    for step in (_name, _port, _certificate, _login):
         yield step(patient)
     yield from _calls(patient)
 

@@ -40,7 +40,8 @@ def _doctor(args: argparse.Namespace) -> int:
             complain(f"WRONG {problem}")
         return 2
     except Fault as fault:
-        complain(f"WRONG {fault}")
+        for problem in fault.problems:
+            complain(f"WRONG {problem}")
         return 1
     if not args.quiet:
         say("ok    all is well")

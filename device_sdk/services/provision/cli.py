@@ -77,7 +77,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="with --broker-role: what `bellwire-broker init` and `device add` made here",
     )  # fmt: skip
     parser.add_argument("--peer", metavar="ID", help="the name it is called by")
-    parser.add_argument("--broker", metavar="URL", help="mqtts://HOST[:PORT]")
+    parser.add_argument(
+        "--broker", metavar="URL", action="append",
+        help="mqtts://HOST[:PORT]; again for each further node of a cluster",
+    )  # fmt: skip
     parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the broker's authority (PEM)")
     parser.add_argument("--cert-file", type=Path, metavar="FILE", help="its certificate (PEM)")
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="the certificate's key (PEM)")
@@ -242,7 +245,7 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]
             " printed (or --cert-file and --key-file, of a device with a certificate)"
         )
     check_peer_id(args.peer, "--peer")
-    settings.check_broker(args.broker)
+    settings.check_broker(", ".join(args.broker))
     beside = {}
     for option, name in _BESIDE.items():
         path, flag = getattr(args, option), "--" + option.replace("_", "-")
@@ -257,12 +260,16 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]
     return beside, text
 
 
+def _one_or_all(texts: list[str]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else texts
+
+
 def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, bytes]) -> str:
     lines = [
         f"# {MARK[0].upper()}{MARK[1:]}. Pins and the rest: docs/raspberry-pi.md.",
         "[account]",
         f"peer = {json.dumps(args.peer, ensure_ascii=False)}",
-        f"broker = {json.dumps(args.broker, ensure_ascii=False)}",
+        f"broker = {json.dumps(_one_or_all(args.broker), ensure_ascii=False)}",
         *(f'{option} = "{name}"' for option, name in _BESIDE.items() if name in beside),
     ]
     if args.settings is not None:

@@ -48,13 +48,14 @@ class LinkState:
         self._online: bool | None = None
         self._trouble = ""
 
-    def online(self, online: bool) -> bool:
-        """Note the link's state; whether it is news."""
+    def online(self, online: bool, broker: str = "") -> bool:
+        """Note the link's state, and, of several, which broker serves; whether it is news."""
         if online == self._online or (self._online is None and not online):
             return False
         self._online = online
         self._trouble = ""
         if online:
+            self._broker = broker or self._broker
             self._notifier.ready(f"online as {self._peer} at {self._broker}")
             say(f"online as {self._peer} at {self._broker}")
         else:
@@ -127,9 +128,9 @@ class Appliance(ABC, Generic[Key, Effect]):
 
     # --- what comes in, on the loop ----------------------------------------------------------
 
-    def on_link(self, online: bool) -> None:
+    def on_link(self, online: bool, broker: str = "") -> None:
         """See :class:`~.link.LinkEvents`."""
-        if self._state.online(online):
+        if self._state.online(online, broker):
             self._do(self._decisions.link(online, self._loop.now()))
 
     def on_trouble(self, problem: str) -> None:

@@ -27,8 +27,8 @@ REFUSED_PAUSE = 30.0
 class LinkEvents(Protocol):
     """What a link tells, on the loop's thread."""
 
-    def on_link(self, online: bool) -> None:
-        """Logged in and connected, or not any more."""
+    def on_link(self, online: bool, broker: str = "") -> None:
+        """Logged in and connected to ``broker``, or not any more."""
         ...
 
     def on_trouble(self, problem: str) -> None:
@@ -131,7 +131,8 @@ class Link:
                 self._post(lambda: self._events.on_lost(f"{type(failure).__name__}: {failure}"))
             return
         online = state is ConnectionState.CONNECTED
-        self._post(lambda: self._events.on_link(online))
+        broker = self.client.broker if online else ""
+        self._post(lambda: self._events.on_link(online, broker))
 
 
 class _Connection(CallEventListener):
