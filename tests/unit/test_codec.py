@@ -16,7 +16,7 @@ import cbor2
 import pytest
 
 from device_sdk.errors import DecodeError
-from device_sdk.wire import codec, fast_path, keys
+from device_sdk.wire import cbor, codec, fast_path, keys
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 
 EPOCH, GROUP = bytes(range(8)), bytes(range(16))
@@ -114,7 +114,7 @@ def test_a_cell_that_says_it_has_one_pair_less_does_not_end_where_it_does() -> N
     """However it begins: the count decides where the map ends."""
     with pytest.raises(DecodeError, match="4 bytes after the end") as caught:
         codec.decode_invite(bytes.fromhex(f"a400010100{HEADER}03010419ea60"))
-    assert caught.value.cause == codec.MALFORMED
+    assert caught.value.cause == cbor.MALFORMED
 
 
 @pytest.mark.parametrize("body", ["", "056161"])
@@ -124,13 +124,13 @@ def test_an_answer_that_says_it_has_more_pairs_is_cut_short(body: str) -> None:
     assert fast_path.answer(data) is None
     with pytest.raises(DecodeError) as caught:
         codec.decode_answer(data)
-    assert caught.value.cause == codec.MALFORMED
+    assert caught.value.cause == cbor.MALFORMED
 
 
 def test_an_unknown_key_comes_once() -> None:
     """Like a known one: of two, which would hold?"""
     twice = b"\xa7" + cell()[1:] + 2 * b"\x61x\x01"
-    assert cause(twice) == codec.MALFORMED
+    assert cause(twice) == cbor.MALFORMED
 
 
 def test_a_mapping_may_be_as_deep_as_a_list() -> None:
@@ -347,30 +347,30 @@ def test_a_field_that_is_missing_or_wrong(changes: dict[str, Any], expected: str
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", codec.MALFORMED),
-        (b"\xff", codec.MALFORMED),
-        (b"\x1c", codec.MALFORMED),
-        (b"\xa1\x00", codec.MALFORMED),
-        (b"\xa0\x00", codec.MALFORMED),
-        (b"\x58", codec.MALFORMED),
-        (b"\x44abc", codec.MALFORMED),
-        (b"\xbb" + b"\xff" * 8, codec.MALFORMED),
-        (b"\x9b" + b"\xff" * 8, codec.MALFORMED),
-        (b"\xbf\x00\x01\xff", codec.MALFORMED),
-        (b"\x5f\x41a\xff", codec.MALFORMED),
-        (b"\xa1\x00\x18\x01", codec.MALFORMED),
-        (b"\xa1\x18\x00\x01", codec.MALFORMED),
-        (b"\xa1\x00\x1b\x00\x00\x00\x00\x00\x00\x00\x01", codec.MALFORMED),
-        (b"\xa2\x00\x01\x00\x01", codec.MALFORMED),
-        (b"\xa1\x80\x01", codec.MALFORMED),
-        (b"\xa1\xa0\x01", codec.MALFORMED),
-        (b"\xa1\x00\xe0", codec.MALFORMED),
-        (b"\xa1\x00\xf7", codec.MALFORMED),
-        (b"\xa1\x00\xf8\xff", codec.MALFORMED),
-        (b"\xa1\x00\x61\xff", codec.MALFORMED),
-        (b"\xa1\x00\xc0\x61a", codec.TAGGED),
-        (b"\xd9\xd9\xf7\xa0", codec.TAGGED),
-        (b"\xa1\x05\xc2\x41\x01", codec.TAGGED),
+        (b"", cbor.MALFORMED),
+        (b"\xff", cbor.MALFORMED),
+        (b"\x1c", cbor.MALFORMED),
+        (b"\xa1\x00", cbor.MALFORMED),
+        (b"\xa0\x00", cbor.MALFORMED),
+        (b"\x58", cbor.MALFORMED),
+        (b"\x44abc", cbor.MALFORMED),
+        (b"\xbb" + b"\xff" * 8, cbor.MALFORMED),
+        (b"\x9b" + b"\xff" * 8, cbor.MALFORMED),
+        (b"\xbf\x00\x01\xff", cbor.MALFORMED),
+        (b"\x5f\x41a\xff", cbor.MALFORMED),
+        (b"\xa1\x00\x18\x01", cbor.MALFORMED),
+        (b"\xa1\x18\x00\x01", cbor.MALFORMED),
+        (b"\xa1\x00\x1b\x00\x00\x00\x00\x00\x00\x00\x01", cbor.MALFORMED),
+        (b"\xa2\x00\x01\x00\x01", cbor.MALFORMED),
+        (b"\xa1\x80\x01", cbor.MALFORMED),
+        (b"\xa1\xa0\x01", cbor.MALFORMED),
+        (b"\xa1\x00\xe0", cbor.MALFORMED),
+        (b"\xa1\x00\xf7", cbor.MALFORMED),
+        (b"\xa1\x00\xf8\xff", cbor.MALFORMED),
+        (b"\xa1\x00\x61\xff", cbor.MALFORMED),
+        (b"\xa1\x00\xc0\x61a", cbor.TAGGED),
+        (b"\xd9\xd9\xf7\xa0", cbor.TAGGED),
+        (b"\xa1\x05\xc2\x41\x01", cbor.TAGGED),
         (b"\x80", codec.WRONG_TYPE),
         (b"\x01", codec.WRONG_TYPE),
         (b"\x61a", codec.WRONG_TYPE),
@@ -396,8 +396,8 @@ def test_depth_is_counted_with_the_cell_itself() -> None:
     """16 levels are read, 17 are not, and 20 KiB of openings neither recurse nor take long."""
     good = cell(k5=nested(15))
     assert codec.decode_invite(good).content == cbor2.dumps(nested(15))
-    assert cause(cell(k5=nested(16))) == codec.TOO_DEEP
-    assert cause(b"\x81" * 20_480) == codec.TOO_DEEP
+    assert cause(cell(k5=nested(16))) == cbor.TOO_DEEP
+    assert cause(b"\x81" * 20_480) == cbor.TOO_DEEP
 
 
 def test_a_cell_is_at_most_20_kib() -> None:
@@ -432,7 +432,7 @@ def test_every_cut_of_a_cell_is_refused() -> None:
     data = codec.encode(
         Invite(InviteState.RINGING, EPOCH, 1, ttl=5, content=codec.encode_body({"a": [1, "b"]}))
     )
-    assert {cause(data[:length]) for length in range(len(data))} == {codec.MALFORMED}
+    assert {cause(data[:length]) for length in range(len(data))} == {cbor.MALFORMED}
 
 
 def test_every_changed_byte_is_a_cell_or_one_error() -> None:

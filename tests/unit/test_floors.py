@@ -35,7 +35,7 @@ FORBIDDEN = {
     "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "uuid",
 }  # fmt: skip
 #: Third-party modules, and the only one of ours that may import each; pins have theirs in services.
-THIRD_PARTY = {"cbor2": "wire/codec.py", "paho": "link/paho.py"}
+THIRD_PARTY = {"cbor2": "wire/cbor.py", "paho": "link/paho.py"}
 MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
