@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.callee_side import Screen
+from .core.admission import Screen
 from .core.effects import (
     Aborted,
     Accept,

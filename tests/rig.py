@@ -71,7 +71,7 @@ class Rig:
     def connect(self, *, settled: bool = True) -> Rig:
         """Connect, and unless told otherwise let the echo of the presence come back."""
         effects = self.feed(Connected())
-        if self.engine._settled:  # a later connection reads what stands there before it speaks
+        if self.engine.login.settled:  # a later connection reads what stands there before it speaks
             mine = Presence(True, self.engine._context.epoch)
             effects += self.hear_presence(mine, self.me, retained=True)
         effects += self.feed(Subscribed((topics.presence("sig", self.me),)))

@@ -15,8 +15,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from ..core.admission import Held
 from ..core.callee import CalleeCall
-from ..core.callee_side import Held
 from ..core.connection import Session
 from ..core.effects import AskPolicy, Input, LinkInput, PolicyVerdict
 from ..errors import InvalidArgument

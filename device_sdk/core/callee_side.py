@@ -1,41 +1,26 @@
 """All calls that come in to one peer: invites, commands and time in; cells and events out.
 
-The transitions are ``callee``'s table; here stands what surrounds it: deadlines, asking, saying
-again, the caps against floods, and what is remembered of calls that are over.
+The transitions are ``callee``'s table, what both ends share is ``side``'s, who may ring at all is
+``admission``'s; here stands the rest: deadlines, asking, saying again, what is live and what not.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable
-from enum import Enum, auto
 
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
 from ..wire.cells import Answer, AnswerReason, Invite, Presence
 from . import callee
-from .bounded import TOO_MANY, Memory, Pace, once_more
+from .admission import Admission, Screen
+from .bounded import once_more
 from .callee import CalleeCall, Do, On, Phase, evolve
 from .context import Context, Key
-from .effects import Accept, AskPolicy, PolicyVerdict, Refuse
+from .effects import Accept, PolicyVerdict, Refuse
 from .events import Name, RemoteEvent
 from .outbox import ANSWER
-from .settings import MAX_KEPT, MAX_REMEMBERED, RESEND_INTERVAL, STRANGER, STRANGERS
-
-CLEAR_ANSWER = "clear answer"
-
-
-class Held(Enum):
-    """What a screen gives for a call that its policy is to be asked about."""
-
-    HELD = auto()
-
-
-#: Decides before anything rings: None to ring, or why not; or HELD: :class:`AskPolicy` asks, and
-#: :class:`PolicyVerdict` is what it says. Called with the call's record and the number of
-#: invitations that are open here; pure, quick, and no code of the app's.
-Screen = Callable[[CalleeCall, int], AnswerReason | Held | None]
+from .settings import MAX_KEPT, RESEND_INTERVAL
+from .side import Side
 
 _TELLS = {
     Do.TELL_RECEIVED: Name.REMOTE_RECEIVED,
@@ -49,78 +34,64 @@ _SPOKEN = frozenset({*_TELLS, Do.TELL_MISSED, Do.TELL_ENDED})
 _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 
-
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
 # these together save a ring 8 µs of 650 there.
 _NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
 _SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
 _TELL_MISSED, _TELL_ENDED, _REMOTE_RECEIVED = Do.TELL_MISSED, Do.TELL_ENDED, Name.REMOTE_RECEIVED
-_ON_RINGING, _ON_OVERLOAD, _ON_RESEND = On.RINGING, On.OVERLOAD, On.RESEND
+_ON_RINGING, _ON_RESEND, _CANCELED = On.RINGING, On.RESEND, RemoteInvitationState.CANCELED
 
 
-class CalleeSide:
-    """The callee's half of the engine."""
+class CalleeSide(Side[CalleeCall, CalleeCall]):
+    """The callee's half of the engine.
+
+    A call that is over is remembered whole, so that a late copy gets its answer once more; its
+    ``keep_at`` is when it is forgotten.
+    """
+
+    kind = ANSWER
 
     def __init__(self, context: Context, screen: Screen | None = None) -> None:
-        self._context = context
-        self._screen = screen
-        self.calls: dict[Key, CalleeCall] = {}
-        #: Over and cleared, the oldest first; ``keep_at`` is when a call is forgotten.
-        self.remembered: Memory[Key, CalleeCall] = Memory(MAX_REMEMBERED)
-        self._due: dict[Key, float] = {}
-        self._from: Counter[str] = Counter()
-        self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
-        #: The call that the policy is asked about now; one at a time.
-        self._asked: Key | None = None
+        super().__init__(context)
+        self.admission = Admission(context, screen, self.calls)
 
     def clone(self, context: Context) -> CalleeSide:
         """An independent copy around a cloned context."""
-        other = CalleeSide(context, self._screen)
-        other.calls, other.remembered = dict(self.calls), self.remembered.clone()
-        other._due, other._from = dict(self._due), self._from.copy()
-        other._strangers, other._asked = self._strangers.clone(), self._asked
-        return other
+        other = CalleeSide(context, self.admission.screen)
+        self.admission.copied_to(other.admission)
+        return self._copied_to(other)
 
     # --- the app ---------------------------------------------------------------------------
 
     def accept(self, command: Accept, now: float) -> None:
         """Accept what rings; raises ALREADY_ACCEPT or ALREADY_END."""
-        call = self._ringing((command.caller, command.call_id), command.call_id, "accept")
+        call = self._ringing(command, "accept")
         self._step(call, On.ACCEPT, now, response=command.response)
 
     def refuse(self, command: Refuse, now: float) -> None:
         """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
-        call = self._ringing((command.caller, command.call_id), command.call_id, "refuse")
+        call = self._ringing(command, "refuse")
         self._step(call, On.REFUSE, now, response=command.response, refusal=command.reason)
 
     def verdict(self, said: PolicyVerdict, now: float) -> None:
         """The policy has answered :class:`AskPolicy`; what is not waiting any more is let be."""
-        if self._asked != (said.caller, said.call_id):
+        key, admission = (said.caller, said.call_id), self.admission
+        if admission.asked != key:
             return
-        call, self._asked = self.calls.get(self._asked), None
+        call, admission.asked = self.calls.get(key), None
         if call is not None and call.phase is _SCREENING:
             if said.refusal is None:
                 self._step(call, On.ADMIT, now)
-            elif self._may_answer(call, now):
+            elif self._may_answer(call.caller, now):
                 self._step(call, On.TURN_AWAY, now, refusal=said.refusal)
             else:
                 self._step(call, On.DROP, now)
-        self._ask_policy()
+        admission.ask()
 
     def log_out(self, now: float) -> None:
         """What rings here rings on at the next login; what was accepted has nobody to it."""
         for call in list(self.calls.values()):
             self._step(call, On.LOGOUT, now)
-
-    def abort(self) -> None:
-        """A newer login owns these cells now: tell the app, say nothing."""
-        for call in self.calls.values():
-            if call.phase in callee.OPEN:
-                gone = evolve(call, phase=_RINGING)
-                self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
-        self.calls.clear()
-        self.remembered.clear()
-        self._due.clear()
 
     # --- the wire --------------------------------------------------------------------------
 
@@ -134,7 +105,7 @@ class CalleeSide:
             if invite is None:
                 return
             call = callee.new(key[1], key[0], invite)
-        if on is _ON_RINGING and invite is not None and not self._is_live(call, invite):
+        if on is _ON_RINGING and invite is not None and not self.admission.is_live(call, invite):
             # A bridge, too, hands on what its far side had retained, without the RETAIN flag.
             on = On.RINGING_RETAINED
             if call.phase is _NEW:
@@ -143,21 +114,21 @@ class CalleeSide:
                 vouch_at = min(live_at, now + settings.resend_first)
                 call = evolve(call, live_at=live_at, vouch_at=vouch_at)
         if on in _RINGS and call.phase in (_NEW, _PROBING):
-            refusal = self._turn_away(call, on, invite)
+            refusal = self.admission.turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
                 if told is None:
                     self._step(call, on, now, invite=invite)
-                elif call.phase is _PROBING or self._may_answer(call, now):
+                elif call.phase is _PROBING or self._may_answer(call.caller, now):
                     self._step(call, on, now, invite=invite, refusal=told)
                 return
-        elif call.phase in (_NEW, _REMEMBERED) and not self._may_answer(call, now):
+        elif call.phase in (_NEW, _REMEMBERED) and not self._may_answer(call.caller, now):
             return
         self._step(call, on, now, invite=invite, copy=True)
 
     def found(self, key: Key, cell: Answer, now: float) -> None:
         """Take over an answer cell that a previous login of this peer left."""
-        if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
+        if not self._may_find(key):
             return
         settings = self._context.settings
         call = callee.found(key[1], key[0], cell)
@@ -167,9 +138,9 @@ class CalleeSide:
         at = now + settings.probe_interval if late or call.phase is _PROBING else None
         self._keep(evolve(call, resend_at=at, resend_delay=settings.probe_interval))
         if call.phase is _PROBING:
-            self._entered(call.caller)
+            self.admission.begins(call.caller)
 
-    def acked(self, key: Key, now: float) -> None:
+    def acked(self, purpose: str, key: Key, now: float) -> None:  # noqa: ARG002 - one signature
         """The broker has a clear."""
         call = self.calls.get(key)
         if call is not None and call.phase is _CLEARING:
@@ -209,16 +180,11 @@ class CalleeSide:
 
     # --- the link and time -----------------------------------------------------------------
 
-    def resync(self, now: float) -> None:
-        """Say every live cell once more."""
-        for key in list(self.calls):
-            self.say(key, now)
-
     def say(self, key: Key, now: float) -> None:
         """Say one cell once more, if there is still anything to say in it."""
         call = self.calls.get(key)
         if call is not None and call.phase is _CLEARING:
-            self._clear(key, CLEAR_ANSWER)
+            self._clear(key)
         elif call is not None and call.phase is not _SCREENING:
             self._keep(self._say(call, now, ask=call.phase is _PROBING))
 
@@ -257,7 +223,7 @@ class CalleeSide:
 
     def deadline(self) -> float | None:
         """When :meth:`fire` has something to do."""
-        due = min(self._due.values(), default=None)
+        due = super().deadline()
         oldest = self.remembered.oldest
         if oldest is None or oldest.keep_at is None:
             return due
@@ -265,11 +231,7 @@ class CalleeSide:
 
     def fire(self, now: float) -> None:
         """Do what is due, the earliest call first."""
-        while self._due:
-            key = min(self._due, key=self._due.__getitem__)
-            if self._due[key] > now:
-                break
-            self._fire(self.calls[key], now)
+        super().fire(now)
         while (call := self.remembered.oldest) is not None:
             if call.keep_at is None or call.keep_at > now:
                 break
@@ -277,86 +239,24 @@ class CalleeSide:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _ringing(self, key: Key, call_id: str, verb: str) -> CalleeCall:
-        call = self.calls.get(key)
+    def _ringing(self, command: Accept | Refuse, verb: str) -> CalleeCall:
+        call = self.calls.get((command.caller, command.call_id))
         if call is not None and call.phase is _RINGING:
             return call
         if call is not None and call.phase is _ACCEPTING:
-            raise InvitationApiCallError(
-                InvitationApiCallErrorCode.ALREADY_ACCEPT,
-                f"cannot {verb} it: it was accepted here, and the caller is about to decide",
-                call_id=call_id,
-                state=call.state,
-            )
-        raise InvitationApiCallError(
-            InvitationApiCallErrorCode.ALREADY_END,
-            f"nothing to {verb}: the call has ended",
-            call_id=call_id,
-            state=call.state if call else None,
-        )
-
-    def _is_live(self, call: CalleeCall, invite: Invite) -> bool:
-        """Whether an invite that came without the RETAIN flag is its caller's word of now.
-
-        It is if it answers what this login asked, unless its caller has gone since; and, where
-        nothing is in doubt yet, if its caller was read online on this connection.
-        """
-        known = self._context.watches.of(call.caller)
-        if call.phase is not _NEW and self._answers(invite):
-            return not known.gone(invite.epoch)
-        return call.phase is not _PROBING and known.there(invite.epoch)
-
-    def _answers(self, invite: Invite) -> bool:
-        """Whether it is said because this login asked."""
-        return invite.asker == self._context.epoch
+            code = InvitationApiCallErrorCode.ALREADY_ACCEPT
+            why = f"cannot {verb} it: it was accepted here, and the caller is about to decide"
+        else:
+            code = InvitationApiCallErrorCode.ALREADY_END
+            why = f"nothing to {verb}: the call has ended"
+        state = call.state if call else None
+        raise InvitationApiCallError(code, why, call_id=command.call_id, state=state)
 
     def _rings_after_all(self, call: CalleeCall, now: float) -> None:
         """Its caller is there: what came live was live."""
-        told = None if self._screen is None else self._screen(call, self._open())
-        if told is Held.HELD:
-            self._step(evolve(call, ring_at=call.live_at), On.SCREEN, now)
-        elif told is not None:
-            self._step(call, On.TURN_AWAY, now, refusal=told)
-        else:
-            self._step(evolve(call, ring_at=call.live_at), On.CALLER_ALIVE, now)
-
-    def _open(self) -> int:
-        return [c.phase in callee.OPEN for c in self.calls.values()].count(True)
-
-    def _turn_away(
-        self, call: CalleeCall, on: On, invite: Invite | None
-    ) -> tuple[On, AnswerReason | None] | None:
-        settings = self._context.settings
-        if call.phase is _NEW and (
-            self._from.get(call.caller, 0) >= settings.max_calls_per_caller
-            or sum(self._from.values()) >= settings.max_calls
-        ):
-            self._context.stats.counters["turned_away"] += 1
-            return _ON_OVERLOAD, AnswerReason.BUSY
-        if self._screen is None or invite is None or on is not _ON_RINGING:
-            return None  # what is in doubt is asked about first
-        if call.phase is _PROBING:
-            call = evolve(call, offer=invite.offer)
-        told = self._screen(call, self._open())
-        if told is Held.HELD:
-            return On.SCREEN, None
-        return None if told is None else (On.TURN_AWAY, told)
-
-    def _ask_policy(self) -> None:
-        """Ask about the next call that waits for it, unless it is being asked already."""
-        if self._asked is None:
-            for call in self.calls.values():
-                if call.phase is _SCREENING:
-                    self._asked = call.key
-                    self._context.out.append(AskPolicy(call, self._open()))
-                    return
-
-    def _may_answer(self, call: CalleeCall, now: float) -> bool:
-        """Whether the app's not knowing of this call leaves room for an answer to it by now."""
-        if self._strangers.allows(call.caller, now):
-            return True
-        self._context.stats.drops[TOO_MANY] += 1
-        return False
+        on, told = self.admission.screened(call) or (On.CALLER_ALIVE, None)
+        call = evolve(call, ring_at=call.live_at)
+        self._step(call, on, now, refusal=told or AnswerReason.DECLINED)
 
     def _ask(self, call: CalleeCall, now: float) -> None:
         """Ask because of the caller's presence; not each time it comes and goes in a moment."""
@@ -416,39 +316,36 @@ class CalleeSide:
                 call = evolve(call, resend_at=call.quiet_until, resend_delay=settings.resend_first)
         for do in todo:
             if do is _SAY or do is _ASK:
-                again = on is _ON_RESEND
-                call = self._say(call, now, ask=do is _ASK, again=again, ring_at=ring_at)
-                if do is _ASK and invite is not None and self._answers(invite):
+                ask, again = do is _ASK, on is _ON_RESEND
+                call = self._say(call, now, ask=ask, again=again, ring_at=ring_at)
+                if ask and invite is not None and self.admission.answers(invite):
                     # It speaks though it was read offline: perhaps in a will that came late.
                     self._context.read_again(call.caller)
             elif do is _CLEAR:
-                self._clear(call.key, CLEAR_ANSWER if call.phase is _CLEARING else None)
+                self._clear(call.key, awaited=call.phase is _CLEARING)
         # Whom the app answered is told until it is seen; the others say it again by themselves.
         unkept = call.phase is _OVER and before is not _ACCEPTING and on is not On.REFUSE
         if unkept and before is not _OVER and len(self.calls) >= MAX_KEPT:
-            # Said once; said again when asked.
-            at = now + settings.dedup_window
-            call = evolve(call, phase=_REMEMBERED, resend_at=None, keep_at=at)
+            until = now + settings.dedup_window
+            call = evolve(call, phase=_REMEMBERED, resend_at=None, keep_at=until)
         self._keep(call)
+        if call.phase is _REMEMBERED:
+            self.remembered[call.key] = call
+            self._context.idle_until = -math.inf
+        elif before is _REMEMBERED:
+            del self.remembered[call.key]
         self._watch(call.caller, before, call.phase, now)
         if call.phase is _SCREENING:
-            self._ask_policy()
+            self.admission.ask()
         for do in todo:
             if do in _SPOKEN:
                 self._tell(do, call)
 
     def _watch(self, caller: str, before: Phase, after: Phase, now: float) -> None:
         if before not in callee.WATCHING and after in callee.WATCHING:
-            self._entered(caller)
+            self.admission.begins(caller)
         elif before in callee.WATCHING and after not in callee.WATCHING:
-            self._from[caller] -= 1
-            if self._from[caller] <= 0:
-                del self._from[caller]
-            self._context.leave(caller, now)
-
-    def _entered(self, caller: str) -> None:
-        self._from[caller] = self._from.get(caller, 0) + 1
-        self._context.watch(caller)
+            self.admission.ends(caller, now)
 
     def _say(
         self,
@@ -462,7 +359,7 @@ class CalleeSide:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings = self._context, self._context.settings
         ring_at = call.ring_at if ring_at is None else ring_at
-        if not context.up or not context.outbox.may_say((ANSWER, call.key)):
+        if not context.may_say(ANSWER, call.key):
             return evolve(call, ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN:
@@ -470,34 +367,13 @@ class CalleeSide:
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
         call = evolve(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
-        context.say_answer(call.key, call.cell(context.epoch, ask=ask))
+        context.say(ANSWER, call.key, call.cell(context.epoch, ask=ask))
         return call
 
-    def _is_aside(self, key: Key) -> bool:
-        return (ANSWER, key) in self._context.outbox.aside
-
-    def _clear(self, key: Key, purpose: str | None) -> None:
-        if self._context.up and self._context.outbox.may_say((ANSWER, key)):
-            self._context.say_answer(key, None, purpose)
-
-    def _keep(self, call: CalleeCall) -> None:
-        key = call.key
-        if call.phase is _REMEMBERED:
-            self.remembered[key] = call
-            self._context.idle_until = -math.inf
-        else:
-            self.remembered.pop(key, None)
-        if call.phase in (_REMEMBERED, _GONE):
-            self.calls.pop(key, None)
-            self._due.pop(key, None)
-            return
-        self.calls[key] = call
-        due = call.due
-        if due is None:
-            self._due.pop(key, None)
-        else:
-            self._due[key] = due
-            self._context.arm(due)
+    def _give_up(self, call: CalleeCall) -> None:
+        if call.phase in callee.OPEN:
+            gone = evolve(call, phase=_RINGING)
+            self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
 
     def _tell(self, do: Do, call: CalleeCall) -> None:
         if do is _TELL_MISSED:
@@ -506,8 +382,7 @@ class CalleeSide:
                 self._context.tell(RemoteEvent(Name.MISSED_CALL, call))
             return
         if do is _TELL_ENDED:
-            canceled = call.state is RemoteInvitationState.CANCELED
-            do = Do.TELL_CANCELED if canceled else Do.TELL_FAILURE
+            do = Do.TELL_CANCELED if call.state is _CANCELED else Do.TELL_FAILURE
         name = _TELLS[do]
         if name is _REMOTE_RECEIVED:
             self._context.stats.counters["rang"] += 1

@@ -1,7 +1,7 @@
 """All calls that one peer makes: commands, answers and time in; cells and events out.
 
-The transitions are ``caller``'s table; here stands what surrounds it: which timer is armed, when a
-cell is said again, when a call is forgotten.
+The transitions are ``caller``'s table, what both ends share is ``side``'s; here stands the rest:
+which timer is armed, when a cell is said again, when a call is forgotten.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from ..states import EndReason, InvitationApiCallErrorCode
 from ..wire import reasons
 from ..wire.cells import Answer, AnswerState, Invite, InviteState
 from . import caller
-from .bounded import TOO_MANY, Memory, Pace, once_more
+from .bounded import once_more
 from .caller import CallerCall, Do, On, Phase, evolve
-from .context import Context, Key
+from .context import CANCEL, Context, Key
 from .effects import Cancel, Send
 from .events import LocalEvent, Name, PeerLost
 from .outbox import INVITE
-from .settings import MAX_KEPT, MAX_REMEMBERED, NEVER_THERE, RESEND_INTERVAL, STRANGER, STRANGERS
-
-CLEAR_INVITE, CANCEL_INVITE = "clear invite", "cancel"
+from .settings import MAX_KEPT, NEVER_THERE, RESEND_INTERVAL
+from .side import Side
 
 #: An end that is said again carries no content of more bytes than this.
 ENDED_CONTENT = 512
@@ -40,23 +39,14 @@ _SAY, _CLEAR, _TELL_RECEIVED = Do.SAY, Do.CLEAR, Do.TELL_RECEIVED
 _ON_RESEND = On.RESEND
 
 
-class CallerSide:
-    """The caller's half of the engine."""
+class CallerSide(Side[CallerCall, float]):
+    """The caller's half of the engine; of a call that is over it remembers until when to."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self.calls: dict[Key, CallerCall] = {}
-        #: Over and cleared, the oldest first, with the time until which that is remembered.
-        self.remembered: Memory[Key, float] = Memory(MAX_REMEMBERED)
-        self._due: dict[Key, float] = {}
-        self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)
+    kind = INVITE
 
     def clone(self, context: Context) -> CallerSide:
         """An independent copy around a cloned context."""
-        other = CallerSide(context)
-        other.calls, other._due = dict(self.calls), dict(self._due)
-        other.remembered, other._strangers = self.remembered.clone(), self._strangers.clone()
-        return other
+        return self._copied_to(CallerSide(context))
 
     # --- the app ---------------------------------------------------------------------------
 
@@ -105,14 +95,6 @@ class CallerSide:
             if call.phase in caller.UNDECIDED:
                 self._step(call, On.LOGOUT, now)
 
-    def abort(self) -> None:
-        """A newer login owns these cells now: tell the app that its calls failed, say nothing."""
-        for call in self.calls.values():
-            if call.phase in caller.UNDECIDED and not call.previous_login:
-                self._tell(Do.TELL_FAILURE, caller.logged_out(call))
-        self.calls.clear()
-        self._due.clear()
-
     # --- the wire --------------------------------------------------------------------------
 
     def answered(self, key: Key, answer: Answer, now: float) -> bool:
@@ -135,7 +117,7 @@ class CallerSide:
 
     def found(self, key: Key, cell: Invite, now: float) -> None:
         """Take over an invite cell that a previous login of this peer left."""
-        if key in self.calls or key in self.remembered or len(self.calls) >= MAX_KEPT:
+        if not self._may_find(key):
             return
         settings = self._context.settings
         call = _without_large_content(caller.found(key[1], key[0], cell))
@@ -150,7 +132,7 @@ class CallerSide:
         call = self.calls.get(key)
         if call is None:
             return
-        if purpose == CANCEL_INVITE:
+        if purpose == CANCEL:
             self._tell_canceled(call)
         elif call.phase is _CLEARING:
             self._step(call, On.CLEAR_ACKED, now)
@@ -158,16 +140,11 @@ class CallerSide:
 
     # --- the link and time -----------------------------------------------------------------
 
-    def resync(self, now: float) -> None:
-        """Say every live cell once more."""
-        for key in list(self.calls):
-            self.say(key, now)
-
     def say(self, key: Key, now: float) -> None:
         """Say one cell once more, if there is still anything to say in it."""
         call = self.calls.get(key)
         if call is not None and call.phase is _CLEARING:
-            self._clear(key, CLEAR_INVITE)
+            self._clear(key)
         elif call is not None:
             self._keep(self._say(call, now))
 
@@ -218,18 +195,6 @@ class CallerSide:
             for call in self.calls.values()
         )
 
-    def deadline(self) -> float | None:
-        """When :meth:`fire` has something to do."""
-        return min(self._due.values(), default=None)
-
-    def fire(self, now: float) -> None:
-        """Do what is due, the earliest call first."""
-        while self._due:
-            key = min(self._due, key=self._due.__getitem__)
-            if self._due[key] > now:
-                return
-            self._fire(self.calls[key], now)
-
     # --- inside ----------------------------------------------------------------------------
 
     def _fire(self, call: CallerCall, now: float) -> None:
@@ -268,7 +233,7 @@ class CallerSide:
             if do is _SAY:
                 call = self._say(call, now, again=on is _ON_RESEND)
             elif do is _CLEAR:
-                self._clear(call.key, CLEAR_INVITE)
+                self._clear(call.key)
         self._keep(call)
         if call.phase in (_CLEARING, _GONE) and before is not _CLEARING:
             self._context.leave(call.callee, now)
@@ -297,7 +262,7 @@ class CallerSide:
     ) -> CallerCall:
         """Publish the cell and arm the next time; while the link is down the resync will."""
         context, settings, key = self._context, self._context.settings, call.key
-        if not context.up or not context.outbox.may_say((INVITE, key)):
+        if not context.may_say(INVITE, key):
             return evolve(call, resend_at=None)
         delay, at = call.resend_delay, None
         if call.phase in _SAYS_AGAIN and not (
@@ -312,14 +277,9 @@ class CallerSide:
             said=said, ack_at=ack_at,
         )  # fmt: skip
         canceling = call.phase is _ENDED and call.cancel_pending
-        context.say_invite(
-            key, call.cell(context.epoch, now, asker), CANCEL_INVITE if canceling else None
-        )
+        cell = call.cell(context.epoch, now, asker)
+        context.say(INVITE, key, cell, CANCEL if canceling else None)
         return _without_large_content(call) if call.phase is _ENDED else call
-
-    def _clear(self, key: Key, purpose: str | None) -> None:
-        if self._context.up and self._context.outbox.may_say((INVITE, key)):
-            self._context.say_invite(key, None, purpose)
 
     def _say_for(self, call: CallerCall, now: float, asker: bytes | None = None) -> None:
         """Say the cell because of a word of the callee's; not for each of a flood of them.
@@ -331,19 +291,6 @@ class CallerSide:
             self._keep(evolve(self._say(call, now, asker=asker), quiet_until=quiet_until))
         elif call.phase in _SAYS_AGAIN and call.resend_at is None and self._context.up:
             self._keep(evolve(call, resend_at=call.quiet_until))
-
-    def _keep(self, call: CallerCall) -> None:
-        key, due = call.key, call.due
-        if call.phase is _GONE:
-            self.calls.pop(key, None)
-            self._due.pop(key, None)
-            return
-        self.calls[key] = call
-        if due is None:
-            self._due.pop(key, None)
-        else:
-            self._due[key] = due
-            self._context.arm(due)
 
     def _away(self, callee: str) -> bool:
         """Whether nobody is there; without a link of my own I know nothing of the peer."""
@@ -362,17 +309,13 @@ class CallerSide:
         self._keep(self._say(call, now))
         self._context.watch(call.callee)
 
-    def _is_aside(self, key: Key) -> bool:
-        return (INVITE, key) in self._context.outbox.aside
-
     def _unknown(self, key: Key, answer: Answer, now: float) -> None:
         """An answer to a call I know nothing of: clear it if it is over, end it if it is not.
 
         One that I cleared is over whatever a late copy says: nothing else is ever said of it. With
         no room to keep more it is cleared, too: a cell must not be left to stand by itself.
         """
-        if not self._strangers.allows(key[0], now):
-            self._context.stats.drops[TOO_MANY] += 1
+        if not self._may_answer(key[0], now):
             return
         gone = Invite(state=InviteState.RINGING, epoch=b"", seq=0)
         call = caller.found(key[1], key[0], gone)
@@ -381,9 +324,9 @@ class CallerSide:
             self._adopt(call, now)
         elif room:
             self._keep(evolve(call, phase=_CLEARING))
-            self._clear(key, CLEAR_INVITE)
+            self._clear(key)
         else:
-            self._clear(key, None)
+            self._clear(key, awaited=False)
 
     def _remember(self, key: Key, now: float) -> None:
         self.remembered[key] = now + self._context.settings.dedup_window
@@ -416,6 +359,10 @@ class CallerSide:
         if do is not _TELL_RECEIVED:
             self._ended(call)
         self._context.tell(LocalEvent(_TELLS[do], call))
+
+    def _give_up(self, call: CallerCall) -> None:
+        if call.phase in caller.UNDECIDED:
+            self._tell(Do.TELL_FAILURE, caller.logged_out(call))
 
     def _ended(self, call: CallerCall) -> None:
         self._context.stats.local_ends[str(call.reason or EndReason.CANCELED)] += 1

@@ -6,14 +6,18 @@ import math
 
 from ..wire import codec, keys, topics
 from ..wire.cells import Answer, Invite, Presence
+from ..wire.topics import Kind
 from .effects import Effect, Emit, Publish, Subscribe
 from .events import CoreEvent
-from .outbox import ANSWER, INVITE, PRESENCE, CellKey, Outbox
+from .outbox import PRESENCE, CellKey, Outbox
 from .presence import OwnPresence, Watches
 from .settings import MAX_IDLE_WATCHES, MAX_REMEMBERED, Settings
 from .stats import Stats
 
 Key = tuple[str, str]
+
+#: For what an acknowledgement is awaited.
+CLEAR, CANCEL, GOODBYE = "clear", "cancel", "goodbye"
 
 
 class Context:
@@ -31,8 +35,8 @@ class Context:
         self.watches = Watches(settings.presence_linger, MAX_IDLE_WATCHES)
         self.own = OwnPresence(epoch)
         self.born: float | None = None  # when the broker first let this login in
-        #: What is done once the broker has acknowledged a publish: side, purpose, call.
-        self.awaited: dict[int, tuple[str, Key]] = {}
+        #: What is done once the broker has acknowledged a publish: its purpose, and which cell.
+        self.awaited: dict[int, tuple[str, CellKey]] = {}
         self.outbox = Outbox(MAX_REMEMBERED)
         self._token = 0
         #: Nothing is due before: at most the earliest deadline, so that few have to look for that.
@@ -59,17 +63,17 @@ class Context:
         """Tell the app."""
         self.out.append(Emit(event))
 
-    def say_invite(self, key: Key, cell: Invite | None, purpose: str | None = None) -> None:
-        """Publish my invite cell for a call, None to clear it; await the ack for a purpose."""
-        topic = topics.cell(self.realm, "invite", key[0], self.me, key[1])
-        payload = b"" if cell is None else codec.encode(cell)
-        self._publish((INVITE, key), topic, payload, purpose)
+    def may_say(self, kind: Kind, key: Key) -> bool:
+        """Whether there is a link, and a cell of mine may be said on it now."""
+        return self.up and self.outbox.may_say((kind, key))
 
-    def say_answer(self, key: Key, cell: Answer | None, purpose: str | None = None) -> None:
-        """Publish my answer cell for a call, None to clear it; await the ack for a purpose."""
-        topic = topics.cell(self.realm, "answer", key[0], self.me, key[1])
+    def say(
+        self, kind: Kind, key: Key, cell: Invite | Answer | None, purpose: str | None = None
+    ) -> None:
+        """Publish my cell for a call, None to clear it; await the ack for a purpose."""
+        topic = topics.cell(self.realm, kind, key[0], self.me, key[1])
         payload = b"" if cell is None else codec.encode(cell)
-        self._publish((ANSWER, key), topic, payload, purpose)
+        self._publish((kind, key), topic, payload, purpose)
 
     def age(self, now: float) -> int:
         """Milliseconds since the broker first let this login in."""
@@ -104,14 +108,9 @@ class Context:
         self.watches.leave(peer, now)
         self.idle_until = -math.inf
 
-    def forget_awaited(self) -> dict[int, tuple[str, Key]]:
-        """No acknowledgement will come any more; what was awaited."""
-        awaited, self.awaited = self.awaited, {}
-        return awaited
-
     def _publish(self, cell: CellKey, topic: str, payload: bytes, purpose: str | None) -> None:
         self._token += 1
         self.outbox.said(self._token, cell)
         if purpose:
-            self.awaited[self._token] = (purpose, cell[1])
+            self.awaited[self._token] = (purpose, cell)
         self.out.append(Publish(topic, payload, self._token))

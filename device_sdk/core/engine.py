@@ -4,10 +4,8 @@ One engine is one login: its epoch. Feed it what happened and when (:meth:`Engin
 it says (:meth:`Engine.effects`), come back at its :meth:`Engine.deadline`. The order is always the
 same: feed, perform, re-arm. Nothing here is thread-safe: one owner feeds it.
 
-The connection has two shapes. The first of an epoch subscribes the outbox, to find what a previous
-login of this peer left, and publishes presence; when its echo comes back, everything older has
-come, and the inbox is subscribed. Each later one subscribes all at once. Either way every live
-cell is then said once more.
+What comes in goes to whom it concerns: the link's words and what other logins of this peer say to
+``login``, a cell or a command to the side whose call it is, a presence to all who wait for it.
 """
 
 from __future__ import annotations
@@ -19,11 +17,11 @@ from typing import Any, ClassVar, TypeVar
 from ..errors import DecodeError, InvalidArgument
 from ..wire import codec, topics
 from ..wire.cells import EPOCH_BYTES, Presence
-from .callee_side import CLEAR_ANSWER, CalleeSide, Screen
+from .admission import Screen
+from .callee_side import CalleeSide
 from .caller_side import CallerSide
-from .context import Context, Key
+from .context import Context
 from .effects import (
-    Aborted,
     Accept,
     Cancel,
     Connected,
@@ -31,36 +29,31 @@ from .effects import (
     Disconnected,
     Dropped,
     Effect,
-    Finished,
     Input,
     Logout,
     MessageReceived,
     PolicyVerdict,
     PublishAcked,
-    Ready,
     Refuse,
     Send,
     Subscribe,
     Subscribed,
-    SubscriptionDenied,
     Unsubscribe,
     Unwatch,
     Watch,
 )
 from .events import PresenceChanged
-from .outbox import INVITE, CellKey
-from .presence import Verdict
+from .login import Login
+from .outbox import ANSWER, INVITE
 from .settings import Settings
 from .stats import Stats
 
 UNKNOWN_TOPIC = "unknown topic"
 NOT_WATCHED = "not watched"
 OUT_OF_PLACE = "out of place"
-SET_ASIDE = "set aside"
 #: Not the message's fault but ours; it is dropped all the same.
 DEFECT = "defect"
 _LOG_EVERY = 60.0
-_GOODBYE = "goodbye"
 
 T = TypeVar("T")
 
@@ -84,22 +77,8 @@ class Engine:
         self._context = Context(peer_id, epoch, realm, settings or Settings())
         self.caller = CallerSide(self._context)
         self.callee = CalleeSide(self._context, screen)
-        self._linked = False
-        self._settled = False
-        self._echoed = False  # my presence came back: what was read before is of previous logins
-        self._heard = False  # my presence, as it stands, was read on this connection
-        self._read_on = False  # all that was asked for has been granted, and some may yet come
-        self._asking = False  # whether a login whose presence stands there is alive
-        self._doubts = False  # one stands there that may be newer, and may not know me
-        self._said = 0  # the generation that I said last
-        self._settle_at: float | None = None
-        self._first = True  # until the first connection is gone
-        self._wall: int | None = None
-        self._leaving = False
-        self._goodbye_at: float | None = None
-        self._closed = False
+        self.login = Login(self._context, self.caller, self.callee)
         self._logged_at: dict[str, float] = {}
-        self._aside: list[CellKey] = []  # at which the last connection broke; told on the next
 
     # --- what everybody may ask ------------------------------------------------------------
 
@@ -116,12 +95,12 @@ class Engine:
     @property
     def closed(self) -> bool:
         """Whether this login is over: logged out, or replaced by a newer one."""
-        return self._closed
+        return self.login.closed
 
     @property
     def idle_until(self) -> float:
         """Nothing is due before: :meth:`deadline` without looking, or earlier."""
-        return math.inf if self._closed else self._context.idle_until
+        return math.inf if self.login.closed else self._context.idle_until
 
     def will(self) -> tuple[str, bytes]:
         """Topic and payload of the will: presence offline, to be retained, QoS 1."""
@@ -130,14 +109,14 @@ class Engine:
 
     def deadline(self) -> float | None:
         """When to come back at the latest, with :class:`DeadlineReached`; None for never."""
-        if self._closed:
+        if self.login.closed:
             return None
         times = (
             self.caller.deadline(),
             self.callee.deadline(),
             self._context.watches.deadline(),
-            self._settle_at,
-            self._goodbye_at,
+            self.login.settle_at,
+            self.login.goodbye_at,
             self._context.outbox.until,
         )
         at = min((t for t in times if t is not None), default=None)
@@ -150,14 +129,15 @@ class Engine:
         Raises :class:`InvitationApiCallError` for a command that is not legal, with nothing
         changed by it; what was due has then been done all the same. Nothing from the wire raises.
         """
-        if self._closed:
+        login = self.login
+        if login.closed:
             return
         if now >= self._context.idle_until:
             self._fire(now)
             self.deadline()
         self._HANDLERS[type(what)](self, what, now)
-        if self._goodbye_at is not None:
-            self._say_goodbye(now)
+        if login.goodbye_at is not None:
+            login.say_goodbye(now)
 
     def effects(self) -> list[Effect]:
         """What is to be done since the last time, in this order."""
@@ -170,158 +150,34 @@ class Engine:
         other = object.__new__(Engine)
         other._context = context = self._context.clone()
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
-        other._linked, other._said = self._linked, self._said
-        other._heard, other._read_on = self._heard, self._read_on
-        other._asking, other._doubts = self._asking, self._doubts
-        other._settled, other._settle_at = self._settled, self._settle_at
-        other._first, other._echoed = self._first, self._echoed
-        other._wall, other._leaving, other._closed = self._wall, self._leaving, self._closed
-        other._goodbye_at = self._goodbye_at
-        other._logged_at, other._aside = dict(self._logged_at), list(self._aside)
+        other.login = self.login.clone(context, other.caller, other.callee)
+        other._logged_at = dict(self._logged_at)
         return other
 
     # --- the link --------------------------------------------------------------------------
 
     def _connected(self, what: Connected, now: float) -> None:
-        context = self._context
-        self._linked = True
-        if context.born is None:
-            context.born = now
-        context.stats.counters["connects"] += 1
-        context.outbox.connected(now)
-        context.idle_until = -math.inf
-        self._wall = what.wall
-        aside, self._aside = self._aside, []
-        for kind, key in aside:
-            self._set_aside(kind, key, now)
-        own = topics.presence(context.realm, context.me)
-        self._settle_at = now + context.settings.startup_timeout
-        context.arm(self._settle_at)
-        if self._settled:
-            # A newer login may have come meanwhile: what stands there is read before I speak.
-            self._subscribe_inbox((own,))
-        else:
-            context.out.append(Subscribe((own, *topics.outbox(context.realm, context.me))))
-            context.up = True
-            self._say_online(now)
-
-    def _may_return(self, own: str, now: float) -> None:
-        """Speak once what stands there was read, or once the broker shows that nothing does.
-
-        It may grant before it says what is retained, but not a second time.
-        """
-        if self._heard or self._read_on:
-            self._return(now)
-        else:
-            self._read_on = True
-            self._context.out.append(Subscribe((own,)))
-
-    def _return(self, now: float) -> None:
-        """Back on a later connection, with my presence as it stands read: speak, or ask first."""
-        if self._doubts:
-            self._doubts, self._asking = False, True
-            self._settle_at = now + self._context.settings.startup_timeout
-            self._context.arm(self._settle_at)
-            self._context.say_presence(now, online=False, ask=True)
-            return
-        self._asking, self._settle_at = False, None
-        self._context.up = True
-        self._say_online(now)
-        self._resync(now)
-
-    def _say_online(self, now: float) -> None:
-        self._said = self._context.own.generation
-        self._context.say_presence(now, online=True, wall=self._wall)
-
-    def _settle(self, now: float) -> None:
-        """What a previous login left has come: from now on others may talk to me."""
-        context = self._context
-        self._settled, self._settle_at = True, None
-        context.out.append(Unsubscribe(topics.outbox(context.realm, context.me)))
-        self._subscribe_inbox(())
-        self._resync(now)
-
-    def _subscribe_inbox(self, first: tuple[str, ...]) -> None:
-        context = self._context
-        context.inbox = True
-        watched = (topics.presence(context.realm, peer) for peer in context.watches.known)
-        context.out.append(Subscribe((*first, *topics.inbox(context.realm, context.me), *watched)))
-
-    def _resync(self, now: float) -> None:
-        self.caller.resync(now)
-        self.callee.resync(now)
-        self._say_next(now)
-
-    def _say_next(self, now: float) -> None:
-        """Say what waited for the broker's word on something else, if that has come."""
-        outbox = self._context.outbox
-        while self._context.up and (cell := outbox.next(now)) is not None:
-            kind, key = cell
-            (self.caller if kind == INVITE else self.callee).say(key, now)
-            outbox.nothing_to_say(cell)
-        if outbox.until is not None:
-            self._context.arm(outbox.until)
-
-    def _subscribed(self, what: Subscribed, now: float) -> None:
-        context = self._context
-        needed = {
-            topics.presence(context.realm, context.me),
-            *topics.inbox(context.realm, context.me),
-            *topics.outbox(context.realm, context.me),
-        }
-        for topic_filter in what.refused:
-            if topic_filter in needed:
-                context.out.append(SubscriptionDenied(topic_filter))
-                return
-            context.stats.drops["presence refused"] += 1
-            self._make_room(topic_filter)
-        for topic_filter in what.granted:
-            topic = topics.parse(context.realm, topic_filter)
-            if isinstance(topic, topics.PresenceTopic):
-                context.watches.confirmed(topic.peer)
-                self.caller.callee_watched(topic.peer, now)
-                if topic.peer == context.me and not (context.up or self._asking):
-                    self._may_return(topic_filter, now)
-        if topics.inbox(context.realm, context.me)[0] in what.granted:
-            context.out.append(Ready())
-
-    def _set_aside(self, kind: str, key: Key, now: float) -> None:
-        """The broker does not take that cell: its call alone ends."""
-        if kind == INVITE:
-            self.caller.set_aside(key, now)
-            topic = topics.cell(self._context.realm, "invite", key[0], self._context.me, key[1])
-        else:
-            self.callee.set_aside(key, now)
-            topic = topics.cell(self._context.realm, "answer", key[0], self._context.me, key[1])
-        problem = "not allowed, or too large for this broker: it closed the connection each time"
-        self._context.stats.drops[SET_ASIDE] += 1
-        self._context.out.append(Dropped(SET_ASIDE, topic, problem))
-
-    def _make_room(self, topic_filter: str) -> None:
-        """A presence that only lingers gives its place at the broker to one that is wanted now."""
-        context = self._context
-        topic = topics.parse(context.realm, topic_filter)
-        if isinstance(topic, topics.PresenceTopic):
-            gone = context.watches.make_room(topic.peer)
-            if gone is not None:
-                context.out.append(Unsubscribe((topics.presence(context.realm, gone),)))
-                context.out.append(Subscribe((topic_filter,)))
+        self.login.connected(what.wall, now)
 
     def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002 - one signature
+        self.login.disconnected()
+
+    def _subscribed(self, what: Subscribed, now: float) -> None:
+        self.login.subscribed(what.granted, what.refused, now)
+
+    def _acked(self, what: PublishAcked, now: float) -> None:
         context = self._context
-        self._first = self._first and not self._linked  # an attempt that never was up is none
-        if self._linked:
-            self._aside += context.outbox.lost()
-        self._linked = context.up = context.inbox = False
-        self._heard = self._read_on = self._asking = self._doubts = False
-        self._settle_at = None
-        context.watches.disconnected()
-        context.forget_awaited()
-        self.caller.disconnected()
-        self.callee.disconnected()
-        if self._leaving:
-            self._goodbye_at = None
-            self._finish()
+        context.outbox.acked(what.token, now)
+        if context.outbox.suspects or context.outbox.held:
+            self.login.say_next(now)
+        awaited = context.awaited.pop(what.token, None)
+        if awaited is not None:
+            purpose, (kind, key) = awaited
+            if kind == INVITE:
+                self.caller.acked(purpose, key, now)
+            elif kind == ANSWER:
+                self.callee.acked(purpose, key, now)
+        self.login.acked()
 
     # --- messages --------------------------------------------------------------------------
 
@@ -333,7 +189,7 @@ class Engine:
             if isinstance(topic, topics.PresenceTopic):
                 presence = _read(codec.decode_presence, what.payload) if what.payload else None
                 if topic.peer == self._context.me:
-                    self._own_presence(presence, what.retained, now)
+                    self.login.own_presence(presence, now, retained=what.retained)
                 else:
                     self._peer_presence(topic.peer, presence, what.retained, now)
             elif topic.owner == self._context.me != topic.writer:
@@ -349,7 +205,7 @@ class Engine:
         key = (topic.writer, topic.call_id)
         if topic.kind == "invite":
             invite = _read(codec.decode_invite, what.payload) if what.payload else None
-            if self._leaving and key not in self.callee.calls:
+            if self.login.leaving and key not in self.callee.calls:
                 return  # it waits in the broker for my next login
             self.callee.invited(key, invite, now, retained=what.retained)
         elif what.payload:
@@ -359,7 +215,7 @@ class Engine:
 
     def _from_myself(self, topic: topics.CallTopic, what: MessageReceived, now: float) -> None:
         # Once settled only what was found comes late; whatever is not from the store is an echo.
-        if not what.payload or (self._settled and not what.retained):
+        if not what.payload or (self.login.settled and not what.retained):
             return
         key = (topic.owner, topic.call_id)
         if topic.kind == "invite":
@@ -370,36 +226,6 @@ class Engine:
             answer = _read(codec.decode_answer, what.payload)
             if answer.epoch != self._context.epoch:
                 self.callee.found(key, answer, now)
-
-    def _own_presence(self, presence: Presence | None, retained: bool, now: float) -> None:
-        context = self._context
-        verdict = context.own.read(
-            presence,
-            retained=retained,
-            settled=self._echoed,
-            first=self._first,
-            age=context.age(now),
-        )
-        if verdict is Verdict.ABORT:
-            self.caller.abort()
-            self.callee.abort()
-            self._closed = True
-            context.out.append(Aborted())
-        elif verdict is Verdict.ECHO:
-            self._echoed = True
-            if context.up and self._said < context.own.generation and not self._leaving:
-                self._say_online(now)  # over what was found
-            if not self._settled and self._settle_at is not None:
-                self._settle(now)
-        elif self._asking:
-            if verdict is Verdict.REPUBLISH:
-                self._return(now)
-        elif not context.up:
-            self._heard, self._doubts = True, verdict is Verdict.DOUBT
-            if self._read_on:
-                self._return(now)
-        elif verdict is not Verdict.NOTHING and not self._leaving:
-            self._say_online(now)
 
     def _peer_presence(
         self, peer: str, presence: Presence | None, retained: bool, now: float
@@ -426,19 +252,6 @@ class Engine:
         if now - self._logged_at.get(cause, -_LOG_EVERY) >= _LOG_EVERY:
             self._logged_at[cause] = now
             self._context.out.append(Dropped(cause, topic, problem))
-
-    def _acked(self, what: PublishAcked, now: float) -> None:
-        outbox = self._context.outbox
-        outbox.acked(what.token, now)
-        if outbox.suspects or outbox.held:
-            self._say_next(now)
-        purpose, key = self._context.awaited.pop(what.token, ("", ("", "")))
-        if purpose == CLEAR_ANSWER:
-            self.callee.acked(key, now)
-        elif purpose:
-            self.caller.acked(purpose, key, now)
-        if self._leaving and self._goodbye_at is None and not self._context.awaited:
-            self._finish()
 
     # --- commands --------------------------------------------------------------------------
 
@@ -472,33 +285,7 @@ class Engine:
         self._context.idle_until = -math.inf
 
     def _logout(self, what: Logout, now: float) -> None:  # noqa: ARG002
-        if self._linked and not self._context.up:
-            self._doubts = False
-            self._return(now)
-        self.caller.log_out(now)
-        self.callee.log_out(now)
-        self._leaving = True
-        if self._context.up:
-            self._goodbye_at = now + self._context.settings.logout_grace
-            self._context.arm(self._goodbye_at)
-        else:
-            self._finish()
-
-    def _say_goodbye(self, now: float) -> None:
-        """Say offline once the others know how my calls ended, or have had time to.
-
-        Who leaves before leaves cells that stand, and are said again, until its next login.
-        """
-        if self._goodbye_at is None:
-            return
-        if now < self._goodbye_at and (self.caller.unfinished() or self.callee.unfinished()):
-            return
-        self._goodbye_at = None
-        self._context.say_presence(now, online=False, purpose=_GOODBYE)
-
-    def _finish(self) -> None:
-        self._closed = True
-        self._context.out.append(Finished())
+        self.login.log_out(now)
 
     # --- time ------------------------------------------------------------------------------
 
@@ -506,16 +293,7 @@ class Engine:
         """Everything due has been done by :meth:`handle`."""
 
     def _fire(self, now: float) -> None:
-        if self._settle_at is not None and self._settle_at <= now:
-            if self._settled:
-                self._doubts = False
-                self._return(now)
-            else:
-                self._settle(now)
-        outbox = self._context.outbox
-        if outbox.until is not None and outbox.until <= now:
-            outbox.give_up()
-            self._say_next(now)
+        self.login.fire(now)
         for side in (self.caller, self.callee):
             at = side.deadline()
             if at is not None and at <= now:

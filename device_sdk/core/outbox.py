@@ -10,11 +10,15 @@ said any more (docs/protocol.md, Connecting, What the broker does not take).
 
 from __future__ import annotations
 
+from typing import Final
+
 from .bounded import Memory
 
 #: Whose cell, and of which call; presence is neither invite nor answer, and never set aside.
 CellKey = tuple[str, tuple[str, str]]
-INVITE, ANSWER, PRESENCE = "invite", "answer", "presence"
+INVITE: Final = "invite"
+ANSWER: Final = "answer"
+PRESENCE: Final = "presence"
 #: A cell at whose trial the connection breaks so often, one after the other, is set aside.
 STRIKES = 2
 #: A broker that neither acknowledges nor closes for so long, in seconds, ends all trials.

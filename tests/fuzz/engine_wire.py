@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from device_sdk.core import callee_side, caller_side
+from device_sdk.core import callee_side, caller_side, side
+from device_sdk.core.admission import Held
 from device_sdk.core.callee import Phase as CalleePhase
-from device_sdk.core.callee_side import Held
 from device_sdk.core.caller import UNDECIDED
 from device_sdk.core.effects import (
     Accept,
@@ -68,9 +68,9 @@ EPOCHS = (b"epoch--1", b"epoch--2", b"epoch-me")
 def tiny() -> Iterator[None]:
     """While inside, engines that are made hold next to nothing."""
     with ExitStack() as stack:
-        for side in (caller_side, callee_side):
-            for name in ("MAX_KEPT", "MAX_REMEMBERED"):
-                stack.enter_context(patch.object(side, name, CAP))
+        for module in (caller_side, callee_side, side):
+            stack.enter_context(patch.object(module, "MAX_KEPT", CAP))
+        stack.enter_context(patch.object(side, "MAX_REMEMBERED", CAP))
         yield
 
 
@@ -152,7 +152,7 @@ class Fuzz:
         return pick.choice((
             Send(call, peer, Offer(body, group=pick.choice((None, b"g" * 16)))), Cancel(peer, call),
             Accept(peer, call, body), Refuse(peer, call, body), Watch(peer), Unwatch(peer),
-            PolicyVerdict(*(self.engine.callee._asked or (peer, call)),
+            PolicyVerdict(*(self.engine.callee.admission.asked or (peer, call)),
                           pick.choice((None, AnswerReason.BUSY))),
             Logout() if pick.random() < 0.01 else DeadlineReached(),
         ))  # fmt: skip
@@ -204,7 +204,7 @@ class Fuzz:
         assert len(theirs) <= CAP, (what, theirs)
         assert sum(c.phase in UNDECIDED for c in caller.calls.values()) <= self.mine, what
         open_calls = [c for c in callee.calls.values() if c.phase is not CalleePhase.OVER]
-        assert sum(callee._from.values()) <= 2 * CAP, what
+        assert sum(callee.admission.underway.values()) <= 2 * CAP, what
         assert len(open_calls) <= len(PEERS) * len(IDS), what
         assert len(caller.remembered) <= CAP, what
         assert len(callee.remembered) <= CAP, what

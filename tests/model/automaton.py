@@ -16,9 +16,9 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from device_sdk.core.admission import Held, Screen
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.callee import Phase as CalleePhase
-from device_sdk.core.callee_side import Held, Screen
 from device_sdk.core.caller import UNDECIDED, CallerCall
 from device_sdk.core.effects import (
     Aborted,
@@ -176,8 +176,8 @@ class Automaton:
             if theirs.phase is CalleePhase.RINGING:
                 index = self._keys[theirs.caller, me, theirs.call_id]
                 found += [("accept", index), ("refuse", index)]
-        if engine.callee._asked is not None:
-            caller, asked = engine.callee._asked
+        if engine.callee.admission.asked is not None:
+            caller, asked = engine.callee.admission.asked
             index = self._keys[caller, me, asked]
             found += [("admit", index), ("turn away", index)]
         return found
@@ -370,19 +370,19 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         context.inbox,
         tuple(sorted(context.awaited.items())),
         _outbox_key(context.outbox, now),
-        tuple(engine._aside),
-        engine._settled,
-        engine._first,
-        _left(engine._settle_at, now),
-        engine._leaving,
+        tuple(engine.login._aside),
+        engine.login.settled,
+        engine.login._first,
+        _left(engine.login.settle_at, now),
+        engine.login.leaving,
         engine.closed,
-        engine._linked,
-        engine._echoed,
-        engine._heard,
-        engine._read_on,
-        engine._asking,
-        engine._doubts,
-        engine._said,
+        engine.login._linked,
+        engine.login._echoed,
+        engine.login._heard,
+        engine.login._read_on,
+        engine.login._asking,
+        engine.login._doubts,
+        engine.login._said,
         context.own.generation,
         frozenset(watches.known.items()),
         frozenset(watches.by_app),
@@ -391,9 +391,9 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         frozenset(_call_key(c, now) for c in engine.caller.calls.values()),
         frozenset((k, _left(at, now)) for k, at in engine.caller.remembered.items()),
         frozenset(_call_key(c, now) for c in engine.callee.calls.values()),
-        frozenset(engine.callee._from.items()),
+        frozenset(engine.callee.admission.underway.items()),
         tuple(_call_key(c, now) for c in engine.callee.remembered.values()),
-        engine.callee._asked,
+        engine.callee.admission.asked,
     )
 
 

@@ -210,7 +210,7 @@ class LoginSearch:
 
     def _echoed(self, login: Login) -> bool:
         engine = self._engines[login.engine]
-        return engine._echoed or engine.closed
+        return engine.login._echoed or engine.closed
 
     def _connect(self, world: World, i: int) -> World:
         login = world.logins[i]._replace(up=True, hears=False, sent=(), comes=())
@@ -287,7 +287,8 @@ class LoginSearch:
     def _number(self, engine: Engine, now: float) -> int:
         context = engine._context
         context._token = max((*context.awaited, *context.outbox.unacked), default=0)
-        key = (engine_key(engine, 0.0), context.born, engine._echoed, now if engine._linked else 0)
+        login = engine.login
+        key = (engine_key(engine, 0.0), context.born, login._echoed, now if login._linked else 0)
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._engines)

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from device_sdk.core import callee, callee_side, caller, caller_side, outbox
+from device_sdk.core.admission import Admission
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.callee_side import CalleeSide
 from device_sdk.core.caller import CallerCall
@@ -65,12 +66,12 @@ def _nothing(*_args: Any, **_more: Any) -> None:
 
 def _takes_for_live(*phases: Any) -> Any:
     """In these phases a *ringing* without the RETAIN flag is proof of life."""
-    original = CalleeSide._is_live
+    original = Admission.is_live
 
-    def is_live(self: CalleeSide, call: CalleeCall, invite: Any) -> bool:
+    def is_live(self: Admission, call: CalleeCall, invite: Any) -> bool:
         return call.phase in phases or original(self, call, invite)
 
-    return _method(CalleeSide, "_is_live", is_live)
+    return _method(Admission, "is_live", is_live)
 
 
 def _clears_once(side: type, clearing: Any) -> Any:

@@ -556,7 +556,7 @@ class Rules:
     def _commands(self, i: int, peer: Peer) -> Iterator[Move]:
         name = self.scenario.peers[i]
         engine = self.automaton.engine(peer.state)
-        if engine.closed or engine._leaving:
+        if engine.closed or engine.login.leaving:
             return
         for calls in peer.unsent:
             rest = peer._replace(unsent=tuple(u for u in peer.unsent if u != calls))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from device_sdk.core import callee_side
+from device_sdk.core import side
+from device_sdk.core.admission import Held, Screen
 from device_sdk.core.callee import CalleeCall
-from device_sdk.core.callee_side import Held, Screen
 from device_sdk.core.effects import (
     Accept,
     AskPolicy,
@@ -571,7 +571,7 @@ def test_a_call_is_remembered_for_ten_minutes() -> None:
 def test_at_most_4096_calls_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first (shown with a bound of 16)."""
     assert MAX_REMEMBERED == 4096
-    monkeypatch.setattr(callee_side, "MAX_REMEMBERED", 16)
+    monkeypatch.setattr(side, "MAX_REMEMBERED", 16)
     rig = Rig().connect()
     for i in range(17):
         rig.hear(ended(2), call=many(i))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk.core import caller_side
+from device_sdk.core import side
 from device_sdk.core.effects import Cancel, Logout, Publish, Send, Watch
 from device_sdk.core.events import LocalEvent, PeerLost
 from device_sdk.core.settings import MAX_KEPT, Settings
@@ -590,7 +590,7 @@ def test_a_flood_of_invented_answers_is_answered_so_many_times_a_second(state: o
 
 def test_more_finished_calls_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first (shown with a bound of 3), and nothing raises."""
-    monkeypatch.setattr(caller_side, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(side, "MAX_REMEMBERED", 3)
     rig = Rig().connect()
     for i in range(5):
         rig.hear(SEEN, call=call_id(i))

@@ -39,7 +39,7 @@ class Strict:
         """Connect; the subscriptions are granted, my presence is read, then its echo."""
         rig, me = self.rig, topics.presence("sig", self.rig.me)
         mine = codec.encode(Presence(True, MINE))
-        first = not rig.engine._settled
+        first = not rig.engine.login.settled
         rig.feed(Connected())
         self.carry()
         if not first:

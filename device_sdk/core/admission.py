@@ -1,0 +1,119 @@
+"""Whether what comes in may ring here: is it live, the caps against floods, the peer's own screen.
+
+A screen decides at once or wants the peer's policy asked: one call at a time, the others wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+
+from ..wire.cells import AnswerReason, Invite
+from . import callee
+from .callee import CalleeCall, On, Phase, evolve
+from .context import Context, Key
+from .effects import AskPolicy
+
+
+class Held(Enum):
+    """What a screen gives for a call that its policy is to be asked about."""
+
+    HELD = auto()
+
+
+#: Decides before anything rings: None to ring, or why not; or HELD: :class:`AskPolicy` asks, and
+#: :class:`PolicyVerdict` is what it says. Called with the call's record and the number of
+#: invitations that are open here; pure, quick, and no code of the app's.
+Screen = Callable[[CalleeCall, int], AnswerReason | Held | None]
+
+# Members by themselves, as in callee_side: every ring waits for these.
+_NEW, _PROBING, _SCREENING = Phase.NEW, Phase.PROBING, Phase.SCREENING
+_ON_RINGING = On.RINGING
+
+
+class Admission:
+    """Who may ring; it counts the calls that are underway, and asks the policy."""
+
+    def __init__(
+        self, context: Context, screen: Screen | None, calls: Mapping[Key, CalleeCall]
+    ) -> None:
+        self._context = context
+        self.screen = screen
+        self._calls = calls
+        #: Of each caller the number of calls that are underway.
+        self.underway: Counter[str] = Counter()
+        #: The call that the policy is asked about now; one at a time.
+        self.asked: Key | None = None
+
+    def copied_to(self, other: Admission) -> None:
+        """Let ``other`` know what this one does."""
+        other.underway, other.asked = self.underway.copy(), self.asked
+
+    def begins(self, caller: str) -> None:
+        """A call from ``caller`` is underway: its presence matters."""
+        self.underway[caller] = self.underway.get(caller, 0) + 1
+        self._context.watch(caller)
+
+    def ends(self, caller: str, now: float) -> None:
+        """One of the calls from ``caller`` is not any more."""
+        self.underway[caller] -= 1
+        if self.underway[caller] <= 0:
+            del self.underway[caller]
+        self._context.leave(caller, now)
+
+    def is_live(self, call: CalleeCall, invite: Invite) -> bool:
+        """Whether an invite that came without the RETAIN flag is its caller's word of now.
+
+        It is if it answers what this login asked, unless its caller has gone since; and, where
+        nothing is in doubt yet, if its caller was read online on this connection.
+        """
+        known = self._context.watches.of(call.caller)
+        if call.phase is not _NEW and self.answers(invite):
+            return not known.gone(invite.epoch)
+        return call.phase is not _PROBING and known.there(invite.epoch)
+
+    def answers(self, invite: Invite) -> bool:
+        """Whether it is said because this login asked."""
+        return invite.asker == self._context.epoch
+
+    def turn_away(
+        self, call: CalleeCall, on: On, invite: Invite | None
+    ) -> tuple[On, AnswerReason | None] | None:
+        """What becomes of a call that comes in instead of ringing, and why; None to let it ring."""
+        if call.phase is _NEW and self._overloaded(call.caller):
+            return On.OVERLOAD, AnswerReason.BUSY
+        if self.screen is None or invite is None or on is not _ON_RINGING:
+            return None  # what is in doubt is asked about first
+        if call.phase is _PROBING:
+            call = evolve(call, offer=invite.offer)
+        return self.screened(call)
+
+    def screened(self, call: CalleeCall) -> tuple[On, AnswerReason | None] | None:
+        """What the screen makes of a call that would ring, and why; None to let it ring."""
+        told = None if self.screen is None else self.screen(call, self._open())
+        if told is None:
+            return None
+        return (On.SCREEN, None) if told is Held.HELD else (On.TURN_AWAY, told)
+
+    def ask(self) -> None:
+        """Ask about the next call that waits for it, unless one is being asked about already."""
+        if self.asked is None:
+            for call in self._calls.values():
+                if call.phase is _SCREENING:
+                    self.asked = call.key
+                    self._context.out.append(AskPolicy(call, self._open()))
+                    return
+
+    def _overloaded(self, caller: str) -> bool:
+        settings = self._context.settings
+        if (
+            self.underway.get(caller, 0) < settings.max_calls_per_caller
+            and sum(self.underway.values()) < settings.max_calls
+        ):
+            return False
+        self._context.stats.counters["turned_away"] += 1
+        return True
+
+    def _open(self) -> int:
+        return [c.phase in callee.OPEN for c in self._calls.values()].count(True)
