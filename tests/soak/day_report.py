@@ -125,8 +125,8 @@ async def _rest(day: Day) -> tuple[dict[str, Any], Counter[str]]:
     deadline = time.monotonic() + AFTER
     while True:
         try:
-            figures = await asyncio.to_thread(day.broker.figures)
             remains = await asyncio.to_thread(_left, day.broker)
+            figures = await asyncio.to_thread(day.broker.figures)
         except OSError as error:
             day.fault("standstill", f"nothing is answered: {error}")
             if time.monotonic() > deadline:
@@ -203,6 +203,8 @@ def _print_broker(
             day.minutes >= FLAT_FROM and growth > NOISE,
         f"{after['connections']} places taken by {members} devices":
             after["connections"] != members,
+        f"{after['retained']} messages retained, for {members} presences":
+            after["retained"] > members,
         f"{spare} open files more than connections account for": spare > SPARE_FILES,
         f"{sum(remains.values())} cells left": bool(remains),
     }  # fmt: skip
