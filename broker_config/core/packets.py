@@ -155,10 +155,11 @@ def _string(body: bytes, at: int) -> tuple[str, int]:
 
 def _binary(body: bytes, at: int) -> tuple[bytes, int]:
     start = at + 2
-    end = start + int.from_bytes(body[at:start], "big")
-    if start > len(body) or end > len(body):
-        raise ProtocolViolation("a field runs past the end of its packet")
-    return body[start:end], end
+    if start <= len(body):
+        end = start + (body[at] << 8 | body[at + 1])
+        if end <= len(body):
+            return body[start:end], end
+    raise ProtocolViolation("a field runs past the end of its packet")
 
 
 def packet_id(body: bytes, at: int = 0) -> int:
@@ -282,11 +283,7 @@ def encode_length(length: int) -> bytes:
     """The variable-length form of a packet's remaining length [MQTT-2.2.3]."""
     if length < 0x80:
         return bytes((length,))
-    out = bytearray()
-    while length:
-        length, low = divmod(length, 0x80)
-        out.append(low | 0x80 if length else low)
-    return bytes(out)
+    return bytes((length & 0x7F | 0x80,)) + encode_length(length >> 7)
 
 
 def encode_topic(topic: str) -> bytes:
@@ -303,11 +300,8 @@ def encode_publish(
     length = len(wire_topic) + len(data)
     if not qos:
         return b"%c%b%b%b" % (first, encode_length(length), wire_topic, data)
-    length += 2
-    if length < 0x80:
-        return b"%c%c%b%c%c%b" % (first, length, wire_topic, number >> 8, number & 255, data)
     return b"%c%b%b%c%c%b" % (
-        first, encode_length(length), wire_topic, number >> 8, number & 255, data,
+        first, encode_length(length + 2), wire_topic, number >> 8, number & 255, data,
     )  # fmt: skip
 
 
