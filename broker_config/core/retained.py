@@ -21,15 +21,15 @@ class Retained:
     __slots__ = ("at", "data", "device", "order", "qos", "size", "topic", "wire_topic")
 
     def __init__(
-        self, topic: str, data: bytes, qos: int, device: str, at: float, order: int
+        self, topic: str, wire: bytes, data: bytes, qos: int, device: str, at: float, order: int
     ) -> None:
         self.topic = topic
-        self.wire_topic = encode_topic(topic)
+        self.wire_topic = wire
         self.data = data
         self.qos = qos
         #: Whose share it takes of, and how many bytes.
         self.device = device
-        self.size = len(self.wire_topic) + len(data)
+        self.size = len(wire) + len(data)
         #: When it was published, on the monotonic clock of this process.
         self.at = at
         self.order = order
@@ -66,9 +66,9 @@ class RetainedMessages:
         size += len(topic.encode()) + 2
         count, total = self.held.get(device, (0, 0))
         if old is not None and old.device == device:
-            count, total = count - 1, total - old.size
             if size <= old.size:
                 return None  # nothing grows
+            count, total = count - 1, total - old.size
         most, most_bytes = limits.retained_per_device, limits.retained_bytes_per_device
         if known:  # of the whole a quarter at most
             most = min(most, max(1, limits.retained // 4))
@@ -106,17 +106,21 @@ class RetainedMessages:
     def set(self, topic: str, data: bytes, qos: int, device: str, at: float) -> Retained:
         """Keep the last message of ``topic``."""
         self._order += 1
-        kept = Retained(topic, data, qos, device, at, self._order)
         old = self.messages.pop(topic, None)
+        wire = encode_topic(topic) if old is None else old.wire_topic
+        kept = Retained(topic, wire, data, qos, device, at, self._order)
         self.messages[topic] = kept
+        if old is not None and old.device == device:
+            self._count(device, 0, kept.size - old.size)
+            return kept
+        self._count(device, 1, kept.size)
         if old is not None:
             self._count(old.device, -1, -old.size)
-        else:
-            self._tree.make(topic).value = topic
-            levels = topic.split("/", 5)
-            if len(levels) > 4:
-                self._written.setdefault((levels[3], levels[4]), {})[topic] = None
-        self._count(device, 1, kept.size)
+            return kept
+        self._tree.make(topic).value = topic
+        levels = topic.split("/", 5)
+        if len(levels) > 4:
+            self._written.setdefault((levels[3], levels[4]), {})[topic] = None
         return kept
 
     def clear(self, topic: str) -> Retained | None:

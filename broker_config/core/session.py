@@ -139,10 +139,12 @@ class Link:
 
     def let_go(self) -> None:
         """Send what was held, as far as the journal is kept."""
-        done, held = self.shared.journal.done, self.held
+        done, held, kept = self.shared.journal.done, self.held, []
         while held and held[0][0] <= done:
-            self.send(held.popleft()[1])
+            kept.append(held.popleft()[1])
         self.held = held or None
+        if kept:
+            self.send(b"".join(kept))
 
 
 class Session:

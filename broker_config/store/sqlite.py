@@ -165,21 +165,21 @@ class Database:
         retained: dict[str, tuple[Any, ...] | None] = {}
         rows: dict[int, list[Any]] = {}
         others: list[tuple[str, tuple[Any, ...]]] = []
-        for name, *values in operations:
-            key = values[0]
+        for name, key, *more in operations:
             if name == "retain":
                 self._place += 1
-                retained[key] = (*values, wall, self._place)
+                retained[key] = (key, *more, wall, self._place)
             elif name == "clear":
                 retained[key] = None
             elif name == "queue":
-                rows[key] = [*values, None]
-            elif name == "sent" and values[1] in rows:
-                rows[values[1]][6] = key
+                rows[key] = [key, *more, None]
+            elif name == "sent" and more[0] in rows:
+                rows[more[0]][6] = key
             elif name == "finished" and key in rows:
                 del rows[key]
             elif name == "session":
-                others.append((_SESSION, (*values[:2], 0.0 if values[2] else wall)))
+                owner, connected = more
+                others.append((_SESSION, (key, owner, 0.0 if connected else wall)))
             elif name in ("came", "went"):
                 others += self._seen(key, 1 if name == "came" else -1, wall)
             elif name == "forget":
@@ -189,7 +189,7 @@ class Database:
             else:
                 if name == "released" and key in rows:
                     others.append((_QUEUED, (*rows.pop(key), 0)))
-                others.append((_STATEMENTS[name], tuple(values)))
+                others.append((_STATEMENTS[name], (key, *more)))
         kept = [row for row in retained.values() if row is not None]
         cleared = [(topic,) for topic, row in retained.items() if row is None]
         database.execute("BEGIN IMMEDIATE")
