@@ -151,9 +151,9 @@ class Session:
     """What lives as long as the client wants [MQTT-4.1.0-1]: with its connection, or beyond."""
 
     __slots__ = (
-        "blocked", "bursts", "clean", "client_id", "device", "filters", "gone", "incoming", "inflight",
-        "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner", "pending",
-        "seen", "shared", "stored", "will",
+        "blocked", "bursts", "clean", "client_id", "device", "filters", "gone", "incoming",
+        "inflight", "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner",
+        "pending", "seen", "shared", "stored", "will",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, client_id: str, owner: str | None, *, clean: bool) -> None:
