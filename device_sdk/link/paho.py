@@ -11,7 +11,6 @@ What paho raises all the same, which its older versions do at malformed packets,
 
 from __future__ import annotations
 
-import logging
 import math
 import socket
 import ssl
@@ -37,8 +36,6 @@ from ..errors import BrokerRefused, BrokerUnreachable, LoginError
 from . import dialing
 from .base import Will
 from .url import BrokerUrl
-
-log = logging.getLogger("bellwire")
 
 #: How long TLS and WebSocket wait for each word of the other end, once there is a connection.
 HANDSHAKE_TIMEOUT = 10.0
@@ -212,11 +209,14 @@ class PahoLink:
         Before the greeting paho would give up after a keep-alive; a broker that is coming up may
         take longer, but who chose a short one wants to know soon.
         """
+        if not self._greeted:
+            within = GREETED_WITHIN * self._keepalive
+            if time.monotonic() - self._opened > within:
+                problem = "took the connection but did not answer the greeting (CONNECT)"
+                self._give_up("timeout", f"{problem} within {within} s")
+            return
         try:
-            if self._greeted:
-                self._client.loop_misc()
-            elif time.monotonic() - self._opened > GREETED_WITHIN * self._keepalive:
-                raise TimeoutError("no greeting")
+            self._client.loop_misc()
         except Exception as error:  # noqa: BLE001 - whatever it is, this link is done
             self._break(error)
 
@@ -268,10 +268,18 @@ class PahoLink:
                 self._client.ack(mid, 1)
 
     def _break(self, error: Exception) -> None:
-        """Paho failed: without its socket it is inert, and the next link is a new client."""
-        log.warning("%s: the connection is given up: %r", self._url, error)
+        self._give_up("connection lost", f"the connection is given up: {error!r}")
+
+    def _give_up(self, cause: str, problem: str) -> None:
+        """End the link: paho is inert without its socket, and the next link is a new client.
+
+        Nothing is logged here: a guard is held, and a handler is the application's code.
+        """
         self._client._sock_close()
-        self._on_disconnect(None, None, None, None, None)
+        if not self._ended:
+            self._ended = True
+            failure = BrokerUnreachable(cause, f"{self._url}: {problem}")
+            self._happened.append(LinkFailed(failure))
 
     # --- paho's callbacks: they note, and do nothing else ------------------------------------
 

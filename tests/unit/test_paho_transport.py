@@ -15,6 +15,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from paho.mqtt.client import WebsocketConnectionError
@@ -31,7 +32,8 @@ from device_sdk.errors import BrokerRefused, BrokerUnreachable
 from device_sdk.link.base import Will
 from device_sdk.link.dialing import ResolveTimeout
 from device_sdk.link.paho import LARGEST_PACKET, PahoLink, login_error
-from device_sdk.link.url import BrokerUrl
+from device_sdk.link.url import BrokerUrl, Tls
+from tests.integration.certificates import Authority
 
 URL = BrokerUrl("mqtts", "broker.lan", 8883)
 
@@ -161,6 +163,19 @@ def test_a_packet_that_is_too_large_is_read_away_and_acknowledged(topic: bytes) 
         assert broker.recv(8, socket.MSG_WAITALL) == b"\x40\x02\0\x07\x40\x02\0\x08"
 
 
+def upgrade(broker: socket.socket) -> None:
+    """Take the WebSocket, and read CONNECT."""
+    asked = broker.recv(4096)
+    key = re.search(rb"Sec-Websocket-Key: (\S+)", asked, re.I)
+    assert key is not None
+    guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accept = base64.b64encode(hashlib.sha1(key[1] + guid).digest())  # noqa: S324 - RFC 6455
+    broker.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                   b"Connection: Upgrade\r\nSec-WebSocket-Protocol: mqtt\r\n"
+                   b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")  # fmt: skip
+    broker.recv(4096)
+
+
 def test_a_websocket_frame_that_is_too_large_ends_the_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -171,15 +186,7 @@ def test_a_websocket_frame_that_is_too_large_ends_the_link(
     def serve(server: socket.socket) -> None:
         broker, _ = server.accept()
         with broker, contextlib.suppress(OSError):  # closed by the other end
-            asked = broker.recv(4096)
-            key = re.search(rb"Sec-Websocket-Key: (\S+)", asked, re.I)
-            assert key is not None
-            guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-            accept = base64.b64encode(hashlib.sha1(key[1] + guid).digest())  # noqa: S324 - RFC 6455
-            broker.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                           b"Connection: Upgrade\r\nSec-WebSocket-Protocol: mqtt\r\n"
-                           b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")  # fmt: skip
-            broker.recv(4096)  # CONNECT
+            upgrade(broker)
             broker.sendall(b"\x82\x04\x20\x02\0\0")
             broker.sendall(b"\x82\x7f" + (1 << 40).to_bytes(8, "big") + publish(b"t", b"x", 1)[:1])
             broker.sendall(b"\xff\xff\xff\x7f")
@@ -209,7 +216,8 @@ def test_a_malformed_packet_ends_the_link_and_nothing_else(packet: str) -> None:
     with greeted() as (link, broker):
         broker.sendall(bytes.fromhex(packet))
         broker.shutdown(socket.SHUT_WR)
-        assert happens(link) == [Disconnected()]
+        (last,) = happens(link)
+        assert last == Disconnected() or isinstance(last, LinkFailed)
         assert link.fileno() == -1
         link.read()
         link.write()
@@ -218,8 +226,14 @@ def test_a_malformed_packet_ends_the_link_and_nothing_else(packet: str) -> None:
         assert link.drain() == []
 
 
-def test_whatever_paho_raises_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading, writing and ticking: told once, by a word in the log and the end of the link."""
+def test_whatever_paho_raises_ends_the_link(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reading, writing and ticking: told once, with what it was.
+
+    Nothing is logged by the link itself: a guard is held, and a handler is the application's.
+    """
+    caplog.set_level(0)
 
     def fail(*_args: object) -> None:
         raise RuntimeError("a defect of paho's")
@@ -228,7 +242,15 @@ def test_whatever_paho_raises_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> 
         with greeted() as (link, _):
             monkeypatch.setattr(link._client, name, fail)
             getattr(link, move)()
-            assert link.drain() == [Disconnected()]
+            (failed,) = link.drain()
+            assert isinstance(failed, LinkFailed)
+            assert 'the connection is given up: RuntimeError("a defect of paho\'s")' in str(
+                failed.error
+            )
+            assert link.fileno() == -1
+            getattr(link, move)()
+            assert link.drain() == []
+    assert not caplog.records
 
 
 def test_a_greeting_may_take_longer_than_the_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +268,9 @@ def test_a_greeting_may_take_longer_than_the_keep_alive(monkeypatch: pytest.Monk
         link.tick()
         (failed,) = link.drain()
         assert isinstance(failed, LinkFailed)
+        assert isinstance(failed.error, BrokerUnreachable)
+        assert failed.error.cause == "timeout"
+        assert f"{url}: took the connection but did not answer" in str(failed.error)
         link.close(clean=False)
 
 
@@ -312,6 +337,23 @@ def test_a_refusal_says_why_and_ends_the_link(code: int, why: str) -> None:
         link.close(clean=False)
 
 
+def test_a_broker_that_hangs_up_before_it_greets_is_asked_about() -> None:
+    """Another port, or one that wants TLS: what it is cannot be known from here."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = BrokerUrl("mqtt", "127.0.0.1", server.getsockname()[1])
+        link = PahoLink(url, "kitchen", None, keepalive=15)
+        link.open()
+        broker, _ = server.accept()
+        with broker:
+            broker.recv(4096)
+        (failed,) = happens(link)
+        assert isinstance(failed, LinkFailed)
+        assert isinstance(failed.error, BrokerUnreachable)
+        assert failed.error.cause == "connection lost"
+        assert f"{url} closed the connection without a word" in str(failed.error)
+        assert "TLS" in str(failed.error)
+
+
 def test_a_topic_that_is_no_text_is_read_and_acknowledged() -> None:
     """As one that is none of ours; else it would be handed out for ever."""
     with greeted() as (link, broker):
@@ -329,6 +371,64 @@ def test_each_filter_is_granted_or_refused() -> None:
         assert happens(link) == [Subscribed(("a",), ("b",))]
         broker.sendall(b"\x90\x03\x7f\x7f\x01")  # of nothing that was asked
         assert happens(link) == [Subscribed((), ())]
+
+
+def test_a_subscription_of_a_link_that_broke_is_none() -> None:
+    """That it broke has been told; nothing of it is waited for."""
+    with greeted() as (link, broker):
+        broker.shutdown(socket.SHUT_RDWR)
+        assert happens(link) == [Disconnected()]
+        link.subscribe(("a", "b"))
+        link.unsubscribe(("a",))
+        link.publish("t", b"x", 7)
+        assert link.drain() == []
+
+
+def test_what_was_read_before_a_link_broke_is_not_acknowledged() -> None:
+    """The broker hands it out again on the next one; QoS 0 is never acknowledged at all."""
+    with greeted() as (link, broker):
+        broker.sendall(publish(b"t/a", b"x", 3) + b"\x30\x06\0\x03t/by")
+        happened: list[object] = []
+        while len(happened) < 2:
+            happened += happens(link)
+        assert happened == [MessageReceived("t/a", b"x", True), MessageReceived("t/b", b"y", False)]
+        broker.shutdown(socket.SHUT_WR)
+        assert happens(link) == [Disconnected()]
+        link.acknowledge()
+        assert broker.recv(64) == b""
+
+
+def test_packets_that_share_a_tls_record_are_read_together(tmp_path: Path) -> None:
+    """The socket shows nothing any more: the rest of them waits in TLS, and would for a ping."""
+    authority = Authority(tmp_path, "authority")
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(*authority.sign("broker"))
+    record = b"\x20\x02\0\0" + b"\x30\x06\0\x03t/ax" + b"\x30\x06\0\x03t/by"
+    read = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with serving.wrap_socket(connection, server_side=True) as broker:
+            broker.recv(4096)  # CONNECT
+            broker.sendall(record)
+            read.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        url = BrokerUrl("mqtts", "127.0.0.1", server.getsockname()[1])
+        context = Tls(str(authority.path)).make_context()
+        link = PahoLink(url, "kitchen", None, keepalive=15, context=context)
+        link.open()
+        happened = happens(link)
+        read.set()
+        assert happened == [
+            Connected(),
+            MessageReceived("t/a", b"x", False),
+            MessageReceived("t/b", b"y", False),
+        ]
+        link.close(clean=False)
+        thread.join(10)
 
 
 def test_a_link_is_forgotten_without_a_word() -> None:
