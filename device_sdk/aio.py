@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self
-from weakref import ref
+from weakref import WeakSet
 
 from .client.base import LOGOUT_TIMEOUT, BaseClient, check_timeout
 from .client.invitations import Event, LocalInvitationBase, Outcome, RemoteInvitationBase
@@ -94,7 +94,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     def _set_up(self) -> None:
         self._listeners: list[ListenerTask] = []
         self._removed: list[ListenerTask] = []  # and told what was before, perhaps
-        self._streams: list[ref[EventStream]] = []
+        self._streams: WeakSet[EventStream] = WeakSet()
         self._hung_up = False
         self._owner: LoopDriver | None = None
         self.call_manager = CallManager(self)
@@ -231,7 +231,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         if self._hung_up:
             stream.put(None)
         else:
-            self._streams.append(ref(stream, self._streams.remove))
+            self._streams.add(stream)
         return stream
 
     # --- what BaseClient wants ---------------------------------------------------------------
@@ -263,16 +263,8 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
     def _put(self, event: Event | None) -> None:
         """Let whoever reads events have ``event``."""
-        for each in (*self._streams,):  # one that nobody holds any more leaves by itself
-            if (stream := each()) is not None:
-                stream.put(event)
-
-    def _invitation_ended(self, invitation: LocalInvitation | RemoteInvitation) -> None:
-        invitation._wake()
-
-    def _group_ended(self, group: RingGroupBase) -> None:
-        if isinstance(group, RingGroup):
-            group._wake()
+        for stream in self._streams:  # one that nobody holds any more leaves by itself
+            stream.put(event)
 
 
 class CallManager:

@@ -28,7 +28,6 @@ from ..core.events import Name
 from ..core.rotation import Rotation
 from ..core.settings import RENAMED, Settings
 from ..errors import (
-    BellwireError,
     ClientClosed,
     InvalidArgument,
     InvitationApiCallError,
@@ -43,12 +42,12 @@ from ..states import (
     LocalInvitationError,
     LocalInvitationState,
 )
-from ..wire import codec, topics
-from ..wire.cells import AnswerReason
+from ..wire import topics
+from ..wire.cells import GROUP_BYTES, AnswerReason
 from .clocks import since_start
 from .dispatch import L, R
 from .groups import Ringing
-from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of
+from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of, value_of
 from .policy import Policy
 from .screening import REFUSAL_WORDS
 from .vocabulary import FORMER
@@ -113,7 +112,7 @@ class BaseClient(Ringing[L, R]):
             raise InvalidArgument("keepalive", f"whole seconds, not {keepalive!r}")
         if not 1 <= keepalive <= 65535:
             raise InvalidArgument("keepalive", f"1 to 65535 s, not {keepalive}")
-        if subscribe_qos not in (0, 1) or isinstance(subscribe_qos, bool):
+        if type(subscribe_qos) is not int or subscribe_qos not in (0, 1):
             raise InvalidArgument("subscribe_qos", f"0 or 1, not {subscribe_qos!r}")
         self.settings = Settings(
             ring_timeout=ring_timeout,
@@ -177,20 +176,15 @@ class BaseClient(Ringing[L, R]):
         """Raise for who may not give commands; the threaded client takes them from all."""
 
     def _refresh(self, session: Session, what: Input) -> None:
-        """Let an invitation show at once what the app has just decided."""
+        """Let an invitation show at once what the app has just decided, and the engine took."""
         if isinstance(what, Cancel):
-            made = session.engine.caller.calls.get((what.callee, what.call_id))
-            invitation = self._underway.get((True, what.callee, what.call_id))
-            if made is not None and isinstance(invitation, LocalInvitationBase):
-                invitation._follow(made)
+            made = session.engine.caller.calls[what.callee, what.call_id]
+            self._underway[True, what.callee, what.call_id]._follow(made)  # type: ignore[arg-type]  # an L by its key
         elif isinstance(what, Accept):
-            came = session.engine.callee.calls.get((what.caller, what.call_id))
-            invitation = self._underway.get((False, what.caller, what.call_id))
-            if came is not None and isinstance(invitation, RemoteInvitationBase):
-                invitation._response = (
-                    codec.decode_body(what.response) if what.response is not None else None
-                )
-                invitation._follow(came)
+            came = session.engine.callee.calls[what.caller, what.call_id]
+            invitation = self._underway[False, what.caller, what.call_id]
+            invitation._response = value_of(what.response)
+            invitation._follow(came)  # type: ignore[arg-type]  # an R by its key
 
     # --- the application's calls -------------------------------------------------------------
 
@@ -216,6 +210,8 @@ class BaseClient(Ringing[L, R]):
 
     def create(self, callee_id: str, group: bytes | None = None) -> L:
         """Make an invitation, IDLE."""
+        if group is not None and not (isinstance(group, bytes) and len(group) == GROUP_BYTES):
+            raise InvalidArgument("group", f"{GROUP_BYTES} random bytes, not {group!r}")
         callee = topics.check_peer_id(callee_id, "callee_id")
         if callee == self.peer_id:
             raise InvalidArgument("callee_id", f"{callee!r} cannot call itself")
@@ -232,19 +228,7 @@ class BaseClient(Ringing[L, R]):
     ) -> None:
         """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
         _checked_invitation(invitation, self._local)
-        if invitation._state is not _IDLE:
-            over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
-            code = (
-                InvitationApiCallErrorCode.ALREADY_END
-                if over
-                else InvitationApiCallErrorCode.ALREADY_SENT
-            )
-            raise InvitationApiCallError(
-                code,
-                "an invitation is sent once; create a new one for a new call",
-                call_id=invitation.call_id,
-                state=invitation.state,
-            )
+        _check_unsent(invitation)
         if ring_timeout is not None:
             Settings(ring_timeout=ring_timeout)  # the same bounds
         if ack_timeout is not None:
@@ -265,25 +249,17 @@ class BaseClient(Ringing[L, R]):
                 ack_timeout,
             )
             with self._guard:
+                _check_unsent(invitation)  # by another thread, meanwhile
                 session = self._session
                 if session is None or not session.logged_in:
                     if session is not None and session.closed:
                         raise self._closed_error()
                     self._not_logged_in(invitation)
                     return
-                self._send(session, invitation, command, now)
+                invitation._state = _SENT
+                self._underway[True, invitation.callee_id, invitation.call_id] = invitation
+                self._feed(session, command, now)
                 self._perform()
-
-    def _send(self, session: Session, invitation: L, command: Send, now: float) -> None:
-        key = (True, invitation.callee_id, invitation.call_id)
-        invitation._state = _SENT
-        self._underway[key] = invitation
-        try:
-            self._feed(session, command, now)
-        except BellwireError:  # it is as it was
-            del self._underway[key]
-            invitation._state = _IDLE
-            raise
 
     def cancel(self, invitation: L) -> None:
         """Cancel an invitation that is underway."""
@@ -353,13 +329,29 @@ class BaseClient(Ringing[L, R]):
         if invitation.group is not None:
             self._legs_ended.append(invitation)
         self._deliver_failure(Name.LOCAL_FAILURE, invitation, invitation.callee_id)
-        self._invitation_ended(invitation)
+        invitation._wake()
 
 
 def check_timeout(value: object) -> None:
     """Raise :class:`InvalidArgument` for what are no seconds to wait."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise InvalidArgument("timeout", f"seconds above 0, not {value!r}")
+
+
+def _check_unsent(invitation: LocalInvitationBase) -> None:
+    if invitation._state is not _IDLE:
+        over = invitation.ended or invitation.state >= LocalInvitationState.ACCEPTED_BY_REMOTE
+        code = (
+            InvitationApiCallErrorCode.ALREADY_END
+            if over
+            else InvitationApiCallErrorCode.ALREADY_SENT
+        )
+        raise InvitationApiCallError(
+            code,
+            "an invitation is sent once; create a new one for a new call",
+            call_id=invitation.call_id,
+            state=invitation.state,
+        )
 
 
 def _checked_invitation(value: object, kind: type) -> None:

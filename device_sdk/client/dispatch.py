@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from ..core import callee
+from ..core.caller import CallerCall
 from ..core.events import (
     ENDS,
-    ConnectionStateChanged,
     CoreEvent,
     LocalEvent,
     Name,
@@ -23,9 +23,8 @@ from ..core.events import (
     RemoteEvent,
 )
 from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
-from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase
+from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase, value_of
 from .logs import Records
-from .ring_plan import RingGroupBase
 
 L = TypeVar("L", bound=LocalInvitationBase)
 R = TypeVar("R", bound=RemoteInvitationBase)
@@ -59,14 +58,6 @@ class Dispatcher(Generic[L, R]):
         """Pass an event on to the application; must not run its code."""
         raise NotImplementedError
 
-    def _invitation_ended(self, invitation: L | R) -> None:
-        """Wake who waits for this invitation's end."""
-        raise NotImplementedError
-
-    def _group_ended(self, group: RingGroupBase) -> None:
-        """Wake who waits for this group's end."""
-        raise NotImplementedError
-
     def _accepted_here(self) -> None:
         """A call that came in is accepted."""
         raise NotImplementedError
@@ -83,7 +74,7 @@ class Dispatcher(Generic[L, R]):
         elif isinstance(event, PresenceChanged):
             self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
                                 content=event.online))  # fmt: skip
-        elif isinstance(event, ConnectionStateChanged):
+        else:
             self._records.add(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
                                event.change, event.detail)  # fmt: skip
             self._deliver(Event(event.name, (event.state, event.change), state=event.state,
@@ -92,14 +83,8 @@ class Dispatcher(Generic[L, R]):
     def _dispatch_local(self, event: LocalEvent | PeerLost, reason: EndReason | None) -> None:
         record, name = event.call, event.name
         key = (True, record.callee, record.call_id)
-        invitation = self._underway.get(key) or self._over.get(key)
-        if invitation is None or not isinstance(invitation, LocalInvitationBase):
-            if not isinstance(event, PeerLost):
-                return
-            # The app let go of it, but is told all the same: a door may stand open.
-            invitation = self._local(record.callee, record.call_id, record.offer.group)
-            invitation._client = self
-        invitation._follow(record)
+        invitation = self._underway.get(key) or self._over.get(key) or self._let_go(record)
+        invitation._follow(record)  # type: ignore[arg-type]  # an L by its key
         args: tuple[Any, ...] = (invitation,)
         if name in _WITH_RESPONSE:
             args = (invitation, invitation.response)
@@ -117,12 +102,24 @@ class Dispatcher(Generic[L, R]):
                 reason,
                 record.error,
                 invitation._response,
-                invitation._content,
+                invitation.content,
             )
         )
         self._end(key, name, invitation)
         self._records.add(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
                            name, reason)  # fmt: skip
+
+    def _let_go(self, record: CallerCall) -> L:
+        """The invitation of a call that ended, and of which the app kept none.
+
+        It is told all the same that nobody is there after all: a door may stand open.
+        """
+        offer = record.offer
+        invitation = self._local(record.callee, record.call_id, offer.group)
+        invitation._client = self
+        invitation._content, invitation._channel_id = value_of(offer.content), offer.channel
+        invitation._ended = True
+        return invitation
 
     def _dispatch_remote(self, event: RemoteEvent) -> None:
         record = event.call
@@ -174,7 +171,7 @@ class Dispatcher(Generic[L, R]):
             self._over[key] = invitation
             if invitation.group is not None and key[0]:
                 self._legs_ended.append(invitation)  # type: ignore[arg-type]  # made here: an L
-            self._invitation_ended(invitation)
+            invitation._wake()
 
     def _drop_underway(self) -> None:
         """End every invitation that is underway: there is nobody any more to follow it."""

@@ -14,7 +14,7 @@ from ..states import InvitationApiCallErrorCode, LocalInvitationState
 from ..wire.cells import GROUP_BYTES
 from .dispatch import L, R
 from .feeding import Feeding
-from .invitations import Event, body_of
+from .invitations import Event, body_of, value_of
 from .ring_plan import LEG_ACK_TIMEOUT, LEG_TIMEOUT, RingGroupBase, RingPlan
 
 
@@ -64,7 +64,8 @@ class Ringing(Feeding[L, R]):
         for peer in plan.peers:  # all of them must do before any rings
             leg = self.create(peer)
             leg.content, leg.channel_id = content, channel_id
-        body_of(content, "content", leg)
+        # As it is now: the app may change it before the last leg is sent.
+        content = value_of(body_of(content, "content", leg))
         if leg_timeout is not None:
             Settings(ring_timeout=leg_timeout)
         group = self._group(plan, os.urandom(GROUP_BYTES))
@@ -107,8 +108,7 @@ class Ringing(Feeding[L, R]):
     def _ring_legs(self, group: RingGroupBase, peers: list[str]) -> None:
         content, channel_id, timeout = group._leg
         for peer in peers:
-            if not group._plan.rings(peer):
-                continue  # decided, or rung, while the one before it was sent
+            group._plan.sending(peer)
             leg = group.legs[peer] = self.create(peer, group.group)
             leg.content, leg.channel_id = content, channel_id
             try:
@@ -140,7 +140,7 @@ class Ringing(Feeding[L, R]):
     def _end_group(self, group: RingGroupBase) -> None:
         self._groups.pop(group.group, None)
         group._ended = True
-        self._group_ended(group)
+        group._wake()
         outcome = group.outcome
         self._deliver(Event(Name.RING_GROUP_ENDED, (group,), group, peer=outcome.winner or "",
                             reason=outcome.reason, response=outcome.response))  # fmt: skip

@@ -6,6 +6,7 @@ read from any thread. An invitation ends once; an ended one stays readable and d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core.callee import CalleeCall
@@ -37,7 +38,8 @@ def check_channel(value: str, argument: str = "channel_id") -> str:
     return value
 
 
-def _value_of(content: bytes | None) -> Any:
+def value_of(content: bytes | None) -> Any:
+    """What an application put into a cell, if it did."""
     return None if content is None else codec.decode_body(content)
 
 
@@ -46,6 +48,8 @@ class LocalInvitationBase:
 
     #: Whose it is; set by the client that made it.
     _client: Any
+    #: Lets whoever waits for its end go on; the client's own class says how.
+    _wake: Callable[[], None]
 
     def __init__(self, callee_id: str, call_id: str, group: bytes | None = None) -> None:
         self._record: CallerCall | None = None
@@ -56,9 +60,22 @@ class LocalInvitationBase:
         self._channel_id: str | None = None
         self._response: Any = None
         self._ended = False
-        self.callee_id = callee_id
-        self.call_id = call_id
-        self.group = group
+        self._callee_id, self._call_id, self._group = callee_id, call_id, group
+
+    @property
+    def callee_id(self) -> str:
+        """Whom it calls."""
+        return self._callee_id
+
+    @property
+    def call_id(self) -> str:
+        """The call's id, the same at both ends and in every log."""
+        return self._call_id
+
+    @property
+    def group(self) -> bytes | None:
+        """What the legs of one ring group share; None for a call by itself."""
+        return self._group
 
     @property
     def state(self) -> LocalInvitationState:
@@ -149,6 +166,8 @@ class RemoteInvitationBase:
 
     #: Whose it is; set by the client that it came to.
     _client: Any
+    #: As of a :class:`LocalInvitationBase`.
+    _wake: Callable[[], None]
 
     def __init__(self, record: CalleeCall) -> None:
         self._response: Any = None
@@ -158,7 +177,7 @@ class RemoteInvitationBase:
         offer = record.offer
         self.group = offer.group
         self.channel_id = offer.channel
-        self.content = _value_of(offer.content)
+        self.content = value_of(offer.content)
         self.time = offer.time
         self._follow(record)
 
@@ -222,7 +241,7 @@ class MissedCall(NamedTuple):
         """What the record of a call says of it."""
         offer = record.offer
         return cls(record.caller, record.call_id, record.reason, offer.time,
-                   _value_of(offer.content), offer.channel)  # fmt: skip
+                   value_of(offer.content), offer.channel)  # fmt: skip
 
 
 class Event(NamedTuple):

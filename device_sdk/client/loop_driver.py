@@ -60,14 +60,12 @@ class LoopDriver:
 
     def finish(self) -> None:
         """Come to the end, for the client has failed, or is done."""
-        if self.ended:
-            return
         self.ended = True
         for handle in (self._timer, self._ticker, self._resting):
             if handle is not None:
                 handle.cancel()
         self._opening = None
-        self._wait_on(-1)
+        self._wait_on(-1, None)
         link, self._link = self._link, None
         if link is not None:
             link.close(clean=False)
@@ -97,28 +95,24 @@ class LoopDriver:
         self.perform()
 
     @_owned
-    def _readable(self) -> None:
-        link = self._link
-        if link is not None:
-            link.read()
-            if not self._pump() and self._link_changed():
-                self._rest_soon()
-
-    @_owned
-    def _writable(self) -> None:
-        if self._link is not None:
-            self._link.write()
-            self._pump()
+    def _readable(self, link: GuardedLink) -> None:
+        link.read()
+        if not self._pump() and self._link_changed(link):
             self._rest_soon()
 
     @_owned
-    def _tick(self) -> None:
+    def _writable(self, link: GuardedLink) -> None:
+        link.write()
+        self._pump()
+        self._rest_soon()
+
+    @_owned
+    def _tick(self, link: GuardedLink) -> None:
         self._ticker = None
         now = self._client._time()
-        if self._link is not None:
-            self._client._look_after_sleep(self._link, now)
-            self._link.tick()
-            self._pump()
+        self._client._look_after_sleep(link, now)
+        link.tick()
+        self._pump()
         deadline = self._session.deadline()
         if deadline is not None and deadline <= now:  # the loop's timers stand still in sleep
             self._feed_deadline(now)
@@ -176,11 +170,8 @@ class LoopDriver:
         elif self._resting is None:
             self._resting = self._loop.call_later(BATCH_DELAY, self._rest)
 
-    def _link_changed(self) -> bool:
-        """Whether the link is another, is broken, or waits for another thing than the loop does."""
-        link = self._link
-        if link is None:
-            return self._reading >= 0 or self._ticker is not None
+    def _link_changed(self, link: GuardedLink) -> bool:
+        """Whether the link is broken, or waits for another thing than the loop does."""
         return link.fileno() != self._reading or link.wants_write() != self._writing
 
     @_owned
@@ -201,7 +192,8 @@ class LoopDriver:
             self._close(clean=effect.clean)
         elif isinstance(effect, LoginEnded):
             self._end_login(effect.error)
-        elif isinstance(effect, Closed):
+        else:
+            assert isinstance(effect, Closed)  # noqa: S101 - the link's are carried out
             self.closed.set()
 
     def _end_login(self, error: LoginError | ClientClosed | None) -> None:
@@ -259,11 +251,11 @@ class LoopDriver:
         """Let the loop wait for what the link and the session wait for."""
         link = self._link
         fd = -1 if link is None else link.fileno()
-        self._wait_on(fd)
+        self._wait_on(fd, link)
         if link is not None and fd >= 0 and link.wants_write() != self._writing:
             self._writing = not self._writing
             if self._writing:
-                self._loop.add_writer(fd, self._writable)
+                self._loop.add_writer(fd, self._writable, link)
             else:
                 self._loop.remove_writer(fd)
         if link is None and self._ticker is not None:
@@ -274,19 +266,19 @@ class LoopDriver:
                 self._ticker.cancel()
             # A link that broke while something was written has a last word to say.
             after = 0 if fd < 0 else self._client._tick_every
-            self._ticker = self._loop.call_later(after, self._tick)
+            self._ticker = self._loop.call_later(after, self._tick, link)
         self._rearm_timer()
 
-    def _wait_on(self, fd: int) -> None:
-        """Let the loop wait for this descriptor, and for no other; -1 for none."""
+    def _wait_on(self, fd: int, link: GuardedLink | None) -> None:
+        """Let the loop wait for this descriptor of the link's, and for no other; -1 for none."""
         if fd == self._reading:
             return
         if self._reading >= 0:
             self._loop.remove_reader(self._reading)
             self._loop.remove_writer(self._reading)
             self._writing = False
-        if fd >= 0:
-            self._loop.add_reader(fd, self._readable)
+        if link is not None and fd >= 0:
+            self._loop.add_reader(fd, self._readable, link)
         self._reading = fd
 
     def _rearm_timer(self) -> None:

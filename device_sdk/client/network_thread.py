@@ -157,17 +157,14 @@ class NetworkThread:
         mine = threading.get_ident() == self._thread.ident
         if client._dispatch_first:
             client._dispatch_all()
-        while True:
-            while client._todo:
-                if carry_out(client._todo[0], self._link):
-                    client._todo.popleft()
-                elif mine:
-                    self._do(client._todo.popleft())
-                else:
-                    break
-            client._dispatch_all()
-            if not mine or not client._todo:
+        while client._todo:
+            if carry_out(client._todo[0], self._link):
+                client._todo.popleft()
+            elif mine:
+                self._do(client._todo.popleft())
+            else:
                 break
+        client._dispatch_all()  # a group's next leg is sent in there, and performed
         if not mine and (client._todo or self._is_due()):
             self.wake()
 
@@ -218,12 +215,12 @@ class NetworkThread:
                 return
             batched = batched + 1 if busy else 0
             if busy:
-                timeout: float | None = BATCH_DELAY
+                timeout = BATCH_DELAY
             else:
                 self._rearm(client._time())
                 timeout = self._timeout()
             client._records.flush()
-            ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+            ready = self._poll.poll(math.ceil(timeout * 1000))
 
     def _turn(self, ready: list[tuple[int, int]]) -> bool:
         """Read and write what is ready, feed the session, do what it says; whether that was any."""
@@ -279,20 +276,15 @@ class NetworkThread:
                     link.tick()
             self._register(link)
             deadline = self._session.deadline()
-            until = self._due_at = math.inf if deadline is None else deadline
-            if link is not None:
-                # One that broke while something was written has a last word to say.
-                until = min(until, now if link.fileno() < 0 else now + client._tick_every)
-            if self._pulses or client._todo:
-                until = now
-            self._waits_until = until
+            self._due_at = math.inf if deadline is None else deadline
+            until = min(self._due_at, now + client._tick_every)
+            # A link that broke while something was written has a last word to say.
+            broken = link is not None and link.fileno() < 0
+            self._waits_until = now if broken or self._pulses or client._todo else until
 
-    def _timeout(self) -> float | None:
+    def _timeout(self) -> float:
         """How long to wait at most, in seconds."""
-        until = self._waits_until
-        if until == math.inf:
-            return None
-        return 0.0 if until == -math.inf else max(0.0, until - self._client._time())
+        return max(0.0, self._waits_until - self._client._time())
 
     def _do(self, effect: SessionEffect) -> None:
         """Do what concerns more than the link."""
@@ -303,7 +295,8 @@ class NetworkThread:
         elif isinstance(effect, LoginEnded):
             self.login_error = effect.error
             self.login_ended.set()
-        elif isinstance(effect, Closed):
+        else:
+            assert isinstance(effect, Closed)  # noqa: S101 - the links' are carried out
             self._done = True
 
     def _open(self) -> None:

@@ -5,7 +5,7 @@ All legs of a group share its 16 random bytes. At most one wins, because the cal
 stands only which legs are to be rung, and when the whole is over.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import InvalidArgument
@@ -73,7 +73,7 @@ def _rank(leg: Outcome) -> int:
 class RingPlan:
     """Which legs to ring next; ask :meth:`start` once, then :meth:`ended` for each leg's end.
 
-    A leg is one only from :meth:`rings` on: what was never sent has no end.
+    A leg is one only from :meth:`sending` on: what was never sent has no end.
     """
 
     def __init__(self, peers: Iterable[str], strategy: str = "parallel") -> None:
@@ -100,13 +100,10 @@ class RingPlan:
         """Whom to ring first."""
         return self._next()
 
-    def rings(self, peer: str) -> bool:
-        """The leg to ``peer`` is being sent, its end will be told; False if it is not to ring."""
-        if peer not in self._waiting:
-            return False
+    def sending(self, peer: str) -> None:
+        """The leg to ``peer`` is being sent: its end will be told."""
         self._waiting.remove(peer)
         self._ringing.add(peer)
-        return True
 
     def never_rang(self, peer: str) -> None:
         """The leg to ``peer`` could not be sent: it has no end to wait for."""
@@ -147,6 +144,9 @@ class RingPlan:
 
 class RingGroupBase:
     """What the application holds of a ring group; a client adds how to wait."""
+
+    #: As of an invitation.
+    _wake: Callable[[], None]
 
     def __init__(self, plan: RingPlan, group: bytes) -> None:
         self._plan = plan

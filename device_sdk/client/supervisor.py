@@ -138,15 +138,14 @@ class Supervised(Dispatcher[L, R]):
     def _fail(self, error: BaseException) -> None:
         """End the client, because ``error`` left its owner, or a command, half done."""
         with self._guard:
-            if self._session is None or self._session.closed:
+            session, owner = self._session, self._owner
+            if session is None or owner is None or session.closed:
                 return
             self._failure = error
             self._records.add(logging.ERROR, "%s: this client failed and is done; this is a"
                                " defect of what raised", self.peer_id, error=error)  # fmt: skip
-            self._end_everything(self._session, _described(error))
-            owner = self._owner
-            if owner is not None:
-                owner.finish()
+            self._end_everything(session, _described(error))
+            owner.finish()
 
     def _end_everything(self, session: Session, problem: str) -> None:
         """Tell the state, the end of each call and of each group, one failing or not."""
@@ -170,13 +169,12 @@ class Supervised(Dispatcher[L, R]):
         """Be done, in a child process: the connection is the parent's, and so is the peer id."""
         self._new_guard()
         session, owner = self._session, self._owner
-        if session is None or session.closed:
+        if session is None or owner is None or session.closed:
             return
         self._failure = ForkedError(
             f"process {os.getpid()} is a fork of the one that logged in; make a client here"
         )
-        if owner is not None:
-            owner.forget()
+        owner.forget()
         self._end_everything(session, str(self._failure))
 
 
@@ -217,8 +215,7 @@ def _in_child() -> None:
             client._forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _described(error: BaseException) -> str:

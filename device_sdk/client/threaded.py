@@ -144,7 +144,9 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
                 try:
                     return self._own(self._new_session(keep_trying=keep_trying), timeout, now)
                 except BaseException:
-                    if self._owner is not None:
+                    if self._session is not None and self._owner is not None:
+                        self._give_up(self._session)  # it was told to begin
+                        self._dispatch_all()
                         self._owner.finish()
                     self._forget_login()
                     raise
@@ -259,13 +261,6 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     def _deliver(self, event: Event) -> None:
         for listener in self._listeners:
             listener.put(event)
-
-    def _invitation_ended(self, invitation: LocalInvitation | RemoteInvitation) -> None:
-        invitation._wake()
-
-    def _group_ended(self, group: RingGroupBase) -> None:
-        if isinstance(group, RingGroup):
-            group._wake()
 
 
 class CallManager:

@@ -87,6 +87,13 @@ def test_the_bounds_of_the_keepalive(make_peer: MakePeer, keepalive: int) -> Non
     make_peer("a", login=False, keepalive=keepalive)
 
 
+@pytest.mark.parametrize("qos", [2, -1, True, False, 1.0, "1", None])
+def test_what_no_quality_of_a_subscription_is(make_peer: MakePeer, qos: Any) -> None:
+    """It is a byte of SUBSCRIBE: 1.0 would break each link anew, with an error of paho's."""
+    with named("subscribe_qos"):
+        make_peer("a", login=False, subscribe_qos=qos)
+
+
 @pytest.mark.parametrize("name", Settings._fields)
 def test_every_setting_is_checked_and_kept(make_peer: MakePeer, name: str) -> None:
     """By its own name, among the client's arguments."""
@@ -126,7 +133,9 @@ def test_a_former_setting_is_refused_with_its_name_now(
      "mqtt://host:99999", "mqtt://host:port", "mqtt://host/path", "mqtt://host?a=b", None, 7],
 )  # fmt: skip
 def test_what_no_broker_is(make_peer: MakePeer, broker: Any) -> None:
-    """A URL of one of four schemes with a host, or what makes links."""
+    """A URL of one of four schemes with a host, or what makes links; with a secret or without."""
+    with named("broker"):
+        make_peer("a", broker, login=False, password="secret")
     with named("broker"):
         make_peer("a", broker, login=False)
 

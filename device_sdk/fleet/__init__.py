@@ -1,1 +1,0 @@
-"""Thousands of real engines against a broker: what a site will feel like, before it is one."""
