@@ -43,7 +43,7 @@ test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test-lowest: $(LOWEST)/.ready ## the suite on the lowest versions that pyproject.toml declares
 	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
-coverage: $(STAMP) ## every branch of the cores is taken by unit and property tests, or says why not
+coverage: $(STAMP) ## every branch of cores, links and clients is taken by unit and property tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term tests/unit tests/property
 
 lint: $(STAMP) ## ruff and mypy --strict

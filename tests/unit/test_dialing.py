@@ -173,3 +173,19 @@ def test_a_family_that_the_machine_has_not_is_passed_over(listen: Listen) -> Non
     lives = listen()
     with race([(SIX, ("2001:db8::1", 9, 0, 0)), (FOUR, ("255.255.255.255", 9)), lives]) as sock:
         assert sock.getpeername() == lives[1]
+
+
+def test_a_child_process_asks_again(resolver: Any) -> None:
+    """The thread that would answer is the parent's, and so is whoever held the lock."""
+    answered: list[list[Address]] = []
+    asking = threading.Thread(target=lambda: answered.append(resolve("broker.lan", 1883)))
+    asking.start()
+    while not resolver.asked:
+        time.sleep(0.001)
+    with dialing._lock:
+        dialing._forget_all()
+        resolver.answers = [(FOUR, ("10.0.0.1", 1883))]
+        resolver.free.set()
+        assert resolve("broker.lan", 1883) == resolver.answers
+    asking.join(10)
+    assert resolver.asked == ["broker.lan", "broker.lan"]

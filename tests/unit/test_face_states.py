@@ -437,3 +437,23 @@ def test_a_callee_that_rings_is_not_told_offline(door: Peer, kitchen: Peer) -> N
     kitchen.refuse(theirs)
     assert door.wait(mine)
     assert "local_invitation_peer_offline" not in door.names(mine.call_id)
+
+
+def test_a_policy_of_one_call_at_a_time_is_busy_until_the_app_is_free(
+    door: Peer, make_peer: MakePeer
+) -> None:
+    """Only the app knows when the talk is over that a call began."""
+    kitchen = make_peer("kitchen", policy=Policy(busy_when_ringing=True))
+    _, theirs = ring(door, kitchen)
+    kitchen.accept(theirs)
+    kitchen.expect("remote_invitation_accepted")
+    for _ in range(2):
+        refused = door.press("kitchen")
+        assert door.wait(refused)
+        assert refused.reason is EndReason.BUSY
+    kitchen.client.free()
+    ring(door, kitchen)
+    kitchen.client.busy()
+    refused = door.press("kitchen")
+    assert door.wait(refused)
+    assert refused.reason is EndReason.BUSY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -10,6 +11,8 @@ import math
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from device_sdk.client.display import (
     plain,
     say,
     shown,
+    write,
 )
 
 SCALARS = (
@@ -157,3 +161,46 @@ def test_say_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json_keeps_what_it_has() -> None:
     assert jsonable({"a": [1, None, True, 1.5, "ü"]}) == {"a": [1, None, True, 1.5, "ü"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), ("a\0b\ud800", "ab?"), ("ü", "ü"), (7, "7"), (["a"], '["a"]')]
+)
+def test_a_value_for_a_command_is_text(value: Any, text: str) -> None:
+    """Without what no variable of a program can hold."""
+    assert as_text(value) == text
+
+
+def test_a_time_that_this_machine_cannot_say_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where seconds since 1970 have 32 bits: a 32-bit Raspberry Pi OS, in 2038."""
+
+    def refused(_seconds: float) -> time.struct_time:
+        raise OverflowError("timestamp out of range for platform time_t")
+
+    monkeypatch.setattr(time, "localtime", refused)
+    assert at_time(2**31) == ""
+
+
+def test_who_reads_no_more_is_told_and_a_full_disk_is_not(tmp_path: Path) -> None:
+    """A pipe that broke ends what writes into it, as for any program; a disk may have room again.
+
+    Whatever was buffered before is written, or told of, first.
+    """
+    with Path("/dev/full").open("w") as full:
+        write("lost\n", full)
+    read, out = os.pipe()
+    with os.fdopen(out, "w") as pipe:
+        write("read\n", pipe)
+        assert os.read(read, 64) == b"read\n"
+        os.close(read)
+        with pytest.raises(BrokenPipeError):
+            write("nobody reads\n", pipe)
+        pipe.write("waits in the buffer")
+        with pytest.raises(BrokenPipeError):
+            write("nobody reads\n", pipe)
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
+    with (tmp_path / "file").open("w") as file:
+        file.write("before, ")
+        write("and after\n", file)
+        assert (tmp_path / "file").read_text() == "before, and after\n"

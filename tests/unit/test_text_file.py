@@ -80,3 +80,47 @@ def test_a_pipe_is_read_but_not_waited_for_without_end(
     writer.start()
     assert read_secret(pipe) == "word"
     writer.join()
+
+
+def test_a_pipe_whose_writer_takes_its_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has it open, as ``<(pass show door)`` while it asks for the passphrase."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+
+    class Poll:
+        """What is waited for comes while it is waited for."""
+
+        def register(self, *_what: int) -> None: ...
+
+        def poll(self, _timeout: float) -> list[int]:
+            os.write(writer, b"word\n")
+            os.close(writer)
+            return [1]
+
+    monkeypatch.setattr("select.poll", Poll)
+    assert read_secret(pipe) == "word"
+
+
+def test_a_pipe_is_read_no_further_than_it_is_wanted(tmp_path: Path) -> None:
+    """Who writes without end is told so by the end of the pipe."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    broken: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            with pipe.open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 4096)
+        except BrokenPipeError as error:
+            broken.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(TextFileError, match="longer than 4096 bytes"):
+        read_secret(pipe)
+    writer.join(10)
+    assert broken

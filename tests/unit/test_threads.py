@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +15,15 @@ import pytest
 
 from device_sdk import (
     CallEventListener,
+    ClientClosed,
     ConnectionState,
     LocalInvitation,
     MissedCall,
     RemoteInvitation,
     SignalingClient,
 )
+from device_sdk.client.network_thread import NetworkThread
+from device_sdk.core.connection import OpenLink
 from device_sdk.testing import MemoryBroker
 from tests.peers import Held
 
@@ -200,3 +205,51 @@ def test_an_interrupted_login_leaves_nothing_running(monkeypatch: pytest.MonkeyP
     assert not broker.sessions
     with door:
         assert door.connection_state is ConnectionState.CONNECTED
+
+
+# --- the network thread, by hand -----------------------------------------------------------------
+
+
+@pytest.fixture
+def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[NetworkThread]:
+    """One of a client that has begun to log in; its moves are this test's, on this thread."""
+    monkeypatch.setattr(NetworkThread, "start", lambda _self: None)
+    client = SignalingClient("front-door", MemoryBroker())
+    made = client._begin_login(10, keep_trying=False)
+    made._thread = threading.current_thread()
+    yield made
+    made._end()
+
+
+def test_what_comes_while_it_re_arms_is_not_waited_for(owner: NetworkThread) -> None:
+    """A call to make, or a step that only this thread takes, that came after its turn."""
+    now = owner._client._time()
+    owner._client._todo.clear()
+    owner._rearm(now)
+    assert owner._timeout() > 0.5
+    owner._pulses.append(lambda: None)
+    owner._rearm(now)
+    assert owner._timeout() == 0.0
+    owner._pulses.clear()
+    owner._client._todo.append(OpenLink())
+    owner._rearm(now)
+    assert owner._timeout() == 0.0
+
+
+def test_what_was_ready_of_a_link_that_is_gone_is_let_be(owner: NetworkThread) -> None:
+    """Its number may be another's by now."""
+    read, write = os.pipe()
+    os.write(write, b"another's")
+    assert not owner._read_and_write([(read, select.POLLIN)])
+    assert os.read(read, 64) == b"another's"
+    os.close(read)
+    os.close(write)
+
+
+def test_a_child_process_lets_go_of_a_login_that_has_no_link_yet(owner: NetworkThread) -> None:
+    """It was forked while the parent logged in."""
+    owner._client._forked()
+    assert owner._client.connection_state is ConnectionState.ABORTED
+    assert owner._done
+    with pytest.raises(ClientClosed, match="is a fork"):
+        owner._client.login()

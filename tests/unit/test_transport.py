@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from device_sdk.errors import InvalidArgument
-from device_sdk.link.url import BrokerUrl, Tls, parse_brokers
+from device_sdk.link.url import BrokerUrl, Tls, clear_text, parse_brokers
 from tests.integration.certificates import Authority
 
 
@@ -166,3 +166,20 @@ def test_a_key_that_openssl_would_wait_for_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument, match=says) as caught:
             tls.make_context()
         assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize(
+    ("url", "warns"),
+    [
+        ("mqtt://broker.lan", "mqtts://"),
+        ("ws://broker.lan", "wss://"),
+        ("mqtts://broker.lan", ""),
+        ("mqtt://127.0.0.1", ""),
+        ("mqtt://localhost", ""),
+        ("http://broker.lan", ""),  # refused, where it is used
+    ],
+)
+def test_a_secret_in_clear_text_is_warned_of(url: str, warns: str) -> None:
+    warning = clear_text(url)
+    assert bool(warning) is bool(warns)
+    assert warning.endswith(warns)
