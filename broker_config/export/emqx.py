@@ -5,7 +5,7 @@ docs.emqx.com: Configuration Manual; Use Built-in Database; File (authorization)
 
 from __future__ import annotations
 
-from .site import LARGEST_PAYLOAD, Site, check_nodes
+from .site import FAIL_OVER, LARGEST_PAYLOAD, Site, check_nodes
 
 _CONF = """\
 # Written by `bellwire-broker export`, by EMQX's documentation; NOT TESTED with an EMQX.
@@ -65,7 +65,8 @@ def emqx(site: Site) -> dict[str, str]:
     files = {
         "README.md": "Written by EMQX's documentation and never run by us: try it before you trust "
         "it.\n\n    cp -r nodeN/. /etc/emqx/ && systemctl restart emqx\n\n"
-        "On each host its own nodeN; devices connect to any of them.\n"
+        "On each host its own nodeN. Devices: what account.toml says.\n",
+        "account.toml": site.account(accept_timeout=FAIL_OVER),
     }
     seeds = ", ".join(f'"emqx@{node.host}"' for node in site.nodes)
     for number, node in enumerate(site.nodes, 1):

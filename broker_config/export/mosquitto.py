@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..access.hashes import pbkdf2_sha512
-from .site import LARGEST_PAYLOAD, Node, Site, check_nodes
+from .site import FAIL_OVER, LARGEST_PAYLOAD, Node, Site, check_nodes
 
 #: The bridge's user on the first node; no escaped peer id has a dot.
 _BRIDGE = "bridge.2"
@@ -63,7 +63,8 @@ def mosquitto(site: Site) -> dict[str, str]:
         **_node(site, site.nodes[0], "node1/"),
         "README.md": "Run it as the user whose these files are (`user` in mosquitto.conf):\n\n"
         "    cd node1 && mosquitto -c mosquitto.conf\n\n"
-        f"Devices: broker={_url(site, site.nodes[0])}; after another export: kill -HUP.\n",
+        "Devices: what account.toml says; after another export: kill -HUP.\n",
+        "account.toml": site.account(),
     }
 
 
@@ -80,16 +81,13 @@ def bridge(site: Site) -> dict[str, str]:
         **_node(site, second, "node2/", link),
         "README.md": "Copy each node's directory to its host, and run it as the files' owner:\n\n"
         "    cd nodeN && mosquitto -c mosquitto.conf\n\n"
-        f"Devices: broker={_url(site, first)} or {_url(site, second)}.\n",
+        "Devices: what account.toml says; after another export: kill -HUP.\n",
+        "account.toml": site.account(accept_timeout=FAIL_OVER),
     }
     if site.users is not None:
         files["node1/passwords"] += f"{_BRIDGE}:{pbkdf2_sha512(site.peer_secret)}\n"
         files["node1/acl"] += f"\nuser {_BRIDGE}\ntopic readwrite {site.realm}/#\n"
     return files
-
-
-def _url(site: Site, node: Node) -> str:
-    return f"{'mqtt' if site.users is None else 'mqtts'}://{node.host}:{node.port}"
 
 
 def _node(site: Site, node: Node, folder: str, more: str = "") -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .site import LARGEST_PAYLOAD, Node, Site, check_nodes
+from .site import FAIL_OVER, LARGEST_PAYLOAD, Node, Site, check_nodes
 
 _CONF = """\
 # Written by `bellwire-broker export`; what is changed here is lost at the next export.
@@ -46,12 +46,11 @@ def nats(site: Site) -> dict[str, str]:
     """The files of a cluster, by their names."""
     check_nodes("nats", site.nodes, (3, 5))
     secured = site.users is not None
-    scheme = "mqtts" if secured else "mqtt"
-    urls = " or ".join(f"{scheme}://{node.host}:{node.port}" for node in site.nodes)
     files = {
         "README.md": "Copy each node's directory to its host, and run all, as the files' owner:\n\n"
         "    cd nodeN && nats-server -c nats.conf\n\n"
-        f"Devices: subscribe_qos=0, broker={urls}.\n"
+        "Devices: what account.toml says.\n",
+        "account.toml": site.account(subscribe_qos=0, accept_timeout=FAIL_OVER),
     }
     for number, node in enumerate(site.nodes, 1):
         conf = _CONF.format(

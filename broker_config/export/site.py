@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from ..access.registry import Registry
 #: The largest payload, in bytes: a cell has at most 20 KiB (docs/protocol.md).
 LARGEST_PAYLOAD = 32 * 1024
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+#: What an accept waits for the caller where a node may die meanwhile (``accept_timeout``), in
+#: seconds: a cluster of NATS answers again within 12 s, a bridge is up again within 10.
+FAIL_OVER = 20
 #: The highest that leaves room for the port beside it.
 _HIGHEST_PORT = 65534
 
@@ -82,6 +86,17 @@ class Site:
     peer_secret: str
     #: Who runs it, where it is started by root.
     owner: str = "mosquitto"
+
+    def account(self, scheme: str = "", **settings: object) -> str:
+        """What devices are to be told: all nodes, and ``settings`` that differ from the default."""
+        scheme = scheme or ("mqtt" if self.users is None else "mqtts")
+        urls = [f"{scheme}://{node.host}:{node.port}" for node in self.nodes]
+        lines = [
+            "# For the devices: in a doorbell's or panel's [account], or ~/.config/bellwire.toml.",
+            f"broker = {json.dumps(urls[0] if len(urls) == 1 else urls)}",
+            *(f"{name} = {value}" for name, value in settings.items()),
+        ]
+        return "\n".join([*lines, ""])
 
 
 def users_of(registry: Registry, realm: str) -> tuple[User, ...]:

@@ -195,7 +195,7 @@ class Options:
             if word.name in FILES:
                 value = str(path.parent / Path(value).expanduser())  # beside the file
         elif word.kind is int:
-            value = table.whole(word.name, low=1, high=65535)
+            value = table.whole(word.name, low=word.low, high=word.high)
         else:
             value = table.seconds(word.name, 0.0, low=0.001, high=86400)
         self._set(word, value, f"{path}: {word.name}")

@@ -22,6 +22,9 @@ class Word(NamedTuple):
     group: str = "broker"
     #: Said more than once, or as a list in a file, it is one text with commas.
     several: bool = False
+    #: Of a whole number.
+    low: int = 1
+    high: int = 65535
 
     @property
     def flag(self) -> str:
@@ -48,7 +51,7 @@ WORDS = (
     Word("key_file", "FILE", "its private key, PEM"),
     Word("keepalive", "S", "whole seconds between signs of life (default: 15)", int),
     Word("subscribe_qos", "0|1", "quality of service asked for; a cluster of NATS wants 0"
-         " (default: 1)", int),
+         " (default: 1)", int, low=0, high=1),
     Word("login_timeout", "S", "how long to try to log in (default: 10)", float),
     Word("ack_timeout", "S", "until a callee that shows no sign of life is given up"
          " (default: 30)", float, "timers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import json
@@ -20,6 +21,7 @@ from broker_config.admin import cli, setup
 from broker_config.admin.export import FORMATS, MARK, export
 from broker_config.admin.settings import load as settings_of
 from broker_config.export.site import ExportError, Node
+from device_sdk.cli.options import Options, add_options
 from device_sdk.wire.topics import escape
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -113,6 +115,13 @@ def test_an_export_is_whole_and_private(directory: Path, tmp_path: Path, kind: s
     everything = b"".join(written.values()).decode()
     for name in ("front-door", "kitchen%2E1", "kitchen", "trace"):
         assert name in everything
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    told = Options(parser.parse_args(["--settings", str(tmp_path / "out" / "account.toml")]), {})
+    hosts = [f"{url.host}:{url.port}" for url in told.checked()[0]]
+    assert hosts == [node if ":" in node else f"{node}:8883" for node in NODES[kind]]
+    assert told["subscribe_qos"] == (0 if kind == "nats" else None)
+    assert told["accept_timeout"] == (None if kind == "mosquitto" else 20)
     assert len(written["README.md"].decode().strip().splitlines()) <= 5
     for path in (tmp_path / "out").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0
