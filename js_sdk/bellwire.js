@@ -618,6 +618,12 @@ class CallerSide extends Side {
     this.calls.clear();
   }
 
+  /** Whether it rings and is asked again: then my presence, as the callee knows it, may be old. */
+  asksAgain(peer, callId, now) {
+    const call = this.calls.get(keyOf(peer, callId));
+    return call && UNDECIDED.includes(call.phase) && call.quiet > 0 && onceMore(call.quiet, now) !== undefined && this.maySay(call.key);
+  }
+
   answered(peer, callId, answer, now) {
     const key = keyOf(peer, callId);
     const lifted = this.engine.outbox.lift(this.kind + key); // who answers has read it
@@ -1401,6 +1407,7 @@ export class Engine {
       } else if (at && at.owner === this.me && at.writer !== this.me) {
         const cell = read(at.kind);
         if (at.kind === "answer") {
+          if (cell?.ask && this.caller.asksAgain(at.writer, at.callId, now) && !this.leaving) this.sayOnline(now);
           if (cell) this.caller.answered(at.writer, at.callId, cell, now);
         } else if (!this.leaving || this.callee.calls.has(keyOf(at.writer, at.callId))) this.callee.invited(at.writer, at.callId, cell, now, retained);
       } else if (at && at.writer === this.me && at.owner !== this.me) {

@@ -349,6 +349,9 @@ def scenes() -> list[Scene]:
         _calls("caller: asked whether it still rings", "Caller 6")
         .at(10)
         .hears(_answer("RECEIVED", ask=True)),
+        _calls("caller: asked again, it says that it is there", "Caller 6")
+        .hears(_answer("RECEIVED", ask=True))
+        .hears(_answer("RECEIVED", ask=True)),
         _calls("caller: the peer is lost after accept", "Caller 5").hears(SAYS_YES).hears(LOST),
         Scene("caller: answers to an unknown call", "Caller 6")
         .hears(RECEIVED)

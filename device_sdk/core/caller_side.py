@@ -115,6 +115,21 @@ class CallerSide(Side[CallerCall, float]):
             self._say_for(call, now, answer.epoch if answer.ask else None)
         return True
 
+    def asks_again(self, key: Key, now: float) -> bool:
+        """Whether it rings, and an answer now, as a word before, would have the cell said again.
+
+        Then what was said did not do: my presence as the callee knows it may be out of date.
+        """
+        call, context = self.calls.get(key), self._context
+        return (
+            call is not None
+            and call.phase in caller.UNDECIDED
+            and call.quiet_until > 0
+            and once_more(call.quiet_until, now, RESEND_INTERVAL) is not None
+            and context.up
+            and context.outbox.may_say((INVITE, key))
+        )
+
     def found(self, key: Key, cell: Invite, now: float) -> None:
         """Take over an invite cell that a previous login of this peer left."""
         if not self._may_find(key):

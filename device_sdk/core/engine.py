@@ -210,6 +210,8 @@ class Engine:
             self.callee.invited(key, invite, now, retained=what.retained)
         elif what.payload:
             answer = _read(codec.decode_answer, what.payload)
+            if answer.ask and self.caller.asks_again(key, now):
+                self.login.asked_again(now)
             if not self.caller.answered(key, answer, now):
                 raise DecodeError(OUT_OF_PLACE, f"{answer.state.name} where it cannot be")
 

@@ -206,6 +206,11 @@ class Login:
             side.resync(now)
         self.say_next(now)
 
+    def asked_again(self, now: float) -> None:
+        """A callee does not take me for one who is there: perhaps the broker kept my will."""
+        if not self.leaving:
+            self._say_online(now)
+
     def _say_online(self, now: float) -> None:
         self._said = self._context.own.generation
         self._context.say_presence(now, online=True, wall=self._wall)

@@ -605,11 +605,11 @@ def test_asking_is_answered_once_a_second_for_each_call() -> None:
     said = 0
     for _ in range(11_000):
         rig.hear(answer(AnswerState.RECEIVED, ask=True))
-        said += len(rig.said)
+        said += len([cell for cell in rig.said if isinstance(cell, Invite)])
     assert said == 2
     rig.now += 2
     rig.hear(answer(AnswerState.RECEIVED, ask=True))
-    assert len(rig.said) == 1
+    assert len([cell for cell in rig.said if isinstance(cell, Invite)]) == 1
 
 
 def test_1000_cells_of_a_former_life_are_said_with_the_resync() -> None:
@@ -711,3 +711,41 @@ def test_without_a_link_nobody_is_told_offline() -> None:
     assert OFFLINE not in rig.told
     rig.until(1006.0)
     assert rig.told == [OFFLINE]
+
+
+def test_who_is_asked_again_says_that_it_is_there() -> None:
+    """What the callee read of it may be a will that the broker stored late: nobody corrects that.
+
+    First its presence, then the cell, so that the callee knows when it reads that; no more often
+    than the cell; and not of a call that is decided.
+    """
+    ask = answer(AnswerState.RECEIVED, ask=True)
+    rig = calling()
+    rig.hear(ask)
+    assert [type(cell) for cell in rig.said] == [Invite]
+    rig.hear(ask)
+    assert [type(cell) for cell in rig.said] == [Presence, Invite]
+    presence, invite = rig.said
+    assert isinstance(presence, Presence)
+    assert isinstance(invite, Invite)
+    assert presence.online
+    assert invite.asker == ask.epoch
+    rig.hear(ask)
+    assert rig.said == []
+    rig.now += 1
+    rig.hear(ask)
+    assert [type(cell) for cell in rig.said] == [Presence, Invite]
+    rig.now += 1
+    rig.feed(Cancel(PEER, CALL))
+    rig.hear(ask)
+    assert [type(cell) for cell in rig.said] == [Invite]
+
+
+def test_who_leaves_says_nothing_of_being_there() -> None:
+    """Its presence offline is the last word, whoever asks meanwhile."""
+    ask = answer(AnswerState.RECEIVED, ask=True)
+    rig = calling(ask, ask)
+    rig.feed(Logout())
+    rig.now += 1
+    rig.hear(ask)
+    assert not any(isinstance(cell, Presence) and cell.online for cell in rig.said)
