@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-lowest test-pythons coverage lint bench image-test broker-soak faults model soak soak-day soak-real clean
+.PHONY: help demo docs test test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ broker-soak: $(STAMP) ## kill the broker 200 times under load, then its core in 
 
 faults: $(STAMP) ## the fault matrix on both brokers; writes its tables into docs/reliability.md
 	@$(BIN)/python -m tests.faults --write docs/reliability.md
+
+cluster-faults: $(STAMP) ## nodes of a cluster and of a bridge die while a hundred calls ring; TIMES=10
+	@$(BIN)/python -m tests.faults.cluster --times $(or $(TIMES),1)
 
 model: $(STAMP) ## every interleaving of the real engine within bounds, and the mutations it catches
 	@$(BIN)/python -m tests.model

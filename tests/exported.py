@@ -69,13 +69,17 @@ class Exported(BrokerProcess):
     def urls(self) -> list[str]:
         return [f"mqtt://127.0.0.1:{port}" for port in self.ports]
 
+    def options(self, number: int) -> list[str]:
+        """Further options of a node's command."""
+        return []
+
     def start_node(self, number: int) -> None:
         """Start one node, from 0; it need not be ready."""
         binary = self.binary()
         assert binary is not None, f"{self.kind} is not installed ({self.install})"
         with self._log(number).open("a") as log:
             self.processes[number] = subprocess.Popen(
-                [binary, "-c", self.file],
+                [binary, "-c", self.file, *self.options(number)],
                 cwd=self.folder / f"node{number + 1}",
                 stdout=log,
                 stderr=subprocess.STDOUT,
