@@ -53,29 +53,45 @@ class Awaited:
 
 
 class LocalInvitation(LocalInvitationBase, Awaited):
-    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
+    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`.
+
+    Threads: what it shows may be read from any; its methods are for the event loop.
+    """
 
     async def cancel(self) -> None:
-        """Cancel it; raises NOT_STARTED or ALREADY_END."""
+        """Cancel it; raises :class:`InvitationApiCallError`: NOT_STARTED or ALREADY_END.
+
+        :class:`ClientClosed` where the client is done, and the call is not.
+        """
         self._client.cancel(self)
 
 
 class RemoteInvitation(RemoteInvitationBase, Awaited):
-    """The callee's end of a call; comes with the event ``remote_invitation_received``."""
+    """The callee's end of a call; comes with the event ``remote_invitation_received``.
+
+    Threads: as of a :class:`LocalInvitation`.
+    """
 
     async def accept(self, response: Any = None) -> None:
-        """Accept it; the caller decides: :meth:`wait` for it. Raises ALREADY_…."""
+        """Accept it; the caller decides: :meth:`wait` for it.
+
+        Raises :class:`InvitationApiCallError`: ALREADY_ACCEPT, ALREADY_END, or INVALID_ARGUMENT
+        (the response); :class:`ClientClosed` where the client is done, and the call is not.
+        """
         self._client.accept(self, response)
 
     async def refuse(
         self, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
     ) -> None:
-        """Refuse it; raises ALREADY_ACCEPT or ALREADY_END."""
+        """Refuse it; raises as :meth:`accept`, :class:`InvalidArgument` for another ``reason``."""
         self._client.refuse(self, response, reason)
 
 
 class RingGroup(RingGroupBase, Awaited):
-    """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
+    """Several peers rung for one answer; made by :meth:`CallManager.ring`.
+
+    Threads: as of a :class:`LocalInvitation`.
+    """
 
     legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
 
@@ -85,6 +101,8 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
     ``async with SignalingClient("kitchen") as client:`` logs in and out. The arguments are those
     of :class:`device_sdk.SignalingClient`.
+
+    Threads: the event loop's alone, listeners included; what may be asked from any thread says so.
     """
 
     _local = LocalInvitation
@@ -102,9 +120,12 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     # --- logging in and out ------------------------------------------------------------------
 
     async def login(self, timeout: float = 10, *, keep_trying: bool = False) -> None:
-        """Log in; returns once this peer can be called; raises a :class:`LoginError`.
+        """Log in; returns once this peer can be called.
 
-        Cancelling this task ends the login, too.
+        Raises a :class:`LoginError` that says what went wrong: at once, or, with ``keep_trying``
+        (for a device that may be up before its broker), when ``timeout`` seconds are over; then it
+        may be tried again. :class:`ClientClosed` if it is logged in, or done;
+        :class:`InvalidArgument`. Cancelling this task ends the login, too.
         """
         check_timeout(timeout)
         driver = self._begin_login(timeout, keep_trying=keep_trying)
@@ -186,7 +207,9 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     ) -> Outcome:
         """Call and wait for the end; ``timeout`` seconds of ringing, None for ``ring_timeout``.
 
-        The outcome is true if the call was accepted. Cancelling this task cancels the call.
+        The outcome is true if the call was accepted; before login it has failed. Cancelling this
+        task cancels the call. Raises :class:`InvalidArgument`, :class:`InvitationApiCallError` for
+        a content that cannot be sent, :class:`ClientClosed` once logged out.
         """
         invitation = self.create(callee_id)
         invitation.content, invitation.channel_id = content, channel_id
@@ -208,7 +231,10 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         strategy: str = "parallel",
         leg_timeout: float | None = None,
     ) -> GroupOutcome:
-        """Ring several and wait for the end; cancelling this task cancels all."""
+        """Ring several and wait for the end; cancelling this task cancels all.
+
+        Raises :class:`InvalidArgument`, :class:`InvitationApiCallError`, :class:`ClientClosed`.
+        """
         group = await self.call_manager.ring(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
         )
@@ -268,33 +294,47 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
 
 class CallManager:
-    """Makes, sends, cancels, accepts and refuses invitations, with Agora's names."""
+    """Makes, sends, cancels, accepts and refuses invitations, with Agora's names.
+
+    Threads: the event loop's alone, as the client; nothing here waits for the network.
+    """
 
     def __init__(self, client: SignalingClient) -> None:
         self._client = client
 
     def create_local_invitation(self, callee_id: str) -> LocalInvitation:
-        """Make an invitation, IDLE: set ``content`` and ``channel_id``, then send it."""
+        """Make an invitation, IDLE: set ``content`` and ``channel_id``, then send it.
+
+        Raises :class:`InvalidArgument`.
+        """
         return self._client.create(callee_id)
 
     async def send_local_invitation(
         self, invitation: LocalInvitation, ring_timeout: float | None = None
     ) -> None:
-        """Send an IDLE invitation; raises ALREADY_SENT, ALREADY_END or INVALID_ARGUMENT.
+        """Send an IDLE invitation; ``ring_timeout`` in seconds replaces the client's for this call.
 
-        Before login it fails with NOT_LOGGEDIN, told as an event. ``ring_timeout`` in seconds
-        replaces the client's for this call.
+        Raises :class:`InvitationApiCallError` (ALREADY_SENT, ALREADY_END; INVALID_ARGUMENT: a
+        content that cannot be sent), :class:`InvalidArgument`, :class:`ClientClosed` once logged
+        out. Before login it fails with NOT_LOGGEDIN, told as an event.
         """
         self._client.send(invitation, ring_timeout)
 
     async def cancel_local_invitation(self, invitation: LocalInvitation) -> None:
-        """Cancel what is underway; raises NOT_STARTED or ALREADY_END."""
+        """Cancel what is underway; raises :class:`InvitationApiCallError`.
+
+        NOT_STARTED or ALREADY_END; :class:`InvalidArgument`, :class:`ClientClosed`.
+        """
         self._client.cancel(invitation)
 
     async def accept_remote_invitation(
         self, invitation: RemoteInvitation, response: Any = None
     ) -> None:
-        """Accept what rings; the caller decides: wait for the event. Raises ALREADY_…."""
+        """Accept what rings; the caller decides: wait for the event.
+
+        Raises :class:`InvitationApiCallError` (ALREADY_ACCEPT, ALREADY_END; INVALID_ARGUMENT: a
+        response that cannot be sent), :class:`InvalidArgument`, :class:`ClientClosed`.
+        """
         self._client.accept(invitation, response)
 
     async def refuse_remote_invitation(
@@ -303,7 +343,7 @@ class CallManager:
         response: Any = None,
         reason: AnswerReason = AnswerReason.DECLINED,
     ) -> None:
-        """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        """Refuse what rings; raises as :meth:`accept_remote_invitation`."""
         self._client.refuse(invitation, response, reason)
 
     async def ring(
@@ -319,6 +359,8 @@ class CallManager:
 
         At most one wins; the others see *answered elsewhere*. ``leg_timeout`` seconds each leg
         rings (in a sequence 20 by default). ``await group.wait()``, then ``group.outcome``.
+        Before login every leg has failed. Raises :class:`InvalidArgument`,
+        :class:`InvitationApiCallError` for a content that cannot be sent, :class:`ClientClosed`.
         """
         group = self._client.ring_all(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
@@ -327,7 +369,10 @@ class CallManager:
         return group
 
     async def cancel_ring(self, group: RingGroup) -> None:
-        """Cancel a whole ring group; raises ALREADY_END."""
+        """Cancel a whole ring group; raises :class:`InvitationApiCallError`: ALREADY_END.
+
+        :class:`InvalidArgument` for what is none, :class:`ClientClosed`.
+        """
         self._client.cancel_group(group)
 
     def get(self, call_id: str) -> LocalInvitation | RemoteInvitation | None:
@@ -335,7 +380,10 @@ class CallManager:
         return self._client.find(call_id)
 
     def add_event_listener(self, listener: CallEventListener) -> None:
-        """Let ``listener`` hear everything from now on, in a task of its own."""
+        """Let ``listener`` hear everything from now on, in a task of its own.
+
+        Raises :class:`InvalidArgument` for what is none.
+        """
         check_listener(listener)
         client = self._client
         if all(one.listener is not listener for one in client._listeners):

@@ -190,7 +190,7 @@ class BaseClient(Ringing[L, R]):
 
     @property
     def connection_state(self) -> ConnectionState:
-        """How the client stands with its broker."""
+        """How the client stands with its broker; from any thread."""
         return ConnectionState.DISCONNECTED if self._session is None else self._session.state
 
     @property
@@ -203,13 +203,19 @@ class BaseClient(Ringing[L, R]):
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What was counted since login: calls by end, drops by cause, resends, connects."""
+        """What was counted since login: calls by end, drops by cause, resends, connects.
+
+        A copy, from any thread; empty before login.
+        """
         # No guard: counters are copied whole, and whoever reads them may be anywhere.
         session = self._session
         return {} if session is None else session.engine.stats.snapshot()
 
     def create(self, callee_id: str, group: bytes | None = None) -> L:
-        """Make an invitation, IDLE."""
+        """Make an invitation, IDLE; ``group``: 16 bytes that several share, of which one wins.
+
+        Raises :class:`InvalidArgument`.
+        """
         if group is not None and not (isinstance(group, bytes) and len(group) == GROUP_BYTES):
             raise InvalidArgument("group", f"{GROUP_BYTES} random bytes, not {group!r}")
         callee = topics.check_peer_id(callee_id, "callee_id")
@@ -226,7 +232,12 @@ class BaseClient(Ringing[L, R]):
         ring_timeout: float | None = None,
         ack_timeout: float | None = None,
     ) -> None:
-        """Send an invitation that is IDLE; time-outs in seconds, None for the settings."""
+        """Send an invitation that is IDLE; time-outs in seconds, None for the settings.
+
+        Raises :class:`InvitationApiCallError` (ALREADY_SENT, ALREADY_END; INVALID_ARGUMENT: a
+        content that cannot be sent), :class:`InvalidArgument`, :class:`ClientClosed` once logged
+        out. Before login it fails with NOT_LOGGEDIN, told as an event.
+        """
         _checked_invitation(invitation, self._local)
         _check_unsent(invitation)
         if ring_timeout is not None:
@@ -262,7 +273,11 @@ class BaseClient(Ringing[L, R]):
                 self._perform()
 
     def cancel(self, invitation: L) -> None:
-        """Cancel an invitation that is underway."""
+        """Cancel an invitation that is underway; its end is told once the broker has that.
+
+        Raises :class:`InvitationApiCallError` (NOT_STARTED, ALREADY_END), :class:`InvalidArgument`,
+        :class:`ClientClosed`.
+        """
         _checked_invitation(invitation, self._local)
         if invitation.state is LocalInvitationState.IDLE:
             raise InvitationApiCallError(
@@ -275,7 +290,11 @@ class BaseClient(Ringing[L, R]):
             self._command(Cancel(invitation.callee_id, invitation.call_id))
 
     def accept(self, invitation: R, response: Any = None) -> None:
-        """Accept an invitation that rings."""
+        """Accept an invitation that rings: the caller decides, and its event tells.
+
+        Raises :class:`InvitationApiCallError` (ALREADY_ACCEPT, ALREADY_END; INVALID_ARGUMENT: a
+        response that cannot be sent), :class:`InvalidArgument`, :class:`ClientClosed`.
+        """
         body = self._answer(invitation, response)
         with self._ended_if_closed(invitation):
             self._command(Accept(invitation.caller_id, invitation.call_id, body))
@@ -283,7 +302,7 @@ class BaseClient(Ringing[L, R]):
     def refuse(
         self, invitation: R, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
     ) -> None:
-        """Refuse an invitation that rings."""
+        """Refuse an invitation that rings; raises as :meth:`accept`."""
         if reason not in REFUSAL_WORDS:
             raise InvalidArgument("reason", f"one of: {', '.join(REFUSAL_WORDS.values())}")
         body = self._answer(invitation, response)
@@ -300,11 +319,14 @@ class BaseClient(Ringing[L, R]):
         return None
 
     def watch(self, peer: str) -> None:
-        """Be told of ``peer``'s presence as it changes (``on_presence_changed``)."""
+        """Be told of ``peer``'s presence as it changes (``on_presence_changed``), until logout.
+
+        Raises :class:`InvalidArgument`, and :class:`ClientClosed` unless logged in.
+        """
         self._command(Watch(topics.check_peer_id(peer, "peer")))
 
     def unwatch(self, peer: str) -> None:
-        """No longer be told."""
+        """No longer be told; raises as :meth:`watch`."""
         self._command(Unwatch(topics.check_peer_id(peer, "peer")))
 
     def _log_out(self) -> None:

@@ -57,7 +57,10 @@ class Ringing(Feeding[L, R]):
         strategy: str = "parallel",
         leg_timeout: float | None = None,
     ) -> RingGroupBase:
-        """Ring several peers for one answer."""
+        """Ring several peers for one answer, as ``call_manager.ring``; raises what that raises.
+
+        :class:`InvalidArgument`, :class:`InvitationApiCallError`, :class:`ClientClosed`.
+        """
         plan = RingPlan(peers, strategy)
         if leg_timeout is None and plan.sequential:
             leg_timeout = LEG_TIMEOUT
@@ -91,7 +94,11 @@ class Ringing(Feeding[L, R]):
         self._perform()
 
     def cancel_group(self, group: RingGroupBase) -> None:
-        """Cancel a ring group: ring nobody else, cancel what rings."""
+        """Cancel a ring group: ring nobody else, cancel what rings.
+
+        Raises :class:`InvitationApiCallError` (ALREADY_END), :class:`InvalidArgument`,
+        :class:`ClientClosed`.
+        """
         if not isinstance(group, RingGroupBase):
             raise InvalidArgument("group", f"what ring() gave, not {group!r}")
         with self._supervised:

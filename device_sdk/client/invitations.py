@@ -113,7 +113,7 @@ class LocalInvitationBase:
     def content(self) -> Any:
         """What the callee is shown: any CBOR value without tags, 8 KiB encoded.
 
-        Settable until sent.
+        Settable until sent; then setting it raises :class:`InvitationApiCallError` (ALREADY_SENT).
         """
         return self._content
 
@@ -124,7 +124,10 @@ class LocalInvitationBase:
 
     @property
     def channel_id(self) -> str | None:
-        """A name for where to talk, 64 bytes at most: the app's own affair. Settable until sent."""
+        """A name for where to talk, 64 bytes at most: the app's own affair. Settable until sent.
+
+        Raises :class:`InvitationApiCallError` (ALREADY_SENT), :class:`InvalidArgument`.
+        """
         return self._channel_id
 
     @channel_id.setter
@@ -203,7 +206,10 @@ class RemoteInvitationBase:
 
     @property
     def response(self) -> Any:
-        """What the caller is answered: like content. Settable until answered."""
+        """What the caller is answered: like content. Settable until answered.
+
+        Then setting it raises :class:`InvitationApiCallError` (ALREADY_ACCEPT, ALREADY_END).
+        """
         return self._response
 
     @response.setter

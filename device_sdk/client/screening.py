@@ -68,11 +68,14 @@ class Screening(Supervised[L, R]):
         self._policy = policy
 
     def busy(self) -> None:
-        """Refuse new invitations with *busy* until :meth:`free`."""
+        """Refuse new invitations with *busy* until :meth:`free`; from any thread."""
         self._occupied = True
 
     def free(self) -> None:
-        """Take new invitations again: what was accepted here is over, as only the app can know."""
+        """Take new invitations again: what was accepted here is over, as only the app can know.
+
+        From any thread.
+        """
         self._occupied = False
 
     def _accepted_here(self) -> None:

@@ -86,13 +86,14 @@ class Supervised(Dispatcher[L, R]):
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended this client from within, if anything did."""
+        """What ended this client from within, if anything did; from any thread."""
         return self._failure
 
     def pulse(self, call: Callable[[], None]) -> bool:
         """Have ``call`` called by the loop that owns the session; False if there is none now.
 
-        A sign of life of the very loop that signalling needs. ``call`` must be quick.
+        A sign of life of the very loop that signalling needs; from any thread. ``call`` must be
+        quick, and what it raises ends the client.
         """
         owner = self._owner
         if owner is None or self._session is None or self._session.closed:

@@ -41,7 +41,10 @@ class Awaited:
         raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
+        """Wait for its end, ``timeout`` seconds at most; whether it has ended.
+
+        Not on the thread of a listener, which would hear nothing meanwhile.
+        """
         over: threading.Event = vars(self).setdefault("_over", threading.Event())
         return self.ended or over.wait(timeout)
 
@@ -53,33 +56,53 @@ class Awaited:
 
 
 class LocalInvitation(LocalInvitationBase, Awaited):
-    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`."""
+    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`.
+
+    Threads: usable from any; what it shows changes as the network thread hears of it.
+    """
 
     def cancel(self) -> None:
-        """Cancel it; raises NOT_STARTED or ALREADY_END."""
+        """Cancel it; raises :class:`InvitationApiCallError`: NOT_STARTED or ALREADY_END.
+
+        :class:`ClientClosed` where the client is done, and the call is not.
+        """
         self._client.cancel(self)
 
 
 class RemoteInvitation(RemoteInvitationBase, Awaited):
-    """The callee's end of a call; comes with ``on_remote_invitation_received``."""
+    """The callee's end of a call; comes with ``on_remote_invitation_received``.
+
+    Threads: as of a :class:`LocalInvitation`.
+    """
 
     def accept(self, response: Any = None) -> None:
-        """Accept it; the caller decides: :meth:`wait` for it. Raises ALREADY_…."""
+        """Accept it; the caller decides: :meth:`wait` for it.
+
+        Raises :class:`InvitationApiCallError`: ALREADY_ACCEPT, ALREADY_END, or INVALID_ARGUMENT
+        (the response); :class:`ClientClosed` where the client is done, and the call is not.
+        """
         self._client.accept(self, response)
 
     def refuse(self, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED) -> None:
-        """Refuse it; raises ALREADY_ACCEPT or ALREADY_END."""
+        """Refuse it; raises as :meth:`accept`, :class:`InvalidArgument` for another ``reason``."""
         self._client.refuse(self, response, reason)
 
 
 class RingGroup(RingGroupBase, Awaited):
-    """Several peers rung for one answer; made by :meth:`CallManager.ring`."""
+    """Several peers rung for one answer; made by :meth:`CallManager.ring`.
+
+    Threads: as of a :class:`LocalInvitation`.
+    """
 
     legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
 
 
 class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
-    """One peer, logged in to one broker; usable from any thread.
+    """One peer, logged in to one broker.
+
+    Threads: usable from any. A command is carried out by the thread that gives it, and waits for
+    the network nowhere but in :meth:`login`, :meth:`logout`, :meth:`call`, :meth:`ring` and
+    ``wait()``. Listeners are called on threads of their own, never under a lock.
 
     ``with SignalingClient("kitchen", broker="mqtt://broker.lan") as client:`` logs in and out.
 
@@ -114,8 +137,9 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         """Log in; returns once this peer can be called.
 
         Raises a :class:`LoginError` that says what went wrong: at once, or, with ``keep_trying``
-        (for a device that may be up before its broker), when ``timeout`` seconds are over. Ctrl-C
-        ends the login, too.
+        (for a device that may be up before its broker), when ``timeout`` seconds are over; then it
+        may be tried again. :class:`ClientClosed` if it is logged in, or done;
+        :class:`InvalidArgument`. Ctrl-C ends the login, too.
         """
         check_timeout(timeout)
         try:
@@ -216,7 +240,9 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     ) -> Outcome:
         """Call and wait for the end; ``timeout`` seconds of ringing, None for ``ring_timeout``.
 
-        The outcome is true if the call was accepted. Ctrl-C cancels the call.
+        The outcome is true if the call was accepted; before login it has failed. Ctrl-C cancels
+        the call. Raises :class:`InvalidArgument`, :class:`InvitationApiCallError` for a content
+        that cannot be sent, :class:`ClientClosed` once logged out.
         """
         invitation = self.create(callee_id)
         invitation.content, invitation.channel_id = content, channel_id
@@ -238,7 +264,10 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         strategy: str = "parallel",
         leg_timeout: float | None = None,
     ) -> GroupOutcome:
-        """Ring several and wait for the end, as :meth:`CallManager.ring`; Ctrl-C cancels all."""
+        """Ring several and wait for the end, as :meth:`CallManager.ring`; Ctrl-C cancels all.
+
+        Raises :class:`InvalidArgument`, :class:`InvitationApiCallError`, :class:`ClientClosed`.
+        """
         group = self.call_manager.ring(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
         )
@@ -264,31 +293,45 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
 
 
 class CallManager:
-    """Makes, sends, cancels, accepts and refuses invitations, with Agora's names."""
+    """Makes, sends, cancels, accepts and refuses invitations, with Agora's names.
+
+    Threads: usable from any; nothing here waits for the network.
+    """
 
     def __init__(self, client: SignalingClient) -> None:
         self._client = client
 
     def create_local_invitation(self, callee_id: str) -> LocalInvitation:
-        """Make an invitation, IDLE: set ``content`` and ``channel_id``, then send it."""
+        """Make an invitation, IDLE: set ``content`` and ``channel_id``, then send it.
+
+        Raises :class:`InvalidArgument`.
+        """
         return self._client.create(callee_id)
 
     def send_local_invitation(
         self, invitation: LocalInvitation, ring_timeout: float | None = None
     ) -> None:
-        """Send an IDLE invitation; raises ALREADY_SENT, ALREADY_END or INVALID_ARGUMENT.
+        """Send an IDLE invitation; ``ring_timeout`` in seconds replaces the client's for this call.
 
-        Before login it fails with NOT_LOGGEDIN, told as an event. ``ring_timeout`` in seconds
-        replaces the client's for this call.
+        Raises :class:`InvitationApiCallError` (ALREADY_SENT, ALREADY_END; INVALID_ARGUMENT: a
+        content that cannot be sent), :class:`InvalidArgument`, :class:`ClientClosed` once logged
+        out. Before login it fails with NOT_LOGGEDIN, told as an event.
         """
         self._client.send(invitation, ring_timeout)
 
     def cancel_local_invitation(self, invitation: LocalInvitation) -> None:
-        """Cancel what is underway; raises NOT_STARTED or ALREADY_END."""
+        """Cancel what is underway; raises :class:`InvitationApiCallError`.
+
+        NOT_STARTED or ALREADY_END; :class:`InvalidArgument`, :class:`ClientClosed`.
+        """
         self._client.cancel(invitation)
 
     def accept_remote_invitation(self, invitation: RemoteInvitation, response: Any = None) -> None:
-        """Accept what rings; the caller decides: wait for the event. Raises ALREADY_…."""
+        """Accept what rings; the caller decides: wait for the event.
+
+        Raises :class:`InvitationApiCallError` (ALREADY_ACCEPT, ALREADY_END; INVALID_ARGUMENT: a
+        response that cannot be sent), :class:`InvalidArgument`, :class:`ClientClosed`.
+        """
         self._client.accept(invitation, response)
 
     def refuse_remote_invitation(
@@ -297,7 +340,7 @@ class CallManager:
         response: Any = None,
         reason: AnswerReason = AnswerReason.DECLINED,
     ) -> None:
-        """Refuse what rings; raises ALREADY_ACCEPT or ALREADY_END."""
+        """Refuse what rings; raises as :meth:`accept_remote_invitation`."""
         self._client.refuse(invitation, response, reason)
 
     def ring(
@@ -313,6 +356,8 @@ class CallManager:
 
         At most one wins; the others see *answered elsewhere*. ``leg_timeout`` seconds each leg
         rings (in a sequence 20 by default). ``group.wait()``, then ``group.outcome``.
+        Before login every leg has failed. Raises :class:`InvalidArgument`,
+        :class:`InvitationApiCallError` for a content that cannot be sent, :class:`ClientClosed`.
         """
         group = self._client.ring_all(
             peers, content, channel_id=channel_id, strategy=strategy, leg_timeout=leg_timeout
@@ -321,7 +366,10 @@ class CallManager:
         return group
 
     def cancel_ring(self, group: RingGroup) -> None:
-        """Cancel a whole ring group; raises ALREADY_END."""
+        """Cancel a whole ring group; raises :class:`InvitationApiCallError`: ALREADY_END.
+
+        :class:`InvalidArgument` for what is none, :class:`ClientClosed`.
+        """
         self._client.cancel_group(group)
 
     def get(self, call_id: str) -> LocalInvitation | RemoteInvitation | None:
