@@ -38,8 +38,8 @@ class Publish:
         self.data = data
         self.qos = qos
         self.packet_id = packet_id
-        self.retain = bool(flags & 1)
-        self.dup = bool(flags & 8)
+        self.retain = flags & 1 == 1
+        self.dup = flags & 8 == 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,11 @@ def _string(body: bytes, at: int) -> tuple[str, int]:
 
 def _binary(body: bytes, at: int) -> tuple[bytes, int]:
     start = at + 2
-    end = start + int.from_bytes(body[at:start], "big")
-    if start > len(body) or end > len(body):
-        raise ProtocolViolation("a field runs past the end of its packet")
-    return body[start:end], end
+    if start <= len(body):
+        end = start + (body[at] << 8 | body[at + 1])
+        if end <= len(body):
+            return body[start:end], end
+    raise ProtocolViolation("a field runs past the end of its packet")
 
 
 def packet_id(body: bytes, at: int = 0) -> int:
@@ -282,11 +283,14 @@ def encode_length(length: int) -> bytes:
     """The variable-length form of a packet's remaining length [MQTT-2.2.3]."""
     if length < 0x80:
         return bytes((length,))
-    out = bytearray()
-    while length:
-        length, low = divmod(length, 0x80)
-        out.append(low | 0x80 if length else low)
-    return bytes(out)
+    if length < 0x4000:
+        return bytes((length & 0x7F | 0x80, length >> 7))
+    return bytes((length & 0x7F | 0x80,)) + encode_length(length >> 7)
+
+
+def frame(first: int, body: bytes) -> bytes:
+    """A whole packet."""
+    return bytes((first,)) + encode_length(len(body)) + body
 
 
 def encode_topic(topic: str) -> bytes:
@@ -299,16 +303,8 @@ def encode_publish(
     wire_topic: bytes, data: bytes, qos: int, number: int, *, retain: bool, dup: bool = False
 ) -> bytes:
     """A whole PUBLISH; ``wire_topic`` comes from :func:`encode_topic`."""
-    first = 0x30 | dup << 3 | qos << 1 | retain
-    length = len(wire_topic) + len(data)
-    if not qos:
-        return b"%c%b%b%b" % (first, encode_length(length), wire_topic, data)
-    length += 2
-    if length < 0x80:
-        return b"%c%c%b%c%c%b" % (first, length, wire_topic, number >> 8, number & 255, data)
-    return b"%c%b%b%c%c%b" % (
-        first, encode_length(length), wire_topic, number >> 8, number & 255, data,
-    )  # fmt: skip
+    body = wire_topic + number.to_bytes(2, "big") + data if qos else wire_topic + data
+    return frame(0x30 | dup << 3 | qos << 1 | retain, body)
 
 
 def encode_ack(kind: int, number: int) -> bytes:
@@ -318,10 +314,9 @@ def encode_ack(kind: int, number: int) -> bytes:
 
 def encode_connack(code: int, *, session_present: bool = False) -> bytes:
     """CONNACK."""
-    return bytes((0x20, 2, session_present, code))
+    return frame(CONNACK << 4, bytes((session_present, code)))
 
 
 def encode_suback(number: int, codes: list[int]) -> bytes:
     """SUBACK: a code for each filter, in order [MQTT-3.8.4-5]."""
-    body = number.to_bytes(2, "big") + bytes(codes)
-    return b"\x90" + encode_length(len(body)) + body
+    return frame(SUBACK << 4, number.to_bytes(2, "big") + bytes(codes))

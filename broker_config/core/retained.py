@@ -18,25 +18,21 @@ NEARLY = 0.9
 class Retained:
     """The last message of a topic."""
 
-    __slots__ = ("at", "data", "device", "order", "qos", "topic", "wire_topic")
+    __slots__ = ("at", "data", "device", "order", "qos", "size", "topic", "wire_topic")
 
     def __init__(
-        self, topic: str, data: bytes, qos: int, device: str, at: float, order: int
+        self, topic: str, wire: bytes, data: bytes, qos: int, device: str, at: float, order: int
     ) -> None:
         self.topic = topic
-        self.wire_topic = encode_topic(topic)
+        self.wire_topic = wire
         self.data = data
         self.qos = qos
-        #: Whose share it takes of.
+        #: Whose share it takes of, and how many bytes.
         self.device = device
+        self.size = len(wire) + len(data)
         #: When it was published, on the monotonic clock of this process.
         self.at = at
         self.order = order
-
-    @property
-    def size(self) -> int:
-        """What it takes of a share, in bytes."""
-        return len(self.wire_topic) + len(self.data)
 
 
 class RetainedMessages:
@@ -50,8 +46,9 @@ class RetainedMessages:
         self._limits = limits
         #: In the order of publishing.
         self.messages: dict[str, Retained] = {}
-        self._tree: Tree[Retained] = Tree()
-        self._written: dict[tuple[str, str], dict[str, Retained]] = {}
+        #: Topics, by level and by what they are found by otherwise.
+        self._tree: Tree[str] = Tree()
+        self._written: dict[tuple[str, str], dict[str, None]] = {}
         self._order = 0
         self.bytes = 0
         #: Messages and bytes of each device.
@@ -69,9 +66,9 @@ class RetainedMessages:
         size += len(topic.encode()) + 2
         count, total = self.held.get(device, (0, 0))
         if old is not None and old.device == device:
-            count, total = count - 1, total - old.size
             if size <= old.size:
                 return None  # nothing grows
+            count, total = count - 1, total - old.size
         most, most_bytes = limits.retained_per_device, limits.retained_bytes_per_device
         if known:  # of the whole a quarter at most
             most = min(most, max(1, limits.retained // 4))
@@ -109,18 +106,21 @@ class RetainedMessages:
     def set(self, topic: str, data: bytes, qos: int, device: str, at: float) -> Retained:
         """Keep the last message of ``topic``."""
         self._order += 1
-        kept = Retained(topic, data, qos, device, at, self._order)
         old = self.messages.pop(topic, None)
-        if old is None:
-            self._tree.make(topic).value = kept
-        else:
-            self._count(old, -1)
-            self._tree.find(topic)[-1].value = kept
+        wire = encode_topic(topic) if old is None else old.wire_topic
+        kept = Retained(topic, wire, data, qos, device, at, self._order)
         self.messages[topic] = kept
-        self._count(kept, 1)
+        if old is not None and old.device == device:
+            self._count(device, 0, kept.size - old.size)
+            return kept
+        self._count(device, 1, kept.size)
+        if old is not None:
+            self._count(old.device, -1, -old.size)
+            return kept
+        self._tree.make(topic).value = topic
         levels = topic.split("/", 5)
         if len(levels) > 4:
-            self._written.setdefault((levels[3], levels[4]), {})[topic] = kept
+            self._written.setdefault((levels[3], levels[4]), {})[topic] = None
         return kept
 
     def clear(self, topic: str) -> Retained | None:
@@ -128,7 +128,7 @@ class RetainedMessages:
         old = self.messages.pop(topic, None)
         if old is None:
             return None
-        self._count(old, -1)
+        self._count(old.device, -1, -old.size)
         old.data = b""  # who still has it to send leaves it out
         nodes = self._tree.find(topic)
         nodes[-1].value = None
@@ -141,13 +141,13 @@ class RetainedMessages:
                 del self._written[levels[3], levels[4]]
         return old
 
-    def _count(self, kept: Retained, sign: int) -> None:
-        held = self.held.setdefault(kept.device, [0, 0])
-        held[0] += sign
-        held[1] += sign * kept.size
-        self.bytes += sign * kept.size
+    def _count(self, device: str, more: int, size: int) -> None:
+        held = self.held.setdefault(device, [0, 0])
+        held[0] += more
+        held[1] += size
+        self.bytes += size
         if not held[0]:
-            del self.held[kept.device]
+            del self.held[device]
 
     def search(self, topic_filter: str) -> Iterator[Retained | None]:
         """All that ``topic_filter`` matches, in no order; None for a step that found nothing.
@@ -157,15 +157,15 @@ class RetainedMessages:
         """
         wanted = topic_filter.split("/")
         if len(wanted) > 4 and "+" in wanted[:3] and not {"+", "#"} & {*wanted[3:5]}:
-            for kept in tuple(self._written.get((wanted[3], wanted[4]), {}).values()):
-                yield kept if matches(wanted, kept.topic.split("/")) else None
+            for topic in tuple(self._written.get((wanted[3], wanted[4]), ())):
+                yield self.messages.get(topic) if matches(wanted, topic.split("/")) else None
             return
         stack = [(0, self._tree.root)]
         while stack:
             depth, node = stack.pop()
             at_end = depth == len(wanted)
             level = "" if at_end else wanted[depth]
-            yield node.value if at_end or level == "#" else None
+            yield self.messages.get(node.value or "") if at_end or level == "#" else None
             if at_end or node.children is None:
                 continue
             if level not in ("+", "#"):

@@ -58,7 +58,7 @@ class Router(Turns):
     def unfit(self, topic: str) -> str | None:
         """Why nobody may publish to ``topic``, whoever it is."""
         limits = self.limits
-        if len(topic) > limits.topic_bytes or len(topic.encode()) > limits.topic_bytes:
+        if len(topic.encode()) > limits.topic_bytes:
             return f"a topic of over {limits.topic_bytes} bytes"
         if topic.count("/") >= limits.topic_levels:
             return f"a topic of over {limits.topic_levels} levels"

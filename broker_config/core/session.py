@@ -96,11 +96,14 @@ class Link:
         While it waits that is an acknowledgement, and the others are put aside: two clients that
         wait for each other's would never go on else.
         """
-        if not self.waits and self.aside:
-            frame = self.aside.popleft()
-            self.aside_bytes -= len(frame[1]) + _OVERHEAD
-            return frame
-        self.aside = self.aside or None
+        if not self.waits:
+            if self.aside is None:
+                return self.frames.next()
+            if self.aside:
+                frame = self.aside.popleft()
+                self.aside_bytes -= len(frame[1]) + _OVERHEAD
+                return frame
+            self.aside = None
         while (frame := self.frames.next()) is not None and self.waits:  # type: ignore[assignment]
             if frame[0] >> 4 in _ACKNOWLEDGE:
                 return frame
@@ -136,19 +139,21 @@ class Link:
 
     def let_go(self) -> None:
         """Send what was held, as far as the journal is kept."""
-        done, held = self.shared.journal.done, self.held
+        done, held, kept = self.shared.journal.done, self.held, []
         while held and held[0][0] <= done:
-            self.send(held.popleft()[1])
+            kept.append(held.popleft()[1])
         self.held = held or None
+        if kept:
+            self.send(b"".join(kept))
 
 
 class Session:
     """What lives as long as the client wants [MQTT-4.1.0-1]: with its connection, or beyond."""
 
     __slots__ = (
-        "blocked", "bursts", "clean", "client_id", "filters", "gone", "incoming", "inflight",
-        "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner", "pending",
-        "seen", "shared", "stored", "will",
+        "blocked", "bursts", "clean", "client_id", "device", "filters", "gone", "incoming",
+        "inflight", "last_id", "last_row", "link", "others", "others_bytes", "own_bytes", "owner",
+        "pending", "seen", "shared", "stored", "will",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, client_id: str, owner: str | None, *, clean: bool) -> None:
@@ -156,6 +161,8 @@ class Session:
         self.client_id = client_id
         #: The user to whom it belongs; None for anonymous ones.
         self.owner = owner
+        #: Whose share it takes of: its user, or what its client id names where nobody is known.
+        self.device = owner or user_of(client_id)
         self.clean = clean
         #: Whether the journal has it.
         self.stored = False
@@ -180,11 +187,6 @@ class Session:
         self.others = self.others_bytes = self.own_bytes = 0
         #: Publishers that wait for room here.
         self.blocked: dict[Link, None] | None = None
-
-    @property
-    def device(self) -> str:
-        """Whose share it takes of: its user, or what its client id names where nobody is known."""
-        return self.owner or user_of(self.client_id)
 
     @property
     def connected(self) -> bool:

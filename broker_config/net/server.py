@@ -404,7 +404,7 @@ class SignalingBroker(Broker):
     def committed(self, mark: int) -> None:
         """The store has kept this much."""
         self.core.committed(mark, self.clock())
-        self._soon()
+        self._turn()
 
     def failed(self) -> None:
         """The store could not keep what was noted."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..core.journal import Kept, Operation
-from .sqlite import Database, Synchronous
+from .sqlite import Database, Step, Synchronous
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Store:
         self._keeper: Keeper | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()
-        self._inbox: queue.SimpleQueue[list[Operation] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[list[Step] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def open(self) -> Kept:
@@ -71,21 +71,22 @@ class Store:
             self._busy = True
             self._idle.clear()
             operations, self._noted = self._noted, []
-            self._inbox.put(operations)
+            self._mark += len(operations)
+            self._inbox.put(self.database.prepare(operations))
 
     def _run(self) -> None:
         loop = self._loop
-        while (operations := self._inbox.get()) is not None and loop is not None:
+        while (steps := self._inbox.get()) is not None and loop is not None:
             error: Exception | None = None
             started = time.perf_counter()
             try:
-                self.database.write(operations)
+                self.database.write(steps)
             except Exception as failed:  # noqa: BLE001 - told to the loop, which would wait for ever else
                 error = failed
             took = time.perf_counter() - started
-            loop.call_soon_threadsafe(self._written, operations, error, took)
+            loop.call_soon_threadsafe(self._written, steps, error, took)
 
-    def _written(self, operations: list[Operation], error: Exception | None, took: float) -> None:
+    def _written(self, steps: list[Step], error: Exception | None, took: float) -> None:
         assert self._keeper is not None  # noqa: S101 - given before the thread was started
         if error is None:
             if self.refusing:
@@ -93,7 +94,6 @@ class Store:
             self._busy = self.refusing = False
             self.commits += 1
             self.seconds += took
-            self._mark += len(operations)
             self._idle.set()
             self._keeper.committed(self._mark)
             self._hand_over()
@@ -110,7 +110,7 @@ class Store:
         self._keeper.failed()
         if self._loop is not None:
             # What subscribers have seen is to be kept in the end: the same again, until it goes.
-            self._loop.call_later(_RETRY, self._inbox.put, operations)
+            self._loop.call_later(_RETRY, self._inbox.put, steps)
 
     async def close(self) -> None:
         """Write what was noted, then close the database."""

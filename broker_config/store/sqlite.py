@@ -6,7 +6,8 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,12 @@ _FORGET = [
 ]
 _SESSION = "INSERT OR REPLACE INTO session VALUES (?, ?, ?)"
 _QUEUED = "INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_RETAINED = "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)"
+#: Rows of one statement at most; SQLite takes 999 values in any version.
+_ROWS = 64
+
+#: A statement with its values.
+Step = tuple[str, tuple[Any, ...]]
 
 Synchronous = Literal["normal", "full"]
 
@@ -68,6 +75,14 @@ class StoreError(Exception):
 def age(at: float, wall: float) -> float:
     """Seconds since ``at``; what was written under an unset clock, or is read under one, is new."""
     return max(0.0, wall - at) if min(at, wall) > CLOCK_IS_SET else 0.0
+
+
+def _many(insert: str, rows: list[tuple[Any, ...]]) -> Iterator[Step]:
+    """``insert`` for all ``rows`` in few statements: the interpreter is fought for at each."""
+    head, _, row = insert.partition("(")
+    for at in range(0, len(rows), _ROWS):
+        part = rows[at : at + _ROWS]
+        yield head + ",".join([f"({row}"] * len(part)), tuple(chain.from_iterable(part))
 
 
 class Database:
@@ -153,33 +168,30 @@ class Database:
             self.path, why, aside,
         )  # fmt: skip
 
-    def write(self, operations: list[Operation]) -> None:
-        """Do all of it in one transaction, or raise sqlite3.Error and have done nothing.
+    def prepare(self, operations: list[Operation]) -> list[Step]:
+        """The statements that do ``operations``, for :meth:`write`; in the event loop's thread.
 
         What comes and goes within ``operations`` is never written.
         """
-        database = self._connection
-        if database is None:
-            return
         wall = time.time()
         retained: dict[str, tuple[Any, ...] | None] = {}
         rows: dict[int, list[Any]] = {}
-        others: list[tuple[str, tuple[Any, ...]]] = []
-        for name, *values in operations:
-            key = values[0]
+        others: list[Step] = []
+        for name, key, *more in operations:
             if name == "retain":
                 self._place += 1
-                retained[key] = (*values, wall, self._place)
+                retained[key] = (key, *more, wall, self._place)
             elif name == "clear":
                 retained[key] = None
             elif name == "queue":
-                rows[key] = [*values, None]
-            elif name == "sent" and values[1] in rows:
-                rows[values[1]][6] = key
+                rows[key] = [key, *more, None]
+            elif name == "sent" and more[0] in rows:
+                rows[more[0]][6] = key
             elif name == "finished" and key in rows:
                 del rows[key]
             elif name == "session":
-                others.append((_SESSION, (*values[:2], 0.0 if values[2] else wall)))
+                owner, connected = more
+                others.append((_SESSION, (key, owner, 0.0 if connected else wall)))
             elif name in ("came", "went"):
                 others += self._seen(key, 1 if name == "came" else -1, wall)
             elif name == "forget":
@@ -189,23 +201,31 @@ class Database:
             else:
                 if name == "released" and key in rows:
                     others.append((_QUEUED, (*rows.pop(key), 0)))
-                others.append((_STATEMENTS[name], tuple(values)))
-        kept = [row for row in retained.values() if row is not None]
-        cleared = [(topic,) for topic, row in retained.items() if row is None]
+                others.append((_STATEMENTS[name], (key, *more)))
+        others += _many(_QUEUED, [(*row, 0) for row in rows.values()])
+        others += _many(_RETAINED, [row for row in retained.values() if row is not None])
+        cleared = [topic for topic, row in retained.items() if row is None]
+        return others + [("DELETE FROM retained WHERE topic=?", (topic,)) for topic in cleared]
+
+    def write(self, steps: list[Step]) -> None:
+        """Do all of it in one transaction, or raise sqlite3.Error and have done nothing."""
+        database = self._connection
+        if database is None:
+            return
+        if len(steps) == 1:  # a transaction of its own
+            database.execute(*steps[0])
+            return
         database.execute("BEGIN IMMEDIATE")
         try:
-            for statement, group in groupby(others, key=lambda each: each[0]):
-                database.executemany(statement, [values for _, values in group])
-            database.executemany(_QUEUED, [(*row, 0) for row in rows.values()])
-            database.executemany("INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)", kept)
-            database.executemany("DELETE FROM retained WHERE topic=?", cleared)
+            for statement, values in steps:
+                database.execute(statement, values)
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
 
-    def _seen(self, user: str, more: int, wall: float) -> list[tuple[str, tuple[Any, ...]]]:
+    def _seen(self, user: str, more: int, wall: float) -> list[Step]:
         """What is written when ``user`` has a connection more or less, for people to look at."""
         self._online[user] += more
         seen = [("INSERT OR REPLACE INTO seen VALUES (?, ?)", (user, wall))]
