@@ -26,7 +26,7 @@ class UnsupportedProtocol(ProtocolViolation):
 
 
 class Publish:
-    """A PUBLISH; ``wire_topic`` is its topic with its length before it, as packets carry it."""
+    """A PUBLISH, or a will; ``wire_topic`` is the topic as packets carry it, with its length."""
 
     __slots__ = ("data", "dup", "packet_id", "qos", "retain", "topic", "wire_topic")
 
@@ -42,16 +42,6 @@ class Publish:
         self.dup = flags & 8 == 8
 
 
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What is published when its client ends without a goodbye."""
-
-    topic: str
-    data: bytes
-    qos: int
-    retain: bool
-
-
 @dataclass(slots=True)
 class Connect:
     """A CONNECT."""
@@ -59,7 +49,8 @@ class Connect:
     client_id: str
     clean: bool
     keep_alive: int
-    will: Will | None = None
+    #: What is published when the client ends without a goodbye.
+    will: Publish | None = None
     user: str | None = None
     password: bytes | None = None
 
@@ -223,11 +214,13 @@ def decode_connect(flags: int, body: bytes) -> Connect:
     client_id, at = _string(body, at + 4)
     connect = Connect(client_id, bool(bits & 2), keep_alive)
     if bits & 4:
+        start = at
         topic, at = _string(body, at)
+        wire_topic = body[start:at]
         data, at = _binary(body, at)
         if not topic or "+" in topic or "#" in topic:
             raise ProtocolViolation("[MQTT-4.7.1-1] [MQTT-4.7.3-1] a will topic that is no topic")
-        connect.will = Will(topic, data, will_qos, bool(bits & 0x20))
+        connect.will = Publish(topic, wire_topic, data, will_qos, 0, bits >> 5 & 1)
     if bits & 0x80:
         connect.user, at = _string(body, at)
     if bits & 0x40:
@@ -297,6 +290,11 @@ def encode_topic(topic: str) -> bytes:
     """A topic with its length before it, as a PUBLISH carries it."""
     data = topic.encode()
     return len(data).to_bytes(2, "big") + data
+
+
+def message(topic: str, data: bytes, qos: int, *, retain: bool) -> Publish:
+    """What no client has just sent."""
+    return Publish(topic, encode_topic(topic), data, qos, 0, int(retain))
 
 
 def encode_publish(

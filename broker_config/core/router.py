@@ -11,7 +11,7 @@ from device_sdk.wire.topics import CallTopic, PresenceTopic, escape, parse
 from . import packets as mqtt
 from .journal import Journal
 from .limits import Allowances, Limits, Seldom, short
-from .packets import ProtocolViolation, Publish, Subscribe, encode_topic
+from .packets import ProtocolViolation, Publish, Subscribe
 from .retained import RetainedMessages
 from .rules import Rules
 from .session import Link, Session, Shared
@@ -255,11 +255,11 @@ class Router(Turns):
 
     def clear(self, topic: str) -> None:
         """Clear a retained message, and tell its subscribers."""
-        self.say(Publish(topic, encode_topic(topic), b"", 1, 0, 1), "")
+        self.say(mqtt.message(topic, b"", 1, retain=True), "")
 
     def keep(self, topic: str, data: bytes, qos: int) -> None:
         """Retain in the broker's own name, and tell nobody."""
-        self._retain(Publish(topic, encode_topic(topic), data, qos, 0, 1), self.writer(topic))
+        self._retain(mqtt.message(topic, data, qos, retain=True), self.writer(topic))
 
     def writer(self, topic: str) -> str:
         """The device whose share a retained message is of that no client publishes."""

@@ -10,28 +10,18 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from . import packets as mqtt
 from .delivery import Burst, Out
 from .journal import OWED, Journal
 from .limits import Limits, Stats, short, user_of
-from .packets import (
-    PUBACK,
-    PUBCOMP,
-    PUBREC,
-    PUBREL,
-    Connect,
-    Frames,
-    Publish,
-    Will,
-    encode_ack,
-    encode_publish,
-)
+from .packets import Connect, Frames, Publish, encode_publish
 from .retained import Retained
 
 #: Messages sent to one client before others get their turn.
 _SENT = 64
 #: Bytes that a waiting message takes beside its topic and payload, about.
 _OVERHEAD = 200
-_ACKNOWLEDGE = frozenset((PUBACK, PUBREC, PUBCOMP))
+_ACKNOWLEDGE = frozenset((mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBCOMP))
 #: How many times ``queued_bytes`` a client may send itself ahead of what it takes.
 _OWN = 4
 
@@ -169,7 +159,7 @@ class Session:
         self.link: Link | None = None
         #: As whom plugins know it: theirs who ask them.
         self.seen: Any = None
-        self.will: Will | None = None
+        self.will: Publish | None = None
         #: When it lost its connection.
         self.gone = 0.0
         #: Topic filters with the QoS granted.
@@ -379,7 +369,7 @@ class Session:
         """Send again, with DUP and the same ids, what was not acknowledged [MQTT-4.4.0-1]."""
         for number, out in self.inflight.items() if self.link is not None else ():
             if out.received:
-                data = encode_ack(PUBREL, number)
+                data = mqtt.encode_ack(mqtt.PUBREL, number)
             else:
                 data = encode_publish(
                     out.wire_topic, out.data, out.qos, number, retain=out.retain, dup=True

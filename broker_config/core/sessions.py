@@ -11,7 +11,7 @@ from device_sdk.wire.topics import CallTopic, PresenceTopic, parse
 from .delivery import Out
 from .journal import OWED, Kept
 from .limits import Limits, short, user_of
-from .packets import Publish, Will, encode_topic
+from .packets import Publish, encode_topic, message
 from .router import Router
 from .rules import Rules
 from .session import Link, Session
@@ -47,7 +47,7 @@ class Sessions(Router):
         #: The sessions of each device that outlive their connections.
         self.persistent: dict[str, dict[Session, None]] = {}
         #: Wills that a former broker left, by client id.
-        self.orphans: dict[str, Will] = {}
+        self.orphans: dict[str, Publish] = {}
         self.at(_ROUND, self._round, None)
 
     # --- sessions and wills -----------------------------------------------------------------------
@@ -111,22 +111,19 @@ class Sessions(Router):
             session.will = None
             self.journal.note("no will", session.client_id)
 
-    def _will_stands(self, will: Will) -> bool:
+    def _will_stands(self, will: Publish) -> bool:
         """Whether today's rules let it be published; that somebody is gone may always be said."""
         presence = isinstance(parse(self.realm, will.topic), PresenceTopic)
         return presence or self.rules.stands(will.topic)
 
-    def settle(self, client_id: str, will: Will, session: Session | None = None) -> None:
+    def settle(self, client_id: str, will: Publish, session: Session | None = None) -> None:
         """Publish a will, if it may be, and forget it; ``session`` is whose it is, if known."""
         if self._will_stands(will):
             device = self.writer(will.topic) if session is None else session.device
-            message = Publish(
-                will.topic, encode_topic(will.topic), will.data, will.qos, 0, int(will.retain)
-            )
-            full = self.no_share(message, device, known=session is None or bool(session.owner))
+            full = self.no_share(will, device, known=session is None or bool(session.owner))
             if full is None:
                 self.stats.wills += 1
-                self.say(message, device)
+                self.say(will, device)
             else:
                 self.stats.refused["will, too many retained"] += 1
         self.journal.note("no will", client_id)
@@ -175,7 +172,7 @@ class Sessions(Router):
             session = self.sessions[client_id]
             session.incoming = (session.incoming or set()) | {packet_id}
         for client_id, topic, data, qos, retain in kept.wills:
-            self.orphans[client_id] = Will(topic, data, qos, bool(retain))
+            self.orphans[client_id] = message(topic, data, qos, retain=bool(retain))
         if self.orphans:
             self.at(self.will_grace, self._bury, None)
 

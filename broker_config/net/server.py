@@ -23,7 +23,7 @@ from websockets.http11 import Request, Response
 
 from ..core.broker import Core
 from ..core.limits import Limits, Stats, short
-from ..core.packets import NOT_AUTHORIZED, Publish, encode_topic
+from ..core.packets import NOT_AUTHORIZED, message
 from ..core.session import Link
 from ..core.sessions import WILL_GRACE
 from ..store.journal import Store
@@ -470,9 +470,8 @@ class SignalingBroker(Broker):
         """Send a message in the broker's name."""
         if topic:
             qos = 2 if force_qos is None else force_qos
-            message = Publish(topic, encode_topic(topic), bytes(data or b""), qos, 0)
             self.core.now = self.clock()
-            self.core.say(message, "")
+            self.core.say(message(topic, bytes(data or b""), qos, retain=False), "")
             self._soon()
 
     async def add_subscription(self, subscription: tuple[str, int], session: Any) -> int:

@@ -567,8 +567,8 @@ def test_after_a_change_of_rules_nothing_stands_that_may_not(
     away = life.subscriber("away", "sig/#", clean=False)
     life.core.lost(away, life.core.now)
     life.send(life.client("door", will=b"gone"), publish(CELL, b"ding", 1))
-    life.core.orphans["x"] = mqtt.Will("p/x", b"x", 1, True)
-    life.core.orphans["y"] = mqtt.Will(PRESENCE, b"x", 1, True)
+    life.core.orphans["x"] = mqtt.message("p/x", b"x", 1, retain=True)
+    life.core.orphans["y"] = mqtt.message(PRESENCE, b"x", 1, retain=True)
     bad = {"gone", "short-lived", "gone-before"}
     monkeypatch.setattr(
         life.rules, "valid", lambda session: session.client_id not in bad, raising=False
