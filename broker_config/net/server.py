@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import ssl
 from collections import Counter
 from collections.abc import Callable, Collection
-from http import HTTPStatus
 from typing import Any
 
-import websockets
-import websockets.asyncio.server
-from amqtt.broker import Broker
-from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.contexts import BrokerConfig
 from amqtt.errors import BrokerError
 from amqtt.events import BrokerEvents, MQTTEvents
 from amqtt.utils import gen_client_id
-from websockets.http11 import Request, Response
 
 from ..core.broker import Core
 from ..core.limits import Limits, Stats, short
@@ -27,19 +20,17 @@ from ..core.packets import NOT_AUTHORIZED, message
 from ..core.session import Link
 from ..core.sessions import WILL_GRACE
 from ..store.journal import Store
-from .connection import LINGER, Connection, StreamConnection, WebSocketConnection
-from .origins import WEBSOCKET_PATHS, may_come_from
+from .connection import LINGER, Connection
+from .listeners import ListeningBroker
 from .plugins import PluginRules, arguments, packets, seen, session_of
 
 logger = logging.getLogger(__name__)
 
-#: Connections that the kernel completes before they are accepted: all devices after a power cut.
-_BACKLOG = 2048
 #: Turns of the event loop in which an accepted socket becomes a connection, or a closed one ends.
 _ACCEPT_TURNS = 5
 
 
-class SignalingBroker(Broker):
+class SignalingBroker(ListeningBroker):
     """An MQTT 3.1.1 broker that may be trusted with a door.
 
     Takes amqtt's configuration and plugins; ``limits`` bounds everything, ``store`` makes it
@@ -60,13 +51,9 @@ class SignalingBroker(Broker):
         cell_keep: float = 86400.0,
         will_grace: float = WILL_GRACE,
     ) -> None:
-        super().__init__(config, loop, plugin_namespace)
-        self.limits = limits or Limits()
-        self.loop = self._loop
+        super().__init__(config, loop, plugin_namespace, limits or Limits(), origins)
         self.store = store
         self.clock = clock or self._time
-        #: Whose pages may open WebSockets, see :func:`origins.may_come_from`.
-        self.origins = origins
         self.rules = PluginRules(self.plugins_manager, self.loop, self._verdict)
         self.core = Core(
             self.limits,
@@ -85,7 +72,6 @@ class SignalingBroker(Broker):
         self.troubles: list[str] = []
         self._connections: set[Connection] = set()
         self._addresses: Counter[str] = Counter()
-        self._contexts: list[tuple[ListenerConfig, ssl.SSLContext]] = []
         self._dispatching: set[asyncio.Task[None]] = set()
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
@@ -159,124 +145,6 @@ class SignalingBroker(Broker):
     async def _turns() -> None:
         for _ in range(_ACCEPT_TURNS):
             await asyncio.sleep(0)
-
-    # --- amqtt's: listeners -------------------------------------------------------------------
-
-    @staticmethod
-    def _create_ssl_context(listener: ListenerConfig) -> ssl.SSLContext:
-        """TLS 1.2 or newer; client certificates of our own CA only, if any is shown.
-
-        None is asked for over WebSocket: a browser that has none cancels the handshake.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
-            if listener.cafile and listener.type != ListenerType.WS:
-                # amqtt starts from the system's trust: any public CA could then make a device.
-                context.load_verify_locations(str(listener.cafile))
-                context.verify_mode = ssl.CERT_OPTIONAL
-        except (OSError, ssl.SSLError) as error:
-            raise BrokerError(
-                f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}; "
-                "`bellwire-broker renew DIR` makes both anew"
-            ) from error
-        return context
-
-    async def _create_server_instance(
-        self,
-        listener_name: str,
-        listener_type: ListenerType,
-        address: str | None,
-        port: int,
-        ssl_context: ssl.SSLContext | None,
-    ) -> asyncio.Server | websockets.asyncio.server.Server:
-        """Listen, with room for a storm of connects and no patience for slow handshakes."""
-        host = address.strip("[]") if address else address
-        tls: dict[str, Any] = {}
-        if ssl_context is not None:
-            self._contexts.append((self.listeners_config[listener_name], ssl_context))
-            tls = {
-                "ssl": ssl_context,
-                "ssl_handshake_timeout": self.limits.connect_timeout,
-                "ssl_shutdown_timeout": LINGER,
-            }
-        try:
-            return await self._listen(listener_name, listener_type, host, port, tls)
-        except OSError as error:
-            where = f"{f'[{host}]' if host and ':' in host else host or 'every address'}:{port}"
-            why = error.strerror or str(error)
-            if error.errno == errno.EADDRINUSE:
-                why = (
-                    "the port is in use: another broker or program listens there; end that one, "
-                    "or choose another port"
-                )
-            raise OSError(
-                error.errno, f"cannot listen on {where} ({listener_name}): {why}"
-            ) from error
-
-    async def _listen(
-        self, name: str, kind: ListenerType, host: str | None, port: int, tls: dict[str, Any]
-    ) -> asyncio.Server | websockets.asyncio.server.Server:
-        if kind == ListenerType.TCP:
-            return await self.loop.create_server(
-                lambda: StreamConnection(self, name), host, port, backlog=_BACKLOG, **tls
-            )
-
-        async def connected(socket: websockets.asyncio.server.ServerConnection) -> None:
-            await WebSocketConnection(self, name, socket).serve()
-
-        return await websockets.serve(
-            connected,
-            host,
-            port,
-            subprotocols=[websockets.Subprotocol("mqtt")],  # [MQTT-6.0.0-3]
-            process_request=self._may_open,
-            compression=None,
-            max_size=self.limits.packet_bytes + 8,
-            open_timeout=self.limits.connect_timeout,
-            max_queue=2,
-            ping_interval=None,  # MQTT's own keep-alive is the one that counts
-            backlog=_BACKLOG,
-            **tls,
-        )
-
-    def _may_open(
-        self, connection: websockets.asyncio.server.ServerConnection, request: Request
-    ) -> Response | None:
-        """Refuse what is asked of another path than MQTT's, or by a page of somewhere else."""
-        if request.path.partition("?")[0] not in WEBSOCKET_PATHS:
-            self.stats.refused["WebSocket path"] += 1
-            return connection.respond(HTTPStatus.NOT_FOUND, "MQTT is at /mqtt\n")
-        origin = request.headers.get("Origin")
-        if may_come_from(origin, request.headers.get("Host", ""), self.origins):
-            return None
-        self.stats.refused["WebSocket origin"] += 1
-        self.core.seldom.warning(
-            self.clock(), ("origin", origin),
-            "a page of %s opens a WebSocket: refused; listen.origins in broker.toml names "
-            "whose pages may", short(origin),
-        )  # fmt: skip
-        return connection.respond(
-            HTTPStatus.FORBIDDEN, "pages of this origin may not; see listen.origins\n"
-        )
-
-    def reload_certificates(self) -> None:
-        """Read the certificates again: new connections get them, old ones stay."""
-        for listener, context in self._contexts:
-            # First for nobody: a context that takes half a pair serves no one any more.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                str(listener.certfile), str(listener.keyfile)
-            )
-            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
-
-    def bound(self) -> dict[str, tuple[str, int]]:
-        """Where each listener listens: its name to host and port."""
-        found: dict[str, tuple[str, int]] = {}
-        for name, server in self._servers.items():
-            for socket in server.instance.sockets or ():
-                found.setdefault(name, socket.getsockname()[:2])
-        return found
 
     # --- connections --------------------------------------------------------------------------
 
