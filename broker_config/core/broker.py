@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Any
 
 from . import packets as mqtt
+from .groups import Groups
 from .limits import Allowances, Limits, short, user_of
 from .packets import Connect, ProtocolViolation, Subscribe, UnsupportedProtocol
 from .rules import Rules
@@ -45,9 +46,9 @@ class Core(Sessions):
         self.asked: list[Link] = []
         self._connects = 0
         #: Those that are not let in yet, by the client id that they ask for.
-        self._waiting: dict[str, dict[Link, None]] = {}
+        self._waiting: Groups[str, Link] = Groups()
         #: Connections of each known device, the oldest first.
-        self._connected: dict[str, dict[Link, None]] = {}
+        self._connected: Groups[str, Link] = Groups()
         #: How often each address was refused, and how many of it wait to hear so.
         self._refusals = Allowances(_REFUSALS_PER_SECOND, _REFUSALS, limits.failures_remembered)
         self._kept_waiting: Counter[str] = Counter()
@@ -125,24 +126,21 @@ class Core(Sessions):
             if not self._kept_waiting[link.address]:
                 del self._kept_waiting[link.address]
         session = link.session
-        if session is None:
-            self._waits_no_more(link)
+        if session is None and link.connect is not None:
+            self._waiting.leave(link.connect.client_id, link)
         if session is None or session.link is not link:
             return
         session.link = None
         session.gone = self.now
         self.unblock(session)
         if session.owner is not None:
-            mine = self._connected[session.owner]
-            del mine[link]
-            if not mine:
-                del self._connected[session.owner]
+            self._connected.leave(session.owner, link)
             self.journal.note("went", session.owner)
         will, session.will = session.will, None
         if session.clean:
             self.forget_session(session)
-        elif session.stored:
-            self.journal.note("session", session.client_id, session.owner, False)
+        else:
+            session.note("session", session.owner, False)
         if will is not None and not self.stopping:
             # One that the broker's own end leaves is published in its next life.
             self.settle(session.client_id, will, session)
@@ -201,7 +199,7 @@ class Core(Sessions):
             link.connect = mqtt.decode_connect(flags, body)  # received() takes nothing else first
             self._connects += 1
             link.order = self._connects
-            self._waiting.setdefault(link.connect.client_id, {})[link] = None
+            self._waiting.join(link.connect.client_id, link)
             link.waits |= ASKING
             self.asked.append(link)
         elif kind == mqtt.PUBLISH:
@@ -224,8 +222,7 @@ class Core(Sessions):
             number, since = mqtt.decode_ack(kind, flags, body), self.journal.noted
             if session.incoming and number in session.incoming:
                 session.incoming.discard(number)
-                if session.stored:
-                    self.journal.note("freed", session.client_id, number)
+                session.note("freed", number)
             # Not before it is kept: else the next message under this id counts as seen.
             self.acknowledge(link, mqtt.encode_ack(mqtt.PUBCOMP, number), since)
         else:
@@ -331,6 +328,7 @@ class Core(Sessions):
             session = old
         elif old is not None:
             self.forget_session(old)  # [MQTT-3.1.2-6]
+        self._waiting.leave(asked.client_id, link)
         self._enter(link, session)
         if not self.journal.refusing and not self.is_kept(link):
             # What CONNACK promises is kept: a will above all, and the ids of a former connection.
@@ -346,23 +344,14 @@ class Core(Sessions):
             link.timer = asked.keep_alive * 1.5
             self.at(min(link.timer, _LOOK), self._alive, link)
         self.tell("broker_client_connected", session)
-        session.resume()
+        session.resume(link)
         if self.rules.receivers:
             yield from self.ask_for(link, session)
         self.pump(link)
 
-    def _waits_no_more(self, link: Link) -> None:
-        """It is let in, or has ended."""
-        if link.connect is not None:
-            waiting = self._waiting[link.connect.client_id]
-            del waiting[link]
-            if not waiting:
-                del self._waiting[link.connect.client_id]
-
     def _enter(self, link: Link, session: Session) -> None:
         """Give a session its connection."""
         note, client_id, will = self.journal.note, session.client_id, session.will
-        self._waits_no_more(link)
         # Who asked for it before is the older one, however long it takes to be let in: else its
         # will would be the last word even where the newer one has come and gone by then.
         for older in list(self._waiting.get(client_id, ())):
@@ -378,23 +367,23 @@ class Core(Sessions):
                 del self.orphans[orphan]
                 note("no will", orphan)
         if not session.clean:
-            self.persistent.setdefault(session.device, {})[session] = None
+            self.persistent.join(session.device, session)
             session.stored = self.journal.keeps
-            note("session", client_id, session.owner, True)
+            session.note("session", session.owner, True)
         if will is not None:
             note("will", client_id, will.topic, will.data, will.qos, int(will.retain))
         if session.owner is not None:
             note("came", session.owner)
-            mine_all = self._connected.setdefault(session.owner, {})
-            if len(mine_all) >= self.limits.connections_per_device > 0:
+            links = self._connected.get(session.owner, {})
+            if len(links) >= self.limits.connections_per_device > 0:
                 self.seldom.warning(
                     self.now, ("connections", session.device),
                     "%s has limits.connections_per_device = %d connections; the oldest gives way",
                     short(session.device), self.limits.connections_per_device,
                 )  # fmt: skip
                 cause = "too many connections of one device"
-                self.end(next(iter(mine_all)), cause, abort=True)
-            self._connected.setdefault(session.owner, {})[link] = None
+                self.end(next(iter(links)), cause, abort=True)
+            self._connected.join(session.owner, link)
 
     def _alive(self, link: Link) -> None:
         """Cut a client off when nothing came for 1.5 times its keep-alive [MQTT-3.1.2-24]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .groups import Groups
 from .limits import Limits
 from .packets import encode_topic
 from .topics import Tree, matches
@@ -48,7 +49,7 @@ class RetainedMessages:
         self.messages: dict[str, Retained] = {}
         #: Topics, by level and by what they are found by otherwise.
         self._tree: Tree[str] = Tree()
-        self._written: dict[tuple[str, str], dict[str, None]] = {}
+        self._written: Groups[tuple[str, str], str] = Groups()
         self._order = 0
         self.bytes = 0
         #: Messages and bytes of each device.
@@ -120,7 +121,7 @@ class RetainedMessages:
         self._tree.make(topic).value = topic
         levels = topic.split("/", 5)
         if len(levels) > 4:
-            self._written.setdefault((levels[3], levels[4]), {})[topic] = None
+            self._written.join((levels[3], levels[4]), topic)
         return kept
 
     def clear(self, topic: str) -> Retained | None:
@@ -135,10 +136,7 @@ class RetainedMessages:
         self._tree.prune(topic, nodes)
         levels = topic.split("/", 5)
         if len(levels) > 4:
-            written = self._written[levels[3], levels[4]]
-            del written[topic]
-            if not written:
-                del self._written[levels[3], levels[4]]
+            self._written.leave((levels[3], levels[4]), topic)
         return old
 
     def _count(self, device: str, more: int, size: int) -> None:

@@ -134,8 +134,7 @@ class Router(Turns):
             if session.incoming is None:
                 session.incoming = set()
             session.incoming.add(message.packet_id)
-            if session.stored:
-                self.journal.note("received", session.client_id, message.packet_id)
+            session.note("received", message.packet_id)
             self.acknowledge(link, mqtt.encode_ack(mqtt.PUBREC, message.packet_id), since)
 
     def say_dropped(self, session: Session, topic: str, why: str) -> None:
@@ -314,10 +313,8 @@ class Router(Turns):
                 self.seldom.warning(self.now, (cause, session.device), "%s: %s", link, why)
                 granted[topic_filter] = mqtt.REFUSED
                 continue
-            granted[topic_filter] = session.filters[topic_filter] = qos
-            self.subscriptions.add(topic_filter, session, qos)
-            if session.stored:
-                self.journal.note("subscribe", session.client_id, topic_filter, qos)
+            granted[topic_filter] = qos
+            self.subscribe_for(session, topic_filter, qos)
         # Owed as soon as SUBACK is, which goes out first: a crash in between takes neither or both.
         for topic_filter, qos in granted.items():
             if qos != mqtt.REFUSED:
@@ -335,13 +332,11 @@ class Router(Turns):
             self.charge(link, session, len(granted) / _FILTERS_FOR_ONE)
         self.pump(link)
 
-    def subscribe_for(self, client_id: str, topic_filter: str, qos: int) -> None:
-        """Subscribe in the name of a session that is there."""
-        session = self.sessions[client_id]
+    def subscribe_for(self, session: Session, topic_filter: str, qos: int) -> None:
+        """Subscribe a session, asking nobody and sending nothing."""
         session.filters[topic_filter] = qos
         self.subscriptions.add(topic_filter, session, qos)
-        if session.stored:
-            self.journal.note("subscribe", client_id, topic_filter, qos)
+        session.note("subscribe", topic_filter, qos)
 
     def ask_for(self, link: Link, session: Session) -> Steps:
         """Find of the retained messages that ``session`` called for those that it may receive."""
@@ -392,5 +387,4 @@ class Router(Turns):
         if session.filters.pop(topic_filter, None) is not None:
             session.abandon(topic_filter)
             self.subscriptions.remove(topic_filter, session)
-            if session.stored:
-                self.journal.note("unsubscribe", session.client_id, topic_filter)
+            session.note("unsubscribe", topic_filter)

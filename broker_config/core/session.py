@@ -178,10 +178,17 @@ class Session:
         #: Publishers that wait for room here.
         self.blocked: dict[Link, None] | None = None
 
-    @property
-    def connected(self) -> bool:
-        """Whether it has a connection that is let in."""
-        return self.link is not None and self.link.open
+    def note(self, operation: str, *values: Any) -> None:
+        """Have something about it kept, if it is one that is."""
+        if self.stored:
+            self.shared.journal.note(operation, self.client_id, *values)
+
+    def _keep(self, out: Out) -> None:
+        """Have a message kept until the client has it, if it is owed over a restart."""
+        if out.qos and self.stored:
+            out.row = self.shared.journal.queue(
+                self.client_id, out.topic, out.data, out.qos, int(out.retain)
+            )
 
     def crowded(self, part: float = 1.0) -> bool:
         """Whether that ``part`` of its queue is full."""
@@ -216,8 +223,7 @@ class Session:
                 shared.stats.messages_out += 1
             return False
         out = Out(message.topic, message.wire_topic, message.data, qos, False)
-        if qos and self.stored:
-            out.row = shared.journal.queue(self.client_id, out.topic, out.data, qos, 0)
+        self._keep(out)
         if self.pending or self.bursts or slow or len(self.inflight) >= shared.limits.inflight:
             out.own = self is publisher
             self.put(out)
@@ -227,8 +233,7 @@ class Session:
 
     def put(self, out: Out) -> None:
         """Have a message wait, behind the others."""
-        if self.pending is None:
-            self.pending = deque()
+        self.pending = self.pending or deque()
         self.pending.append(out)
         self._count(out, 1)
 
@@ -256,8 +261,7 @@ class Session:
             oldest = self._take(self.pending)
             shared.journal.finish(oldest.row)
             shared.stats.dropped["offline queue full"] += 1
-        if self.stored:
-            out.row = shared.journal.queue(self.client_id, out.topic, out.data, out.qos, 0)
+        self._keep(out)
         self.put(out)
 
     def drop(self, stays: Any) -> None:
@@ -332,8 +336,7 @@ class Session:
                 if not kept.data:
                     continue  # it was cleared meanwhile, and that is on its way
                 out = Out(kept.topic, kept.wire_topic, kept.data, qos, True)  # [MQTT-3.3.1-8]
-                if qos and self.stored:
-                    out.row = self.shared.journal.queue(self.client_id, out.topic, out.data, qos, 1)
+                self._keep(out)
             elif self.pending and (room or not self.pending[0].qos):
                 out = self._take(self.pending)
             else:
@@ -356,26 +359,25 @@ class Session:
         if out.row:
             if out.row < self.last_row:  # it waited for retained messages, which got later rows
                 shared.journal.finish(out.row)
-                out.row = shared.journal.queue(
-                    self.client_id, out.topic, out.data, out.qos, int(out.retain)
-                )
+                self._keep(out)
             self.last_row = out.row
             shared.journal.note("sent", number, out.row)
-        # A client keeps the ids of QoS 2 messages: after a restart none of these may be given to
-        # another message, so it is not sent before it is kept.
-        link.hold(data, shared.journal.noted if out.row and out.qos == 2 else 0)
+        link.hold(data, self._mark(out))
 
-    def resume(self) -> None:
+    def _mark(self, out: Out) -> int:
+        """Kept before ``out`` is sent: no restart may give a QoS 2 message's id to another."""
+        return self.shared.journal.noted if out.row and out.qos == 2 else 0
+
+    def resume(self, link: Link) -> None:
         """Send again, with DUP and the same ids, what was not acknowledged [MQTT-4.4.0-1]."""
-        for number, out in self.inflight.items() if self.link is not None else ():
+        for number, out in self.inflight.items():
             if out.received:
                 data = mqtt.encode_ack(mqtt.PUBREL, number)
             else:
                 data = encode_publish(
                     out.wire_topic, out.data, out.qos, number, retain=out.retain, dup=True
                 )
-            mark = self.shared.journal.noted if out.row and out.qos == 2 else 0
-            self.link.hold(data, mark)  # type: ignore[union-attr] # checked above
+            link.hold(data, self._mark(out))
 
     def acknowledged(self, packet_id: int, qos: int) -> None:
         """The client has a QoS 1 message, or has finished a QoS 2 message: forget it."""
@@ -392,7 +394,6 @@ class Session:
         if out is None or out.qos != 2:
             return 0  # the client waits for it all the same, and PUBREL is all that ends that
         out.received = True
-        if not out.row:
-            return 0
-        self.shared.journal.note("released", out.row)
-        return self.shared.journal.noted
+        if out.row:
+            self.shared.journal.note("released", out.row)
+        return self._mark(out)

@@ -9,6 +9,7 @@ from functools import cache
 from device_sdk.wire.topics import CallTopic, PresenceTopic, parse
 
 from .delivery import Out
+from .groups import Groups
 from .journal import OWED, Kept
 from .limits import Limits, short, user_of
 from .packets import Publish, encode_topic, message
@@ -45,7 +46,7 @@ class Sessions(Router):
         self.will_grace = will_grace
         self.stopping = False
         #: The sessions of each device that outlive their connections.
-        self.persistent: dict[str, dict[Session, None]] = {}
+        self.persistent: Groups[str, Session] = Groups()
         #: Wills that a former broker left, by client id.
         self.orphans: dict[str, Publish] = {}
         self.at(_ROUND, self._round, None)
@@ -58,12 +59,9 @@ class Sessions(Router):
             del self.sessions[session.client_id]
         for topic_filter in session.filters:
             self.subscriptions.remove(topic_filter, session)
-        mine = self.persistent.get(session.device, {})
-        if mine.pop(session, False) is None and not mine:
-            del self.persistent[session.device]
-        if session.stored:
-            self.journal.note("forget", session.client_id)
-            session.stored = False
+        self.persistent.leave(session.device, session)
+        session.note("forget")
+        session.stored = False
 
     def identity(self, link: Link, session: Session) -> str | None:
         """Why it may not have its client id; the cause to be counted."""
@@ -148,7 +146,7 @@ class Sessions(Router):
             if not age:  # it was connected then, or nobody knows: it is unused from now on
                 self.journal.note("session", client_id, owner, False)
             self.sessions[client_id] = session
-            self.persistent.setdefault(session.device, {})[session] = None
+            self.persistent.join(session.device, session)
         for client_id, topic_filter, qos in kept.filters:
             session = self.sessions[client_id]
             session.filters[topic_filter] = qos

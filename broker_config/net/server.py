@@ -345,7 +345,7 @@ class SignalingBroker(ListeningBroker):
     async def add_subscription(self, subscription: tuple[str, int], session: Any) -> int:
         """Subscribe in a session's name, without asking anybody; the QoS granted."""
         topic_filter, qos = subscription
-        self.core.subscribe_for(session.client_id, topic_filter, qos)
+        self.core.subscribe_for(self.core.sessions[session.client_id], topic_filter, qos)
         self._soon()
         return qos
 

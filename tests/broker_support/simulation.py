@@ -499,7 +499,9 @@ class World:
             kept = self.core.retained.messages.get(f"p/{client.id}")
             said = kept.data.decode().split() if kept is not None else []
             session = self.core.sessions.get(client.id)
-            if (client.id in self.disk.wills) != (session is not None and session.connected):
+            if (client.id in self.disk.wills) != (
+                session is not None and session.link is not None and session.link.open
+            ):
                 raise Broken(f"the will of {client.id} is kept wrongly")
             if client.up and said != ["on", str(client.life)]:
                 raise Broken(f"{client.id} is there in its life {client.life}, but {said}")

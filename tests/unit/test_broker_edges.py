@@ -498,7 +498,7 @@ def test_a_filter_said_twice_is_owed_once(life: Life) -> None:
     session = life.core.sessions["panel"]
     assert [burst.qos for burst in session.bursts or ()] == [0]
     again = Life(life.disk)
-    again.core.subscribe_for("panel", "y", 1)
+    again.core.subscribe_for(again.core.sessions["panel"], "y", 1)
     assert sorted(again.core.sessions["panel"].filters) == ["x/+", "y"]
 
 
@@ -704,7 +704,7 @@ def test_without_a_disk_sessions_outlive_their_connections_all_the_same() -> Non
     life = Life(limits=Limits(inflight=3, queued=5), keeps=False)
     panel = life.subscriber("panel", clean=False)
     life.core.lost(panel, life.core.now)
-    life.core.subscribe_for("panel", "extra", 1)
+    life.core.subscribe_for(life.core.sessions["panel"], "extra", 1)
     door = life.client("door")
     life.send(door, b"".join(publish(f"x/{n}", b"%d" % n, n) for n in range(1, 8)))
     life.send(door, publish("x/0", b"lost", 0, qos=0))  # nobody keeps QoS 0
@@ -875,5 +875,4 @@ def test_large_messages_have_long_heads() -> None:
 def test_a_session_without_connection_sends_nothing(life: Life) -> None:
     session = Session(life.core.shared, "x", None, clean=True)
     assert session.pump() is False
-    session.resume()
     assert connect("x")
