@@ -164,7 +164,8 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _renew(args: argparse.Namespace) -> int:
-    from .setup import renew, tell_broker
+    from .running import tell_broker
+    from .setup import renew
 
     names = renew(args.directory, args.names)
     print(f"a new certificate for {', '.join(names)}")

@@ -144,14 +144,14 @@ def _settled(args: argparse.Namespace) -> int:
     from device_sdk.services.config.toml_reader import SettingsError
 
     from ..access.registry import load
-    from . import outside, setup
+    from . import outside, running
     from .settings import REGISTRY
     from .settings import load as load_settings
 
-    process = setup.broker_process(args.directory)
+    process = running.broker_process(args.directory)
     if process is None:
         return 0  # it is read at the next start
-    told = setup.tell_broker(args.directory)
+    told = running.tell_broker(args.directory)
     try:
         settings = load_settings(args.directory)
     except SettingsError as error:
@@ -286,16 +286,16 @@ def _say_left_over(directory: Path, before: Mapping[str, Device]) -> None:
 
 
 def _clear(args: argparse.Namespace) -> int:
-    from . import outside, setup
+    from . import outside, running, setup
     from .settings import load
 
     settings = load(args.directory)
     known = setup.find(args.directory, args.name)
     try:
         cells = outside.cells_of(settings, known.name, outside.look(settings))
-        process = setup.broker_process(args.directory)
+        process = running.broker_process(args.directory)
         if process is None:
-            with setup.alone(args.directory):
+            with running.alone(args.directory):
                 outside.forget(settings, cells)
         else:
             setup.mark_cleared(args.directory, args.name)

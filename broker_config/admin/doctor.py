@@ -23,8 +23,8 @@ from ..access.pki import local_name
 from ..access.registry import Device, RegistryError, load
 from ..store.sqlite import CLOCK_IS_SET
 from . import outside
+from .running import broker_process
 from .settings import Settings, split_address
-from .setup import broker_process
 
 #: Days before its end from which a certificate is worth a word.
 _SOON = 30

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from device_sdk.wire.topics import CallTopic, parse
 
+from .running import broker_process
 from .settings import Settings
-from .setup import broker_process
 
 #: Seconds that a running broker gets to read a changed registry, and between two looks.
 PATIENCE = 5.0

@@ -28,8 +28,8 @@ from ..store.sqlite import StoreError
 from .doctor import certificates
 from .mdns import keep_announced
 from .metrics import Window, start_logging
+from .running import LOCK
 from .settings import Settings, is_loopback, split_address
-from .setup import LOCK
 from .watching import Reserve, Watched, calm, room_for
 
 logger = logging.getLogger(__name__)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,10 +32,9 @@ from ..access.registry import (
     save,
     write_private,
 )
-from ..access.writing import Staged, own_lock, uninterrupted
+from ..access.writing import Staged, uninterrupted
 from .settings import FILE, REGISTRY
 
-LOCK = "broker.lock"
 #: What may hold a secret and some white space.
 _SECRET_FILE_BYTES = 4096
 _SETTINGS = """\
@@ -354,17 +349,6 @@ def find(directory: Path, name: str) -> Device:
     return _known({device.name: device for device in devices(directory)}, name)
 
 
-@contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Keep a broker from serving ``directory`` meanwhile; raises SetupError if one does."""
-    with own_lock(directory / LOCK) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SetupError(f"a broker has just begun to serve {directory}; try again") from None
-        yield
-
-
 def mark_cleared(directory: Path, name: str) -> None:
     """Have the running broker clear all cells of a device."""
     with changing(directory / REGISTRY) as devices:
@@ -391,28 +375,3 @@ def devices(directory: Path) -> list[Device]:
     """All devices, by name."""
     registry = load(directory / REGISTRY)
     return [device for _, device in sorted(registry.devices.items())]
-
-
-def broker_process(directory: Path) -> int | None:
-    """The process id of the broker that serves ``directory`` at this moment, if one does."""
-    try:
-        with (directory / LOCK).open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(lock.read() or 0) or None
-    except (OSError, ValueError):
-        return None
-    return None
-
-
-def tell_broker(directory: Path) -> bool:
-    """Make the running broker read registry and certificates again; False if none could be told."""
-    process = broker_process(directory)
-    if process is None:
-        return False
-    try:
-        os.kill(process, signal.SIGHUP)
-    except OSError:
-        return False
-    return True

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from broker_config.access import registry
-from broker_config.admin import outside, settings, setup
+from broker_config.admin import outside, running, settings, setup
 from broker_config.admin.settings import REGISTRY
 from tests.broker_support.served import Served, setup_on_free_ports
 from tests.servers import BrokerProcess
@@ -50,6 +50,6 @@ class RegisteredBroker(BrokerProcess):
             self._tell()
 
     def _tell(self) -> None:
-        setup.tell_broker(self._directory)
+        running.tell_broker(self._directory)
         digest = registry.load(self._directory / REGISTRY).digest
         assert outside.applied(settings.load(self._directory), digest)

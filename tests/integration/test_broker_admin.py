@@ -21,6 +21,7 @@ import pytest
 from broker_config import cli
 from broker_config.access import pki
 from broker_config.admin import setup as broker_setup
+from broker_config.admin.running import alone
 from device_sdk import SignalingClient
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, serving, setup_on_free_ports, trust
@@ -581,7 +582,7 @@ def started(
     directory: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`run` where it cannot go on for long: its lock is held."""
-    with broker_setup.alone(directory):
+    with alone(directory):
         return subprocess.run(
             [sys.executable, "-m", "broker_config.cli", "run", *arguments],
             cwd=environment.pop("cwd", directory.parent),

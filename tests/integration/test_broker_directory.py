@@ -22,6 +22,7 @@ from websockets.sync.client import connect as ws_connect
 
 from broker_config import cli
 from broker_config.access import pki
+from broker_config.admin import running
 from broker_config.admin import setup as broker_setup
 from tests.bench.broker_wire import connect
 from tests.broker_support.killing import free_port
@@ -356,7 +357,7 @@ def test_a_broken_settings_file_starts_nothing(
     out = capsys.readouterr()
     assert "broker.toml:2: listen.mqtts" in out.err
     assert out.out == ""
-    assert not (directory / broker_setup.LOCK).exists()
+    assert not (directory / running.LOCK).exists()
 
 
 def test_certificates_are_back_dated_and_strict(directory: Path) -> None:

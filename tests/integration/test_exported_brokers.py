@@ -91,7 +91,7 @@ def secured(
 
         def remove(name: str) -> None:
             setup.remove(directory, name)
-            assert setup.tell_broker(directory)
+            assert running.tell_broker(directory)
 
         bundled.restart, bundled.remove = restart, remove
         yield bundled
