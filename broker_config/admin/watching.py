@@ -108,7 +108,7 @@ def room_for(connections: int, *, told: bool = True) -> int:
 
 
 def calm(loop: asyncio.AbstractEventLoop) -> None:
-    """Say once a minute that no connection can be accepted, not 2,048 times a second.
+    """Say once a minute that no connection can be accepted, not thousands of times a second.
 
     asyncio calls its handler for each place of the listener's backlog, with a traceback each.
     """

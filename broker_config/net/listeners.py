@@ -21,8 +21,9 @@ from ..core.limits import Limits, short
 from .connection import LINGER, Host, StreamConnection, WebSocketConnection
 from .origins import WEBSOCKET_PATHS, may_come_from
 
-#: Connections that the kernel completes before they are accepted: all devices after a power cut.
-_BACKLOG = 2048
+#: Connections that the kernel completes before they are accepted, all devices after a power cut: as
+#: many as Linux lets (net.core.somaxconn). Who is turned away comes again after 1, 3, 7 s.
+_BACKLOG = 4096
 
 
 class ListeningBroker(Broker, Host):

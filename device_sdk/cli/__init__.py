@@ -26,7 +26,8 @@ PI_COMMANDS = {
     "provision": "make a Raspberry Pi's card ready",
     "wheels": "collect what a card needs to be installed offline",
 }
-
+#: What is loaded when it is used, and takes its settings by flags alone.
+FLEET = "fleet"
 
 _AWAY = "; is the broker running, and is --broker right?"
 _REFUSED = {
@@ -51,6 +52,16 @@ def _parser(first: str | None) -> Parser:
     listen.add(commands)
     watch.add(commands)
     trace.add(commands)
+    if first == FLEET:
+        from . import fleet
+
+        fleet.add(commands)
+    else:
+        commands.add_parser(
+            FLEET,
+            help="try a broker with thousands of devices that call each other",
+            add_help=False,
+        )
     if first in PI_COMMANDS:
         from ..services.cli import add_commands
 
@@ -83,7 +94,8 @@ def _main(argv: Sequence[str] | None) -> int:
     name = f"bellwire {args.command}"
     interrupted = getattr(args, "interrupted", Exit.OK)
     try:
-        return int(args.run(args)) if args.command in PI_COMMANDS else _run(args)
+        alone = args.command in PI_COMMANDS or args.command == FLEET
+        return int(args.run(args)) if alone else _run(args)
     except Interrupted:
         return int(interrupted)
     except BrokenPipeError:

@@ -11,6 +11,7 @@ class Exit(IntEnum):
     """Exit codes; scripts rely on them."""
 
     OK = 0
+    LOST = 1
     USAGE = 2
     REFUSED = 10
     NOT_ANSWERED = 11

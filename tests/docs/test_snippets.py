@@ -220,6 +220,7 @@ def test_which_snippets_are_not_run() -> None:
 
 EXEMPT = {
     "it is a part of the suite",
+    "it needs a registered site; tests/integration/test_fleet.py runs it on one",
     "tests/packaging installs the wheel into an empty environment",
     "it serves the real ports; tests of the broker run it on free ones",
     "tests/integration/test_broker_guide.py runs the steps together, on free ports",

@@ -1,0 +1,157 @@
+"""What a fleet's run comes to: one dictionary, as text for people."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .books import Fault
+
+#: Above this part of a core the fleet's own process is what is measured.
+BUSY = 0.9
+_PERCENTILES = (50.0, 95.0, 99.0, 99.9)
+#: What a phase is called to people.
+_PHASES = {"calm": "calm", "reconnect": "reconnect storm", "again": "power back", "login": "login"}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """``p50`` to ``p99.9`` in milliseconds, by nearest rank, and how many there were (``n``)."""
+    ordered = sorted(seconds)
+    shown: dict[str, float] = {"n": len(ordered)}
+    for percent in _PERCENTILES if ordered else ():
+        rank = max(1, math.ceil(len(ordered) * percent / 100))
+        shown[f"p{percent:g}"] = round(ordered[rank - 1] * 1000, 3)
+    return shown
+
+
+def build(
+    asked: Mapping[str, Any],
+    phases: Mapping[str, Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
+    machine: Mapping[str, Any],
+    peak: int,
+) -> dict[str, Any]:
+    """The report of all processes together."""
+    rang = _merged(results, "rang")
+    received = _merged(results, "received")
+    ping = [each for result in results for each in result["ping"]]
+    faults: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for result in results:
+        faults.update(result["faults"])
+        calls.update(result["calls"])
+    ring, receipt = percentiles(rang.get("calm", [])), percentiles(received.get("calm", []))
+    floor = percentiles(ping)
+    calm = phases.get("calm", {})
+    report: dict[str, Any] = {
+        "asked": dict(asked),
+        "machine": dict(machine),
+        "logged_in": {
+            name: {"seconds": round(phase["seconds"], 3), "missing": phase["missing"],
+                   "errors": dict(phase["errors"])}
+            for name, phase in (("first", phases.get("login", {})),
+                                ("reconnect", phases.get("cut", {})),
+                                ("again", phases.get("again", {})))
+            if "seconds" in phase
+        },
+        "ring_ms": ring,
+        "receipt_ms": receipt,
+        "ping_pong_ms": floor,
+        "ratio": round(receipt["p50"] / floor["p50"], 2) if receipt["n"] and floor["n"] else None,
+        "ring_meanwhile_ms": {
+            name: percentiles(rang[name])
+            for name in ("login", "reconnect", "again")
+            if name in rang
+        },
+        "calls": dict(calls),
+        "calls_per_second": round(calm["calls"] / calm["seconds"], 1) if calm.get("calls") else 0.0,
+        "faults": {str(fault): faults[fault] for fault in Fault},
+        "findings": [text for result in results for text in result["findings"]][:20],
+        "left_behind": sum(result["left"] for result in results),
+        "problems": [text for result in results for text in result["problems"]][:20],
+        "outages": [
+            {"seconds": round(until - since, 3) if until else None, "devices": int(most)}
+            for result in results for since, until, most in result["outages"]
+        ],
+        "interrupted": any(phase["interrupted"] for phase in phases.values()),
+        "phases": {name: dict(phase) for name, phase in phases.items()},
+    }  # fmt: skip
+    if "broker_cpu" in calm and not calm["broker_ended"]:
+        devices = asked["devices"]
+        report["broker"] = {
+            "cpu_calm": round(calm["broker_cpu"] / calm["whole"], 3),
+            "cpu_ms_per_call": round(calm["broker_cpu"] * 1000 / calm["calls"], 3)
+            if calm.get("calls") else None,
+            "memory_mb": round(peak / 1e6, 1),
+            "kb_per_device": round(
+                (calm["broker_memory"] - calm["memory_empty"]) / 1024 / devices, 2),
+        }  # fmt: skip
+    report["sound"] = not (
+        sum(faults.values()) or report["left_behind"] or report["problems"]
+        or any(each["missing"] for each in report["logged_in"].values())
+    )  # fmt: skip
+    return report
+
+
+def _merged(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]]:
+    merged: dict[str, list[float]] = {}
+    for result in results:
+        for phase, times in result[key].items():
+            merged.setdefault(phase, []).extend(times)
+    return merged
+
+
+def text(report: Mapping[str, Any]) -> list[str]:
+    """The report for people, line by line."""
+    asked, said = report["asked"], []
+    said.append(
+        f"{asked['devices']:,} devices, {asked['panels']:,} of them panels, in"
+        f" {asked['processes']} process(es), at {', '.join(asked['brokers'])}"
+    )
+    for name, what in (("first", "all logged in"), ("reconnect", "all back, links cut at once"),
+                       ("again", "all back, power cut of the site")):  # fmt: skip
+        if (each := report["logged_in"].get(name)) is not None:
+            missing = f"; {each['missing']:,} NEVER GOT IN" if each["missing"] else ""
+            said.append(f"{what:<34} {each['seconds']:9.2f} s{missing}")
+            said += [f"  {count:,} of them: {error}" for error, count in each["errors"].items()]
+    said.append(f"{'ms':<34} {'p50':>9} {'p95':>9} {'p99':>9} {'p99.9':>9} {'of':>8}")
+    rows = [
+        ("press → the panel rings", report["ring_ms"]),
+        ("press → the caller knows", report["receipt_ms"]),
+        ("bare ping-pong", report["ping_pong_ms"]),
+    ]
+    rows += [(f"  ring meanwhile: {_PHASES[name]}", each)
+             for name, each in report["ring_meanwhile_ms"].items()]  # fmt: skip
+    for what, each in rows:
+        figures = " ".join(f"{each[f'p{p:g}']:9.2f}" for p in _PERCENTILES if f"p{p:g}" in each)
+        said.append(f"{what:<34} {figures or 'none'} {each['n']:>8,}")
+    if report["ratio"] is not None:
+        said.append(f"{'knows beside ping-pong, p50':<34} {report['ratio']:9.2f} x")
+    ends = ", ".join(f"{count:,} {end}" for end, count in report["calls"].items())
+    said.append(f"calls: {ends}; {report['calls_per_second']:g}/s when calm")
+    said.append(", ".join(f"{count:,} {fault}" for fault, count in report["faults"].items()))
+    said += [f"  {finding}" for finding in report["findings"]]
+    for each in report["outages"]:
+        took = "not over" if each["seconds"] is None else f"{each['seconds']:.2f} s"
+        said.append(f"links were down: {each['devices']:,} devices, {took}")
+    if (broker := report.get("broker")) is not None:
+        each_call = broker["cpu_ms_per_call"]
+        said.append(
+            f"broker: {broker['cpu_calm']:.0%} of a core when calm"
+            + (f", {each_call:.2f} ms CPU a call" if each_call is not None else "")
+            + f"; {broker['memory_mb']:,.0f} MB at most, {broker['kb_per_device']:.1f} KB a device"
+        )
+    if report["left_behind"]:
+        said.append(f"{report['left_behind']} cells were left behind; they are cleared")
+    said += [f"  {problem}" for problem in report["problems"]]
+    busiest = max((phase.get("fleet_cpu", 0.0) for phase in report["phases"].values()), default=0)
+    if busiest > BUSY:
+        said.append(
+            f"a process of the fleet took {busiest:.0%} of a core: it, and not the broker, may be"
+            " what was measured; --processes spreads it"
+        )
+    if report["interrupted"]:
+        said.append("interrupted: this is what there is")
+    return said
