@@ -44,7 +44,7 @@ test-lowest: $(LOWEST)/.ready ## the suite on the lowest versions that pyproject
 	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 coverage: $(STAMP) ## every branch of cores, links and clients is taken by unit and property tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term tests/unit tests/property
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --cov --cov-report=term --hypothesis-seed=0 tests/unit tests/property
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

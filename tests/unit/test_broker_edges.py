@@ -776,6 +776,19 @@ def test_qos_0_goes_out_at_once_and_behind_what_is_retained(life: Life) -> None:
     assert payloads(panel)[-1] == b"later"
 
 
+def test_a_packet_id_that_is_still_out_is_not_given_anew(life: Life) -> None:
+    """They begin at 1 again behind 65535 [MQTT-2.3.1-1], which may be the oldest one's yet."""
+    panel, door = life.subscriber("panel", "y"), life.client("door")
+    session = life.core.sessions["panel"]
+    life.send(door, publish("y", b"first", 1))
+    session.last_id = 65535
+    life.send(door, publish("y", b"second", 2))
+    assert payloads(panel) == [b"first", b"second"]
+    assert [(number, out.data) for number, out in session.inflight.items()] == [
+        (1, b"first"), (2, b"second"),
+    ]  # fmt: skip
+
+
 def test_a_filter_that_ends_leaves_the_others_theirs(life: Life) -> None:
     for number in range(1, 8):
         life.core.keep(f"x/{number}", b"x", 1)
