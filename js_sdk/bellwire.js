@@ -495,6 +495,7 @@ export const CALLEE = {
     ended: "over say missed",
     cleared: "clearing clear",
     turnAway: "over say missed",
+    overload: "over say",
     alive: "ringing received",
     resend: "probing ask",
     keepExpired: "over say missed",
@@ -538,6 +539,9 @@ const TOLD = new Set(["receivedByPeer", "accepted", "refused", "failure", "recei
 const ENDS = { cancel: "canceled", logout: "canceled", elsewhere: "answered elsewhere", ringTimeout: "expired", offline: "peer offline", silent: "no response", accepted: "accepted", notTaken: "not allowed" };
 const refusal = (number) => ANSWERED[number <= 3 ? number - 1 : 0] ?? "declined";
 const failure = (number) => (number >= 4 && ANSWERED[number - 1]) || "accept failure";
+
+/** The next of a cell; at its end it stays. */
+const nextSeq = (call) => (call.seq = Math.min(call.seq + 1, Number.MAX_SAFE_INTEGER));
 
 /** What both sides share: their calls by key, what is due, and how a cell is published. */
 class Side {
@@ -762,7 +766,7 @@ class CallerSide extends Side {
       call.ackAt = now + call.ackTimeout;
     }
     const { phase, body, channel, group, time } = call;
-    const cell = { state: DECIDED.includes(phase) ? phase : "ringing", epoch: engine.epoch, seq: ++call.seq };
+    const cell = { state: DECIDED.includes(phase) ? phase : "ringing", epoch: engine.epoch, seq: nextSeq(call) };
     if (phase !== "accepted") Object.assign(cell, { body, channel, group, time });
     if (phase === "ended") cell.reason = ENDED.indexOf(call.reason) + 1 || 3;
     if (cell.state === "ringing") Object.assign(cell, { asker: asker || undefined, ttl: Math.max(0, Math.round((call.ringAt - now) * 1000)) });
@@ -970,6 +974,7 @@ class CalleeSide extends Side {
   }
 
   ringsAfterAll(call, now) {
+    if (this.overloaded(call.peer, OPEN)) return this.step(call, "overload", now, { refusal: 2 });
     const reason = this.screen(call);
     if (reason) return this.step(call, "turnAway", now, { refusal: reason });
     return this.step({ ...call, ringAt: call.liveAt }, "alive", now);
@@ -982,13 +987,17 @@ class CalleeSide extends Side {
   }
 
   turnAway(call, on, invite) {
-    if (call.phase === "new") {
-      const underway = [...this.calls.values()].filter((other) => WATCHING.includes(other.phase));
-      const { maxCalls, maxCallsPerCaller } = this.engine.settings;
-      if (underway.length >= maxCalls || underway.filter((other) => other.peer === call.peer).length >= maxCallsPerCaller) return ["overload", 2];
-    }
-    const reason = on === "ringing" ? this.screen({ ...call, body: invite.body, channel: invite.channel }) : undefined;
+    // What is in doubt is asked about first; it takes no place of a live call.
+    if (on !== "ringing") return call.phase === "new" && this.overloaded(call.peer, ["probing"]) ? ["overload", 2] : undefined;
+    if (this.overloaded(call.peer, OPEN)) return ["overload", 2];
+    const reason = this.screen({ ...call, body: invite.body, channel: invite.channel });
     return reason ? ["turnAway", reason] : undefined;
+  }
+
+  overloaded(peer, phases) {
+    const underway = [...this.calls.values()].filter((other) => phases.includes(other.phase));
+    const { maxCalls, maxCallsPerCaller } = this.engine.settings;
+    return underway.length >= maxCalls || underway.filter((other) => other.peer === peer).length >= maxCallsPerCaller;
   }
 
   ask(call, now) {
@@ -1080,7 +1089,7 @@ class CalleeSide extends Side {
       call.delay = again ? Math.min(call.delay * 2, settings.resendMax) : call.phase === "over" ? settings.resendFirst : settings.probeInterval;
       call.resendAt = now + call.delay;
     }
-    this.engine.sayCell("answer", call, { state: call.answer, epoch, seq: ++call.seq, body: call.response, reason: call.answerReason, ask });
+    this.engine.sayCell("answer", call, { state: call.answer, epoch, seq: nextSeq(call), body: call.response, reason: call.answerReason, ask });
   }
 
   keep(call) {
@@ -1433,6 +1442,7 @@ export class Engine {
       this.caller.abort();
       this.callee.abort();
       this.closed = true;
+      this.goodbyeAt = undefined; // presence is the newer login's now
       this.out.push({ note: "aborted" });
     } else if (verdict === "echo") {
       this.echoed = true;

@@ -41,26 +41,38 @@ class Admission:
         self._context = context
         self.screen = screen
         self._calls = calls
-        #: Of each caller the number of calls that are underway.
-        self.underway: Counter[str] = Counter()
+        #: Of each caller the number of calls that ring, or would, or were accepted.
+        self.live: Counter[str] = Counter()
+        #: And of those that it is asked about: what stands there of a dead one takes no live place.
+        self.probed: Counter[str] = Counter()
         #: The call that the policy is asked about now; one at a time.
         self.asked: Key | None = None
 
     def copied_to(self, other: Admission) -> None:
         """Let ``other`` know what this one does."""
-        other.underway, other.asked = self.underway.copy(), self.asked
+        other.live, other.probed = self.live.copy(), self.probed.copy()
+        other.asked = self.asked
 
-    def begins(self, caller: str) -> None:
-        """A call from ``caller`` is underway: its presence matters."""
-        self.underway[caller] = self.underway.get(caller, 0) + 1
-        self._context.watch(caller)
+    def moved(self, caller: str, before: Phase, after: Phase, now: float) -> None:
+        """A call from ``caller`` is in another phase: while it is underway, presence matters."""
+        was, now_in = self._counter(before), self._counter(after)
+        if was is now_in:
+            return
+        if was is not None:
+            was[caller] -= 1
+            if was[caller] <= 0:
+                del was[caller]
+        if now_in is not None:
+            now_in[caller] = now_in.get(caller, 0) + 1
+        if was is None:
+            self._context.watch(caller)
+        elif now_in is None:
+            self._context.leave(caller, now)
 
-    def ends(self, caller: str, now: float) -> None:
-        """One of the calls from ``caller`` is not any more."""
-        self.underway[caller] -= 1
-        if self.underway[caller] <= 0:
-            del self.underway[caller]
-        self._context.leave(caller, now)
+    def _counter(self, phase: Phase) -> Counter[str] | None:
+        if phase not in callee.WATCHING:
+            return None
+        return self.probed if phase is _PROBING else self.live
 
     def is_live(self, call: CalleeCall, invite: Invite) -> bool:
         """Whether an invite that came without the RETAIN flag is its caller's word of now.
@@ -81,16 +93,17 @@ class Admission:
         self, call: CalleeCall, on: On, invite: Invite | None
     ) -> tuple[On, AnswerReason | None] | None:
         """What becomes of a call that comes in instead of ringing, and why; None to let it ring."""
-        if call.phase is _NEW and self._overloaded(call.caller):
-            return On.OVERLOAD, AnswerReason.BUSY
-        if self.screen is None or invite is None or on is not _ON_RINGING:
-            return None  # what is in doubt is asked about first
-        if call.phase is _PROBING:
+        if on is not _ON_RINGING:  # what is in doubt is asked about first
+            over = call.phase is _NEW and self._overloaded(call.caller, self.probed)
+            return (On.OVERLOAD, AnswerReason.BUSY) if over else None
+        if call.phase is _PROBING and invite is not None:
             call = evolve(call, offer=invite.offer)
-        return self.screened(call)
+        return self.would_ring(call)
 
-    def screened(self, call: CalleeCall) -> tuple[On, AnswerReason | None] | None:
-        """What the screen makes of a call that would ring, and why; None to let it ring."""
+    def would_ring(self, call: CalleeCall) -> tuple[On, AnswerReason | None] | None:
+        """What becomes of a call that is live now instead of ringing; None to let it ring."""
+        if self._overloaded(call.caller, self.live):
+            return On.OVERLOAD, AnswerReason.BUSY
         told = None if self.screen is None else self.screen(call, self._open())
         if told is None:
             return None
@@ -105,11 +118,11 @@ class Admission:
                     self._context.out.append(AskPolicy(call, self._open()))
                     return
 
-    def _overloaded(self, caller: str) -> bool:
+    def _overloaded(self, caller: str, places: Counter[str]) -> bool:
         settings = self._context.settings
         if (
-            self.underway.get(caller, 0) < settings.max_calls_per_caller
-            and sum(self.underway.values()) < settings.max_calls
+            places.get(caller, 0) < settings.max_calls_per_caller
+            and sum(places.values()) < settings.max_calls
         ):
             return False
         self._context.stats.counters["turned_away"] += 1

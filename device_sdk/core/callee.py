@@ -116,6 +116,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.SCREEN: (Phase.SCREENING, (Do.EXTEND,)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.OVERLOAD: (Phase.OVER, (Do.SAY,)),
         On.CALLER_ALIVE: (Phase.RINGING, (Do.TELL_RECEIVED,)),
         On.RESEND: (Phase.PROBING, (Do.ASK,)),
         On.KEEP_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),

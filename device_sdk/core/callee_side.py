@@ -11,6 +11,7 @@ import math
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
 from ..wire.cells import Answer, AnswerReason, Invite, Presence
+from ..wire.keys import MAX_UINT
 from . import callee
 from .admission import Admission, Screen
 from .bounded import once_more
@@ -138,7 +139,7 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         at = now + settings.probe_interval if late or call.phase is _PROBING else None
         self._keep(evolve(call, resend_at=at, resend_delay=settings.probe_interval))
         if call.phase is _PROBING:
-            self.admission.begins(call.caller)
+            self.admission.moved(call.caller, _NEW, _PROBING, now)
 
     def acked(self, purpose: str, key: Key, now: float) -> None:  # noqa: ARG002 - one signature
         """The broker has a clear."""
@@ -254,7 +255,7 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
 
     def _rings_after_all(self, call: CalleeCall, now: float) -> None:
         """Its caller is there: what came live was live."""
-        on, told = self.admission.screened(call) or (On.CALLER_ALIVE, None)
+        on, told = self.admission.would_ring(call) or (On.CALLER_ALIVE, None)
         call = evolve(call, ring_at=call.live_at)
         self._step(call, on, now, refusal=told or AnswerReason.DECLINED)
 
@@ -334,18 +335,12 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
             self._context.idle_until = -math.inf
         elif before is _REMEMBERED:
             del self.remembered[call.key]
-        self._watch(call.caller, before, call.phase, now)
+        self.admission.moved(call.caller, before, call.phase, now)
         if call.phase is _SCREENING:
             self.admission.ask()
         for do in todo:
             if do in _SPOKEN:
                 self._tell(do, call)
-
-    def _watch(self, caller: str, before: Phase, after: Phase, now: float) -> None:
-        if before not in callee.WATCHING and after in callee.WATCHING:
-            self.admission.begins(caller)
-        elif before in callee.WATCHING and after not in callee.WATCHING:
-            self.admission.ends(caller, now)
 
     def _say(
         self,
@@ -366,7 +361,9 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
             first = settings.resend_first if call.phase is _OVER else settings.probe_interval
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
-        call = evolve(call, seq=call.seq + 1, ring_at=ring_at, resend_at=at, resend_delay=delay)
+        call = evolve(
+            call, seq=min(call.seq + 1, MAX_UINT), ring_at=ring_at, resend_at=at, resend_delay=delay
+        )
         context.say(ANSWER, call.key, call.cell(context.epoch, ask=ask))
         return call
 

@@ -10,6 +10,7 @@ from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode
 from ..wire import reasons
 from ..wire.cells import Answer, AnswerState, Invite, InviteState
+from ..wire.keys import MAX_UINT
 from . import caller
 from .bounded import once_more
 from .caller import CallerCall, Do, On, Phase, evolve
@@ -288,7 +289,7 @@ class CallerSide(Side[CallerCall, float]):
         said, ack_at = call.said, call.ack_at
         if not said and call.phase is _SENT:  # nobody could answer before
             said, ack_at = True, now + call.ack_timeout
-        call = evolve(call, seq=call.seq + 1, resend_at=at, resend_delay=delay,
+        call = evolve(call, seq=min(call.seq + 1, MAX_UINT), resend_at=at, resend_delay=delay,
             said=said, ack_at=ack_at,
         )  # fmt: skip
         canceling = call.phase is _ENDED and call.cancel_pending

@@ -139,6 +139,7 @@ class Login:
         if verdict is Verdict.ABORT:
             for side in self._sides.values():
                 side.abort()
+            self.goodbye_at = None  # presence is the newer login's now
             self.closed = True
             context.out.append(Aborted())
         elif verdict is Verdict.ECHO:

@@ -37,7 +37,7 @@ LOGOUT           .         GONE      GONE      GONE      OVER      =        =   
 SCREEN           SCREENING SCREENING .         .         .         .        .          .          .
 ADMIT            .         .         RINGING   .         .         .        .          .          .
 TURN_AWAY        OVER      OVER      OVER      .         .         .        .          .          .
-OVERLOAD         OVER      .         .         .         .         .        .          .          .
+OVERLOAD         OVER      OVER      .         .         .         .        .          .          .
 DROP             .         .         GONE      .         .         .        .          .          .
 RING_EXPIRED     .         .         OVER      OVER      .         .        .          .          .
 ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .          .          .
@@ -63,6 +63,7 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("SCREENING", "RING_EXPIRED"): "SAY TELL_MISSED",
     ("SCREENING", "CALLER_REPLACED"): "SAY TELL_MISSED",
     ("NEW", "OVERLOAD"): "SAY",
+    ("PROBING", "OVERLOAD"): "SAY",
     ("PROBING", "CLEARED"): "CLEAR",
     ("PROBING", "CALLER_ALIVE"): "TELL_RECEIVED",
     ("PROBING", "RESEND"): "ASK",
@@ -224,8 +225,10 @@ def test_accepting_carries_the_response_and_stops_the_ringing() -> None:
     [(AnswerReason.DECLINED, EndReason.DECLINED), (AnswerReason.BUSY, EndReason.BUSY),
      (AnswerReason.DO_NOT_DISTURB, EndReason.DO_NOT_DISTURB)],
 )  # fmt: skip
-@pytest.mark.parametrize(("phase", "on"), [("RINGING", "REFUSE"), ("NEW", "TURN_AWAY"),
-                                           ("NEW", "OVERLOAD")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("phase", "on"),
+    [("RINGING", "REFUSE"), ("NEW", "TURN_AWAY"), ("NEW", "OVERLOAD"), ("PROBING", "OVERLOAD")],
+)
 def test_a_refusal_says_why(phase: str, on: str, refusal: AnswerReason, word: EndReason) -> None:
     """Declined, busy or do not disturb, by the app or by a policy."""
     call, _ = callee.step(CALL._replace(phase=Phase[phase]), On[on], RINGING, refusal, b"\x61x")

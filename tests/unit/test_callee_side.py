@@ -861,11 +861,32 @@ def test_over_the_cap_of_one_caller_it_is_busy() -> None:
     assert rig.engine.stats.counters["turned_away"] == 1
 
 
+def test_what_is_asked_about_takes_no_place_of_a_live_call() -> None:
+    """Eight dead calls of a doorbell that lost power stand there: its ninth, live, still rings."""
+    rig = Rig().connect()
+    for i in range(9):
+        rig.hear(ringing(epoch=b"former-e"), call=many(i), retained=True)
+        assert states(rig) == [("REFUSED", 2) if i == 8 else ("RECEIVED", None)]
+    rig.hear_presence(Presence(True, THEIRS))
+    rig.hear(ringing(), call=many(9))
+    assert (states(rig), rig.new) == ([("RECEIVED", None)], ["remote_invitation_received"])
+
+
+def test_a_call_that_was_asked_about_rings_within_the_caps_only() -> None:
+    """Live at last, it finds eight that ring: busy, and nobody is told."""
+    rig = Rig().connect()
+    rig.hear(ringing(), call=many(9), retained=True)
+    for i in range(8):
+        rig.hear(ringing(), call=many(i))
+    rig.hear(ringing(asker=MINE), call=many(9))
+    assert (states(rig), rig.new) == ([("REFUSED", 2)], [])
+
+
 def test_over_the_cap_of_all_callers_it_is_busy() -> None:
-    """Sixty-four underway in all; asked ones count; each end makes room."""
+    """Sixty-four underway in all; each end makes room."""
     rig = Rig().connect()
     for i in range(64):
-        rig.hear(ringing(), call=many(i), peer=f"p{i // 8}", retained=bool(i % 2))
+        rig.hear(ringing(), call=many(i), peer=f"p{i // 8}")
     rig.hear(ringing(), call=many(64), peer="another")
     assert states(rig) == [("REFUSED", 2)]
     rig.hear(ended(), call=many(0), peer="p0")

@@ -185,6 +185,15 @@ def test_a_newer_login_aborts_this_one() -> None:
     assert rig.feed(Send(CALL, PEER)) == []
 
 
+def test_a_newer_login_aborts_this_one_also_while_it_logs_out() -> None:
+    """Nothing is said of presence then, either: it is the newer one's."""
+    rig = Rig().connect()
+    rig.feed(Send(CALL, PEER))
+    rig.feed(Logout())
+    rig.hear_presence(Presence(True, b"newlogin"), ME)
+    assert rig.effects == [Aborted()]
+
+
 def test_a_late_will_of_a_former_life_is_overwritten() -> None:
     """Presence says online again, with this epoch."""
     rig = Rig()
