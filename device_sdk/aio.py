@@ -102,7 +102,9 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     ``async with SignalingClient("kitchen") as client:`` logs in and out. The arguments are those
     of :class:`device_sdk.SignalingClient`.
 
-    Threads: the event loop's alone, listeners included; what may be asked from any thread says so.
+    Threads: those of the event loop that it logged in on, listeners included; a command on another
+    raises ``RuntimeError``, or, when that one is closed, :class:`ClientClosed`. What may be asked
+    from any thread says so.
     """
 
     _local = LocalInvitation
@@ -268,7 +270,19 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         """There is none to replace."""
 
     def _check_caller(self) -> None:
-        asyncio.get_running_loop()  # else RuntimeError, before anything is touched
+        """Raise RuntimeError where this client's loop does not run, before anything is touched.
+
+        What is sent from another loop would be heard of by nobody.
+        """
+        loop, owner = asyncio.get_running_loop(), self._owner
+        if owner is None or owner.ended or owner.loop is loop:
+            return
+        problem = f"{self.peer_id} is logged in on another event loop"
+        if not owner.loop.is_closed():
+            raise RuntimeError(f"{problem}: call it there")
+        cure = "log in and call within one asyncio.run()"
+        self._fail(RuntimeError(f"{problem}, which is closed: {cure}"))
+        self._records.flush()
 
     def _perform(self) -> None:
         if self._owner is None:

@@ -156,7 +156,8 @@ class BaseClient(Ringing[L, R]):
         raise NotImplementedError
 
     def _command(self, what: Input) -> None:
-        self._check_caller()
+        if not isinstance(what, Logout):  # which may come when its loop has gone
+            self._check_caller()
         with self._supervised:
             now = self._time()
             with self._guard:

@@ -43,11 +43,12 @@ class LoopDriver:
     def __init__(self, client: BaseClient[Any, Any], session: Session) -> None:
         self._client = client
         self._session = session
-        self._loop = asyncio.get_running_loop()
+        #: Where it all happens.
+        self.loop = asyncio.get_running_loop()
         self.closed = asyncio.Event()
         self.ended = False
         #: Where the login's end is told.
-        self.login: asyncio.Future[None] = self._loop.create_future()
+        self.login: asyncio.Future[None] = self.loop.create_future()
         self._link: GuardedLink | None = None
         self._reading = -1  # the descriptor that the loop waits on
         self._writing = False
@@ -79,9 +80,13 @@ class LoopDriver:
         if self._link is not None:
             self._link.forget()
 
-    def pulse(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called by the loop's next turn."""
-        self._loop.call_soon_threadsafe(self._pulse, call)
+    def pulse(self, call: Callable[[], None]) -> bool:
+        """Have ``call`` called by the loop's next turn; False if the loop is closed."""
+        try:
+            self.loop.call_soon_threadsafe(self._pulse, call)
+        except RuntimeError:
+            return False
+        return True
 
     @_owned
     def _pulse(self, call: Callable[[], None]) -> None:
@@ -168,7 +173,7 @@ class LoopDriver:
         if (-1 if link is None else link.fileno()) != self._reading:
             self._rest()  # before its descriptor is somebody else's
         elif self._resting is None:
-            self._resting = self._loop.call_later(BATCH_DELAY, self._rest)
+            self._resting = self.loop.call_later(BATCH_DELAY, self._rest)
 
     def _link_changed(self, link: GuardedLink) -> bool:
         """Whether the link is broken, or waits for another thing than the loop does."""
@@ -218,7 +223,7 @@ class LoopDriver:
     def _done_opening(self, attempt: Opening, failure: LinkFailed | None) -> None:
         """On the attempt's thread."""
         try:
-            self._loop.call_soon_threadsafe(self._opened, attempt, failure)
+            self.loop.call_soon_threadsafe(self._opened, attempt, failure)
         except RuntimeError:  # the loop is closed: nobody wants it any more
             attempt.link.close(clean=False)
 
@@ -255,9 +260,9 @@ class LoopDriver:
         if link is not None and fd >= 0 and link.wants_write() != self._writing:
             self._writing = not self._writing
             if self._writing:
-                self._loop.add_writer(fd, self._writable, link)
+                self.loop.add_writer(fd, self._writable, link)
             else:
-                self._loop.remove_writer(fd)
+                self.loop.remove_writer(fd)
         if link is None and self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
@@ -266,7 +271,7 @@ class LoopDriver:
                 self._ticker.cancel()
             # A link that broke while something was written has a last word to say.
             after = 0 if fd < 0 else self._client._tick_every
-            self._ticker = self._loop.call_later(after, self._tick, link)
+            self._ticker = self.loop.call_later(after, self._tick, link)
         self._rearm_timer()
 
     def _wait_on(self, fd: int, link: GuardedLink | None) -> None:
@@ -274,11 +279,11 @@ class LoopDriver:
         if fd == self._reading:
             return
         if self._reading >= 0:
-            self._loop.remove_reader(self._reading)
-            self._loop.remove_writer(self._reading)
+            self.loop.remove_reader(self._reading)
+            self.loop.remove_writer(self._reading)
             self._writing = False
         if link is not None and fd >= 0:
-            self._loop.add_reader(fd, self._readable, link)
+            self.loop.add_reader(fd, self._readable, link)
         self._reading = fd
 
     def _rearm_timer(self) -> None:
@@ -290,4 +295,4 @@ class LoopDriver:
             self._timer = None
         self._timer_at = at
         if at is not None:
-            self._timer = self._loop.call_later(max(0.0, at - self._client._time()), self._due)
+            self._timer = self.loop.call_later(max(0.0, at - self._client._time()), self._due)

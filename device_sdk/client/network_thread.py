@@ -142,11 +142,12 @@ class NetworkThread:
         if self._link is not None:
             self._link.forget()
 
-    def pulse(self, call: Callable[[], None]) -> None:
+    def pulse(self, call: Callable[[], None]) -> bool:
         """Have ``call`` called by this thread's next turn, which is to be now."""
         with self._guard:
             self._pulses.append(call)
             self.wake()
+            return not self._ended
 
     def perform(self) -> None:
         """Say on the wire what is to be said, then tell the app; hold the guard.

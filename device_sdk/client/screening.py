@@ -9,7 +9,6 @@ nothing but the calls that wait for it; each of them ends by itself when its cal
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from datetime import UTC, datetime
@@ -107,8 +106,7 @@ class Screening(Supervised[L, R]):
         def run() -> None:
             refusal = self._verdict(policy, asked.call, arguments)
             self._records.flush()
-            with contextlib.suppress(RuntimeError):  # the event loop is closed
-                self.pulse(lambda: self._take_verdict(session, asked.call, refusal))
+            self.pulse(lambda: self._take_verdict(session, asked.call, refusal))
 
         try:
             threading.Thread(

@@ -40,8 +40,8 @@ class Owner(Protocol):
     def forget(self) -> None:
         """Let go of what is the parent's, in a child process; touch nothing else."""
 
-    def pulse(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called by the next turn, which is to be now."""
+    def pulse(self, call: Callable[[], None]) -> bool:
+        """Have ``call`` called by the next turn, which is to be now; False if there is none."""
 
 
 class ForkedError(RuntimeError):
@@ -98,8 +98,7 @@ class Supervised(Dispatcher[L, R]):
         owner = self._owner
         if owner is None or self._session is None or self._session.closed:
             return False
-        owner.pulse(call)
-        return True
+        return owner.pulse(call)
 
     def _closed_error(self) -> ClientClosed:
         """Why there is no session to command."""

@@ -1,4 +1,4 @@
-"""How a client comes to its end when something else fails, and links that take their time.
+"""How a client comes to its end when something else fails, its loop, or its process.
 
 What ends a client at all is in test_supervision; here is that nothing is left waiting when it does.
 """
@@ -30,7 +30,7 @@ from device_sdk.client.supervisor import ForkedError
 from device_sdk.core.events import ConnectionStateChanged, Name
 from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker, MemoryLink
-from tests.peers import PATIENCE, Heard, Held, Loop, ThreadedPeer, ring
+from tests.peers import PATIENCE, Heard, Held, Loop, ThreadedPeer
 from tests.unit.conftest import Do, MakePeer
 
 
@@ -121,6 +121,67 @@ def test_no_call_of_the_owner_comes_after_its_end(make_peer: MakePeer) -> None:
     door.logout()
     assert called == []
     assert not door.client.pulse(fail), "there is nobody to call it"
+
+
+def test_nobody_calls_for_a_client_whose_loop_is_closed(memory: MemoryBroker) -> None:
+    """The asyncio face: a watchdog that asks is told so, on whatever thread it asks."""
+
+    async def leaves() -> aio.SignalingClient:
+        client = aio.SignalingClient("front-door", memory)
+        await client.login()
+        return client
+
+    client = asyncio.run(leaves())
+    owner: Any = client._owner
+    owner._link.close(clean=False)
+    assert not client.pulse(fail)
+
+
+@pytest.mark.parametrize("does", ["send", "watch", "call"])
+def test_a_client_whose_loop_is_closed_is_done(memory: MemoryBroker, does: str) -> None:
+    """Logged in by one ``asyncio.run()``, used by the next: nobody would hear the answer."""
+    client = aio.SignalingClient("front-door", memory)
+    asyncio.run(client.login())
+
+    async def use() -> None:
+        if does == "send":
+            client.send(client.create("kitchen"))
+        elif does == "watch":
+            client.watch("kitchen")
+        else:
+            await client.call("kitchen")
+
+    with pytest.raises(ClientClosed, match=r"another event loop, which is closed: log in and call"):
+        asyncio.run(use())
+    assert client.connection_state is ConnectionState.ABORTED
+    assert not memory.sessions
+
+
+def test_a_client_of_another_loop_is_not_touched(memory: MemoryBroker, loop: Loop) -> None:
+    """A program with two loops: it is told where to call it; the client goes on."""
+    client = loop.call(lambda: aio.SignalingClient("front-door", memory))
+    loop.run(client.login())
+
+    async def use() -> None:
+        client.watch("kitchen")
+
+    with pytest.raises(RuntimeError, match="is logged in on another event loop: call it there"):
+        asyncio.run(use())
+    assert client.connection_state is ConnectionState.CONNECTED
+    loop.run(client.logout())
+
+
+def test_a_logout_on_another_loop_says_goodbye(
+    memory: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What closes an application may run after what it did."""
+    monkeypatch.setattr("device_sdk.aio.LOGOUT_TIMEOUT", 0.05)
+    client = aio.SignalingClient("front-door", memory)
+    asyncio.run(client.login())
+    asyncio.run(client.logout())
+    assert client.connection_state is ConnectionState.DISCONNECTED
+    assert client.failure is None
+    assert not memory.sessions
 
 
 def test_what_is_meant_for_the_loop_reaches_it(memory: MemoryBroker) -> None:
@@ -382,128 +443,6 @@ def test_a_listener_hears_in_a_child_that_logs_in() -> None:
     listener.put(None)
     listener.thread.join(PATIENCE)
     assert not listener.thread.is_alive()
-
-
-# --- links that take their time ------------------------------------------------------------------
-
-
-class Full(MemoryLink):
-    """A link whose socket takes nothing at once: what is published waits for :meth:`write`."""
-
-    def __init__(self, broker: MemoryBroker, will: Will) -> None:
-        super().__init__(broker, broker._lock, will)
-        self._waiting: list[tuple[str, bytes, int | None]] = []
-        self.written = 0
-
-    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
-        self._waiting.append((topic, payload, token))
-
-    def wants_write(self) -> bool:
-        return bool(self._waiting)
-
-    def write(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        self.written += len(waiting)
-        for each in waiting:
-            super().publish(*each)
-
-
-def test_what_a_socket_does_not_take_at_once_is_written_when_it_does(
-    make_peer: MakePeer, memory: MemoryBroker
-) -> None:
-    """Nothing of it waits for the next thing that happens."""
-    links: list[Full] = []
-
-    def make(will: Will) -> Full:
-        links.append(Full(memory, will))
-        return links[-1]
-
-    door, kitchen = make_peer("front-door", make, keepalive=60), make_peer("kitchen")
-    mine, theirs = ring(door, kitchen)
-    kitchen.accept(theirs)
-    kitchen.expect("remote_invitation_accepted", mine.call_id)
-    assert links[0].written >= 3  # that it is online, that it rings, that it decided
-
-
-class Answers(MemoryLink):
-    """A link that has something to write of its own once it has read, as TLS has, or to a ping."""
-
-    def __init__(self, broker: MemoryBroker, will: Will) -> None:
-        super().__init__(broker, broker._lock, will)
-        self.asked = False
-        self.answered = threading.Event()
-
-    def ask(self) -> None:
-        """Something comes that no one but the link has to know of."""
-        self.asked = True
-        self._writer.send(b"\0")
-
-    def wants_write(self) -> bool:
-        return self.asked and not self.answered.is_set()
-
-    def write(self) -> None:
-        self.answered.set()
-
-
-def test_what_a_link_has_to_say_of_its_own_is_written(
-    make_peer: MakePeer, memory: MemoryBroker
-) -> None:
-    """Though nothing has happened that the session knows of."""
-    links: list[Answers] = []
-
-    def make(will: Will) -> Answers:
-        links.append(Answers(memory, will))
-        return links[-1]
-
-    make_peer("front-door", make, keepalive=400)
-    links[0].ask()
-    assert links[0].answered.wait(PATIENCE)
-
-
-def test_a_connection_that_takes_a_while_is_taken(memory: MemoryBroker, loop: Loop) -> None:
-    """The asyncio face: though the loop has been at rest since the login began."""
-    held = Held(memory)
-    held.hold()
-
-    async def lives() -> None:
-        client = aio.SignalingClient("front-door", held)
-        login = asyncio.ensure_future(client.login())
-        await asyncio.sleep(0)
-        assert client._owner is not None
-        while client._owner._resting is not None:
-            await asyncio.sleep(0.001)
-        held.release()
-        await login
-        await client.logout()
-
-    loop.run(lives())
-
-
-def test_a_connection_that_comes_when_the_client_failed_is_closed(
-    memory: MemoryBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The threaded face: what it opened on a thread of its own is nobody's."""
-    held = Held(memory)
-    held.hold()
-    client = SignalingClient("front-door", held)
-    feeds: list[object] = []
-    feed = client._feed
-
-    def failing(session: Any, what: Any, *more: Any) -> None:
-        feeds.append(what)
-        if type(what).__name__ == "LinkOpened":
-            fail()
-        feed(session, what, *more)
-
-    monkeypatch.setattr(client, "_feed", failing)
-    threading.Timer(0.05, held.release).start()
-    with pytest.raises(ClientClosed, match="RuntimeError: injected"):
-        client.login()
-    deadline = time.monotonic() + PATIENCE
-    while memory.sessions:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    client.logout()
 
 
 # --- a listener's task ---------------------------------------------------------------------------
