@@ -233,7 +233,8 @@ class Session:
             self._fail_login(combined(self._errors.values()))
         elif self._greeting_at is not None and self._greeting_at <= now:
             late = self._of_broker(self._waits_for.format("in time"))
-            self._lost(BrokerUnreachable("timeout", late), now)
+            clean = self._waits_for is not _OPENING and not self.engine.speaks
+            self._lost(BrokerUnreachable("timeout", late), now, clean=clean)
         elif self._retry_at is not None and self._retry_at <= now:
             self._open(now)
 
@@ -254,10 +255,13 @@ class Session:
         name = self.rotation.name
         return f"{name}: {problem}" if name else problem
 
-    def _lost(self, error: LoginError, now: float) -> None:
-        """The link is gone, or never came: log in fails, or try again after a while."""
+    def _lost(self, error: LoginError, now: float, *, clean: bool = False) -> None:
+        """The link is gone, or never came: log in fails, or try again after a while.
+
+        ``clean``: it is given up, and its will has nothing to take back.
+        """
         if self._linked:
-            self._out.append(CloseLink(clean=False))
+            self._out.append(CloseLink(clean=clean))
         self._linked, self._greeting_at = False, None
         if self._logging_in:
             self._errors.pop(self.rotation.at, None)

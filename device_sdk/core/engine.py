@@ -88,6 +88,11 @@ class Engine:
         return self._context.me
 
     @property
+    def speaks(self) -> bool:
+        """Whether presence was said on this connection, so that its will has something to say."""
+        return self.login.speaks
+
+    @property
     def stats(self) -> Stats:
         """What was counted since login."""
         return self._context.stats

@@ -207,6 +207,11 @@ class Login:
             side.resync(now)
         self.say_next(now)
 
+    @property
+    def speaks(self) -> bool:
+        """Whether presence was said on this connection, online or to ask."""
+        return self._context.up or self._asking
+
     def asked_again(self, now: float) -> None:
         """A callee does not take me for one who is there: perhaps the broker kept my will."""
         if not self.leaving:

@@ -16,8 +16,10 @@ RETRY_MAX = 5.0
 #: A login that lasted so long was no accident: the next break is tried at once again.
 RETRY_LASTED = 1.0
 #: What each step of a connection (open, greeting, login) may take while there is another broker to
-#: try. It doubles with each round in which none did: a site that comes up has many to greet.
-PATIENCE_FIRST = 4.0
+#: try. A cluster that elects a leader answers none of those who ask it meanwhile, but who asks then
+#: anew. After two rounds it doubles with each in which none did: a site that comes up has many to
+#: greet.
+PATIENCE_FIRST = 2.0
 PATIENCE_MAX = 16.0
 
 
@@ -56,7 +58,7 @@ class Rotation:
         """Seconds for each step of this connection; None where there is no other broker."""
         if len(self.names) == 1:
             return None
-        return min(PATIENCE_FIRST * 2.0**self._rounds, PATIENCE_MAX)
+        return min(PATIENCE_FIRST * 2.0 ** max(0, self._rounds - 1), PATIENCE_MAX)
 
     def failed(self, lasted: float | None, jitter: float) -> float:
         """Go on to the next one; the pause before it is dialed, in seconds.

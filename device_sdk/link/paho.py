@@ -239,9 +239,10 @@ class PahoLink:
     def close(self, *, clean: bool) -> None:
         """End the connection; what happens on it from here is nobody's."""
         self._ended = True
-        if clean and self._client.is_connected():
-            self._client.disconnect()
         sock = self._client.socket()
+        if clean and sock is not None:  # also before the CONNACK (MQTT 3.1.1, 3.1.4)
+            self._client.disconnect()
+            sock = self._client.socket()
         if sock is not None:
             # paho has no call that closes without ceremony; without its socket it is inert.
             self._client._sock_close()

@@ -123,6 +123,20 @@ def greeted() -> Iterator[tuple[PahoLink, socket.socket]]:
             link.close(clean=False)
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_who_leaves_before_the_greeting_says_so(clean: bool) -> None:
+    """DISCONNECT right after CONNECT: a broker that was slow publishes no will then."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = BrokerUrl("mqtt", "127.0.0.1", server.getsockname()[1])
+        link = PahoLink(url, "kitchen", Will("t/v1/kitchen/presence", b"will"), keepalive=15)
+        link.open()
+        broker, _ = server.accept()
+        with broker, broker.makefile("rb") as came:
+            broker.settimeout(5)
+            link.close(clean=clean)
+            assert came.read().endswith(b"\xe0\0") is clean
+
+
 def happens(link: PahoLink) -> list[object]:
     """What happens next on the link."""
     while not (happened := link.drain()):

@@ -82,7 +82,7 @@ def test_one_that_served_ends_the_waiting() -> None:
     rotation = Rotation(NODES)
     for _ in range(6):
         rotation.failed(None, 1.0)
-    assert rotation.patience == PATIENCE_FIRST * 4
+    assert rotation.patience == PATIENCE_FIRST * 2
     assert rotation.failed(RETRY_LASTED / 2, 1.0) == RETRY_FIRST * 4
     assert rotation.failed(RETRY_LASTED, 1.0) == RETRY_FIRST
     assert rotation.patience == PATIENCE_FIRST
