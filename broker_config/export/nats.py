@@ -24,6 +24,8 @@ mqtt {{
   stream_replicas: 3
   consumer_memory_storage: true
   consumer_inactive_threshold: "5m"
+  # What is asked while there is no leader is never answered: given up, it is asked anew.
+  js_api_timeout: "2s"
   ack_wait: "30s"
   max_ack_pending: 1000
 {mqtt_tls}}}

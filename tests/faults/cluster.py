@@ -44,6 +44,8 @@ PRESSES, FAULT_AT, ANSWER = 4.0, 2.0, (0.2, 2.0)
 RING_TIMEOUT = 60.0
 #: How many of the answered calls may fail, told to both sides.
 MAY_FAIL = 0.01
+#: How long the two ends of the bridge do not see each other.
+CUT = 6.0
 #: A ring that begins so long after the caller's end is a ghost.
 LATE = 1.0
 
@@ -204,6 +206,11 @@ class Round:
         )
 
 
+def show(found: Round) -> None:
+    """What it came to, and what is wrong with it."""
+    print(found, *found.problems[:8], sep="\n    ", flush=True)
+
+
 def judge(site: Site, fault: str, began: float) -> Round:
     """Look at all calls of a round whose fault came at ``began``."""
     counts = dict.fromkeys(("lost", "split", "ghost", "failed"), 0)
@@ -248,6 +255,15 @@ async def ring_through(
     return found
 
 
+def restart(broker: Exported) -> None:
+    """All nodes at once: killed, and started again after a moment."""
+    for number in range(broker.nodes):
+        broker.kill_node(number)
+    time.sleep(1)
+    for number in range(broker.nodes):
+        broker.start_node(number)
+
+
 class WatchedNats(Nats):
     """NATS that tells, on a port of its own for each node, who leads and whether all is well."""
 
@@ -282,59 +298,66 @@ class WatchedNats(Nats):
 
 
 async def nats(folder: Path, times: int, seed: int) -> list[Round]:
-    """Each of three nodes in turn, and the leader, killed."""
-    found = []
+    """Each of three nodes in turn, and the leader, killed; then all, once."""
+    found: list[Round] = []
     with WatchedNats(folder) as broker:
-        for time_ in range(times):
-            for which in (0, 1, 2, None):
-                await asyncio.to_thread(broker.whole)
-                leader = await asyncio.to_thread(broker.leader)
-                number = leader if which is None else which
-                name = f"NATS node {number + 1} killed" + (", leader" * (number == leader))
 
-                def mend(number: int = number) -> None:
-                    broker.start_node(number)
-                    broker.whole()
+        async def one(name: str, fault: Callable[[], None], mend: Callable[[], None]) -> None:
+            found.append(await ring_through(broker, name, fault, mend, seed + len(found)))
+            show(found[-1])
 
-                kill = functools.partial(broker.kill_node, number)
-                seeded = seed + 10 * time_ + len(found)
-                found.append(await ring_through(broker, name, kill, mend, seeded))
-                print(found[-1], *found[-1].problems[:8], sep="\n    ", flush=True)
+        for which in (*(0, 1, 2, None) * times,):
+            await asyncio.to_thread(broker.whole)
+            leader = await asyncio.to_thread(broker.leader)
+            number = leader if which is None else which
+            name = f"NATS node {number + 1} killed" + (", leader" * (number == leader))
+            kill = functools.partial(broker.kill_node, number)
+            await one(name, kill, functools.partial(started, broker, number))
+        await asyncio.to_thread(broker.whole)
+        await one("NATS all killed, started again", lambda: restart(broker), broker.whole)
     return found
 
 
+def started(broker: WatchedNats, number: int) -> None:
+    """Start a node; return once it has caught up."""
+    broker.start_node(number)
+    broker.whole()
+
+
 async def bridge(folder: Path, times: int, seed: int) -> list[Round]:
-    """Either of two bridged mosquittos killed; the way between them cut for a while."""
-    found = []
+    """Either of two bridged mosquittos killed, the way between them cut; then both, once."""
+    found: list[Round] = []
     loop = Loop()
-    made = Bridge(folder)
-    with Proxy(made.ports[0], loop) as between:
-        conf = made.folder / "node2" / "mosquitto.conf"
+    broker = Bridge(folder)
+    with Proxy(broker.ports[0], loop) as between:
+        conf = broker.folder / "node2" / "mosquitto.conf"
         text = conf.read_text()
-        conf.write_text(text.replace(f"127.0.0.1:{made.ports[0]}", f"127.0.0.1:{between.port}"))
+        conf.write_text(text.replace(f"127.0.0.1:{broker.ports[0]}", f"127.0.0.1:{between.port}"))
         assert conf.read_text() != text
 
         def cut() -> None:
             between.refuse()
             between.reset()
-            time.sleep(6)
+            time.sleep(CUT)
             between.refuse(False)
 
-        faults: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
-            (f"mosquitto {n + 1} of the bridge killed", lambda n=n: made.kill_node(n),
-             lambda n=n: (made.start_node(n), made.ready()))
-            for n in (0, 1)
-        ]  # fmt: skip
-        faults.append(("bridge cut for 6 s, healed", cut, lambda: None))
-        with made as broker:
-            for time_ in range(times):
-                for name, fault, mend in faults:
-                    found.append(
-                        await ring_through(broker, name, fault, mend,
-                                           seed + 10 * time_ + len(found))
-                    )  # fmt: skip
-                    print(found[-1], *found[-1].problems[:8], sep="\n    ", flush=True)
-                    await asyncio.sleep(3)  # the bridge connects again
+        def started(number: int) -> None:
+            broker.start_node(number)
+            broker.ready()
+
+        async def one(name: str, fault: Callable[[], None], mend: Callable[[], None]) -> None:
+            found.append(await ring_through(broker, name, fault, mend, seed + len(found)))
+            show(found[-1])
+            await asyncio.sleep(3)  # the bridge connects again
+
+        with broker:
+            for number in (0, 1) * times:
+                kill = functools.partial(broker.kill_node, number)
+                name = f"mosquitto {number + 1} of the bridge killed"
+                await one(name, kill, functools.partial(started, number))
+            for _ in range(times):
+                await one(f"bridge cut for {CUT:.0f} s, healed", cut, broker.ready)
+            await one("both killed, started again", lambda: restart(broker), broker.ready)
     loop.close()
     return found
 
