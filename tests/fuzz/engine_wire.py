@@ -204,7 +204,9 @@ class Fuzz:
         assert len(theirs) <= CAP, (what, theirs)
         assert sum(c.phase in UNDECIDED for c in caller.calls.values()) <= self.mine, what
         open_calls = [c for c in callee.calls.values() if c.phase is not CalleePhase.OVER]
-        assert sum(callee.admission.underway.values()) <= 2 * CAP, what
+        assert sum(callee.admission.live.values()) <= CAP, what
+        # Those that were found come on top of those that are asked about.
+        assert sum(callee.admission.probed.values()) <= 2 * CAP, what
         assert len(open_calls) <= len(PEERS) * len(IDS), what
         assert len(caller.remembered) <= CAP, what
         assert len(callee.remembered) <= CAP, what

@@ -391,7 +391,8 @@ def engine_key(engine: Engine, now: float) -> Hashable:
         frozenset(_call_key(c, now) for c in engine.caller.calls.values()),
         frozenset((k, _left(at, now)) for k, at in engine.caller.remembered.items()),
         frozenset(_call_key(c, now) for c in engine.callee.calls.values()),
-        frozenset(engine.callee.admission.underway.items()),
+        frozenset(engine.callee.admission.live.items()),
+        frozenset(engine.callee.admission.probed.items()),
         tuple(_call_key(c, now) for c in engine.callee.remembered.values()),
         engine.callee.admission.asked,
     )
