@@ -94,7 +94,7 @@ class Admission:
     ) -> tuple[On, AnswerReason | None] | None:
         """What becomes of a call that comes in instead of ringing, and why; None to let it ring."""
         if on is not _ON_RINGING:  # what is in doubt is asked about first
-            over = call.phase is _NEW and self._overloaded(call.caller, self.probed)
+            over = call.phase is not _PROBING and self._overloaded(call.caller, self.probed)
             return (On.OVERLOAD, AnswerReason.BUSY) if over else None
         if call.phase is _PROBING and invite is not None:
             call = evolve(call, offer=invite.offer)

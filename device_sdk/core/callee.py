@@ -131,6 +131,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.ADMIT: (Phase.RINGING, (Do.SAY, Do.TELL_RECEIVED)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
+        On.OVERLOAD: (Phase.OVER, (Do.SAY,)),
         On.DROP: (Phase.GONE, _IGNORED),
         On.RING_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),

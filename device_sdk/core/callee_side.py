@@ -114,7 +114,8 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
                 live_at = now + (invite.ttl or 0) / 1000 + settings.ring_slack
                 vouch_at = min(live_at, now + settings.resend_first)
                 call = evolve(call, live_at=live_at, vouch_at=vouch_at)
-        if on in _RINGS and call.phase in (_NEW, _PROBING):
+        screening = call.phase is _SCREENING and on is not _ON_RINGING
+        if on in _RINGS and (call.phase in (_NEW, _PROBING) or screening):
             refusal = self.admission.turn_away(call, on, invite)
             if refusal is not None:
                 on, told = refusal
@@ -167,7 +168,11 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
                 and presence.online != same
                 and (retained or not presence.online)
             ):
-                self._step(call, On.RINGING_RETAINED, now)
+                on, told = self.admission.turn_away(call, On.RINGING_RETAINED, None) or (
+                    On.RINGING_RETAINED,
+                    None,
+                )
+                self._step(call, on, now, refusal=told or AnswerReason.DECLINED)
             elif presence.online and same and back and call.phase is _RINGING:
                 # It was away, or a late will said so: its word on the time left is wanted again.
                 self._ask(call, now)

@@ -37,7 +37,7 @@ LOGOUT           .         GONE      GONE      GONE      OVER      =        =   
 SCREEN           SCREENING SCREENING .         .         .         .        .          .          .
 ADMIT            .         .         RINGING   .         .         .        .          .          .
 TURN_AWAY        OVER      OVER      OVER      .         .         .        .          .          .
-OVERLOAD         OVER      OVER      .         .         .         .        .          .          .
+OVERLOAD         OVER      OVER      OVER      .         .         .        .          .          .
 DROP             .         .         GONE      .         .         .        .          .          .
 RING_EXPIRED     .         .         OVER      OVER      .         .        .          .          .
 ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .          .          .
@@ -64,6 +64,7 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("SCREENING", "CALLER_REPLACED"): "SAY TELL_MISSED",
     ("NEW", "OVERLOAD"): "SAY",
     ("PROBING", "OVERLOAD"): "SAY",
+    ("SCREENING", "OVERLOAD"): "SAY",
     ("PROBING", "CLEARED"): "CLEAR",
     ("PROBING", "CALLER_ALIVE"): "TELL_RECEIVED",
     ("PROBING", "RESEND"): "ASK",

@@ -882,6 +882,15 @@ def test_a_call_that_was_asked_about_rings_within_the_caps_only() -> None:
     assert (states(rig), rig.new) == ([("REFUSED", 2)], [])
 
 
+def test_what_waited_for_the_policy_and_is_in_doubt_is_within_the_caps_too() -> None:
+    """A caller that puts each of its calls in doubt is asked about eight of them."""
+    rig = held()
+    for i in range(20):
+        rig.hear(ringing(), call=many(i))
+        rig.hear(ringing(), call=many(i), retained=True)
+    assert sum(rig.engine.callee.admission.probed.values()) == 8
+
+
 def test_over_the_cap_of_all_callers_it_is_busy() -> None:
     """Sixty-four underway in all; each end makes room."""
     rig = Rig().connect()
