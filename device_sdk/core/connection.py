@@ -155,14 +155,15 @@ class Session:
 
     def handle(self, what: Input | LinkInput, now: float, wall: int | None = None) -> None:
         """Take one thing in; raises as :meth:`Engine.handle` does."""
-        if not self._linked and type(what) in _LINK_INPUTS:
-            return  # a link that was given up still had a word
+        linked = self._linked
         if (
             self._retry_at is not None
             or self._greeting_at is not None
             or self._login_at is not None
         ):
             self._fire(now)
+        if type(what) in _LINK_INPUTS and not (linked and self._linked):
+            return  # a link that was given up, perhaps only now, still had a word
         try:
             if type(what) not in _OURS_TOO:
                 self.engine.handle(what, now)  # type: ignore[arg-type]  # no LinkFailed
@@ -187,17 +188,14 @@ class Session:
 
     def abandon(self, problem: str) -> None:
         """End a login that nobody waits for any more; the will says that this peer is gone."""
-        if not self._over:
-            self._drop_link(clean=False)
-            self._fail_login(LoginError(problem))
+        self._fail_login(LoginError(problem))
 
     def fail(self, problem: str) -> None:
         """End for good, ABORTED: whoever owns this session failed. Asks nothing of the engine."""
-        if not self._over:
-            self._out.clear()
-            self._drop_link(clean=False)
-            self._become(ConnectionState.ABORTED, ConnectionChange.FAILED, problem)
-            self._close(ClientClosed(problem))
+        self._out.clear()
+        self._drop_link(clean=False)
+        self._become(ConnectionState.ABORTED, ConnectionChange.FAILED, problem)
+        self._close(ClientClosed(problem))
 
     def effects(self) -> list[SessionEffect]:
         """What is to be done since the last time, in this order."""
@@ -260,9 +258,8 @@ class Session:
 
         ``clean``: it is given up, and its will has nothing to take back.
         """
-        if self._linked:
-            self._out.append(CloseLink(clean=clean))
-        self._linked, self._greeting_at = False, None
+        self._drop_link(clean=clean)
+        self._greeting_at = None
         if self._logging_in:
             self._errors.pop(self.rotation.at, None)
             self._errors[self.rotation.at] = error
@@ -324,7 +321,8 @@ class Session:
                 self._become(ConnectionState.ABORTED, ConnectionChange.REMOTE_LOGIN)
                 self.login_failed = self._logging_in
                 self._close(LoginError("a newer login of this peer id took over"))
-            elif isinstance(effect, Finished):
+            else:
+                assert isinstance(effect, Finished)  # noqa: S101
                 self._drop_link(clean=True)
                 self._become(ConnectionState.DISCONNECTED, ConnectionChange.LOGOUT)
                 self._close(ClientClosed("it was logged out while it logged in"))

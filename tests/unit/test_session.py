@@ -15,6 +15,7 @@ from device_sdk.core.connection import (
     OpenLink,
     Session,
     SessionEffect,
+    combined,
 )
 from device_sdk.core.effects import (
     Connected,
@@ -409,6 +410,25 @@ def test_a_login_that_no_broker_wants_says_why_of_each() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("errors", "kind", "code"),
+    [
+        ((AWAY, SubscriptionRefused("f", "no"), LoginTimeout("late")), SubscriptionRefused, None),
+        ((LoginTimeout("late"), AWAY), BrokerUnreachable, None),
+        ((AWAY, LoginTimeout("late")), LoginTimeout, None),
+        ((AWAY, BrokerRefused(5, "no"), SubscriptionRefused("f", "no")), BrokerRefused, 5),
+    ],
+)
+def test_of_several_brokers_what_a_person_has_to_mend_is_raised(
+    errors: tuple[LoginError, ...], kind: type[LoginError], code: int | None
+) -> None:
+    """A refusal before all else, then what became of the last; all of them are in its text."""
+    error = combined(errors)
+    assert type(error) is kind
+    assert getattr(error, "return_code", None) == code
+    assert all(str(one) in str(error) for one in errors)
+
+
 def test_a_broker_that_hangs_is_left_for_the_next() -> None:
     """Whatever it hangs in: each step has some seconds while there are others, and more if none."""
     for steps in ([], [LinkOpened()], [LinkOpened(), Connected()]):
@@ -475,3 +495,27 @@ def test_who_gives_up_without_a_word_leaves_no_will() -> None:
         bench.log_in()
         bench.feed(Disconnected())
         bench.due()
+
+
+@pytest.mark.parametrize("login", [False, True])
+def test_a_link_that_is_given_up_at_that_moment_has_no_word(login: bool) -> None:
+    """Its time is over, and what is fed then is its CONNACK: nothing is said, or greeted, by it."""
+    bench = Bench(keep_trying=True)
+    bench.start(timeout=GREETING_TIMEOUT / 2 if login else 1000)
+    bench.feed(LinkOpened())
+    bench.now += GREETING_TIMEOUT
+    out = bench.feed(Connected())
+    assert only(out, CloseLink) == [CloseLink(clean=not login)]
+    assert only(out, Publish) == only(out, Subscribe) == []
+    if not login:
+        assert only(bench.due(), OpenLink) == [OpenLink()]
+        assert only(bench.log_in(), LoginEnded) == [LoginEnded(None)]
+
+
+def test_a_link_that_breaks_while_logging_out_is_not_made_anew(bench: Bench) -> None:
+    """Whoever leaves is gone by that: the will says so."""
+    bench.feed(Logout())
+    out = bench.feed(Disconnected())
+    assert only(out, Closed) == [Closed()]
+    assert bench.states[-1] == (ConnectionState.DISCONNECTED, ConnectionChange.LOGOUT)
+    assert bench.session.deadline() is None
