@@ -513,6 +513,7 @@ export const CALLEE = {
     ringExpired: "over say failure",
     replaced: "over say failure",
     logout: "gone failure",
+    resend: "ringing ask",
     notTaken: "gone failure",
   },
   accepting: {
@@ -1002,9 +1003,10 @@ class CalleeSide extends Side {
 
   ask(call, now) {
     const quiet = onceMore(call.quiet, now);
-    if (quiet === undefined) return;
-    this.say(call, now, { ask: true });
-    call.quiet = quiet;
+    if (quiet !== undefined) {
+      this.say(call, now, { ask: true });
+      call.quiet = quiet;
+    } else if (call.resendAt === undefined && this.engine.up) call.resendAt = call.quiet;
   }
 
   step(was, on, now, { invite, refusal: refused, response, copy } = {}) {
@@ -1396,6 +1398,7 @@ export class Engine {
     }
     this.linked = this.up = this.inbox = this.heard = this.readOn = this.asking = this.doubts = false;
     this.settleAt = undefined;
+    this.settled = this.echoed; // it went on without the echo: what is there is yet to be found
     this.watches.disconnected();
     this.awaited.clear();
     this.caller.disconnected();

@@ -312,6 +312,14 @@ def scenes() -> list[Scene]:
         lingering.at(1),
         Scene("connecting for the first time", "Connecting 1, 2").does("subscribed", filters=inbox),
         Scene("connecting, no echo comes", "Connecting 2", connected=False).does("connected").at(2),
+        Scene("connecting, no echo comes before it breaks", "Connecting 3", connected=False)
+        .does("connected")
+        .at(2)
+        .does("disconnected")
+        .at(3)
+        .does("connected")
+        .hears(_answer("SEEN", epoch=FORMER, seq=3), mine=True, retained=True)
+        .hears_own_presence(),
         _calls("reconnecting says everything again", "Connecting 3")
         .hears(RINGING, call=SECOND)
         .does("acked")
@@ -827,6 +835,13 @@ def further_scenes() -> list[Scene]:
         first("connecting: what I said myself is not found", "Connecting 1")
         .hears(Invite(InviteState.RINGING, MINE, 1, ttl=9000), mine=True, retained=True)
         .hears_own_presence(),
+        # the caller's presence comes and goes
+        _rings("callee: its caller comes and goes in a moment", "Callee 6")
+        .hears(OFFLINE)
+        .hears(ONLINE)
+        .hears(OFFLINE)
+        .hears(ONLINE)
+        .at(3),
         # found
         Scene("caller: found late", "Connecting 2, Caller 7")
         .hears(Invite(InviteState.RINGING, FORMER, 4, ttl=9000), mine=True, retained=True)

@@ -148,6 +148,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.REFUSE: (Phase.OVER, (Do.SAY, Do.TELL_REFUSED)),
         On.RING_EXPIRED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.RESEND: (Phase.RINGING, (Do.ASK,)),  # of the caller, once its presence is quiet again
         On.LOGOUT: (Phase.GONE, (Do.TELL_FAILURE,)),
         On.NOT_TAKEN: (Phase.GONE, (Do.TELL_FAILURE,)),
     },

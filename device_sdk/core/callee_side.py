@@ -265,10 +265,12 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         self._step(call, on, now, refusal=told or AnswerReason.DECLINED)
 
     def _ask(self, call: CalleeCall, now: float) -> None:
-        """Ask because of the caller's presence; not each time it comes and goes in a moment."""
+        """Ask because of the caller's presence; if it comes and goes in a moment, after that."""
         quiet_until = once_more(call.quiet_until, now, RESEND_INTERVAL)
         if quiet_until is not None:
             self._keep(evolve(self._say(call, now, ask=True), quiet_until=quiet_until))
+        elif call.resend_at is None and self._context.up:
+            self._keep(evolve(call, resend_at=call.quiet_until))
 
     def _fire(self, call: CalleeCall, now: float) -> None:
         if call.ring_at is not None and call.ring_at <= now:

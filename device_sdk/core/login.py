@@ -95,8 +95,10 @@ class Login:
             if topic_filter in needed:
                 context.out.append(SubscriptionDenied(topic_filter))
                 return
-            context.stats.drops["presence refused"] += 1
-            self._make_room(topic_filter)
+            topic = topics.parse(context.realm, topic_filter)
+            if isinstance(topic, topics.PresenceTopic):
+                context.stats.drops["presence refused"] += 1
+                self._make_room(topic.peer)
         for topic_filter in granted:
             topic = topics.parse(context.realm, topic_filter)
             if isinstance(topic, topics.PresenceTopic):
@@ -116,6 +118,7 @@ class Login:
         self._linked = context.up = context.inbox = False
         self._heard = self._read_on = self._asking = self._doubts = False
         self.settle_at = None
+        self.settled = self._echoed  # it went on without the echo: what is there is yet to be found
         context.watches.disconnected()
         context.awaited.clear()
         for side in self._sides.values():
@@ -227,15 +230,13 @@ class Login:
         watched = (topics.presence(context.realm, peer) for peer in context.watches.known)
         context.out.append(Subscribe((*first, *topics.inbox(context.realm, context.me), *watched)))
 
-    def _make_room(self, topic_filter: str) -> None:
+    def _make_room(self, peer: str) -> None:
         """A presence that only lingers gives its place at the broker to one that is wanted now."""
         context = self._context
-        topic = topics.parse(context.realm, topic_filter)
-        if isinstance(topic, topics.PresenceTopic):
-            gone = context.watches.make_room(topic.peer)
-            if gone is not None:
-                context.out.append(Unsubscribe((topics.presence(context.realm, gone),)))
-                context.out.append(Subscribe((topic_filter,)))
+        gone = context.watches.make_room(peer)
+        if gone is not None:
+            context.out.append(Unsubscribe((topics.presence(context.realm, gone),)))
+            context.out.append(Subscribe((topics.presence(context.realm, peer),)))
 
     def _set_aside(self, kind: str, key: Key, now: float) -> None:
         """The broker does not take that cell: its call alone ends."""
@@ -262,15 +263,15 @@ class Login:
         else:
             self._finish()
 
-    def say_goodbye(self, now: float) -> None:
-        """Say offline once the others know how my calls ended, or have had time to.
+    def may_leave(self) -> bool:
+        """Whether the others know how my calls ended.
 
         Who leaves before leaves cells that stand, and are said again, until its next login.
         """
-        if self.goodbye_at is None:
-            return
-        if now < self.goodbye_at and any(side.unfinished() for side in self._sides.values()):
-            return
+        return not any(side.unfinished() for side in self._sides.values())
+
+    def say_goodbye(self, now: float) -> None:
+        """Say offline, and leave once the broker has that."""
         self.goodbye_at = None
         self._context.say_presence(now, online=False, purpose=GOODBYE)
 

@@ -41,7 +41,7 @@ OVERLOAD         OVER      OVER      OVER      .         .         .        .   
 DROP             .         .         GONE      .         .         .        .          .          .
 RING_EXPIRED     .         .         OVER      OVER      .         .        .          .          .
 ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .          .          .
-RESEND           .         =         .         .         =         =        .          .          .
+RESEND           .         =         .         =         =         =        .          .          .
 KEEP_EXPIRED     .         OVER      .         .         .         CLEARING .          .          .
 FORGET           .         .         .         .         .         .        .          GONE       .
 CALLER_REPLACED  .         .         OVER      OVER      OVER      .        .          .          .
@@ -70,6 +70,7 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("PROBING", "RESEND"): "ASK",
     ("PROBING", "KEEP_EXPIRED"): "SAY TELL_MISSED",
     ("RINGING", "RINGING"): "SAY EXTEND",
+    ("RINGING", "RESEND"): "ASK",
     ("RINGING", "ACCEPTED"): "SAY TELL_FAILURE",
     ("RINGING", "ENDED"): "SAY TELL_ENDED",
     ("RINGING", "CLEARED"): "CLEAR TELL_CANCELED",

@@ -1048,3 +1048,47 @@ def test_a_newer_login_takes_what_rings_without_a_word() -> None:
     assert [e for e in rig.effects if isinstance(e, Publish)] == []
     assert rig.new == ["remote_invitation_failure"] * 2
     assert last(rig).call.reason is EndReason.LOGGED_OUT
+
+
+# --- what is suppressed for a while is said after it -------------------------------------------
+
+
+def test_a_caller_that_flaps_is_asked_once_more_when_it_is_quiet_again() -> None:
+    """Each of its wills shortens the ring; the last one is asked about, too, if a little later."""
+    rig = called()
+    for _ in range(4):  # away and back within a moment: two questions at once, then no more
+        rig.hear_presence(Presence(False, THEIRS))
+        rig.hear_presence(Presence(True, THEIRS))
+        rig.hear(ringing(asker=MINE))
+    rig.hear_presence(Presence(False, THEIRS))
+    rig.hear_presence(Presence(True, THEIRS))
+    said = rig.until(rig.now + 5)
+    assert [cell.ask for _, cell in said if isinstance(cell, Answer)] == [True]
+    rig.hear(ringing(asker=MINE))
+    rig.until(rig.now + 30)
+    assert rig.told == ["remote_invitation_received"]
+
+
+def test_a_probe_does_not_wait_long_for_a_caller_that_flaps() -> None:
+    """Its probes are 30 s apart by then: they begin anew, with the one after 1 s."""
+    rig = Rig(there=False).connect()
+    rig.hear(ringing(), retained=True)
+    rig.until(rig.now + 100)
+    for _ in range(4):
+        rig.hear_presence(Presence(False, THEIRS))
+        rig.hear_presence(Presence(True, THEIRS))
+    said = rig.until(rig.now + 1.1)
+    assert [cell.ask for _, cell in said if isinstance(cell, Answer)] == [True]
+
+
+# --- what ends where nobody waits for it any more ----------------------------------------------
+
+
+def test_a_newer_login_leaves_what_is_over_here() -> None:
+    """The app was told its end before: of what was refused there is nothing to tell again."""
+    rig = called()
+    rig.feed(Refuse(PEER, CALL))
+    told = list(rig.told)
+    rig.hear_presence(Presence(True, b"newerone", generation=1), rig.me)
+    assert rig.engine.closed
+    assert rig.told == told

@@ -33,7 +33,7 @@ from device_sdk.core.events import PresenceChanged
 from device_sdk.core.settings import Settings
 from device_sdk.errors import InvalidArgument
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import AnswerState, Invite, InviteState, Presence
+from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 from tests.rig import CALL, ME, MINE, OTHER, PEER, THEIRS, Rig, answer, ended, ringing
 
 OWN, OUTBOX, INBOX = topics.presence("sig", ME), topics.outbox("sig", ME), topics.inbox("sig", ME)
@@ -85,6 +85,21 @@ def test_a_first_connection_that_breaks_starts_over() -> None:
     assert rig.effects[0] == Subscribe((OWN, *OUTBOX))
 
 
+def test_a_first_connection_that_breaks_without_its_echo_starts_over() -> None:
+    """It went on after 2 s; on a dead link what a previous login left may not have come."""
+    rig = Rig()
+    rig.feed(Connected())
+    rig.until(1002)
+    rig.drop()
+    rig.feed(Connected())
+    assert rig.effects[0] == Subscribe((OWN, *OUTBOX))
+    rig.hear_own(Answer(AnswerState.SEEN, b"previous", 4))
+    rig.settle()
+    assert rig.published[-1] == (
+        f"sig/v1/peer/answer/me/{CALL}", Answer(AnswerState.SEEN, MINE, 5)
+    )  # fmt: skip
+
+
 def test_a_reconnect_reads_before_it_speaks() -> None:
     """Own presence, inbox and the watched peers in one packet; then presence; resync."""
     rig = Rig().connect()
@@ -118,6 +133,13 @@ def test_a_refused_presence_of_a_peer_is_only_counted() -> None:
     rig = Rig().connect()
     assert rig.feed(Subscribed((), (PEERS,))) == []
     assert rig.engine.stats.drops == {"presence refused": 1}
+
+
+def test_a_refused_filter_that_was_not_asked_for_is_nothing() -> None:
+    """A link may say it; nobody waits for it, and it is no presence."""
+    rig = Rig().connect()
+    assert rig.feed(Subscribed((), ("another/topic",))) == []
+    assert rig.engine.stats.drops == {}
 
 
 def test_a_presence_that_lingers_gives_its_place_to_a_call() -> None:
@@ -270,6 +292,19 @@ def test_nobody_who_answers_is_alive() -> None:
     (at, presence), (_, invite) = rig.until(rig.now + 2)
     assert (at, presence) == (asked + 2, Presence(True, MINE, generation=3, age=2000))
     assert isinstance(invite, Invite)
+
+
+def test_a_will_is_answer_enough() -> None:
+    """The one that stood there is dead: it goes on at once, without waiting for its time."""
+    rig = Rig().connect()
+    rig.engine._context.own.generation = 3
+    rig.drop()
+    rig.feed(Connected())
+    rig.hear_presence(Presence(True, NEWER, generation=1), ME, retained=True)
+    rig.feed(Subscribed((OWN, *INBOX)))
+    rig.hear_presence(Presence(False, NEWER), ME)
+    assert rig.published == [(OWN, Presence(True, MINE, generation=3))]
+    assert rig.until(rig.now + 60) == []
 
 
 def test_the_newer_one_answers_who_asks() -> None:
