@@ -254,10 +254,10 @@ class CallerCall(NamedTuple):
         ttl = reason = None
         if state is _SAYS_RINGING:
             ttl = max(0, round(((self.ring_at or now) - now) * 1000))
-        elif state is InviteState.ENDED:
-            reason = reasons.BY_WORD.get(self.reason, reasons.ended(None)).reason
         elif state is InviteState.ACCEPTED:  # the callee has the rest already
             return Invite(state, epoch, self.seq)
+        else:
+            reason = reasons.BY_WORD.get(self.reason, reasons.ended(None)).reason
         return Invite.of(self.offer, state, epoch, self.seq, ttl=ttl, reason=reason,
                          asker=None if ttl is None else asker)  # fmt: skip
 

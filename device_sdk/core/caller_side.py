@@ -81,7 +81,7 @@ class CallerSide(Side[CallerCall, float]):
     def cancel(self, command: Cancel, now: float) -> None:
         """Cancel a call; raises ALREADY_END once it is decided or over."""
         call = self.calls.get((command.callee, command.call_id))
-        if call is None or call.previous_login or On.CANCEL not in caller.TABLE[call.phase]:
+        if call is None or On.CANCEL not in caller.TABLE[call.phase]:
             raise InvitationApiCallError(
                 InvitationApiCallErrorCode.ALREADY_END,
                 "nothing to cancel: the call has ended",
@@ -254,7 +254,7 @@ class CallerSide(Side[CallerCall, float]):
         if call.phase in (_CLEARING, _GONE) and before is not _CLEARING:
             self._context.leave(call.callee, now)
             call = self._tell_canceled(call)  # the callee saw the end, so the broker had it
-        if before is _SENT and answer is not None and not call.previous_login:
+        if before is _SENT and answer is not None:
             self._context.stats.round_trip(now - call.sent_at)
         for do in todo:
             if do in _TELLS:
@@ -370,8 +370,6 @@ class CallerSide(Side[CallerCall, float]):
         return call
 
     def _tell(self, do: Do, call: CallerCall) -> None:
-        if call.previous_login:
-            return
         if do is not _TELL_RECEIVED:
             self._ended(call)
         self._context.tell(LocalEvent(_TELLS[do], call))

@@ -141,7 +141,8 @@ class Engine:
             self._fire(now)
             self.deadline()
         self._HANDLERS[type(what)](self, what, now)
-        if login.goodbye_at is not None:
+        goodbye_at = login.goodbye_at
+        if goodbye_at is not None and (now >= goodbye_at or login.may_leave()):
             login.say_goodbye(now)
 
     def effects(self) -> list[Effect]:

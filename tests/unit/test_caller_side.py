@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_sdk.core import side
-from device_sdk.core.effects import Cancel, Logout, Publish, Send, Watch
+from device_sdk.core.effects import Cancel, Logout, Publish, PublishAcked, Send, Watch
 from device_sdk.core.events import LocalEvent, PeerLost
 from device_sdk.core.settings import MAX_KEPT, Settings
 from device_sdk.errors import InvalidArgument, InvitationApiCallError
@@ -741,11 +741,77 @@ def test_who_is_asked_again_says_that_it_is_there() -> None:
     assert [type(cell) for cell in rig.said] == [Invite]
 
 
-def test_who_leaves_says_nothing_of_being_there() -> None:
-    """Its presence offline is the last word, whoever asks meanwhile."""
+@pytest.mark.parametrize("late", [False, True])
+def test_who_leaves_says_nothing_of_being_there(late: bool) -> None:
+    """Its presence offline is the last word, whoever asks meanwhile, of a call sent late, too."""
     ask = answer(AnswerState.RECEIVED, ask=True)
     rig = calling(ask, ask)
     rig.feed(Logout())
-    rig.now += 1
-    rig.hear(ask)
+    if late:
+        rig.feed(Send(OTHER, PEER))
+        rig.hear(ask, call=OTHER)
+    rig.now += 0.5
+    rig.hear(ask, call=OTHER if late else CALL)
     assert not any(isinstance(cell, Presence) and cell.online for cell in rig.said)
+    assert [type(cell) for cell in rig.said] == ([Invite] if late else [])
+
+
+# --- what is suppressed for a while is said after it -------------------------------------------
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_callee_that_flaps_hears_it_when_it_is_quiet_again(decided: bool) -> None:
+    """Its coming back is answered twice at once; the next time 2 s later, not after 30."""
+    rig = calling()
+    rig.confirm()
+    rig.hear_presence(Presence(True, THEIRS))
+    if decided:
+        rig.hear(RECEIVED)
+        rig.feed(Cancel(PEER, CALL))
+    rig.until(rig.now + 25)  # said again after 2, 4, 8 s: the next time is far
+    for _ in range(4):
+        rig.hear_presence(Presence(False, THEIRS))
+        rig.hear_presence(Presence(True, THEIRS))
+    said = rig.until(rig.now + 2.1)
+    assert [cell.state for _, cell in said if isinstance(cell, Invite)] == [
+        InviteState.ENDED if decided else InviteState.RINGING
+    ]
+
+
+# --- acknowledgements that come late -----------------------------------------------------------
+
+
+def test_an_acknowledgement_of_a_call_that_is_gone_is_nothing() -> None:
+    """Brokers may acknowledge a cancel after the clear that followed it."""
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    (cancel,) = rig.tokens
+    rig.hear(SEEN)
+    (clear,) = [token for token in rig.tokens if token != cancel]
+    rig.feed(PublishAcked(clear))
+    assert rig.engine.caller.calls == {}
+    assert rig.feed(PublishAcked(cancel)) == []
+    assert rig.told == ["local_invitation_received_by_peer", "local_invitation_canceled"]
+
+
+def test_a_second_acknowledged_clear_leaves_the_next_call_of_that_id_alone() -> None:
+    """A clear said twice is acknowledged twice; the app may have sent a call with its id since."""
+    rig = calling(REFUSED)
+    rig.engine.caller.say((PEER, CALL), rig.now)  # as after a broker that did not acknowledge
+    rig.feed(Watch("other"))
+    first, second = rig.tokens
+    rig.feed(PublishAcked(first))
+    rig.feed(Send(CALL, PEER))
+    assert rig.feed(PublishAcked(second)) == []
+    assert (PEER, CALL) in rig.engine.caller.calls
+
+
+def test_a_newer_login_leaves_what_is_decided_here() -> None:
+    """The app was told its end before: of what was canceled there is nothing to tell again."""
+    rig = calling(RECEIVED)
+    rig.feed(Cancel(PEER, CALL))
+    rig.ack()
+    told = list(rig.told)
+    rig.hear_presence(Presence(True, b"newerone", generation=1), rig.me)
+    assert rig.engine.closed
+    assert rig.told == told

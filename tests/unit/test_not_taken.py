@@ -10,6 +10,7 @@ from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
     Disconnected,
+    Dropped,
     MessageReceived,
     Publish,
     PublishAcked,
@@ -17,6 +18,7 @@ from device_sdk.core.effects import (
     Send,
     Subscribed,
 )
+from device_sdk.core.outbox import INVITE, Outbox
 from device_sdk.states import EndReason, LocalInvitationError
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Offer, Presence
@@ -300,3 +302,56 @@ def test_while_without_a_link_a_call_that_waits_for_its_end_still_ends() -> None
     assert rig.told == []
     rig.until(1030)
     assert rig.told == ["local_invitation_failure"]
+
+
+def unheard(rig: Rig) -> None:
+    """The broker breaks the connection at what was said last, until that is set aside."""
+    for _ in range(2):
+        rig.drop()
+        rig.connect()
+        rig.ack()  # all else, so that it is on trial
+    rig.drop()
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_what_is_set_aside_when_its_call_is_gone_is_only_reported(mine: bool) -> None:
+    """A decided call that nobody clears is over after a day, though no link came back till then."""
+    rig = Rig(all_acks=True).connect()
+    if mine:
+        rig.feed(Send(CALL, PEER))
+        rig.hear(RECEIVED)
+        rig.ack()
+        rig.feed(Cancel(PEER, CALL))
+    else:
+        rig.hear(ringing())
+        rig.ack()
+        rig.feed(Refuse(PEER, CALL))
+    unheard(rig)
+    calls = rig.engine.caller.calls if mine else rig.engine.callee.calls
+    assert len(calls) == 1
+    rig.until(rig.now + 24 * 3600)
+    assert calls == {}
+    rig.connect()
+    assert [e.cause for e in rig.effects if isinstance(e, Dropped)] == ["set aside"]
+    rig.ack()
+    assert [cell for cell in rig.said if not isinstance(cell, Presence)] == []
+
+
+def test_what_was_set_aside_twice_is_not_said_a_third_time() -> None:
+    """The callee read it from elsewhere, the broker still does not take it: it would go on so."""
+    broker = Strict(forbidden=("/peer/invite/",))
+    broker.do(Send(CALL, PEER))
+    broker.hears(RECEIVED)
+    assert broker.rig.engine.stats.drops["set aside"] == 2
+    losses = broker.losses
+    broker.hears(RECEIVED)
+    assert broker.losses == losses
+    assert broker.rig.engine.caller.calls == {}
+
+
+def test_a_broker_that_never_acknowledges_costs_no_memory() -> None:
+    """Of what it has not acknowledged the last so many are known."""
+    outbox = Outbox(2)
+    for token in range(5):
+        outbox.said(token, (INVITE, (PEER, str(token))))
+    assert list(outbox.unacked) == [3, 4]

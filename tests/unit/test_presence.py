@@ -68,6 +68,19 @@ def test_the_oldest_of_too_many_idle_peers_go() -> None:
     assert watches.expire(0) == ["a", "b"]
 
 
+def test_a_refused_presence_of_a_peer_that_lingers_is_let_go() -> None:
+    """No other has to give its place, and no more than so many linger from then on."""
+    watches = Watches(600)
+    for peer in ("a", "b", "c"):
+        watches.enter(peer)
+        watches.leave(peer, 0.0)
+    assert watches.make_room("b") is None
+    assert set(watches.known) == {"a", "c"}
+    watches.enter("d")
+    watches.leave("d", 1.0)
+    assert watches.expire(1.0) == ["a"]
+
+
 def test_away_is_known_as_of_now_only() -> None:
     """Offline, or absent though the broker confirmed; not from before a broken link."""
     watches = Watches(600)
