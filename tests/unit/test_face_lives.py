@@ -250,3 +250,26 @@ def test_a_machine_that_slept_finds_its_calls_over_and_its_link_replaced(
     kitchen.expect_state("RECONNECTING", timeout=5)
     kitchen.expect_state("CONNECTED", nth=2)
     assert mine is not None
+
+
+def test_a_deadline_that_passed_in_sleep_is_kept_at_the_next_tick(
+    memory: MemoryBroker, loop: Loop
+) -> None:
+    """The asyncio face: the loop's own timers stand still in sleep, and would be late by it."""
+    slept = [0.0]
+
+    async def lives() -> None:
+        client = aio.SignalingClient("door", memory, clock=lambda: time.monotonic() + slept[0])
+        await client.login()
+        invitation = client.create("kitchen")
+        client.send(invitation, 60, 60)
+        driver = client._owner
+        assert driver is not None
+        assert driver._link is not None
+        driver._readable(driver._link)  # so that nothing else is to be told with the tick
+        slept[0] = 100.0
+        driver._tick(driver._link)
+        assert invitation.ended, "it waits for the loop's timer"
+        await client.logout()
+
+    loop.run(lives())
