@@ -82,12 +82,12 @@ def secured(
         port = free_port()
         settings = directory / "broker.toml"
         settings.write_text(settings.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
-        running = [Served(directory)]
+        served = [Served(directory)]
         bundled = Secured("bundled", [port], ca, secrets)
 
         def restart() -> None:
-            running.pop().stop()
-            running.append(Served(directory))
+            served.pop().stop()
+            served.append(Served(directory))
 
         def remove(name: str) -> None:
             setup.remove(directory, name)
@@ -95,7 +95,7 @@ def secured(
 
         bundled.restart, bundled.remove = restart, remove
         yield bundled
-        running.pop().stop()
+        served.pop().stop()
         return
     (need_nats if request.param == "nats" else need_mosquitto)()
     with KINDS[request.param](folder, directory, given[-1].secret) as exported:
