@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from broker_config.admin import setup
+from broker_config.admin import running, setup
 from broker_config.admin.setup import Wanted
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Presence
