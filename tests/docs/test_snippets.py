@@ -219,6 +219,7 @@ def test_which_snippets_are_not_run() -> None:
 
 
 EXEMPT = {
+    "it takes minutes, and mosquitto and NATS",
     "it is a part of the suite",
     "it needs a registered site; tests/integration/test_fleet.py runs it on one",
     "tests/packaging installs the wheel into an empty environment",
