@@ -221,6 +221,7 @@ def test_which_snippets_are_not_run() -> None:
 EXEMPT = {
     "it takes minutes, and mosquitto and NATS",
     "it is a part of the suite",
+    "it takes three minutes, and TIMES=10 takes 20",
     "it needs a registered site; tests/integration/test_fleet.py runs it on one",
     "tests/packaging installs the wheel into an empty environment",
     "it serves the real ports; tests of the broker run it on free ones",
