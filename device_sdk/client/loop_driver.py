@@ -169,6 +169,8 @@ class LoopDriver:
 
     def _rest_soon(self) -> None:
         """Do what nobody waits for after a moment, but at once where the loop waits wrongly."""
+        if self.loop.is_closed():
+            return  # it waits for nothing any more: a logout on another loop says goodbye, no more
         link = self._link
         if (-1 if link is None else link.fileno()) != self._reading:
             self._rest()  # before its descriptor is somebody else's
@@ -254,6 +256,8 @@ class LoopDriver:
 
     def _rearm(self) -> None:
         """Let the loop wait for what the link and the session wait for."""
+        if self.loop.is_closed():
+            return
         link = self._link
         fd = -1 if link is None else link.fileno()
         self._wait_on(fd, link)

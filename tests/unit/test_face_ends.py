@@ -171,13 +171,20 @@ def test_a_client_of_another_loop_is_not_touched(memory: MemoryBroker, loop: Loo
     loop.run(client.logout())
 
 
+@pytest.mark.parametrize("rested", [True, False])
 def test_a_logout_on_another_loop_says_goodbye(
-    memory: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryBroker, monkeypatch: pytest.MonkeyPatch, rested: bool
 ) -> None:
-    """What closes an application may run after what it did."""
+    """What closes an application may run after what it did, whatever waited for its loop then."""
     monkeypatch.setattr("device_sdk.aio.LOGOUT_TIMEOUT", 0.05)
     client = aio.SignalingClient("front-door", memory)
-    asyncio.run(client.login())
+
+    async def log_in() -> None:
+        await client.login()
+        while rested and client._owner is not None and client._owner._resting is not None:
+            await asyncio.sleep(0)
+
+    asyncio.run(log_in())
     asyncio.run(client.logout())
     assert client.connection_state is ConnectionState.DISCONNECTED
     assert client.failure is None
