@@ -33,6 +33,7 @@ from device_sdk.aio import SignalingClient
 from device_sdk.cli.options import Options, add_options
 from device_sdk.core.events import ENDS, Name
 from device_sdk.states import ConnectionState
+from tests.broker_support.raw import Raw
 from tests.exported import Bridge, Exported, Nats
 from tests.peers import Loop
 from tests.proxy import Proxy
@@ -264,6 +265,22 @@ def restart(broker: Exported) -> None:
         broker.start_node(number)
 
 
+def joined(bridge: Bridge) -> None:
+    """Return once what is published on either mosquitto is heard on the other."""
+    until = time.monotonic() + 60
+    for here, there in (bridge.ports, bridge.ports[::-1]):
+        with Raw(here) as teller, Raw(there) as hearer:
+            teller.connect("joined-teller")
+            hearer.connect("joined-hearer")
+            hearer.subscribe("sig/v1/joined/presence")
+            while True:
+                assert time.monotonic() < until, "the bridge does not connect again"
+                teller.publish("sig/v1/joined/presence", b"")
+                with contextlib.suppress(TimeoutError):
+                    hearer.message(0.2)
+                    break
+
+
 class WatchedNats(Nats):
     """NATS that tells, on a port of its own for each node, who leads and whether all is well."""
 
@@ -348,7 +365,7 @@ async def bridge(folder: Path, times: int, seed: int) -> list[Round]:
         async def one(name: str, fault: Callable[[], None], mend: Callable[[], None]) -> None:
             found.append(await ring_through(broker, name, fault, mend, seed + len(found)))
             show(found[-1])
-            await asyncio.sleep(3)  # the bridge connects again
+            await asyncio.to_thread(joined, broker)
 
         with broker:
             for number in (0, 1) * times:
