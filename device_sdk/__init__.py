@@ -25,9 +25,11 @@ from .errors import (
     LoginError,
     LoginTimeout,
     SubscriptionRefused,
+    TooManyMessages,
 )
 from .link.url import Tls
 from .states import (
+    CallState,
     ConnectionChange,
     ConnectionState,
     EndReason,
@@ -42,6 +44,7 @@ from .wire.cells import AnswerReason
 if TYPE_CHECKING:
     __version__: str
     from .client.threaded import (
+        Call,
         CallManager,
         LocalInvitation,
         RemoteInvitation,
@@ -54,8 +57,10 @@ __all__ = [
     "BellwireError",
     "BrokerRefused",
     "BrokerUnreachable",
+    "Call",
     "CallEventListener",
     "CallManager",
+    "CallState",
     "ClientClosed",
     "ConnectionChange",
     "ConnectionState",
@@ -82,11 +87,12 @@ __all__ = [
     "SignalingClient",
     "SubscriptionRefused",
     "Tls",
+    "TooManyMessages",
 ]
 
 #: The threaded client, imported with its first use: its asyncio twin needs nothing of it.
 _THREADED = frozenset(
-    ("CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup", "SignalingClient")
+    ("Call", "CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup", "SignalingClient")
 )
 
 

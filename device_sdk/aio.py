@@ -16,15 +16,17 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from .client.base import LOGOUT_TIMEOUT, BaseClient, check_timeout
+from .client.calls import CallBase
 from .client.invitations import Event, LocalInvitationBase, Outcome, RemoteInvitationBase
 from .client.listener import CallEventListener, check_listener
 from .client.loop_driver import LoopDriver
 from .client.loop_listeners import EventStream, ListenerTask
 from .client.ring_plan import GroupOutcome, RingGroupBase
 from .errors import ClientClosed, LoginError
+from .states import EndReason
 from .wire.cells import AnswerReason
 
-__all__ = ["CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
+__all__ = ["Call", "CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
 
 
 class Awaited:
@@ -52,11 +54,32 @@ class Awaited:
             self._over.set()
 
 
+class Call(CallBase, Awaited):
+    """A call that goes on after *accepted*; ``invitation.call``, and the event ``call_started``."""
+
+    async def send(self, message: Any) -> None:
+        """Say something to the other side: any CBOR value without tags, 8 KiB encoded.
+
+        It is handled there once, in order, while the call goes on; until then it is said again.
+        Raises :class:`InvalidArgument`, :class:`TooManyMessages` when 64 wait, or ALREADY_END.
+        """
+        self._say(message)
+
+    async def hang_up(self, reason: EndReason | str = EndReason.HUNG_UP) -> None:
+        """End it: *hung up*, or *time is up*; raises ALREADY_END."""
+        self._end(reason)
+
+
 class LocalInvitation(LocalInvitationBase, Awaited):
     """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`.
 
     Threads: what it shows may be read from any; its methods are for the event loop.
     """
+
+    @property
+    def call(self) -> Call | None:
+        """What goes on once it is accepted, if both sides can (``talk=True``)."""
+        return self._talk  # type: ignore[no-any-return]  # this client's
 
     async def cancel(self) -> None:
         """Cancel it; raises :class:`InvitationApiCallError`: NOT_STARTED or ALREADY_END.
@@ -71,6 +94,11 @@ class RemoteInvitation(RemoteInvitationBase, Awaited):
 
     Threads: as of a :class:`LocalInvitation`.
     """
+
+    @property
+    def call(self) -> Call | None:
+        """What goes on once it is accepted, if both sides can (``talk=True``)."""
+        return self._talk  # type: ignore[no-any-return]  # this client's
 
     async def accept(self, response: Any = None) -> None:
         """Accept it; the caller decides: :meth:`wait` for it.
@@ -110,6 +138,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     _local = LocalInvitation
     _remote = RemoteInvitation
     _group = RingGroup
+    _call = Call
 
     def _set_up(self) -> None:
         self._listeners: list[ListenerTask] = []

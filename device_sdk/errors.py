@@ -5,6 +5,7 @@
     BellwireError
     ├── InvalidArgument (ValueError)          you passed something that cannot be
     ├── InvitationApiCallError (RuntimeError) not legal in this invitation's state; see ``code``
+    ├── TooManyMessages (RuntimeError)        the other side of a call has to handle some first
     ├── ClientClosed (RuntimeError)           the client was logged out or aborted
     ├── DecodeError (ValueError)              bytes from the wire that are no cell; see ``cause``
     └── LoginError (ConnectionError)          the broker did not let us in
@@ -55,6 +56,10 @@ class InvitationApiCallError(BellwireError, RuntimeError):
         self.code = code
         self.call_id = call_id
         self.state = state
+
+
+class TooManyMessages(BellwireError, RuntimeError):
+    """Too many messages of a call wait for the other side to handle them; nothing has changed."""
 
 
 class ClientClosed(BellwireError, RuntimeError):

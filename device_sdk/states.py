@@ -86,6 +86,13 @@ class ConnectionChange(StrEnum):
     FAILED = "failed within"
 
 
+class CallState(IntEnum):
+    """Whether a call that went on after *accepted* still does."""
+
+    UP = 1
+    OVER = 2
+
+
 class EndReason(StrEnum):
     """Why a call ended, the same word on both ends and on the command line."""
 
@@ -104,6 +111,11 @@ class EndReason(StrEnum):
     ACCEPT_FAILURE = "accept failure"
     CALLEE_EXPIRED = "callee expired"
     CALLER_LOST = "caller lost"
+    # of a call that went on after accepted; logged out likewise
+    HUNG_UP = "hung up"
+    PEER_LOST = "peer lost"
+    RESTARTED = "restarted"
+    TIME_UP = "time is up"
     # known only on this end
     NOT_LOGGED_IN = "not logged in"
     LOGGED_OUT = "logged out"

@@ -37,6 +37,7 @@ from .core.effects import (
     Dropped,
     Emit,
     Finished,
+    HangUp,
     Input,
     LinkInput,
     Logout,
@@ -45,6 +46,7 @@ from .core.effects import (
     PublishAcked,
     Ready,
     Refuse,
+    SayMessage,
     Send,
     Subscribe,
     Subscribed,
@@ -53,11 +55,13 @@ from .core.effects import (
     Watch,
 )
 from .core.engine import Engine
-from .core.events import CoreEvent
+from .core.events import CallEvent, CoreEvent
 from .core.settings import Settings
 from .link.base import Will
+from .states import EndReason
 from .wire import codec, topics
 from .wire.cells import AnswerReason, Offer
+from .wire.talk_cells import decode_message, encode_message
 
 
 class ManualClock:
@@ -253,7 +257,13 @@ class SimulatedPeer:
     """One engine on a :class:`Network`, with what it told and what it wants done."""
 
     def __init__(
-        self, network: Network, name: str, settings: Settings | None, screen: Screen | None
+        self,
+        network: Network,
+        name: str,
+        settings: Settings | None,
+        screen: Screen | None,
+        *,
+        talk: bool = False,
     ) -> None:
         self.network = network
         self.name = name
@@ -261,6 +271,7 @@ class SimulatedPeer:
         self.notes: list[Ready | SubscriptionDenied | Aborted | Finished | Dropped] = []
         self._settings = settings
         self._screen = screen
+        self._talk = talk
         self._session: MemorySession | None = None
         self.inbox: deque[Input] = deque()
         self.engine = self._new_engine()
@@ -272,6 +283,7 @@ class SimulatedPeer:
             realm=self.network.realm,
             settings=self._settings,
             screen=self._screen,
+            talk=self._talk,
         )
 
     # --- the link --------------------------------------------------------------------------
@@ -345,6 +357,23 @@ class SimulatedPeer:
         """Refuse what rings."""
         self.feed(Refuse(caller, call_id, None, reason))
 
+    def say(self, peer: str, call_id: str, message: Any) -> None:
+        """Say something in a call that goes on, whoever made it."""
+        data = encode_message(message)
+        self.feed(SayMessage(peer, call_id, self._made(peer, call_id), data))
+
+    def hang_up(self, peer: str, call_id: str, reason: EndReason = EndReason.HUNG_UP) -> None:
+        """End a call that goes on, whoever made it."""
+        self.feed(HangUp(peer, call_id, self._made(peer, call_id), reason))
+
+    def heard(self) -> list[Any]:
+        """What was said to it in calls that go on, oldest first."""
+        events = (event for event in self.events if isinstance(event, CallEvent))
+        return [decode_message(e.message) for e in events if e.message is not None]
+
+    def _made(self, peer: str, call_id: str) -> bool:
+        return (peer, call_id) in self.engine.caller.calls
+
     def watch(self, peer: str) -> None:
         """Be told of a peer's presence."""
         self.feed(Watch(peer))
@@ -408,10 +437,11 @@ class Network:
         *,
         settings: Settings | None = None,
         screen: Screen | None = None,
+        talk: bool = False,
         connect: bool = True,
     ) -> SimulatedPeer:
-        """Add a peer, connected unless told otherwise."""
-        peer = self.peers[name] = SimulatedPeer(self, name, settings, screen)
+        """Add a peer, connected unless told otherwise; ``talk``: its accepted calls may go on."""
+        peer = self.peers[name] = SimulatedPeer(self, name, settings, screen, talk=talk)
         if connect:
             peer.connect()
         return peer

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from device_sdk.wire import keys, reasons
 from device_sdk.wire.cells import AnswerState, InviteState
-from device_sdk.wire.keys import ANSWER, ENDED, PRESENCE, Key, Type
+from device_sdk.wire.keys import ANSWER, ENDED, OVER, PRESENCE, TALKING, Key, Type
+from device_sdk.wire.talk_cells import MAX_MESSAGES
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -25,9 +26,11 @@ _CDDL = """\
 ; Each kind of topic has its own rule; put it first to validate one kind only.
 ; Written by tools/make_tables.py.
 
-cell = ringing / accepted / ended / answer / presence
+cell = invite / answers / presence
 
-invite = ringing / accepted / ended
+invite = ringing / accepted / ended / over
+
+answers = answer / talking
 
 {rules}
 
@@ -41,12 +44,14 @@ key = null / bool / int / float / text / bytes
 #: The states of each rule, by name.
 _STATES = {
     **{state.name.lower(): [state] for state in InviteState},
-    ANSWER: list(AnswerState),
+    ANSWER: [state for state in AnswerState if state < AnswerState.TALKING],
+    TALKING: [AnswerState.TALKING, AnswerState.OVER],
     PRESENCE: [0, 1],
 }
 _REASONS = {
     ENDED: [row.reason for row in reasons.ENDED],
     ANSWER: [row.reason for row in reasons.ANSWERED],
+    **{rule: [row.reason for row in reasons.OVER] for rule in (OVER, TALKING)},
 }
 
 
@@ -62,6 +67,10 @@ def _cddl_type(rule: str, key: Key) -> str:
         return _range(_STATES[rule])
     if key.name == "reason":
         return _range(_REASONS[rule])
+    if key.name == "talk":
+        return "1"
+    if key.name == "body" and rule in keys.TALKS:
+        return f"[1*{MAX_MESSAGES} body]"
     if key.type is Type.UINT:
         return "count" if key.limit == keys.MAX_UINT else f"0..{key.limit}"
     return {
@@ -115,6 +124,8 @@ def key_table() -> str:
         if key.type is Type.UINT and key.limit < keys.MAX_UINT:
             kind += f" up to {key.limit:,}"
         carriers = f"{_carriers(key.cells)}{', required' if key.required else ''}"
+        if key.required and key.optional:
+            carriers = f"{_carriers(key.required)}, required; {_carriers(key.optional)}"
         rows.append((key.number, key.name, f"{kind}: {key.about}".rstrip(": "), carriers))
     return _table("key | name | type | in", rows)
 
@@ -128,6 +139,12 @@ def ended_table() -> str:
     rows = ((int(row.reason), row.word.value, _shown(*row.local), _shown(*row.remote))
             for row in reasons.ENDED)  # fmt: skip
     return _table("*ended* | reason | the caller's app sees | the callee's app sees", rows)
+
+
+def over_table() -> str:
+    """Every reason of an end of a call that went on, as docs/protocol.md has it."""
+    rows = ((int(row.reason), row.word.value, row.who) for row in reasons.OVER)
+    return _table("*over* | reason | said by", rows)
 
 
 def answered_table() -> str:
@@ -145,6 +162,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "keys": key_table,
     "ended": ended_table,
     "answered": answered_table,
+    "over": over_table,
 }
 
 

@@ -86,7 +86,11 @@ def cells() -> list[dict[str, Any]]:
             "ended, everything",
             Invite(InviteState.ENDED, MINE, 256, None, CONTENT, "front", 1, GROUP, 5),
         ),
-        *((s.name.lower(), Answer(s, MINE, 65_536)) for s in AnswerState),
+        *(
+            (s.name.lower(), Answer(s, MINE, 65_536))
+            for s in AnswerState
+            if s < AnswerState.TALKING
+        ),
         ("received, asking", Answer(AnswerState.RECEIVED, MINE, 1, ask=True)),
         ("accepted, with a response", Answer(AnswerState.ACCEPTED, MINE, 2, CONTENT)),
         *(

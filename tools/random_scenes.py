@@ -37,6 +37,9 @@ PEERS, CALLS, EPOCHS = (PEER, OTHER), (CALL, SECOND), (THEIRS, THEIRS, FORMER, N
 LONG = codec.encode_body("x" * 600)
 #: Whole quarters of seconds, so that no rounding comes into it.
 PASSES = (0, 0, 0, 0, 0.25, 0.5, 1, 2, 3, 8, 20)
+#: The states without talk: with its own a call would be another.
+_ANSWERS = tuple(state for state in AnswerState if state < AnswerState.TALKING)
+_INVITES = tuple(state for state in InviteState if state < InviteState.OVER)
 COUNT, SEED = 1500, 1
 
 
@@ -196,8 +199,8 @@ class RandomScene:
         if at.kind == "invite" and payload:
             said = codec.decode_invite(payload).state
             states = {
-                InviteState.RINGING: (AnswerState.RECEIVED, AnswerState.RECEIVED, *AnswerState),
-                InviteState.ACCEPTED: (AnswerState.SEEN, *AnswerState),
+                InviteState.RINGING: (AnswerState.RECEIVED, AnswerState.RECEIVED, *_ANSWERS),
+                InviteState.ACCEPTED: (AnswerState.SEEN, *_ANSWERS),
                 InviteState.ENDED: (AnswerState.SEEN, AnswerState.SEEN, AnswerState.REFUSED),
             }[said]
             state = draw.choice(states)
@@ -246,12 +249,12 @@ class RandomScene:
         cell: Invite | Answer
         if kind == "answer":
             cell = Answer(
-                draw.choice(list(AnswerState)), epoch, draw.randint(1, 9),
+                draw.choice(_ANSWERS), epoch, draw.randint(1, 9),
                 draw.choice((None, RESPONSE)), draw.choice((None, 1, 2, 3, 4, 5, 6, 9)),
                 draw.random() < 0.3,
             )  # fmt: skip
         else:
-            state = draw.choice((InviteState.RINGING, InviteState.RINGING, *InviteState))
+            state = draw.choice((InviteState.RINGING, InviteState.RINGING, *_INVITES))
             rings, ended = state is InviteState.RINGING, state is InviteState.ENDED
             cell = Invite(
                 state,

@@ -146,6 +146,12 @@ def human(event: Event) -> tuple[str, str] | None:
             return "bad", f"✘ refused {peer} ({reason})"
         case Name.REMOTE_CANCELED:
             return "bad", f"✘ {peer} no longer rings ({reason})"
+        case Name.CALL_STARTED:
+            return "good", f"☎ in a call with {peer}"
+        case Name.CALL_MESSAGE:
+            return "", f"  {peer}{content}"
+        case Name.CALL_ENDED:
+            return "dim", f"✘ the call with {peer} is over ({reason})"
         case Name.MISSED_CALL:
             when = at_time(event.missed.time if event.missed is not None else None)
             return "bad", f"✘ missed call from {peer}{when}{content}"

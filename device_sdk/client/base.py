@@ -83,6 +83,7 @@ class BaseClient(Ringing[L, R]):
         keepalive: int = 15,
         subscribe_qos: int = 1,
         policy: Policy | None = None,
+        talk: bool = False,
         clock: Callable[[], float] = since_start,
         wall: Callable[[], float] = time.time,
         ring_timeout: float = _BY_DEFAULT.ring_timeout,
@@ -99,6 +100,9 @@ class BaseClient(Ringing[L, R]):
         startup_timeout: float = _BY_DEFAULT.startup_timeout,
         logout_grace: float = _BY_DEFAULT.logout_grace,
         max_calls_per_caller: int = _BY_DEFAULT.max_calls_per_caller,
+        talk_limit: float = _BY_DEFAULT.talk_limit,
+        peer_lost_grace: float = _BY_DEFAULT.peer_lost_grace,
+        link_lost_grace: float = _BY_DEFAULT.link_lost_grace,
         max_calls: int = _BY_DEFAULT.max_calls,
         **unknown: Never,
     ) -> None:
@@ -129,8 +133,14 @@ class BaseClient(Ringing[L, R]):
             startup_timeout=startup_timeout,
             logout_grace=logout_grace,
             max_calls_per_caller=max_calls_per_caller,
+            talk_limit=talk_limit,
+            peer_lost_grace=peer_lost_grace,
+            link_lost_grace=link_lost_grace,
             max_calls=max_calls,
         )
+        if not isinstance(talk, bool):
+            raise InvalidArgument("talk", f"True or False, not {talk!r}")
+        self.talk = talk
         tls = chosen_tls(ca_file, cert_file, key_file, tls)
         password = chosen_secret(password, secret_file)
         if not callable(broker) and password is not None and (warning := clear_text(broker)):

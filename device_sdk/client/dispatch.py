@@ -15,6 +15,7 @@ from ..core import callee
 from ..core.caller import CallerCall
 from ..core.events import (
     ENDS,
+    CallEvent,
     CoreEvent,
     LocalEvent,
     Name,
@@ -23,6 +24,8 @@ from ..core.events import (
     RemoteEvent,
 )
 from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
+from ..wire.talk_cells import decode_message
+from .calls import CallBase
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase, value_of
 from .logs import Records
 
@@ -42,6 +45,7 @@ class Dispatcher(Generic[L, R]):
 
     _local: type[L]
     _remote: type[R]
+    _call: type[CallBase]
 
     def __init__(self, peer_id: str, records: Records) -> None:
         self.peer_id = peer_id
@@ -49,6 +53,8 @@ class Dispatcher(Generic[L, R]):
         self._records = records
         self._underway: dict[InvitationKey, L | R] = {}
         self._over: WeakValueDictionary[InvitationKey, L | R] = WeakValueDictionary()
+        #: Calls that go on.
+        self._talks: dict[InvitationKey, CallBase] = {}
         #: Legs of ring groups whose end was told, for the group to go on.
         self._legs_ended: deque[L] = deque()
 
@@ -71,6 +77,8 @@ class Dispatcher(Generic[L, R]):
             self._dispatch_remote(event)
         elif isinstance(event, PeerLost):
             self._dispatch_local(event, event.reason)
+        elif isinstance(event, CallEvent):
+            self._dispatch_call(event)
         elif isinstance(event, PresenceChanged):
             self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
                                 content=event.online))  # fmt: skip
@@ -85,6 +93,8 @@ class Dispatcher(Generic[L, R]):
         key = (True, record.callee, record.call_id)
         invitation = self._underway.get(key) or self._over.get(key) or self._let_go(record)
         invitation._follow(record)  # type: ignore[arg-type]  # an L by its key
+        if name is Name.LOCAL_ACCEPTED and record.talks:
+            self._goes_on(key, invitation)
         args: tuple[Any, ...] = (invitation,)
         if name in _WITH_RESPONSE:
             args = (invitation, invitation.response)
@@ -139,6 +149,8 @@ class Dispatcher(Generic[L, R]):
         args: tuple[Any, ...] = (invitation,)
         if event.name is Name.REMOTE_ACCEPTED:
             self._accepted_here()
+            if record.talks:
+                self._goes_on(key, invitation)
         elif event.name is Name.REMOTE_FAILURE:
             args = (invitation, record.error)
         self._deliver(
@@ -158,6 +170,39 @@ class Dispatcher(Generic[L, R]):
         )
         self._end(key, event.name, invitation)
         self._log_remote(event)
+
+    def _goes_on(self, key: InvitationKey, invitation: L | R) -> None:
+        """An invitation ends with *accepted*, and its call goes on."""
+        made, peer, call_id = key
+        call = self._talks[key] = invitation._talk = self._call(
+            peer, call_id, invitation, made=made
+        )
+        call._client = self
+
+    def _dispatch_call(self, event: CallEvent) -> None:
+        record, name = event.call, event.name
+        peer, call_id = record.key
+        key = (isinstance(record, CallerCall), peer, call_id)
+        call = self._talks.get(key)
+        if call is None:
+            return
+        args: tuple[Any, ...] = (call,)
+        message = None
+        if name is Name.CALL_MESSAGE and event.message is not None:
+            message = decode_message(event.message)
+            args = (call, message)
+        elif name is Name.CALL_ENDED:
+            del self._talks[key]
+            call._reason = event.reason or EndReason.HUNG_UP
+            args = (call, call._reason)
+        self._deliver(Event(name, args, call.invitation, peer=peer, call_id=call_id,
+                            state=call.state, reason=call._reason, content=message,
+                            call=call))  # fmt: skip
+        if name is Name.CALL_ENDED:
+            call._wake()
+        level = logging.DEBUG if name is Name.CALL_MESSAGE else logging.INFO
+        self._records.add(level, "call %s with %s: %s (%s)", call_id, peer, name,
+                           event.reason)  # fmt: skip
 
     def _log_remote(self, event: RemoteEvent) -> None:
         record = event.call
@@ -191,6 +236,13 @@ class Dispatcher(Generic[L, R]):
                 )
             self._deliver_failure(name, invitation, key[1])
             self._end(key, name, invitation)
+        for key, call in list(self._talks.items()):
+            del self._talks[key]
+            call._reason = EndReason.CLIENT_FAILED
+            self._deliver(Event(Name.CALL_ENDED, (call, call._reason), call.invitation, peer=key[1],
+                                call_id=key[2], state=call.state, reason=call._reason,
+                                call=call))  # fmt: skip
+            call._wake()
 
     def _deliver_failure(self, name: Name, invitation: L | R, peer: str) -> None:
         """Tell that an invitation failed, as its fields say."""

@@ -55,6 +55,7 @@ class Feeding(Screening[L, R]):
 
     realm: str
     settings: Settings
+    talk: bool
     _brokers: Brokers
     _rotation: Rotation
     _clock: Callable[[], float]
@@ -91,6 +92,7 @@ class Feeding(Screening[L, R]):
             realm=self.realm,
             settings=self.settings,
             screen=self._screen,
+            talk=self.talk,
         )
         return Session(
             engine, random=random.random, keep_trying=keep_trying, rotation=self._rotation

@@ -14,6 +14,7 @@ from ..core.caller import CallerCall
 from ..core.events import Name
 from ..errors import InvalidArgument, InvitationApiCallError
 from ..states import (
+    CallState,
     ConnectionChange,
     ConnectionState,
     EndReason,
@@ -60,6 +61,7 @@ class LocalInvitationBase:
         self._channel_id: str | None = None
         self._response: Any = None
         self._ended = False
+        self._talk: Any = None
         self._callee_id, self._call_id, self._group = callee_id, call_id, group
 
     @property
@@ -106,7 +108,13 @@ class LocalInvitationBase:
     def outcome(self) -> Outcome:
         """How it ended, or how it stands; true if it was accepted."""
         return Outcome(
-            self.call_id, self.callee_id, self._state, self._reason, self._error, self._response
+            self.call_id,
+            self.callee_id,
+            self._state,
+            self._reason,
+            self._error,
+            self._response,
+            self._talk,
         )
 
     @property
@@ -175,6 +183,7 @@ class RemoteInvitationBase:
     def __init__(self, record: CalleeCall) -> None:
         self._response: Any = None
         self._ended = False
+        self._talk: Any = None
         self.caller_id = record.caller
         self.call_id = record.call_id
         offer = record.offer
@@ -263,16 +272,17 @@ class Event(NamedTuple):
     missed: MissedCall | None = None
     peer: str = ""
     call_id: str = ""
-    state: LocalInvitationState | RemoteInvitationState | ConnectionState | None = None
+    state: LocalInvitationState | RemoteInvitationState | ConnectionState | CallState | None = None
     reason: EndReason | ConnectionChange | None = None
     error: LocalInvitationError | RemoteInvitationError | None = None
     response: Any = None
     content: Any = None
     detail: str = ""
+    call: Any = None
 
 
 class Outcome(NamedTuple):
-    """How a call ended; true if it was accepted."""
+    """How a call ended; true if it was accepted. ``call``: what goes on then, if both sides can."""
 
     call_id: str
     peer: str
@@ -280,6 +290,7 @@ class Outcome(NamedTuple):
     reason: EndReason | None
     error: LocalInvitationError
     response: Any = None
+    call: Any = None
 
     def __bool__(self) -> bool:
         return self.state is LocalInvitationState.ACCEPTED_BY_REMOTE

@@ -26,6 +26,7 @@ MaybeCoroutine: TypeAlias = Coroutine[Any, Any, None] | None
 LocalInvitation: TypeAlias = Any
 RemoteInvitation: TypeAlias = Any
 RingGroup: TypeAlias = Any
+Call: TypeAlias = Any
 
 
 def check_listener(value: object) -> None:
@@ -91,6 +92,15 @@ class CallEventListener:
         self, invitation: RemoteInvitation, error: RemoteInvitationError
     ) -> MaybeCoroutine:
         """It failed: stop ringing; ``invitation.reason`` says more."""
+
+    def on_call_started(self, call: Call) -> MaybeCoroutine:
+        """An accepted call goes on: both sides may speak in it, and hang up."""
+
+    def on_call_message(self, call: Call, message: Any) -> MaybeCoroutine:
+        """The other side said something: once, in its order, and only while the call goes on."""
+
+    def on_call_ended(self, call: Call, reason: EndReason) -> MaybeCoroutine:
+        """A call that went on is over, whoever ended it."""
 
     def on_missed_call(self, missed: MissedCall) -> MaybeCoroutine:
         """Somebody called, and it never rang here."""

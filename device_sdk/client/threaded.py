@@ -19,8 +19,10 @@ from typing import Any, Self
 
 from ..core.connection import Session
 from ..errors import BellwireError, ClientClosed, InvalidArgument, LoginError
+from ..states import EndReason
 from ..wire.cells import AnswerReason
 from .base import LOGOUT_TIMEOUT, BaseClient, check_timeout
+from .calls import CallBase
 from .invitations import (
     Event,
     LocalInvitationBase,
@@ -55,11 +57,32 @@ class Awaited:
             over.set()
 
 
+class Call(CallBase, Awaited):
+    """A call that goes on after *accepted*; ``invitation.call``, and ``on_call_started``."""
+
+    def send(self, message: Any) -> None:
+        """Say something to the other side: any CBOR value without tags, 8 KiB encoded.
+
+        It is handled there once, in order, while the call goes on; until then it is said again.
+        Raises :class:`InvalidArgument`, :class:`TooManyMessages` when 64 wait, or ALREADY_END.
+        """
+        self._say(message)
+
+    def hang_up(self, reason: EndReason | str = EndReason.HUNG_UP) -> None:
+        """End it: *hung up*, or *time is up*; raises ALREADY_END."""
+        self._end(reason)
+
+
 class LocalInvitation(LocalInvitationBase, Awaited):
     """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`.
 
     Threads: usable from any; what it shows changes as the network thread hears of it.
     """
+
+    @property
+    def call(self) -> Call | None:
+        """What goes on once it is accepted, if both sides can (``talk=True``)."""
+        return self._talk  # type: ignore[no-any-return]  # this client's
 
     def cancel(self) -> None:
         """Cancel it; raises :class:`InvitationApiCallError`: NOT_STARTED or ALREADY_END.
@@ -74,6 +97,11 @@ class RemoteInvitation(RemoteInvitationBase, Awaited):
 
     Threads: as of a :class:`LocalInvitation`.
     """
+
+    @property
+    def call(self) -> Call | None:
+        """What goes on once it is accepted, if both sides can (``talk=True``)."""
+        return self._talk  # type: ignore[no-any-return]  # this client's
 
     def accept(self, response: Any = None) -> None:
         """Accept it; the caller decides: :meth:`wait` for it.
@@ -113,13 +141,15 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
     ``ca_file``, ``cert_file``, ``key_file``: PEM; ``tls``: a :class:`Tls`, for an own context.
     ``keepalive`` in whole seconds; ``subscribe_qos`` is 0 for a cluster of NATS, else 1;
     ``ring_timeout``, ``ack_timeout``, ``accept_timeout`` and the other :class:`Settings` in
-    seconds; ``policy`` says which calls ring. Bad arguments raise :class:`InvalidArgument` here,
-    before any network use.
+    seconds; ``policy`` says which calls ring; with ``talk`` an accepted call goes on, where the
+    other side can, too (:class:`Call`). Bad arguments raise :class:`InvalidArgument` here, before
+    any network use.
     """
 
     _local = LocalInvitation
     _remote = RemoteInvitation
     _group = RingGroup
+    _call = Call
 
     def _set_up(self) -> None:
         self._new_guard()

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from ..wire.cells import AnswerReason, Invite
 from . import callee
 from .callee import CalleeCall, On, Phase, evolve
+from .caller import CallerCall
 from .context import Context, Key
 from .effects import AskPolicy
 
@@ -41,6 +42,8 @@ class Admission:
         self._context = context
         self.screen = screen
         self._calls = calls
+        #: The calls that this peer makes.
+        self.made: Mapping[Key, CallerCall] = {}
         #: Of each caller the number of calls that ring, or would, or were accepted.
         self.live: Counter[str] = Counter()
         #: And of those that it is asked about: what stands there of a dead one takes no live place.
@@ -129,4 +132,5 @@ class Admission:
         return True
 
     def _open(self) -> int:
-        return [c.phase in callee.OPEN for c in self._calls.values()].count(True)
+        rings = [c.phase in callee.OPEN or c.talks for c in self._calls.values()].count(True)
+        return rings + [c.talks for c in self.made.values()].count(True)

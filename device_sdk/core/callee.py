@@ -7,7 +7,8 @@ a dead caller never rings. A policy that is the app's own code is waited for bef
 (``ACCEPTING``) the caller's word alone counts. Once the outcome is known a final answer stands
 (``OVER``), said again until the caller has cleared its invite; then the answer is cleared
 (``CLEARING``) and the call remembered for a while (``REMEMBERED``), so that a late copy cannot
-ring.
+ring. A call of two peers that both can goes on after the caller's word: ``TALKING``
+(docs/protocol.md, Talk).
 
 :data:`TABLE` holds every legal step, as in ``caller``. ``Phase.NEW`` is a call not known here.
 """
@@ -19,6 +20,7 @@ from typing import Final, NamedTuple
 from ..states import EndReason, RemoteInvitationError, RemoteInvitationState
 from ..wire import reasons
 from ..wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Offer
+from .talk import NO_TALK, OFFERED, Talk
 from .values import evolver
 
 
@@ -34,6 +36,7 @@ class Phase(Enum):
     CLEARING = auto()
     REMEMBERED = auto()
     GONE = auto()
+    TALKING = auto()
 
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call
 
@@ -47,6 +50,8 @@ class On(Enum):
     ACCEPTED = auto()
     ENDED = auto()
     CLEARED = auto()
+    TALKS = auto()  # accepted, and it goes on
+    TALK_OVER = auto()
     # the app says
     ACCEPT = auto()
     REFUSE = auto()
@@ -66,6 +71,8 @@ class On(Enum):
     # the caller's presence says
     CALLER_REPLACED = auto()
     CALLER_ALIVE = auto()
+    # the app, the caller's presence or time says, of a call that goes on
+    HANG_UP = auto()
     # the broker does not take the cell: not allowed, or too large
     NOT_TAKEN = auto()
     # the broker has the cleared cell
@@ -88,6 +95,8 @@ class Do(Enum):
     TELL_FAILURE = auto()
     TELL_ENDED = auto()  # canceled or failed, as the caller's reason says
     TELL_MISSED = auto()  # unless answered elsewhere
+    TELL_TALK_STARTED = auto()
+    TELL_TALK_ENDED = auto()
 
     __hash__ = object.__hash__
 
@@ -103,6 +112,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),
         # Answered by a previous login of mine: the caller must learn that nobody is there.
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
+        On.TALKS: (Phase.OVER, (Do.SAY,)),
+        On.TALK_OVER: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.SCREEN: (Phase.SCREENING, (Do.EXTEND,)),
         On.TURN_AWAY: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
@@ -112,6 +123,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND, Do.TELL_RECEIVED)),
         On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
+        On.TALKS: (Phase.OVER, (Do.SAY,)),
+        On.TALK_OVER: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.SCREEN: (Phase.SCREENING, (Do.EXTEND,)),
@@ -127,6 +140,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING: (Phase.SCREENING, (Do.EXTEND,)),
         On.RINGING_RETAINED: (Phase.PROBING, (Do.ASK,)),  # in doubt by now: screened anew, if ever
         On.ACCEPTED: (Phase.OVER, (Do.SAY,)),
+        On.TALKS: (Phase.OVER, (Do.SAY,)),
+        On.TALK_OVER: (Phase.OVER, (Do.SAY,)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_MISSED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.ADMIT: (Phase.RINGING, (Do.SAY, Do.TELL_RECEIVED)),
@@ -142,6 +157,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING: (Phase.RINGING, (Do.SAY, Do.EXTEND)),
         On.RINGING_RETAINED: (Phase.RINGING, (Do.ASK,)),
         On.ACCEPTED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.TALKS: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
+        On.TALK_OVER: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_ENDED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_CANCELED)),
         On.ACCEPT: (Phase.ACCEPTING, (Do.SAY,)),
@@ -156,6 +173,7 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING: (Phase.ACCEPTING, (Do.SAY,)),
         On.RINGING_RETAINED: (Phase.ACCEPTING, (Do.SAY,)),
         On.ACCEPTED: (Phase.OVER, (Do.SAY, Do.TELL_ACCEPTED)),
+        On.TALKS: (Phase.TALKING, (Do.SAY, Do.TELL_ACCEPTED, Do.TELL_TALK_STARTED)),
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_ENDED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_CANCELED)),
         On.ACCEPT_TIMEOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
@@ -164,11 +182,25 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.LOGOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.NOT_TAKEN: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
     },
+    Phase.TALKING: {
+        On.RINGING: (Phase.TALKING, _IGNORED),
+        On.RINGING_RETAINED: (Phase.TALKING, _IGNORED),
+        On.TALKS: (Phase.TALKING, _IGNORED),
+        On.TALK_OVER: (Phase.OVER, (Do.SAY, Do.TELL_TALK_ENDED)),
+        # A later login of the caller's, which does not talk.
+        On.ACCEPTED: (Phase.OVER, (Do.SAY, Do.TELL_TALK_ENDED)),
+        On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_TALK_ENDED)),
+        On.CLEARED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.HANG_UP: (Phase.OVER, (Do.SAY, Do.TELL_TALK_ENDED)),
+        On.RESEND: (Phase.TALKING, (Do.SAY,)),
+    },
     Phase.OVER: {
         On.RINGING: _RESEND,
         On.RINGING_RETAINED: _RESEND,
         On.ACCEPTED: _RESEND,
         On.ENDED: _RESEND,
+        On.TALKS: _RESEND,
+        On.TALK_OVER: _RESEND,
         On.RESEND: _RESEND,
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR,)),
         On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
@@ -180,6 +212,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING_RETAINED: _RESEND,
         On.ACCEPTED: _RESEND,
         On.ENDED: _RESEND,
+        On.TALKS: _RESEND,
+        On.TALK_OVER: _RESEND,
         On.CLEARED: (Phase.CLEARING, _IGNORED),
         On.CLEAR_ACKED: (Phase.REMEMBERED, _IGNORED),
         On.LOGOUT: (Phase.CLEARING, _IGNORED),
@@ -190,6 +224,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.RINGING_RETAINED: _RESEND,
         On.ACCEPTED: _RESEND,
         On.ENDED: _RESEND,
+        On.TALKS: _RESEND,
+        On.TALK_OVER: _RESEND,
         # Said once without being kept, perhaps: then the answer still stands there.
         On.CLEARED: (Phase.REMEMBERED, (Do.CLEAR,)),
         On.FORGET: (Phase.GONE, _IGNORED),
@@ -220,10 +256,17 @@ _LOST: Final = _said(AnswerReason.CALLER_LOST)
 _NOT_TAKEN: Final[Ending] = (*_NO_ACCEPT[:4], EndReason.NOT_ALLOWED)
 OUTCOMES: Final[Mapping[tuple[Phase, On], Ending]] = {
     **{
-        (p, On.ACCEPTED): _NO_ACCEPT
+        (p, on): _NO_ACCEPT
+        for on in (On.ACCEPTED, On.TALKS)
         for p in (Phase.NEW, Phase.PROBING, Phase.SCREENING, Phase.RINGING)
     },
     (Phase.ACCEPTING, On.ACCEPTED): (_A.SEEN, None, _S.ACCEPTED, _E.OK, EndReason.ACCEPTED),
+    (Phase.ACCEPTING, On.TALKS): (_A.TALKING, None, _S.ACCEPTED, _E.OK, EndReason.ACCEPTED),
+    # Nothing of a call that went on was heard of here, and it is over: nothing is told.
+    **{
+        (p, On.TALK_OVER): (_A.SEEN, None, *_NO_ACCEPT[2:])
+        for p in (Phase.NEW, Phase.PROBING, Phase.SCREENING, Phase.RINGING)
+    },
     (Phase.ACCEPTING, On.ACCEPT_TIMEOUT): _NO_ACCEPT,
     (Phase.ACCEPTING, On.LOGOUT): (*_NO_ACCEPT[:4], EndReason.LOGGED_OUT),
     **{(p, On.NOT_TAKEN): _NOT_TAKEN for p in (Phase.RINGING, Phase.ACCEPTING)},
@@ -236,7 +279,11 @@ OUTCOMES: Final[Mapping[tuple[Phase, On], Ending]] = {
 #: Phases in which the app has an invitation that has not ended.
 OPEN: Final = frozenset({Phase.RINGING, Phase.ACCEPTING})
 #: Phases in which the caller's presence matters.
-WATCHING: Final = frozenset({Phase.PROBING, Phase.SCREENING, *OPEN})
+WATCHING: Final = frozenset({Phase.PROBING, Phase.SCREENING, Phase.TALKING, *OPEN})
+
+
+#: Answers that carry talk, where a call has it.
+_SAYS_TALK: Final = frozenset({AnswerState.ACCEPTED, AnswerState.TALKING, AnswerState.OVER})
 
 
 class CalleeCall(NamedTuple):
@@ -268,6 +315,12 @@ class CalleeCall(NamedTuple):
     quiet_until: float = 0.0
     vouch_at: float | None = None
     live_at: float | None = None
+    talk: Talk = NO_TALK
+
+    @property
+    def talks(self) -> bool:
+        """Whether it goes on after *accepted*, here and now."""
+        return self.talk.up
 
     @property
     def key(self) -> tuple[str, str]:
@@ -278,14 +331,19 @@ class CalleeCall(NamedTuple):
     def due(self) -> float | None:
         """The earliest of its deadlines."""
         at = None
-        for due in (self.ring_at, self.accept_at, self.resend_at, self.keep_at):
+        talk_due = self.talk.due if self.talk.up else None
+        for due in (self.ring_at, self.accept_at, self.resend_at, self.keep_at, talk_due):
             if due is not None and (at is None or due < at):
                 at = due
         return at
 
     def cell(self, epoch: bytes, *, ask: bool = False) -> Answer:
         """What the answer cell says."""
-        return Answer(self.answer, epoch, self.seq, self.response, self.answer_reason, ask)
+        if not self.talk.can or self.answer not in _SAYS_TALK:
+            return Answer(self.answer, epoch, self.seq, self.response, self.answer_reason, ask)
+        number = reasons.over_number(self.talk.reason) if self.answer is AnswerState.OVER else None
+        said = self.talk.messages.said()
+        return Answer(self.answer, epoch, self.seq, self.response, number, ask, said)
 
 
 evolve = evolver(CalleeCall)
@@ -298,12 +356,14 @@ def new(call_id: str, caller: str, invite: Invite) -> CalleeCall:
         caller,
         invite.epoch,
         offer=invite.offer,
+        talk=NO_TALK if invite.talk is None else OFFERED,
     )
 
 
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
 # these together save a ring 8 µs of 650 there.
-_NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED = tuple(Phase)[:8]
+_GONE, _TALKING = Phase.GONE, Phase.TALKING
 _RECEIVED, _SAYS_RINGING = RemoteInvitationState.INVITATION_RECEIVED, InviteState.RINGING
 
 
@@ -323,8 +383,9 @@ def step(
             call,
             epoch=invite.epoch,
             offer=invite.offer.over(call.offer),
+            talk=NO_TALK if invite.talk is None else OFFERED,
         )
-    elif invite is not None and invite.epoch != call.epoch:
+    elif invite is not None and invite.epoch != call.epoch and before is not _TALKING:
         call = evolve(call, epoch=invite.epoch)
     if phase is before:
         return call, todo
@@ -334,6 +395,9 @@ def step(
         ), todo  # fmt: skip
     if phase is _SCREENING:
         return evolve(call, phase=phase, resend_at=None, keep_at=None), todo
+    if before is _TALKING:
+        answer = AnswerState.OVER if on is On.HANG_UP else AnswerState.SEEN
+        return evolve(call, phase=phase, answer=answer, response=None, resend_at=None), todo
     if phase is _ACCEPTING:
         return evolve(call, phase=phase, state=RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
             answer=AnswerState.ACCEPTED, response=response, ring_at=None,
@@ -376,6 +440,8 @@ def heard(invite: Invite | None, *, retained: bool) -> On:
         return On.CLEARED
     if invite.state is _SAYS_RINGING:
         return On.RINGING_RETAINED if retained or not invite.ttl else On.RINGING
+    if invite.talk is not None:
+        return On.TALK_OVER if invite.state is InviteState.OVER else On.TALKS
     return On.ACCEPTED if invite.state is InviteState.ACCEPTED else On.ENDED
 
 
@@ -383,9 +449,13 @@ def found(call_id: str, caller: str, cell: Answer) -> CalleeCall:
     """The record of a call that a previous login of this peer left in ``cell``.
 
     A final answer stands; one of *received* is asked about: does the caller still ring? An
-    *accepted* may have won already, and nobody waits for that here: it goes on to *failed*.
+    *accepted* may have won already, and nobody waits for that here: it goes on to *failed*. A call
+    that went on is over, *restarted*: nothing that was said in it is said again.
     """
     call = CalleeCall(call_id=call_id, caller=caller, seq=cell.seq)
+    if cell.state in (AnswerState.TALKING, AnswerState.OVER):
+        word = reasons.over(cell.reason) if cell.state is AnswerState.OVER else EndReason.RESTARTED
+        return evolve(call, phase=_OVER, answer=AnswerState.OVER, talk=Talk(can=True, reason=word))
     if cell.state is AnswerState.ACCEPTED:
         return evolve(
             call, phase=_OVER, answer=AnswerState.FAILED, answer_reason=AnswerReason.ACCEPT_FAILURE

@@ -10,7 +10,8 @@ import math
 
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode, RemoteInvitationState
-from ..wire.cells import Answer, AnswerReason, Invite, Presence
+from ..wire import reasons
+from ..wire.cells import Answer, AnswerReason, Invite, InviteState, Presence
 from ..wire.keys import MAX_UINT
 from . import callee
 from .admission import Admission, Screen
@@ -18,10 +19,11 @@ from .bounded import once_more
 from .callee import CalleeCall, Do, On, Phase, evolve
 from .context import Context, Key
 from .effects import Accept, PolicyVerdict, Refuse
-from .events import Name, RemoteEvent
+from .events import CallEvent, Name, RemoteEvent
 from .outbox import ANSWER
 from .settings import MAX_KEPT, RESEND_INTERVAL
-from .side import Side
+from .talk import NO_TALK
+from .talk_side import TalkSide
 
 _TELLS = {
     Do.TELL_RECEIVED: Name.REMOTE_RECEIVED,
@@ -30,6 +32,11 @@ _TELLS = {
     Do.TELL_CANCELED: Name.REMOTE_CANCELED,
     Do.TELL_FAILURE: Name.REMOTE_FAILURE,
 }
+_TALK_TELLS = {
+    Do.TELL_TALK_STARTED: Name.CALL_STARTED,
+    Do.TELL_TALK_ENDED: Name.CALL_ENDED,
+}
+_TALKS = frozenset({On.TALKS, On.TALK_OVER})
 _SAYINGS = frozenset({Do.SAY, Do.ASK, Do.CLEAR})
 _SPOKEN = frozenset({*_TELLS, Do.TELL_MISSED, Do.TELL_ENDED})
 _SAYS_AGAIN = frozenset({Phase.PROBING, Phase.ACCEPTING, Phase.OVER})
@@ -37,13 +44,14 @@ _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})
 
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
 # these together save a ring 8 µs of 650 there.
-_NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED, _GONE = Phase
+_NEW, _PROBING, _SCREENING, _RINGING, _ACCEPTING, _OVER, _CLEARING, _REMEMBERED = tuple(Phase)[:8]
+_GONE, _TALKING = Phase.GONE, Phase.TALKING
 _SAY, _ASK, _CLEAR, _EXTEND = Do.SAY, Do.ASK, Do.CLEAR, Do.EXTEND
 _TELL_MISSED, _TELL_ENDED, _REMOTE_RECEIVED = Do.TELL_MISSED, Do.TELL_ENDED, Name.REMOTE_RECEIVED
 _ON_RINGING, _ON_RESEND, _CANCELED = On.RINGING, On.RESEND, RemoteInvitationState.CANCELED
 
 
-class CalleeSide(Side[CalleeCall, CalleeCall]):
+class CalleeSide(TalkSide[CalleeCall, CalleeCall]):
     """The callee's half of the engine.
 
     A call that is over is remembered whole, so that a late copy gets its answer once more; its
@@ -91,6 +99,7 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
 
     def log_out(self, now: float) -> None:
         """What rings here rings on at the next login; what was accepted has nobody to it."""
+        self.end_talks(EndReason.LOGGED_OUT, now)
         for call in list(self.calls.values()):
             self._step(call, On.LOGOUT, now)
 
@@ -100,6 +109,8 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         """Take in a caller's cell; None is the cleared one."""
         if self._is_aside(key) and key not in self.calls:
             return  # it is over here, and cannot be answered
+        if invite is not None and invite.talk is not None and not self._context.talk:
+            invite = _without_talk(invite)
         on = callee.heard(invite, retained=retained)
         call = self.calls.get(key) or self.remembered.get(key)
         if call is None:
@@ -126,7 +137,41 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
                 return
         elif call.phase in (_NEW, _REMEMBERED) and not self._may_answer(call.caller, now):
             return
-        self._step(call, on, now, invite=invite, copy=True)
+        if call.phase in (_ACCEPTING, _TALKING) and (call.talk.can or on in _TALKS):
+            self._talked(call, on, invite, now)
+        else:
+            self._step(call, on, now, invite=invite, copy=True)
+
+    def _talked(self, call: CalleeCall, on: On, invite: Invite | None, now: float) -> None:
+        """Take in the caller's cell of a call that goes on, or may do so now."""
+        said = None if invite is None else invite.talk
+        if call.phase is _ACCEPTING:
+            if said is None or invite is None or not call.talk.can or on not in _TALKS:
+                if on in _TALKS or on is On.ACCEPTED:  # one of the two cannot
+                    call, on = evolve(call, talk=NO_TALK), On.ACCEPTED
+                self._step(call, on, now, invite=invite, copy=True)
+                return
+            call = self._begun(call, invite.epoch, now, heard=True)
+            # Handed over once the app knows that the call goes on; acknowledged with this word.
+            messages, news = call.talk.messages.read(said)
+            call = self._with_talk(call, call.talk._replace(messages=messages))
+            self._step(call, On.TALKS, now, invite=invite)
+            call = self.calls[call.key]
+            for message in news.messages:
+                self._context.tell(CallEvent(Name.CALL_MESSAGE, call, message))
+            if on is On.TALKS:
+                return
+        talk = call.talk
+        if on is On.TALKS or on in _RINGS:
+            if said is not None and on is On.TALKS and invite and invite.epoch == talk.epoch:
+                self._hear(call, said, now)
+            return
+        word = EndReason.RESTARTED if invite is not None else EndReason.PEER_LOST
+        if on is On.TALK_OVER and invite is not None and said is not None:
+            word = reasons.over(invite.reason)
+            call = self._hear(call, said, now, last=True)
+            talk = call.talk
+        self._step(self._with_talk(call, talk.ended(word)), on, now, invite=invite)
 
     def found(self, key: Key, cell: Answer, now: float) -> None:
         """Take over an answer cell that a previous login of this peer left."""
@@ -155,7 +200,7 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
             return
         settings = self._context.settings
         for call in list(self.calls.values()):
-            if call.caller != caller or call.phase not in callee.WATCHING:
+            if call.caller != caller or call.phase not in callee.WATCHING or call.talks:
                 continue
             same = presence.epoch == call.epoch
             if call.phase is _PROBING:
@@ -200,8 +245,9 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         An answer that carried a response may have been too large by that: it is tried without one.
         """
         call = self.calls.get(key)
-        if call is None:
+        if call is None or self._talk_not_taken(call, now):
             return
+        call = self.calls[key]
         carried = call.response is not None and call.phase in (_ACCEPTING, _OVER)
         if call.phase is _ACCEPTING and not carried:
             return  # the broker may have taken it before; the caller's word alone counts
@@ -273,6 +319,8 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
             self._keep(evolve(call, resend_at=call.quiet_until))
 
     def _fire(self, call: CalleeCall, now: float) -> None:
+        if self._talk_due(call, now):
+            return
         if call.ring_at is not None and call.ring_at <= now:
             self._step(call, On.RING_EXPIRED, now)
         elif call.accept_at is not None and call.accept_at <= now:
@@ -332,7 +380,8 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
             elif do is _CLEAR:
                 self._clear(call.key, awaited=call.phase is _CLEARING)
         # Whom the app answered is told until it is seen; the others say it again by themselves.
-        unkept = call.phase is _OVER and before is not _ACCEPTING and on is not On.REFUSE
+        told = before in (_ACCEPTING, _TALKING) or on is On.REFUSE
+        unkept = call.phase is _OVER and not told
         if unkept and before is not _OVER and len(self.calls) >= MAX_KEPT:
             until = now + settings.dedup_window
             call = evolve(call, phase=_REMEMBERED, resend_at=None, keep_at=until)
@@ -348,6 +397,8 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         for do in todo:
             if do in _SPOKEN:
                 self._tell(do, call)
+            elif do in _TALK_TELLS:
+                self._tell_talk(_TALK_TELLS[do], call)
 
     def _say(
         self,
@@ -364,8 +415,9 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         if not context.may_say(ANSWER, call.key):
             return evolve(call, ring_at=ring_at, resend_at=None)
         delay, at = call.resend_delay, None
-        if call.phase in _SAYS_AGAIN:
-            first = settings.resend_first if call.phase is _OVER else settings.probe_interval
+        if call.phase in _SAYS_AGAIN or (call.phase is _TALKING and call.talk.waits):
+            quick = call.phase in (_PROBING, _ACCEPTING)
+            first = settings.probe_interval if quick else settings.resend_first
             delay = min(delay * 2, settings.resend_max) if again else first
             at = now + delay
         call = evolve(
@@ -374,7 +426,13 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         context.say(ANSWER, call.key, call.cell(context.epoch, ask=ask))
         return call
 
+    def _end_talk(self, call: CalleeCall, word: EndReason, now: float) -> None:
+        self._step(self._with_talk(call, call.talk.ended(word)), On.HANG_UP, now)
+
     def _give_up(self, call: CalleeCall) -> None:
+        if call.talks:
+            ended = self._with_talk(call, call.talk.ended(EndReason.LOGGED_OUT))
+            self._tell_talk(Name.CALL_ENDED, ended)
         if call.phase in callee.OPEN:
             gone = evolve(call, phase=_RINGING)
             self._tell(Do.TELL_FAILURE, callee.step(gone, On.LOGOUT)[0])
@@ -393,3 +451,8 @@ class CalleeSide(Side[CalleeCall, CalleeCall]):
         else:
             self._context.stats.remote_ends[str(call.reason)] += 1
         self._context.tell(RemoteEvent(name, call))
+
+
+def _without_talk(invite: Invite) -> Invite:
+    """What a peer that cannot stay in a call reads; but of one that it was in, that it is over."""
+    return invite if invite.state is InviteState.OVER else invite._replace(talk=None)

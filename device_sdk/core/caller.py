@@ -5,6 +5,8 @@ ends, once. A call is ``SENT`` until the callee shows that it rings (``RECEIVED`
 first of an answer, the app or a timer decides: ``ACCEPTED`` or ``ENDED`` stand in the cell until
 the callee's final answer shows that it knows; a refusal or failure needs no decision of ours. Then
 the cell is cleared (``CLEARING``) and, once the broker has acknowledged that, the call is ``GONE``.
+A call of two peers that both can goes on after ``ACCEPTED``: ``TALKING`` once the callee shows that
+it knows, ``OVER`` until it has seen the end (docs/protocol.md, Talk).
 
 :data:`TABLE` holds every legal step. A missing entry is illegal: from the app an error that
 changes nothing, from the wire a counted drop. What may cross or repeat has an explicit entry that
@@ -17,7 +19,8 @@ from typing import Final, NamedTuple
 
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
 from ..wire import reasons
-from ..wire.cells import Answer, AnswerState, Invite, InviteState, Offer
+from ..wire.cells import Answer, AnswerState, Invite, InviteState, Offer, Said
+from .talk import NO_TALK, Talk
 from .values import evolver
 
 
@@ -30,6 +33,8 @@ class Phase(Enum):
     ENDED = auto()
     CLEARING = auto()
     GONE = auto()
+    TALKING = auto()
+    OVER = auto()
 
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call
 
@@ -43,6 +48,8 @@ class On(Enum):
     ANSWER_REFUSED = auto()
     ANSWER_FAILED = auto()
     ANSWER_SEEN = auto()
+    ANSWER_TALKING = auto()
+    ANSWER_OVER = auto()
     # the app says
     CANCEL = auto()
     LOGOUT = auto()
@@ -54,6 +61,8 @@ class On(Enum):
     NO_RESPONSE = auto()
     RESEND = auto()
     KEEP_EXPIRED = auto()
+    # the app, the callee's presence or time says, of a call that goes on
+    HANG_UP = auto()
     # the broker does not take the cell: not allowed, or too large
     NOT_TAKEN = auto()
     # the broker has the cleared cell
@@ -74,6 +83,7 @@ class Do(Enum):
     TELL_CANCELED = auto()  # once the broker has the decision
     TELL_FAILURE = auto()
     TELL_PEER_LOST = auto()
+    TELL_TALK_ENDED = auto()  # if the call went on
 
     __hash__ = object.__hash__
 
@@ -115,9 +125,12 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
     Phase.ACCEPTED: {
         On.ANSWER_RECEIVED: (Phase.ACCEPTED, _IGNORED),
         On.ANSWER_ACCEPTED: (Phase.ACCEPTED, _IGNORED),
-        On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR,)),
-        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST)),
-        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST)),
+        On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST, Do.TELL_TALK_ENDED)),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_PEER_LOST, Do.TELL_TALK_ENDED)),
+        On.ANSWER_TALKING: (Phase.TALKING, _IGNORED),
+        On.ANSWER_OVER: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.HANG_UP: (Phase.OVER, (Do.SAY, Do.TELL_TALK_ENDED)),
         On.RESEND: (Phase.ACCEPTED, (Do.SAY,)),
         # Silent from here: the callee's own word tells whether it learned of it.
         On.NOT_TAKEN: (Phase.ACCEPTED, _IGNORED),
@@ -129,6 +142,8 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR,)),
         On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR,)),
         On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_TALKING: (Phase.ENDED, _IGNORED),
+        On.ANSWER_OVER: (Phase.CLEARING, (Do.CLEAR,)),
         On.RESEND: (Phase.ENDED, (Do.SAY,)),
         On.NOT_TAKEN: (Phase.GONE, _IGNORED),
         On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
@@ -139,8 +154,33 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ANSWER_REFUSED: (Phase.CLEARING, _IGNORED),
         On.ANSWER_FAILED: (Phase.CLEARING, _IGNORED),
         On.ANSWER_SEEN: (Phase.CLEARING, _IGNORED),
+        On.ANSWER_TALKING: (Phase.CLEARING, _IGNORED),
+        On.ANSWER_OVER: (Phase.CLEARING, _IGNORED),
         On.CLEAR_ACKED: (Phase.GONE, _IGNORED),
         On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+    },
+    Phase.TALKING: {
+        On.ANSWER_RECEIVED: (Phase.TALKING, _IGNORED),
+        On.ANSWER_ACCEPTED: (Phase.TALKING, _IGNORED),
+        On.ANSWER_TALKING: (Phase.TALKING, _IGNORED),
+        On.ANSWER_OVER: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_TALK_ENDED)),
+        On.HANG_UP: (Phase.OVER, (Do.SAY, Do.TELL_TALK_ENDED)),
+        On.RESEND: (Phase.TALKING, (Do.SAY,)),
+    },
+    Phase.OVER: {
+        On.ANSWER_RECEIVED: (Phase.OVER, _IGNORED),
+        On.ANSWER_ACCEPTED: (Phase.OVER, _IGNORED),
+        On.ANSWER_TALKING: (Phase.OVER, _IGNORED),
+        On.ANSWER_OVER: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_SEEN: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_REFUSED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.ANSWER_FAILED: (Phase.CLEARING, (Do.CLEAR,)),
+        On.RESEND: (Phase.OVER, (Do.SAY,)),
+        On.NOT_TAKEN: (Phase.GONE, _IGNORED),
+        On.KEEP_EXPIRED: (Phase.CLEARING, (Do.CLEAR,)),
     },
 }
 
@@ -173,6 +213,8 @@ ANSWERS: Final[Mapping[AnswerState, On]] = {
     AnswerState.REFUSED: On.ANSWER_REFUSED,
     AnswerState.FAILED: On.ANSWER_FAILED,
     AnswerState.SEEN: On.ANSWER_SEEN,
+    AnswerState.TALKING: On.ANSWER_TALKING,
+    AnswerState.OVER: On.ANSWER_OVER,
 }
 
 #: What the invite cell says in each phase that has one.
@@ -181,15 +223,18 @@ SAYS: Final[Mapping[Phase, InviteState]] = {
     Phase.RECEIVED: InviteState.RINGING,
     Phase.ACCEPTED: InviteState.ACCEPTED,
     Phase.ENDED: InviteState.ENDED,
+    Phase.TALKING: InviteState.ACCEPTED,
+    Phase.OVER: InviteState.OVER,
 }
 UNDECIDED: Final = frozenset({Phase.SENT, Phase.RECEIVED})
-DECIDED: Final = frozenset({Phase.ACCEPTED, Phase.ENDED})
+DECIDED: Final = frozenset({Phase.ACCEPTED, Phase.ENDED, Phase.OVER})
 
 
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
 # these together save a ring 8 µs of 650 there.
 _RECEIVED, _SAYS_RINGING = Phase.RECEIVED, InviteState.RINGING
 _RECEIVED_BY_REMOTE = LocalInvitationState.RECEIVED_BY_REMOTE
+_CAN: Final = Said()  # what *ringing* says: I can stay in the call
 
 
 class CallerCall(NamedTuple):
@@ -226,6 +271,12 @@ class CallerCall(NamedTuple):
     quiet_until: float = 0.0
     offline_at: float | None = None
     offline_told: bool = False
+    talk: Talk = NO_TALK
+
+    @property
+    def talks(self) -> bool:
+        """Whether it goes on after *accepted*, here and now."""
+        return self.talk.up
 
     @property
     def key(self) -> tuple[str, str]:
@@ -243,6 +294,7 @@ class CallerCall(NamedTuple):
             self.keep_at,
             self.cancel_at,
             self.offline_at,
+            self.talk.due if self.talk.up else None,
         ):
             if due is not None and (at is None or due < at):
                 at = due
@@ -254,12 +306,17 @@ class CallerCall(NamedTuple):
         ttl = reason = None
         if state is _SAYS_RINGING:
             ttl = max(0, round(((self.ring_at or now) - now) * 1000))
-        elif state is InviteState.ACCEPTED:  # the callee has the rest already
-            return Invite(state, epoch, self.seq)
-        else:
+        elif state is InviteState.ENDED:
             reason = reasons.BY_WORD.get(self.reason, reasons.ended(None)).reason
+        elif state is not _SAYS_RINGING:  # the callee has the rest already
+            talk = self.talk
+            said = talk.messages.said(heard=talk.heard) if talk.can else None
+            number = reasons.over_number(talk.reason) if state is InviteState.OVER else None
+            return Invite(state, epoch, self.seq, reason=number, talk=said)
         return Invite.of(self.offer, state, epoch, self.seq, ttl=ttl, reason=reason,
-                         asker=None if ttl is None else asker)  # fmt: skip
+                         asker=None if ttl is None else asker,
+                         talk=_CAN if ttl is not None and self.talk.can else None,
+                         )  # fmt: skip
 
 
 evolve = evolver(CallerCall)
@@ -319,8 +376,12 @@ def logged_out(call: CallerCall) -> CallerCall:
 def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
     """The record of a call that a previous login of this peer left in ``cell``.
 
-    What still rang there is now ended, *caller restarted*; a decision stands.
+    What still rang there is now ended, *caller restarted*; a decision stands. A call that went on
+    is over, *restarted*: nothing that was said in it is said again.
     """
+    if cell.talk is not None and cell.state is not _SAYS_RINGING:
+        word = reasons.over(cell.reason) if cell.state is InviteState.OVER else EndReason.RESTARTED
+        return left(call_id, callee, cell.seq, word)
     accepted = cell.state is InviteState.ACCEPTED
     reason = EndReason.CALLER_RESTARTED
     if cell.state is InviteState.ENDED:
@@ -334,4 +395,18 @@ def found(call_id: str, callee: str, cell: Invite) -> CallerCall:
         offer=cell.offer,
         seq=cell.seq,
         previous_login=True,
+    )
+
+
+def left(call_id: str, callee: str, seq: int, word: EndReason) -> CallerCall:
+    """The record of a call that went on in a previous login of this peer, and does not in this."""
+    return CallerCall(
+        call_id=call_id,
+        callee=callee,
+        phase=Phase.OVER,
+        state=LocalInvitationState.ACCEPTED_BY_REMOTE,
+        reason=EndReason.ACCEPTED,
+        seq=seq,
+        previous_login=True,
+        talk=Talk(can=True, heard=True, reason=word),
     )

@@ -19,7 +19,8 @@ from .effects import Cancel, Send
 from .events import LocalEvent, Name, PeerLost
 from .outbox import INVITE
 from .settings import MAX_KEPT, NEVER_THERE, RESEND_INTERVAL
-from .side import Side
+from .talk import NO_TALK, OFFERED
+from .talk_side import TalkSide
 
 #: An end that is said again carries no content of more bytes than this.
 ENDED_CONTENT = 512
@@ -31,16 +32,18 @@ _TELLS = {
     Do.TELL_FAILURE: Name.LOCAL_FAILURE,
 }
 _SAYS_AGAIN = frozenset({Phase.SENT, *caller.DECIDED})
+#: In these a call goes on only if its record says so.
+_NOT_IN_TALK = frozenset({*caller.UNDECIDED, Phase.ACCEPTED})
 
 
 # Members by themselves: looking one up in its class takes Python 3.11 ten times as long. All of
 # these together save a ring 8 µs of 650 there.
-_SENT, _RECEIVED, _ACCEPTED, _ENDED, _CLEARING, _GONE = Phase
+_SENT, _RECEIVED, _ACCEPTED, _ENDED, _CLEARING, _GONE, _TALKING, _OVER = Phase
 _SAY, _CLEAR, _TELL_RECEIVED = Do.SAY, Do.CLEAR, Do.TELL_RECEIVED
 _ON_RESEND = On.RESEND
 
 
-class CallerSide(Side[CallerCall, float]):
+class CallerSide(TalkSide[CallerCall, float]):
     """The caller's half of the engine; of a call that is over it remembers until when to."""
 
     kind = INVITE
@@ -71,6 +74,7 @@ class CallerSide(Side[CallerCall, float]):
             ring_at=now + (command.ring_timeout or settings.ring_timeout),
             ack_at=now + ack_timeout,
             ack_timeout=ack_timeout,
+            talk=OFFERED if context.talk else NO_TALK,
         )
         context.stats.counters["sent"] += 1
         self._keep(self._say(call, now))
@@ -91,7 +95,8 @@ class CallerSide(Side[CallerCall, float]):
         self._step(call, On.CANCEL, now)
 
     def log_out(self, now: float) -> None:
-        """End what is undecided as canceled."""
+        """End what is undecided as canceled, and what goes on."""
+        self.end_talks(EndReason.LOGGED_OUT, now)
         for call in list(self.calls.values()):
             if call.phase in caller.UNDECIDED:
                 self._step(call, On.LOGOUT, now)
@@ -108,10 +113,29 @@ class CallerSide(Side[CallerCall, float]):
                 self._unknown(key, answer, now)
             return True
         on = caller.ANSWERS[answer.state]
+        if on is On.ANSWER_OVER and call.phase in _NOT_IN_TALK and not call.talks:
+            # Of a call that does not go on here, it is as final as any.
+            on, answer = On.ANSWER_FAILED, Answer(AnswerState.FAILED, answer.epoch, answer.seq)
         entry = caller.TABLE[call.phase].get(on)
-        if entry is None:
+        if entry is None or (on is On.ANSWER_TALKING and not self._goes_on(call, answer)):
             return False
+        if call.talks:
+            if on is On.ANSWER_OVER and answer.talk is not None:
+                call = self._hear(call, answer.talk, now, last=True)
+            if Do.TELL_TALK_ENDED in entry[1]:
+                over = on is On.ANSWER_OVER
+                word = reasons.over(answer.reason) if over else EndReason.PEER_LOST
+                call = self._with_talk(call, call.talk.ended(word))
         call = self._step(call, on, now, answer)
+        if on is On.ANSWER_TALKING and answer.talk is not None:
+            if call.talks:
+                there = self._context.watches.of(call.callee).there(answer.epoch)
+                heard = self._with_talk(call, call.talk.shown(there=there))
+                if heard.talk.waits and not call.talk.heard:  # what was said with the decision
+                    delay = self._context.settings.resend_first
+                    heard = evolve(heard, resend_at=now + delay, resend_delay=delay)
+                self._hear(heard, answer.talk, now)
+            return True
         if (answer.ask or lifted) and _SAY not in entry[1] and call.phase is not _CLEARING:
             self._say_for(call, now, answer.epoch if answer.ask else None)
         return True
@@ -167,8 +191,8 @@ class CallerSide(Side[CallerCall, float]):
     def set_aside(self, key: Key, now: float) -> None:
         """The broker does not take that cell: the call ends, and no more is said of it."""
         call = self.calls.get(key)
-        if call is not None:
-            self._step(call, On.NOT_TAKEN, now)
+        if call is not None and not self._talk_not_taken(call, now):
+            self._step(self.calls[key], On.NOT_TAKEN, now)
             if key not in self.calls:
                 self._remember(key, now)
 
@@ -190,7 +214,7 @@ class CallerSide(Side[CallerCall, float]):
     def callee_back(self, callee: str, now: float) -> None:
         """A callee that was away is online: say what it has not shown to know."""
         for call in list(self.calls.values()):
-            if call.callee == callee and call.phase in _SAYS_AGAIN:
+            if call.callee == callee and _says_again(call):
                 self._say_for(call, now)
 
     def callee_away(self, callee: str) -> None:
@@ -198,7 +222,7 @@ class CallerSide(Side[CallerCall, float]):
         for call in list(self.calls.values()):
             if call.callee != callee:
                 continue
-            if call.phase in caller.DECIDED:
+            if call.phase in caller.DECIDED or call.phase is _TALKING:
                 self._keep(evolve(call, resend_at=None))
             elif call.phase is _SENT:
                 self._note_offline(call)
@@ -214,6 +238,8 @@ class CallerSide(Side[CallerCall, float]):
     # --- inside ----------------------------------------------------------------------------
 
     def _fire(self, call: CallerCall, now: float) -> None:
+        if self._talk_due(call, now):
+            return
         if call.cancel_at is not None and call.cancel_at <= now:
             call = evolve(call, cancel_at=None)
             self._keep(call)
@@ -241,6 +267,11 @@ class CallerSide(Side[CallerCall, float]):
     ) -> CallerCall:
         before = call.phase
         call, todo = caller.step(call, on, answer)
+        if call.phase is _ACCEPTED and before is not _ACCEPTED and call.talk.can:
+            if answer is not None and answer.talk is not None:
+                call = self._begun(call, answer.epoch, now, heard=False)
+            else:
+                call = evolve(call, talk=NO_TALK)
         if call.phase is _CLEARING and self._is_aside(call.key):
             call = evolve(call, phase=_GONE)  # its clear would not be taken either
         if call.phase in caller.DECIDED and before is not call.phase:
@@ -259,6 +290,10 @@ class CallerSide(Side[CallerCall, float]):
         for do in todo:
             if do in _TELLS:
                 self._tell(do, call)
+                if do is Do.TELL_ACCEPTED and call.talks:
+                    self._tell_talk(Name.CALL_STARTED, call)
+            elif do is Do.TELL_TALK_ENDED and call.talk.reason is not None:
+                self._tell_talk(Name.CALL_ENDED, call)
             elif do is Do.END_OTHER_LEGS:
                 self._end_other_legs(call, now)
             elif do is Do.TELL_CANCELED and not self._context.up:
@@ -281,8 +316,8 @@ class CallerSide(Side[CallerCall, float]):
         if not context.may_say(INVITE, key):
             return evolve(call, resend_at=None)
         delay, at = call.resend_delay, None
-        if call.phase in _SAYS_AGAIN and not (
-            call.phase in caller.DECIDED and context.watches.of(call.callee).away
+        if _says_again(call) and not (
+            call.phase is not _SENT and context.watches.of(call.callee).away
         ):
             delay = min(delay * 2, settings.resend_max) if again else settings.resend_first
             at = now + delay
@@ -312,6 +347,12 @@ class CallerSide(Side[CallerCall, float]):
         """Whether nobody is there; without a link of my own I know nothing of the peer."""
         return self._context.inbox and self._context.watches.of(callee).away
 
+    def _goes_on(self, call: CallerCall, answer: Answer) -> bool:
+        """Whether *talking* has a place there: of the login that accepted, if it still goes on."""
+        if call.phase not in (_ACCEPTED, _TALKING):
+            return True
+        return call.talks and answer.epoch == call.talk.epoch
+
     def _note_offline(self, call: CallerCall) -> None:
         """Say once of a call without a sign of life that its callee is not there."""
         if not call.offline_told:
@@ -335,6 +376,8 @@ class CallerSide(Side[CallerCall, float]):
             return
         gone = Invite(state=InviteState.RINGING, epoch=b"", seq=0)
         call = caller.found(key[1], key[0], gone)
+        if answer.state is AnswerState.TALKING:
+            call = caller.left(key[1], key[0], 0, EndReason.RESTARTED)
         room = len(self.calls) < MAX_KEPT
         if room and not answer.state.final and self.remembered.get(key, now) <= now:
             self._adopt(call, now)
@@ -377,9 +420,22 @@ class CallerSide(Side[CallerCall, float]):
     def _give_up(self, call: CallerCall) -> None:
         if call.phase in caller.UNDECIDED:
             self._tell(Do.TELL_FAILURE, caller.logged_out(call))
+        elif call.talks:
+            ended = self._with_talk(call, call.talk.ended(EndReason.LOGGED_OUT))
+            self._tell_talk(Name.CALL_ENDED, ended)
+
+    def _end_talk(self, call: CallerCall, word: EndReason, now: float) -> None:
+        self._step(self._with_talk(call, call.talk.ended(word)), On.HANG_UP, now)
 
     def _ended(self, call: CallerCall) -> None:
         self._context.stats.local_ends[str(call.reason or EndReason.CANCELED)] += 1
+
+
+def _says_again(call: CallerCall) -> bool:
+    """Whether the callee has yet to show that it knows what the cell says."""
+    if call.phase is _TALKING:
+        return call.talk.waits
+    return call.phase in _SAYS_AGAIN
 
 
 def _without_large_content(call: CallerCall) -> CallerCall:

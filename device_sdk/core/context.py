@@ -28,6 +28,7 @@ class Context:
         self.epoch = epoch
         self.realm = realm
         self.settings = settings
+        self.talk = False  # this peer can stay in a call after accepted
         self.up = False  # publishes make sense
         self.inbox = False  # and the inbox is, or is being, subscribed
         self.out: list[Effect] = []
@@ -45,7 +46,7 @@ class Context:
     def clone(self) -> Context:
         """An independent copy; statistics are not carried over."""
         other = Context(self.me, self.epoch, self.realm, self.settings)
-        other.up, other.inbox = self.up, self.inbox
+        other.talk, other.up, other.inbox = self.talk, self.up, self.inbox
         other.out = list(self.out)
         other.watches = self.watches.clone()
         other.own, other.born = self.own.clone(), self.born

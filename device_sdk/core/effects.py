@@ -7,6 +7,7 @@ Time is an argument beside them, in seconds of any clock that only goes forward.
 from typing import NamedTuple
 
 from ..errors import LoginError
+from ..states import EndReason
 from ..wire.cells import AnswerReason, Offer
 from .callee import CalleeCall
 from .events import CoreEvent
@@ -100,6 +101,26 @@ class Refuse(NamedTuple):
 
 
 @distinct
+class SayMessage(NamedTuple):
+    """Say ``message``, encoded, in a call that goes on; ``made``: it was made here."""
+
+    peer: str
+    call_id: str
+    made: bool
+    message: bytes
+
+
+@distinct
+class HangUp(NamedTuple):
+    """End a call that goes on; ``made``: it was made here."""
+
+    peer: str
+    call_id: str
+    made: bool
+    reason: EndReason = EndReason.HUNG_UP
+
+
+@distinct
 class PolicyVerdict(NamedTuple):
     """What the policy says of a call that :class:`AskPolicy` asked about: None lets it ring."""
 
@@ -139,6 +160,8 @@ Input = (
     | Cancel
     | Accept
     | Refuse
+    | SayMessage
+    | HangUp
     | PolicyVerdict
     | Watch
     | Unwatch

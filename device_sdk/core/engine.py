@@ -29,12 +29,14 @@ from .effects import (
     Disconnected,
     Dropped,
     Effect,
+    HangUp,
     Input,
     Logout,
     MessageReceived,
     PolicyVerdict,
     PublishAcked,
     Refuse,
+    SayMessage,
     Send,
     Subscribe,
     Subscribed,
@@ -69,14 +71,17 @@ class Engine:
         realm: str = topics.DEFAULT_REALM,
         settings: Settings | None = None,
         screen: Screen | None = None,
+        talk: bool = False,
     ) -> None:
         if len(epoch) != EPOCH_BYTES:
             raise InvalidArgument("epoch", f"{EPOCH_BYTES} random bytes are wanted")
         topics.check_peer_id(peer_id)
         topics.check_realm(realm)
         self._context = Context(peer_id, epoch, realm, settings or Settings())
+        self._context.talk = talk
         self.caller = CallerSide(self._context)
         self.callee = CalleeSide(self._context, screen)
+        self.callee.admission.made = self.caller.calls
         self.login = Login(self._context, self.caller, self.callee)
         self._logged_at: dict[str, float] = {}
 
@@ -156,6 +161,7 @@ class Engine:
         other = object.__new__(Engine)
         other._context = context = self._context.clone()
         other.caller, other.callee = self.caller.clone(context), self.callee.clone(context)
+        other.callee.admission.made = other.caller.calls
         other.login = self.login.clone(context, other.caller, other.callee)
         other._logged_at = dict(self._logged_at)
         return other
@@ -165,8 +171,10 @@ class Engine:
     def _connected(self, what: Connected, now: float) -> None:
         self.login.connected(what.wall, now)
 
-    def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002 - one signature
+    def _disconnected(self, what: Disconnected, now: float) -> None:  # noqa: ARG002
         self.login.disconnected()
+        self.caller.cut(now)
+        self.callee.cut(now)
 
     def _subscribed(self, what: Subscribed, now: float) -> None:
         self.login.subscribed(what.granted, what.refused, now)
@@ -254,6 +262,8 @@ class Engine:
             self.caller.callee_away(peer)
         back = changed and before.online is False
         self.callee.caller_seen(peer, presence, now, retained=retained, changed=changed, back=back)
+        for side in (self.caller, self.callee):
+            side.peer_seen(peer, presence, now, retained=retained)
 
     def _drop(self, cause: str, topic: str, problem: str, now: float) -> None:
         self.stats.drops[cause] += 1
@@ -276,6 +286,12 @@ class Engine:
 
     def _refuse(self, what: Refuse, now: float) -> None:
         self.callee.refuse(what, now)
+
+    def _say_message(self, what: SayMessage, now: float) -> None:
+        (self.caller if what.made else self.callee).message(what, now)
+
+    def _hang_up(self, what: HangUp, now: float) -> None:
+        (self.caller if what.made else self.callee).hang_up(what, now)
 
     def _verdict(self, what: PolicyVerdict, now: float) -> None:
         self.callee.verdict(what, now)
@@ -325,6 +341,8 @@ class Engine:
         Cancel: _cancel,
         Accept: _accept,
         Refuse: _refuse,
+        SayMessage: _say_message,
+        HangUp: _hang_up,
         PolicyVerdict: _verdict,
         Watch: _watch,
         Unwatch: _unwatch,

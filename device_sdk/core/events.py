@@ -29,6 +29,9 @@ class Name(StrEnum):
     REMOTE_FAILURE = "remote_invitation_failure"
     RING_GROUP_ENDED = "ring_group_ended"
     MISSED_CALL = "missed_call"
+    CALL_STARTED = "call_started"
+    CALL_MESSAGE = "call_message"
+    CALL_ENDED = "call_ended"
     PRESENCE_CHANGED = "presence_changed"
     CONNECTION_STATE_CHANGED = "connection_state_changed"
 
@@ -70,6 +73,18 @@ class PeerLost(NamedTuple):
     name: Name = Name.LOCAL_PEER_LOST
 
 
+class CallEvent(NamedTuple):
+    """Something happened in a call that goes on after *accepted*: it began, was heard of, ended.
+
+    ``message``, encoded, is what the other side said; ``reason`` is why it is over.
+    """
+
+    name: Name
+    call: CallerCall | CalleeCall
+    message: bytes | None = None
+    reason: EndReason | None = None
+
+
 class PresenceChanged(NamedTuple):
     """A watched peer came or went; ``online`` None: the broker knows nothing of it."""
 
@@ -87,4 +102,6 @@ class ConnectionStateChanged(NamedTuple):
     name: Name = Name.CONNECTION_STATE_CHANGED
 
 
-CoreEvent = LocalEvent | RemoteEvent | PeerLost | PresenceChanged | ConnectionStateChanged
+CoreEvent = (
+    LocalEvent | RemoteEvent | PeerLost | CallEvent | PresenceChanged | ConnectionStateChanged
+)

@@ -104,6 +104,8 @@ class Login:
             if isinstance(topic, topics.PresenceTopic):
                 context.watches.confirmed(topic.peer)
                 self._caller.callee_watched(topic.peer, now)
+                for side in self._sides.values():
+                    side.peer_watched(topic.peer, now)
                 if topic.peer == context.me and not (context.up or self._asking):
                     self._may_return(topic_filter, now)
         if topics.inbox(context.realm, context.me)[0] in granted:

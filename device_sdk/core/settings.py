@@ -32,6 +32,11 @@ class _Numbers(NamedTuple):
     startup_timeout: float = 2.0
     #: How long at most a logout waits for the others to know how calls ended.
     logout_grace: float = 1.0
+    #: A call that goes on ends so long after it began.
+    talk_limit: float = 7200.0
+    #: And so long after its peer went offline, or without a link, or any word of its presence.
+    peer_lost_grace: float = 10.0
+    link_lost_grace: float = 30.0
     #: Invitations underway at this callee from one caller, and in all; over it: busy.
     max_calls_per_caller: int = 8
     max_calls: int = 64

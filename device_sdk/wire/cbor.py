@@ -128,7 +128,7 @@ def dump(value: Any, depth: int) -> bytes:
 def dump_text(value: str) -> bytes:
     """A text; raises ``UnicodeError`` for what is none."""
     text = value.encode()
-    return _open(TEXT, len(text)) + text
+    return open_item(TEXT, len(text)) + text
 
 
 def _encode(value: Any, depth: int) -> bytes:
@@ -137,11 +137,11 @@ def _encode(value: Any, depth: int) -> bytes:
             raise RecursionError
         pairs = sorted((_encode(k, depth - 1), _encode(v, depth - 1))
                        for k, v in value.items())  # fmt: skip
-        return _open(MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
+        return open_item(MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
     if isinstance(value, list | tuple):
         if depth == 0:
             raise RecursionError
-        return _open(ARRAY, len(value)) + b"".join(_encode(v, depth - 1) for v in value)
+        return open_item(ARRAY, len(value)) + b"".join(_encode(v, depth - 1) for v in value)
     if isinstance(value, str):
         value.encode()
     elif not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
@@ -149,7 +149,8 @@ def _encode(value: Any, depth: int) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def _open(major: int, value: int) -> bytes:
+def open_item(major: int, value: int) -> bytes:
+    """The head of an item: its major type and argument, in the shortest form."""
     encoded = dump_uint(value)
     return bytes((encoded[0] | major << 5,)) + encoded[1:]
 

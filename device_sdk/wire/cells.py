@@ -15,26 +15,35 @@ GROUP_BYTES = 16
 
 
 class InviteState(IntEnum):
-    """What the caller says of a call; ``ACCEPTED`` and ``ENDED`` are final."""
+    """What the caller says of a call; ``ENDED`` and ``OVER`` are final, ``ACCEPTED`` without talk.
+
+    ``OVER`` is of a call that went on (docs/protocol.md, Talk).
+    """
 
     RINGING = 0
     ACCEPTED = 1
     ENDED = 2
+    OVER = 3
 
 
 class AnswerState(IntEnum):
-    """What the callee says of a call; ``REFUSED``, ``FAILED`` and ``SEEN`` are final."""
+    """What the callee says of a call; all but the first two and ``TALKING`` are final.
+
+    ``TALKING`` and ``OVER`` are of a call that goes on (docs/protocol.md, Talk).
+    """
 
     RECEIVED = 0
     ACCEPTED = 1
     REFUSED = 2
     FAILED = 3
     SEEN = 4
+    TALKING = 5
+    OVER = 6
 
     @property
     def final(self) -> bool:
         """Whether the callee says nothing else about the call after this."""
-        return self >= AnswerState.REFUSED
+        return self >= AnswerState.REFUSED and self is not AnswerState.TALKING
 
 
 class EndedReason(IntEnum):
@@ -57,6 +66,29 @@ class AnswerReason(IntEnum):
     ACCEPT_FAILURE = 4
     CALLEE_EXPIRED = 5
     CALLER_LOST = 6
+
+
+class OverReason(IntEnum):
+    """Why a call that went on is over."""
+
+    HUNG_UP = 7
+    PEER_LOST = 8
+    RESTARTED = 9
+    TIME_UP = 10
+    LOGGED_OUT = 11
+
+
+class Said(NamedTuple):
+    """What a cell says of a call that goes on; its presence alone says *I can stay in the call*.
+
+    ``messages``: those of its writer that the other has not acknowledged, encoded, the last of them
+    numbered ``count``; ``got``: of the other's messages, those that its writer has handled, None
+    while it has not heard the other at all.
+    """
+
+    count: int = 0  # type: ignore[assignment]  # no one counts the fields of a cell
+    got: int | None = None
+    messages: tuple[bytes, ...] = ()
 
 
 class Offer(NamedTuple):
@@ -93,6 +125,7 @@ class Invite(NamedTuple):
     group: bytes | None = None
     time: int | None = None
     asker: bytes | None = None
+    talk: Said | None = None
 
     @property
     def offer(self) -> Offer:
@@ -101,17 +134,18 @@ class Invite(NamedTuple):
 
     @classmethod
     def of(cls, offer: Offer, state: InviteState, epoch: bytes, seq: int, *,
-           ttl: int | None = None, reason: int | None = None, asker: bytes | None = None
-           ) -> Invite:  # fmt: skip
+           ttl: int | None = None, reason: int | None = None, asker: bytes | None = None,
+           talk: Said | None = None) -> Invite:  # fmt: skip
         """The register of a call of which ``offer`` is said."""
         return cls(state, epoch, seq, ttl, offer.content, offer.channel, reason, offer.group,
-                   offer.time, asker)  # fmt: skip
+                   offer.time, asker, talk)  # fmt: skip
 
 
 class Answer(NamedTuple):
     """The callee's register. ``ask`` is true when the invite came retained: is it still so?
 
-    ``reason`` is a number of :class:`AnswerReason`, or one of a later version.
+    ``reason`` is a number of :class:`AnswerReason`, or :class:`OverReason`, or one of a later
+    version.
     """
 
     state: AnswerState
@@ -120,6 +154,7 @@ class Answer(NamedTuple):
     response: bytes | None = None
     reason: int | None = None
     ask: bool = False
+    talk: Said | None = None
 
 
 class Presence(NamedTuple):

@@ -27,6 +27,7 @@ from .cbor import (
 )
 from .cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 from .keys import BY_NAME, KEYS, MAX_BODY, VERSION, Type, of
+from .talk_cells import dump_talk, in_talk, load_talk
 
 MAX_CELL: Final = 20 * 1024
 
@@ -40,7 +41,7 @@ _BODY: Final = BY_NAME["body"].number
 _LAST_KEY: Final = KEYS[-1].number
 _BOOLEANS: Final = {0xF4: False, 0xF5: True}
 #: The heads of maps.
-_MAPS: Final = tuple(bytes((0xA0 | n,)) for n in range(12))
+_MAPS: Final = tuple(bytes((0xA0 | n,)) for n in range(15))
 
 #: Of each field: its key's number, name, type and limit, what it is when absent, whether it must
 #: not be.
@@ -84,6 +85,10 @@ def encode(cell: Cell) -> bytes:
         + dump_uint(cell.seq)
     )
     pairs = 4
+    talk = b""
+    if cell.talk is not None:
+        cell, talk, more = dump_talk(cell)
+        pairs += more
     if isinstance(cell, Answer):
         if cell.response is not None:
             pairs, data = pairs + 1, data + b"\x05" + cell.response
@@ -91,7 +96,7 @@ def encode(cell: Cell) -> bytes:
             pairs, data = pairs + 1, data + b"\x07" + dump_uint(cell.reason)
         if cell.ask:
             pairs, data = pairs + 1, data + b"\x0a\xf5"
-        return _MAPS[pairs] + data
+        return _MAPS[pairs] + data + talk
     if cell.ttl is not None:
         pairs, data = pairs + 1, data + b"\x04" + dump_uint(cell.ttl)
     if cell.content is not None:
@@ -104,6 +109,7 @@ def encode(cell: Cell) -> bytes:
         pairs, data = pairs + 1, data + b"\x08\x50" + cell.group
     if cell.time is not None:
         pairs, data = pairs + 1, data + b"\x09" + dump_uint(cell.time)
+    data += talk
     if cell.asker is not None:
         pairs, data = pairs + 1, data + b"\x10\x48" + cell.asker
     return _MAPS[pairs] + data
@@ -129,6 +135,9 @@ def decode_invite(data: bytes) -> Invite:
     fields = _fields(data)
     state = _INVITE_STATES[_state(fields, len(_INVITE_STATES), "an invite")]
     cell = Invite(state, *_values(fields, _INVITE))
+    if (talk := load_talk(Invite, state, fields)) is not None:
+        content = None if in_talk(Invite, state) else cell.content
+        cell = cell._replace(talk=talk, content=content)
     if state is not InviteState.RINGING:
         return cell._replace(**_NOT_RINGING)
     if cell.ttl is None:
@@ -142,7 +151,11 @@ def decode_answer(data: bytes) -> Answer:
         return cell
     fields = _fields(data)
     state = _ANSWER_STATES[_state(fields, len(_ANSWER_STATES), "an answer")]
-    return Answer(state, *_values(fields, _ANSWER))
+    cell = Answer(state, *_values(fields, _ANSWER))
+    if (talk := load_talk(Answer, state, fields)) is not None:
+        response = None if in_talk(Answer, state) else cell.response
+        cell = cell._replace(talk=talk, response=response)
+    return cell
 
 
 def decode_presence(data: bytes) -> Presence:
@@ -261,7 +274,7 @@ def _layout(cell: type[Cell], *kinds: str) -> _Layout:
     return tuple(
         (key.number, key.name, key.type, key.limit, absent.get(field), field not in absent)
         for key, field in of(*kinds)
-        if key.name != "state"
+        if key.name != "state" and key.number not in keys.TALK
     )
 
 

@@ -33,8 +33,12 @@ class Type(Enum):
 
 #: What a cell can be: the states of an invite each by themselves.
 RINGING, ACCEPTED, ENDED, ANSWER, PRESENCE = "ringing", "accepted", "ended", "answer", "presence"
-INVITE: Final = (RINGING, ACCEPTED, ENDED)
-ALL: Final = (*INVITE, ANSWER, PRESENCE)
+#: Of a call that goes on: the caller's last word, and the callee's two.
+OVER, TALKING = "over", "talking"
+INVITE: Final = (RINGING, ACCEPTED, ENDED, OVER)
+ANSWERS: Final = (ANSWER, TALKING)
+TALKS: Final = (ACCEPTED, OVER, TALKING)
+ALL: Final = (*INVITE, *ANSWERS, PRESENCE)
 
 
 class Key(NamedTuple):
@@ -60,27 +64,37 @@ class Key(NamedTuple):
 
 
 #: By number, the fields of each cell in the same order; a number is below 24, so that it is one
-#: byte. 11 to 13 are kept for what is said in a call that goes on.
+#: byte. 11 to 13, and the body of those cells, are one field in ``cells``: ``talk``. 17 to 19 are
+#: kept for signatures.
 KEYS: Final = (
     Key(0, "version", Type.UINT, MAX_UINT, required=ALL, about="always 1"),
     Key(1, "state", Type.UINT, MAX_UINT, required=ALL, about="see States",
         fields=((PRESENCE, "online"),)),
     Key(2, "epoch", Type.BYTES, EPOCH_BYTES, required=ALL,
         about="random per login of the writer, kept across reconnects"),
-    Key(3, "seq", Type.UINT, MAX_UINT, required=(*INVITE, ANSWER),
+    Key(3, "seq", Type.UINT, MAX_UINT, required=(*INVITE, *ANSWERS),
         about="+1 on each publish of this cell"),
     Key(4, "ttl", Type.UINT, MAX_TTL, required=(RINGING,),
         about="milliseconds of ringing left when published, at most a day"),
-    Key(5, "body", Type.BODY, MAX_BODY, optional=(RINGING, ENDED, ANSWER),
-        about="the content of an invite, the response of an answer",
-        fields=((RINGING, "content"), (ENDED, "content"), (ANSWER, "response"))),
+    Key(5, "body", Type.BODY, MAX_BODY, optional=(RINGING, ENDED, ANSWER, *TALKS),
+        about="the content of an invite, the response of an answer; in a call that goes on the"
+        " array of messages",
+        fields=((RINGING, "content"), (ENDED, "content"), (ANSWER, "response"),
+                *((cell, "messages") for cell in TALKS))),
     Key(6, "channel", Type.TEXT, MAX_CHANNEL, optional=(RINGING, ENDED)),
-    Key(7, "reason", Type.UINT, MAX_UINT, optional=(ENDED, ANSWER), about="see Reasons"),
+    Key(7, "reason", Type.UINT, MAX_UINT, optional=(ENDED, *ANSWERS, OVER), about="see Reasons"),
     Key(8, "group", Type.BYTES, GROUP_BYTES, optional=(RINGING, ENDED), about="ring group"),
     Key(9, "time", Type.UINT, MAX_UINT, optional=(RINGING, ENDED, PRESENCE),
         about="unix seconds, **advisory**: shown to people, never decided from"),
     Key(10, "ask", Type.TRUE, 0, optional=(ANSWER, PRESENCE),
         about='"I got this retained: is it still so?"'),
+    Key(11, "talk", Type.UINT, MAX_UINT, required=(OVER, TALKING),
+        optional=(RINGING, ACCEPTED, ANSWER), about="always 1: I can stay in the call"),
+    Key(12, "count", Type.UINT, MAX_UINT, optional=TALKS,
+        about="messages that I have said in this call; 0 if absent"),
+    Key(13, "got", Type.UINT, MAX_UINT, optional=TALKS,
+        about="of the other's messages, those that I have handled; absent until I have read"
+        " *talking*"),
     Key(14, "generation", Type.UINT, MAX_UINT, optional=(PRESENCE,),
         about="0 if absent: with the epoch the rank of a login (Newer logins)"),
     Key(15, "age", Type.UINT, MAX_UINT, optional=(PRESENCE,),
@@ -90,6 +104,8 @@ KEYS: Final = (
         about="epoch of the answer whose `ask` this answers"),
 )  # fmt: skip
 BY_NAME: Final = {key.name: key for key in KEYS}
+#: The keys that ``cells`` has as one field.
+TALK: Final = tuple(BY_NAME[name].number for name in ("talk", "count", "got"))
 
 
 def of(*cells: str) -> tuple[tuple[Key, str], ...]:

@@ -18,7 +18,7 @@ from ..states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from .cells import AnswerReason, AnswerState, EndedReason
+from .cells import AnswerReason, AnswerState, EndedReason, OverReason
 
 _Local, _LocalError = LocalInvitationState, LocalInvitationError
 _Remote, _RemoteError = RemoteInvitationState, RemoteInvitationError
@@ -56,6 +56,14 @@ class Answered(NamedTuple):
     flag: str = ""
 
 
+class Over(NamedTuple):
+    """An end of a call that went on; ``who`` says it. Both apps see the same."""
+
+    reason: OverReason
+    word: EndReason
+    who: str
+
+
 _REFUSED: Final = (_Local.REFUSED_BY_REMOTE, _LocalError.OK), (_Remote.REFUSED, _RemoteError.OK)
 
 ENDED: Final = (
@@ -80,6 +88,16 @@ ENDED: Final = (
           (_Remote.FAILURE, _RemoteError.PEER_OFFLINE)),
 )  # fmt: skip
 
+#: Of a call that went on; the first is what a missing or unknown number is read as.
+OVER: Final = (
+    Over(OverReason.HUNG_UP, EndReason.HUNG_UP, "the app"),
+    Over(OverReason.PEER_LOST, EndReason.PEER_LOST, "the client: the other, or the link, is gone"),
+    Over(OverReason.RESTARTED, EndReason.RESTARTED, "the client: a later login of either knows"
+         " nothing of it"),
+    Over(OverReason.TIME_UP, EndReason.TIME_UP, "the app or the client"),
+    Over(OverReason.LOGGED_OUT, EndReason.LOGGED_OUT, "the client"),
+)  # fmt: skip
+
 #: Refusals first: the first row of each answer is what a missing or unknown number is read as.
 ANSWERED: Final = (
     Answered(AnswerReason.DECLINED, EndReason.DECLINED, AnswerState.REFUSED, Who.PERSON,
@@ -100,6 +118,7 @@ ANSWERED: Final = (
 )  # fmt: skip
 
 BY_REASON: Final[dict[AnswerReason, Answered]] = {row.reason: row for row in ANSWERED}
+OVER_BY_WORD: Final[dict[EndReason | None, OverReason]] = {row.word: row.reason for row in OVER}
 BY_WORD: Final[dict[EndReason | None, Ended]] = {row.word: row for row in ENDED}
 #: What an app may refuse with; a policy likewise.
 REFUSALS: Final = tuple(row for row in ANSWERED if row.answer is AnswerState.REFUSED)
@@ -123,3 +142,13 @@ def answered(state: AnswerState, number: int | None) -> Answered:
     """
     rows = _ANSWERED[state]
     return rows.get(number or 0) or next(iter(rows.values()))
+
+
+def over(number: int | None) -> EndReason:
+    """What a reason of *over* means; one that is missing or of a later version is *hung up*."""
+    return next((row.word for row in OVER if row.reason == number), EndReason.HUNG_UP)
+
+
+def over_number(word: EndReason | None) -> OverReason:
+    """How *over* says it; what ended it here alone is *peer lost* for the other."""
+    return OVER_BY_WORD.get(word, OverReason.PEER_LOST)

@@ -30,6 +30,7 @@ from device_sdk.core.effects import (
     Effect,
     Emit,
     Finished,
+    HangUp,
     Input,
     Logout,
     MessageReceived,
@@ -37,15 +38,17 @@ from device_sdk.core.effects import (
     Publish,
     PublishAcked,
     Refuse,
+    SayMessage,
     Send,
     Subscribe,
     Subscribed,
     Unsubscribe,
 )
 from device_sdk.core.engine import OUT_OF_PLACE, Engine
-from device_sdk.core.events import LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.core.events import CallEvent, LocalEvent, Name, PeerLost, RemoteEvent
 from device_sdk.core.outbox import Outbox
 from device_sdk.core.settings import Settings
+from device_sdk.core.talk import Talk
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import AnswerReason, AnswerState, InviteState, Offer
 
@@ -102,6 +105,7 @@ class Automaton:
         *,
         all_acks: bool = False,
         screened: bool = False,
+        talk: bool = False,
     ) -> None:
         self.names = names
         #: Whether each acknowledgement is a message of its own. Otherwise those that nothing waits
@@ -109,6 +113,8 @@ class Automaton:
         self.all_acks = all_acks
         #: Whether each callee has a policy that is waited for.
         self.screen: Screen | None = (lambda *_: Held.HELD) if screened else None
+        #: Whether all can stay in a call after *accepted*.
+        self.talk = talk
         self.calls = calls
         self.settings = settings
         self._numbers: dict[Hashable, int] = {}
@@ -131,7 +137,11 @@ class Automaton:
     def newborn(self, peer: int, life: int) -> int:
         """A peer that was just started."""
         engine = Engine(
-            self.names[peer], epoch(peer, life), settings=self.settings, screen=self.screen
+            self.names[peer],
+            epoch(peer, life),
+            settings=self.settings,
+            screen=self.screen,
+            talk=self.talk,
         )
         return self._number(engine, 0.0)
 
@@ -176,11 +186,25 @@ class Automaton:
             if theirs.phase is CalleePhase.RINGING:
                 index = self._keys[theirs.caller, me, theirs.call_id]
                 found += [("accept", index), ("refuse", index)]
+        for made, call in self._talking(engine):
+            index = self._index(me, made, call)
+            found += [("hang up", index, made), ("say", index, made)]
         if engine.callee.admission.asked is not None:
             caller, asked = engine.callee.admission.asked
             index = self._keys[caller, me, asked]
             found += [("admit", index), ("turn away", index)]
         return found
+
+    def _talking(self, engine: Engine) -> list[tuple[bool, CallerCall | CalleeCall]]:
+        """The calls that go on, and whether they were made here."""
+        return [
+            *((True, call) for call in engine.caller.calls.values() if call.talks),
+            *((False, theirs) for theirs in engine.callee.calls.values() if theirs.talks),
+        ]
+
+    def _index(self, me: str, made: bool, call: CallerCall | CalleeCall) -> int:
+        peer, number = call.key
+        return self._keys[me, peer, number] if made else self._keys[peer, me, number]
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -206,7 +230,7 @@ class Automaton:
     ) -> tuple[tuple[tuple[Any, ...], ...], tuple[Event, ...]]:
         """Let ``engine`` take ``what``: what goes to the broker, what the monitor sees."""
         try:
-            for item in self._inputs(what):
+            for item in self._inputs(engine, what):
                 engine.handle(item, now)
         except Exception as error:
             raise Violation(f"the engine raised {error!r} on {what}") from error
@@ -216,6 +240,7 @@ class Automaton:
             fault = rings_for_the_lost(engine, now)
             if fault is not None:
                 raise Violation(fault)
+        talking = self._talking(engine)
         out: list[tuple[Any, ...]] = []
         events: list[Event] = [("sent", i) for i in what[1:]] if what[0] == "send" else []
         for effect in _all_effects(engine):
@@ -239,10 +264,24 @@ class Automaton:
                     out.append(("finished",))
                 case _:
                     pass
+        for made, call in talking:
+            if done := call.talk.messages.acknowledged:
+                events.append(("acknowledged", self._index(engine.peer_id, made, call), made, done))
+        if what[0] == "say":
+            events.insert(0, ("said message", what[1], what[2]))
         return tuple(out), tuple(events)
 
-    def _inputs(self, what: tuple[Any, ...]) -> list[Input]:
+    def _inputs(self, engine: Engine, what: tuple[Any, ...]) -> list[Input]:
         match what:
+            case ("say" | "hang up", i, made):
+                call = self.calls[i]
+                peer = self.names[call.callee if made else call.caller]
+                if what[0] == "hang up":
+                    return [HangUp(peer, call_id(i), made)]
+                mine: Any = (engine.caller if made else engine.callee).calls[peer, call_id(i)]
+                number = mine.talk.messages.count + 1
+                text = codec.encode_body([engine._context.epoch, number])
+                return [SayMessage(peer, call_id(i), made, text)]
             case ("connected",):
                 return [Connected()]
             case ("disconnected",):
@@ -289,6 +328,10 @@ class Automaton:
                 return [("told caller", self._keys[me, *call.key], name, call.reason)]
             case PeerLost(call=call):
                 return [("told lost", self._keys[me, *call.key])]
+            case CallEvent(name, talk, message):
+                made = isinstance(talk, CallerCall)
+                said = None if message is None else tuple(codec.decode_body(message))
+                return [("talk", self._index(me, made, talk), made, name, said)]
             case RemoteEvent(name, theirs):
                 index = self._keys[theirs.caller, me, theirs.call_id]
                 rings = name is Name.REMOTE_RECEIVED
@@ -431,10 +474,18 @@ def _call_key(call: CallerCall | CalleeCall, now: float) -> Hashable:
             value = _left(value, now)
         elif name == "quiet_until":
             value = max(0.0, value - now)
+        elif name == "talk":
+            value = _talk_key(value, now)
         elif name == "resend_delay" and call.resend_at is None:
             value = 0.0
         values.append(value)
     return tuple(values)
+
+
+def _talk_key(talk: Talk, now: float) -> Hashable:
+    times = (_left(at, now) for at in (talk.limit_at, talk.lost_at, talk.cut_at))
+    quiet = max(0.0, talk.quiet_until - now)
+    return (*talk._replace(limit_at=None, lost_at=None, cut_at=None, quiet_until=0), *times, quiet)
 
 
 def _all_effects(engine: Engine) -> Iterator[Effect]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from device_sdk.core.events import Name
-from device_sdk.wire.cells import InviteState
+from device_sdk.wire.cells import AnswerState, InviteState
 
 from .automaton import Call, Event, Violation
 
@@ -36,7 +36,39 @@ PAIRS = {
     "REFUSED": {None, "RINGS", "REFUSED", "MISSED"},
     "FAILURE": {None, "RINGS", "FAILURE", "REFUSED", "CANCELED", "MISSED"},
 }
-_FINAL_INVITES = (InviteState.ACCEPTED, InviteState.ENDED)
+_FINAL_INVITES = (InviteState.ACCEPTED, InviteState.ENDED, InviteState.OVER)
+#: The one word that may follow *accepted*: of a call that went on.
+_WENT_ON = (InviteState.OVER, InviteState.ACCEPTED)
+
+
+def _rank(state: AnswerState) -> float:
+    """By what answers only move forward: *talking* comes after *accepted*."""
+    return 1.5 if state is AnswerState.TALKING else float(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Talking:
+    """What was seen of one side's talk; of this life all but ``began`` and ``handled``.
+
+    ``heard``: the messages that its app was told, each with the epoch of who said it.
+    ``began``: a life of this side was told that the call goes on. ``handled``: messages, by any.
+    """
+
+    started: bool = False
+    ended: bool = False
+    began: bool = False
+    heard: tuple[Any, ...] = ()
+    handled: int = 0
+    said: int = 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this life was told that the call goes on, and not that it is over."""
+        return self.started and not self.ended
+
+    def restarted(self) -> Talking:
+        """A new life knows nothing of it."""
+        return Talking(began=self.began, handled=self.handled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +94,8 @@ class Record:
     invite: tuple[Any, ...] | None = None
     answer: tuple[Any, ...] | None = None
     behind: bool = False
+    made: Talking = Talking()
+    taken: Talking = Talking()
 
 
 class Monitor:
@@ -96,6 +130,8 @@ class Monitor:
                     records[rest[1]] = self._said(records[rest[1]], *rest)
                 case "took":
                     records[rest[1]] = self._took(records[rest[1]], *rest)
+                case "talk" | "said message" | "acknowledged":
+                    records[rest[0]] = self._talk(records[rest[0]], kind, *rest)
                 case "restart":
                     records = [self._restarted(r, i, rest[0]) for i, r in enumerate(records)]
                 case "connected":
@@ -149,7 +185,11 @@ class Monitor:
     def _said(self, record: Record, kind: str, index: int, state: Any, reason: Any) -> Record:
         """A writer put its cell on the wire: within its life it only moves forward."""
         if state is None:
+            _forbid(kind == "invite" and record.taken.goes_on,
+                    f"#{index}: cleared before the callee's last word")  # fmt: skip
             return record
+        if kind == "invite" and (state, record.invite and record.invite[0]) == _WENT_ON:
+            return replace(record, invite=(state, reason))
         if kind == "invite":
             before = record.invite
             if before is not None and before[0] in _FINAL_INVITES:
@@ -158,7 +198,8 @@ class Monitor:
             return replace(record, invite=(state, reason))
         before = record.answer
         if before is not None:
-            _forbid(state < before[0] or (before[0].final and before != (state, reason)),
+            back = _rank(state) < _rank(before[0])
+            _forbid(back or (before[0].final and before != (state, reason)),
                     f"#{index}: answer {_cell(before)} overwritten with "
                     f"{_cell((state, reason))}")  # fmt: skip
         return replace(record, answer=(state, reason))
@@ -169,6 +210,8 @@ class Monitor:
             return record
         if record.decision is None:
             return replace(record, decision=(state, reason))
+        if (state, record.decision[0]) == _WENT_ON:
+            return replace(record, decision=(state, reason))
         _forbid(record.decision[0] != state, f"#{index}: the broker had {_cell(record.decision)}, "
                 f"now {_cell((state, reason))}")  # fmt: skip
         return record
@@ -176,10 +219,36 @@ class Monitor:
     def _restarted(self, record: Record, index: int, peer: int) -> Record:
         call = self._calls[index]
         if call.caller == peer:
-            record = replace(record, orphan=record.sent, invite=None)
+            record = replace(record, orphan=record.sent, invite=None, made=record.made.restarted())
         if call.callee == peer:
-            record = replace(record, callee=None, answer=None)
+            record = replace(record, callee=None, answer=None, taken=record.taken.restarted())
         return record
+
+    def _talk(self, record: Record, kind: str, index: int, made: bool, *what: Any) -> Record:
+        """The app of one side said something in a call, was told of it, or has it acknowledged."""
+        mine, other = (record.made, record.taken) if made else (record.taken, record.made)
+        who = f"#{index}: {'caller' if made else 'callee'}"
+        if kind == "said message":
+            mine = replace(mine, said=mine.said + 1)
+        elif kind == "acknowledged":
+            _forbid(what[0] > other.handled, f"{who}'s message acknowledged, and not handled")
+            return record
+        else:
+            mine = self._told_talk(mine, who, *what)
+        return replace(record, made=mine) if made else replace(record, taken=mine)
+
+    def _told_talk(self, mine: Talking, who: str, name: Name, message: Any) -> Talking:
+        if name is Name.CALL_STARTED:
+            _forbid(mine.began, f"{who} told a second time that the call goes on")
+            return replace(mine, started=True, began=True)
+        _forbid(not mine.started, f"{who} told {name} of a call that never went on in this life")
+        _forbid(mine.ended, f"{who} told {name} after the end")
+        if name is Name.CALL_ENDED:
+            return replace(mine, ended=True)
+        number = len(mine.heard) + 1
+        _forbid(message[1] != number, f"{who} handles message {message[1]} as number {number}")
+        _forbid(mine.heard and mine.heard[-1][0] != message[0], f"{who} hears two lives")
+        return replace(mine, heard=(*mine.heard, message), handled=mine.handled + 1)
 
     # --- what must hold ----------------------------------------------------------------------
 
@@ -208,6 +277,10 @@ class Monitor:
                 continue
             _forbid(record.caller is None and not record.orphan, f"#{i}: caller never told the end")
             _forbid(record.callee == "RINGS", f"#{i}: callee never told the end")
+            for who, talk in (("caller", record.made), ("callee", record.taken)):
+                _forbid(talk.goes_on, f"#{i}: {who} never told the end of the talk")
+            if record.made.started:
+                continue  # it was told the end of that, by whatever way
             if record.caller == "ACCEPTED" and not record.accepted and not record.orphan:
                 _forbid(not record.lost, f"#{i}: ACCEPTED by nobody, and the caller not told")
 

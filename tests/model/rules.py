@@ -65,6 +65,9 @@ def short(missed_call_ttl: float = 1000.0) -> Settings:
         probe_interval=4,
         presence_linger=4000,
         startup_timeout=3,
+        talk_limit=40,
+        peer_lost_grace=2,
+        link_lost_grace=5,
     )
 
 
@@ -86,9 +89,14 @@ class Scenario:
     jump: float = 100.0
     settings: Settings = SETTINGS
     #: What the app, and a policy that is waited for, may do with a call that is underway.
-    verbs: tuple[str, ...] = ("cancel", "accept", "refuse", "admit", "turn away")
+    verbs: tuple[str, ...] = (
+        "cancel", "accept", "refuse", "admit", "turn away", "say", "hang up",
+    )  # fmt: skip
     #: Whether each callee has such a policy.
     screened: bool = False
+    #: Of two peers that can stay in a call: how many messages each may say in it. It begins where
+    #: the callee has just accepted.
+    says: tuple[int, ...] = ()
     #: Subscriptions, presence and the broker's acknowledgements pass before anything else.
     prompt: bool = False
     #: A bound of another kind: so many states, breadth first, and the drains from them.
@@ -107,6 +115,7 @@ class Peer(NamedTuple):
     filters: tuple[str, ...] = ()
     unsent: tuple[tuple[int, ...], ...] = ()
     banned: tuple[str, ...] = ()
+    says: int = 0
 
 
 class Move(NamedTuple):
@@ -152,6 +161,7 @@ class Rules:
             scenario.settings,
             all_acks=kills,
             screened=scenario.screened,
+            talk=bool(scenario.says),
         )
         self.monitor = Monitor(scenario.calls)
         self.costs = [*FAULTS, *(f"time {name}" for name in scenario.peers)]
@@ -198,6 +208,7 @@ class Rules:
                 unsent=tuple(
                     s for s in self.scenario.sends if self.scenario.calls[s[0]].caller == i
                 ),
+                says=self.scenario.says[i] if self.scenario.says else 0,
             )
             for i in range(self.count)
         ]
@@ -561,9 +572,12 @@ class Rules:
         for calls in peer.unsent:
             rest = peer._replace(unsent=tuple(u for u in peer.unsent if u != calls))
             yield self._step(f"{name} !! send", rest, ("send", *calls))
-        for verb, index in self.automaton.commands(peer.state):
+        for verb, index, *more in self.automaton.commands(peer.state):
+            if verb == "say" and not peer.says:
+                continue
+            after = peer._replace(says=peer.says - 1) if verb == "say" else peer
             if verb in self.scenario.verbs:
-                yield self._step(f"{name} !! {verb} #{index}", peer, (verb, index))
+                yield self._step(f"{name} !! {verb} #{index}", after, (verb, index, *more))
         yield self._step(f"{name} !! logout", peer, ("logout",), "logout")
 
     def _step(self, label: str, peer: Peer, what: tuple[Any, ...], cost: str | None = None) -> Move:
@@ -580,7 +594,10 @@ class Rules:
             after = after._replace(up=(*peer.up, *outcome.out))
         elif peer.link == DOWN and any(o[0] == "publish" for o in outcome.out):
             return Move(label, peer, cost, fault="published without a link")
-        return Move(label, after, cost, outcome.events, feeds=what)
+        events = outcome.events
+        if peer.banned:  # what cannot be said to the end may be cleared before
+            events = tuple(e for e in events if not (e[0] == "said" and e[3] is None))
+        return Move(label, after, cost, events, feeds=what)
 
     def describe(self, topic: str, payload: bytes) -> str:
         """A message for people."""

@@ -118,7 +118,20 @@ class Search:
             label, after = step
             assert after is not None, label
             world = after
+        for verb in ("send", "accept") if self.rules.scenario.says else ():
+            world = self._commanded(world, verb)
+            while verb == "send" and (step := self._deliver(world)) is not None:
+                label, after = step
+                assert after is not None, label
+                world = after
         return world
+
+    def _commanded(self, world: World, verb: str) -> World:
+        """After that command of an app."""
+        for label, after, _ in self.rules.successors(world):
+            if f"!! {verb}" in label and after is not None:
+                return after
+        raise AssertionError(f"nobody can {verb}")
 
     def drained(self, origin: World) -> tuple[str, list[str]] | None:
         """Whether everything ends well from here: what is broken if not, and the way to it."""
@@ -151,7 +164,9 @@ class Search:
                     self._fine[seen] = elapsed - at
                 return None
             wait = self._next_deadline(world)
-            late = self._not_rung(world, elapsed, wait or 0.0, waiting_since)
+            late = self._not_rung(world, elapsed, wait or 0.0, waiting_since) or self._unheard(
+                world, elapsed, wait or 0.0, waiting_since
+            )
             if late is not None:
                 return late, lines
             if wait is None or elapsed + wait > HORIZON:
@@ -234,6 +249,11 @@ class Search:
 
     def _clean(self, world: World) -> bool:
         topics, banned = self.rules.automaton.topics, self._banned(world)
+        engines = (self.rules.automaton.engine(peer.state) for peer in self.rules.peers(world))
+        if any(
+            c.talks for e in engines for c in (*e.caller.calls.values(), *e.callee.calls.values())
+        ):
+            return False
         return not self._calls(world) and all(
             topics[topic][0] == "presence" or topics[topic][1] in banned
             for topic in self.rules.store(world)
@@ -275,6 +295,30 @@ class Search:
                     return f"#{i}: lost, it does not ring though both are there"
             else:
                 since.pop(i, None)
+        return None
+
+    def _unheard(
+        self, world: World, now: float, wait: float, since: dict[int, float]
+    ) -> str | None:
+        """What is said in a call that goes on at both ends must be handled."""
+        rules = self.rules
+        engines = [rules.automaton.engine(p.state) for p in rules.peers(world)]
+        for i, call in enumerate(rules.scenario.calls if rules.scenario.says else ()):
+            door, kitchen = rules.scenario.peers[call.caller], rules.scenario.peers[call.callee]
+            mine = engines[call.caller].caller.calls.get((kitchen, call_id(i)))
+            theirs = engines[call.callee].callee.calls.get((door, call_id(i)))
+            key = -1 - i
+            both = mine and theirs and mine.talks and theirs.talks
+            if not (both and mine and theirs and (mine.talk.waits or theirs.talk.waits)):
+                since.pop(key, None)
+            elif now + wait - since.setdefault(key, now) > PATIENCE:
+                return f"#{i}: said, and not handled though both are there"
+            goes_on = [call.talks for call in (mine, theirs) if call]
+            decides = theirs is not None and theirs.phase is callee.Phase.ACCEPTING
+            if not any(goes_on) or goes_on == [True, True] or decides or i in self._banned(world):
+                since.pop(-1000 - i, None)
+            elif now + wait - since.setdefault(-1000 - i, now) > 2 * PATIENCE:
+                return f"#{i}: over for the one and not for the other, though both are there"
         return None
 
     def _leftovers(self, world: World) -> str:

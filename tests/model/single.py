@@ -48,6 +48,6 @@ def never_ends_alone(engine: Engine, now: float) -> str | None:
 
 
 def _waits(engine: Engine) -> bool:
-    return any(c.phase in UNDECIDED for c in engine.caller.calls.values()) or any(
-        c.phase in OPEN for c in engine.callee.calls.values()
+    return any(c.phase in UNDECIDED or c.talks for c in engine.caller.calls.values()) or any(
+        c.phase in OPEN or c.talks for c in engine.callee.calls.values()
     )

@@ -47,8 +47,8 @@ invites = build(
     seq=uints, content=encoded, channel=channels, reason=st.none() | uints,
 )  # fmt: skip
 answers = build(
-    Answer, state=st.sampled_from(AnswerState), epoch=epochs, seq=uints, response=encoded,
-    reason=st.none() | uints, ask=st.booleans(),
+    Answer, state=st.sampled_from([s for s in AnswerState if s < AnswerState.TALKING]),
+    epoch=epochs, seq=uints, response=encoded, reason=st.none() | uints, ask=st.booleans(),
 )  # fmt: skip
 presences = st.builds(
     Presence, st.booleans(), epochs, st.none() | uints, st.booleans(), uints, uints

@@ -25,35 +25,50 @@ RINGING = Invite(InviteState.RINGING, CALLER, 1, 60_000, b"\x01", "c", None, b"g
 
 # Next phase for each phase (columns) and input (rows); "." is illegal, "=" stays.
 MATRIX = """
-                 NEW       PROBING   SCREENING RINGING   ACCEPTING OVER     CLEARING   REMEMBERED GONE
-RINGING          RINGING   RINGING   =         =         =         =        OVER       OVER       .
-RINGING_RETAINED PROBING   =         PROBING   =         =         =        OVER       OVER       .
-ACCEPTED         OVER      OVER      OVER      OVER      OVER      =        OVER       OVER       .
-ENDED            OVER      OVER      OVER      OVER      OVER      =        OVER       OVER       .
-CLEARED          .         CLEARING  CLEARING  CLEARING  CLEARING  CLEARING =          =          .
-ACCEPT           .         .         .         ACCEPTING .         .        .          .          .
-REFUSE           .         .         .         OVER      .         .        .          .          .
-LOGOUT           .         GONE      GONE      GONE      OVER      =        =          =          .
-SCREEN           SCREENING SCREENING .         .         .         .        .          .          .
-ADMIT            .         .         RINGING   .         .         .        .          .          .
-TURN_AWAY        OVER      OVER      OVER      .         .         .        .          .          .
-OVERLOAD         OVER      OVER      OVER      .         .         .        .          .          .
-DROP             .         .         GONE      .         .         .        .          .          .
-RING_EXPIRED     .         .         OVER      OVER      .         .        .          .          .
-ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .          .          .
-RESEND           .         =         .         =         =         =        .          .          .
-KEEP_EXPIRED     .         OVER      .         .         .         CLEARING .          .          .
-FORGET           .         .         .         .         .         .        .          GONE       .
-CALLER_REPLACED  .         .         OVER      OVER      OVER      .        .          .          .
-CALLER_ALIVE     .         RINGING   .         .         .         .        .          .          .
-NOT_TAKEN        .         GONE      GONE      GONE      OVER      GONE     GONE       .          .
-CLEAR_ACKED      .         .         .         .         .         .        REMEMBERED .          .
+                 NEW       PROBING   SCREENING RINGING   ACCEPTING OVER     CLEARING   REMEMBERED GONE TALKING
+RINGING          RINGING   RINGING   =         =         =         =        OVER       OVER       .    =
+RINGING_RETAINED PROBING   =         PROBING   =         =         =        OVER       OVER       .    =
+ACCEPTED         OVER      OVER      OVER      OVER      OVER      =        OVER       OVER       .    OVER
+ENDED            OVER      OVER      OVER      OVER      OVER      =        OVER       OVER       .    OVER
+TALKS            OVER      OVER      OVER      OVER      TALKING   =        OVER       OVER       .    =
+TALK_OVER        OVER      OVER      OVER      OVER      .         =        OVER       OVER       .    OVER
+CLEARED          .         CLEARING  CLEARING  CLEARING  CLEARING  CLEARING =          =          .    CLEARING
+ACCEPT           .         .         .         ACCEPTING .         .        .          .          .    .
+REFUSE           .         .         .         OVER      .         .        .          .          .    .
+LOGOUT           .         GONE      GONE      GONE      OVER      =        =          =          .    .
+SCREEN           SCREENING SCREENING .         .         .         .        .          .          .    .
+ADMIT            .         .         RINGING   .         .         .        .          .          .    .
+TURN_AWAY        OVER      OVER      OVER      .         .         .        .          .          .    .
+OVERLOAD         OVER      OVER      OVER       .         .         .        .          .          .    .
+DROP             .         .         GONE      .         .         .        .          .          .    .
+RING_EXPIRED     .         .         OVER      OVER      .         .        .          .          .    .
+ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .          .          .    .
+RESEND           .         =         .         =         =         =        .          .          .    =
+KEEP_EXPIRED     .         OVER      .         .         .         CLEARING .          .          .    .
+FORGET           .         .         .         .         .         .        .          GONE       .    .
+CALLER_REPLACED  .         .         OVER      OVER      OVER      .        .          .          .    .
+CALLER_ALIVE     .         RINGING   .         .         .         .        .          .          .    .
+HANG_UP          .         .         .         .         .         .        .          .          .    OVER
+NOT_TAKEN        .         GONE      GONE      GONE      OVER      GONE     GONE       .          .    .
+CLEAR_ACKED      .         .         .         .         .         .        REMEMBERED .          .    .
 """  # noqa: E501 - a table
-_COPIES = ("RINGING", "RINGING_RETAINED", "ACCEPTED", "ENDED")
+_COPIES = ("RINGING", "RINGING_RETAINED", "ACCEPTED", "ENDED", "TALKS", "TALK_OVER")
 ACTIONS: dict[tuple[str, str], str] = {
     **{(p, "RINGING"): "SAY EXTEND TELL_RECEIVED" for p in ("NEW", "PROBING")},
     **{(p, "RINGING_RETAINED"): "ASK" for p in ("NEW", "PROBING", "SCREENING", "RINGING")},
-    **{(p, "ACCEPTED"): "SAY" for p in ("NEW", "PROBING", "SCREENING")},
+    **{
+        (p, on): "SAY"
+        for p in ("NEW", "PROBING", "SCREENING")
+        for on in ("ACCEPTED", "TALKS", "TALK_OVER")
+    },
+    **{("RINGING", on): "SAY TELL_FAILURE" for on in ("TALKS", "TALK_OVER")},
+    ("ACCEPTING", "TALKS"): "SAY TELL_ACCEPTED TELL_TALK_STARTED",
+    **{
+        ("TALKING", on): "SAY TELL_TALK_ENDED"
+        for on in ("ACCEPTED", "ENDED", "TALK_OVER", "HANG_UP")
+    },
+    ("TALKING", "CLEARED"): "CLEAR TELL_TALK_ENDED",
+    ("TALKING", "RESEND"): "SAY",
     **{(p, "ENDED"): "SAY TELL_MISSED" for p in ("NEW", "PROBING", "SCREENING")},
     **{(p, "TURN_AWAY"): "SAY TELL_MISSED" for p in ("NEW", "PROBING", "SCREENING")},
     **{(p, "SCREEN"): "EXTEND" for p in ("NEW", "PROBING")},
@@ -277,7 +292,12 @@ def test_found_answers_of_a_former_life(state: AnswerState) -> None:
     """A final one stands as it was, accepted goes on to failed, received is asked about."""
     call = callee.found("id", "door", Answer(state, b"former00", 7, b"\x61x", 2))
     assert call.seq == 7
-    if state.final:
+    if state in (AnswerState.TALKING, AnswerState.OVER):
+        assert (call.phase, call.answer) == (Phase.OVER, AnswerState.OVER)
+        assert call.talk.reason == (
+            EndReason.RESTARTED if state is AnswerState.TALKING else EndReason.HUNG_UP
+        )
+    elif state.final:
         assert (call.phase, call.answer, call.answer_reason, call.response) == (
             Phase.OVER,
             state,

@@ -26,22 +26,25 @@ CALL = CallerCall("id", "kitchen", offer=Offer(b"\x01", "c", b"g" * 16, 9), seq=
 
 # Next phase for each phase (columns) and input (rows); "." is illegal, "=" stays.
 MATRIX = """
-                    SENT      RECEIVED  ACCEPTED  ENDED     CLEARING  GONE
-ANSWER_RECEIVED     RECEIVED  =         =         =         =         .
-ANSWER_ACCEPTED     ACCEPTED  ACCEPTED  =         =         =         .
-ANSWER_REFUSED      CLEARING  CLEARING  CLEARING  CLEARING  =         .
-ANSWER_FAILED       CLEARING  CLEARING  CLEARING  CLEARING  =         .
-ANSWER_SEEN         .         .         CLEARING  CLEARING  =         .
-CANCEL              ENDED     ENDED     .         .         .         .
-LOGOUT              ENDED     ENDED     .         .         .         .
-ANSWERED_ELSEWHERE  ENDED     ENDED     .         .         .         .
-RING_TIMEOUT        ENDED     ENDED     .         .         .         .
-PEER_OFFLINE        ENDED     .         .         .         .         .
-NO_RESPONSE         ENDED     .         .         .         .         .
-RESEND              =         .         =         =         .         .
-KEEP_EXPIRED        .         .         CLEARING  CLEARING  .         .
-NOT_TAKEN           GONE      GONE      =         GONE      GONE      .
-CLEAR_ACKED         .         .         .         .         GONE      .
+                    SENT      RECEIVED  ACCEPTED  ENDED     CLEARING  GONE      TALKING   OVER
+ANSWER_RECEIVED     RECEIVED  =         =         =         =         .         =         =
+ANSWER_ACCEPTED     ACCEPTED  ACCEPTED  =         =         =         .         =         =
+ANSWER_REFUSED      CLEARING  CLEARING  CLEARING  CLEARING  =         .         CLEARING  CLEARING
+ANSWER_FAILED       CLEARING  CLEARING  CLEARING  CLEARING  =         .         CLEARING  CLEARING
+ANSWER_SEEN         .         .         CLEARING  CLEARING  =         .         CLEARING  CLEARING
+ANSWER_TALKING      .         .         TALKING   =         =         .         =         =
+ANSWER_OVER         .         .         CLEARING  CLEARING  =         .         CLEARING  CLEARING
+CANCEL              ENDED     ENDED     .         .         .         .         .         .
+LOGOUT              ENDED     ENDED     .         .         .         .         .         .
+ANSWERED_ELSEWHERE  ENDED     ENDED     .         .         .         .         .         .
+RING_TIMEOUT        ENDED     ENDED     .         .         .         .         .         .
+PEER_OFFLINE        ENDED     .         .         .         .         .         .         .
+NO_RESPONSE         ENDED     .         .         .         .         .         .         .
+RESEND              =         .         =         =         .         .         =         =
+KEEP_EXPIRED        .         .         CLEARING  CLEARING  .         .         .         CLEARING
+HANG_UP             .         .         OVER      .         .         .         OVER      .
+NOT_TAKEN           GONE      GONE      =         GONE      GONE      .         .         GONE
+CLEAR_ACKED         .         .         .         .         GONE      .         .         .
 """
 ACTIONS: dict[tuple[str, str], str] = {
     ("SENT", "ANSWER_RECEIVED"): "TELL_RECEIVED",
@@ -58,9 +61,19 @@ ACTIONS: dict[tuple[str, str], str] = {
        for on in ("CANCEL", "LOGOUT", "ANSWERED_ELSEWHERE")},
     **{(p, "RING_TIMEOUT"): "SAY TELL_FAILURE" for p in ("SENT", "RECEIVED")},
     **{(p, "NOT_TAKEN"): "TELL_FAILURE" for p in ("SENT", "RECEIVED")},
-    ("ACCEPTED", "ANSWER_SEEN"): "CLEAR",
-    ("ACCEPTED", "ANSWER_REFUSED"): "CLEAR TELL_PEER_LOST",
-    ("ACCEPTED", "ANSWER_FAILED"): "CLEAR TELL_PEER_LOST",
+    ("ACCEPTED", "ANSWER_SEEN"): "CLEAR TELL_TALK_ENDED",
+    ("ACCEPTED", "ANSWER_REFUSED"): "CLEAR TELL_PEER_LOST TELL_TALK_ENDED",
+    ("ACCEPTED", "ANSWER_FAILED"): "CLEAR TELL_PEER_LOST TELL_TALK_ENDED",
+    ("ACCEPTED", "ANSWER_OVER"): "CLEAR TELL_TALK_ENDED",
+    ("ACCEPTED", "HANG_UP"): "SAY TELL_TALK_ENDED",
+    **{("TALKING", on): "CLEAR TELL_TALK_ENDED"
+       for on in ("ANSWER_SEEN", "ANSWER_REFUSED", "ANSWER_FAILED", "ANSWER_OVER")},
+    ("TALKING", "HANG_UP"): "SAY TELL_TALK_ENDED",
+    ("TALKING", "RESEND"): "SAY",
+    **{("OVER", on): "CLEAR" for on in ("ANSWER_SEEN", "ANSWER_REFUSED", "ANSWER_FAILED",
+                                        "ANSWER_OVER", "KEEP_EXPIRED")},
+    ("OVER", "RESEND"): "SAY",
+    ("ENDED", "ANSWER_OVER"): "CLEAR",
     ("ACCEPTED", "RESEND"): "SAY",
     ("ACCEPTED", "KEEP_EXPIRED"): "CLEAR",
     ("ENDED", "ANSWER_SEEN"): "CLEAR",

@@ -10,10 +10,11 @@ from device_sdk.wire import cells
 def test_the_states_numbers_are_the_protocols() -> None:
     """docs/protocol.md, Cells: States."""
     assert [(s.name, s.value) for s in cells.InviteState] == [
-        ("RINGING", 0), ("ACCEPTED", 1), ("ENDED", 2),
+        ("RINGING", 0), ("ACCEPTED", 1), ("ENDED", 2), ("OVER", 3),
     ]  # fmt: skip
     assert [(s.name, s.value) for s in cells.AnswerState] == [
         ("RECEIVED", 0), ("ACCEPTED", 1), ("REFUSED", 2), ("FAILED", 3), ("SEEN", 4),
+        ("TALKING", 5), ("OVER", 6),
     ]  # fmt: skip
 
 
@@ -27,12 +28,15 @@ def test_the_reasons_numbers_are_the_protocols() -> None:
         ("DECLINED", 1), ("BUSY", 2), ("DO_NOT_DISTURB", 3), ("ACCEPT_FAILURE", 4),
         ("CALLEE_EXPIRED", 5), ("CALLER_LOST", 6),
     ]  # fmt: skip
+    assert [(r.name, r.value) for r in cells.OverReason] == [
+        ("HUNG_UP", 7), ("PEER_LOST", 8), ("RESTARTED", 9), ("TIME_UP", 10), ("LOGGED_OUT", 11),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("state", cells.AnswerState)
-def test_refused_failed_and_seen_are_final(state: cells.AnswerState) -> None:
-    """After these the callee says nothing else; received and accepted are not final."""
-    assert state.final == (state.name in ("REFUSED", "FAILED", "SEEN"))
+def test_refused_failed_seen_and_over_are_final(state: cells.AnswerState) -> None:
+    """After these the callee says nothing else; received, accepted and talking are not final."""
+    assert state.final == (state.name in ("REFUSED", "FAILED", "SEEN", "OVER"))
 
 
 def test_the_lengths_of_the_random_fields() -> None:

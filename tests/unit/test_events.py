@@ -25,6 +25,9 @@ def test_the_names_are_agoras_in_snake_case_and_ours() -> None:
         "remote_invitation_failure",
         "ring_group_ended",
         "missed_call",
+        "call_started",
+        "call_message",
+        "call_ended",
         "presence_changed",
         "connection_state_changed",
     ]

@@ -18,7 +18,9 @@ from device_sdk.wire.cells import (
     EndedReason,
     Invite,
     InviteState,
+    OverReason,
     Presence,
+    Said,
 )
 from device_sdk.wire.keys import Key, Type
 
@@ -28,18 +30,20 @@ LEAST: dict[str, Cell] = {
     keys.RINGING: Invite(InviteState.RINGING, EPOCH, 1, ttl=9),
     keys.ACCEPTED: Invite(InviteState.ACCEPTED, EPOCH, 1),
     keys.ENDED: Invite(InviteState.ENDED, EPOCH, 1),
+    keys.OVER: Invite(InviteState.OVER, EPOCH, 1, talk=Said()),
+    keys.TALKING: Answer(AnswerState.TALKING, EPOCH, 1, talk=Said()),
     keys.ANSWER: Answer(AnswerState.RECEIVED, EPOCH, 1),
     keys.PRESENCE: Presence(True, EPOCH),
 }
 DECODE: dict[str, Any] = dict.fromkeys(keys.INVITE, codec.decode_invite) | {
-    keys.ANSWER: codec.decode_answer,
+    **dict.fromkeys(keys.ANSWERS, codec.decode_answer),
     keys.PRESENCE: codec.decode_presence,
 }
 OPTIONAL = [
     pytest.param(rule, key, field, id=f"{rule}-{key.name}")
     for rule in keys.ALL
     for key, field in keys.of(rule)
-    if rule in key.optional
+    if rule in key.optional and field != "messages" and key.number not in keys.TALK
 ]
 
 
@@ -71,22 +75,26 @@ def pairs(cell: Cell) -> dict[int, Any]:
 
 @pytest.mark.parametrize(
     ("cell", "rules"),
-    [(Invite, keys.INVITE), (Answer, (keys.ANSWER,)), (Presence, (keys.PRESENCE,))],
+    [(Invite, keys.INVITE), (Answer, keys.ANSWERS), (Presence, (keys.PRESENCE,))],
 )
 def test_a_cells_fields_are_its_keys(cell: type[Cell], rules: tuple[str, ...]) -> None:
-    """In the order of the table; what it must carry in each state has no default."""
-    fields = keys.of(*rules)
-    assert cell._fields == tuple(field for _, field in fields)
+    """In the order of the table; what it must carry in each state has no default.
+
+    What is of a call that goes on is one field, the last.
+    """
+    fields = [(key, field) for key, field in keys.of(*rules) if key.number not in keys.TALK]
+    talk = () if cell is Presence else ("talk",)
+    assert cell._fields == (*(field for _, field in fields), *talk)
     for key, field in fields:
         assert (field in cell._field_defaults) == (not {*rules} <= {*key.required})
 
 
 def test_the_keys_are_by_number_and_of_one_byte() -> None:
-    """What the encoding, which only appends, rests on; 11 to 13 are kept."""
+    """What the encoding, which only appends, rests on; some are kept for later."""
     numbers = [key.number for key in keys.KEYS]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 24
-    assert not {11, 12, 13} & {*numbers}
+    assert not {17, 18, 19} & {*numbers}
 
 
 @pytest.mark.parametrize("rule", keys.ALL)
@@ -97,7 +105,8 @@ def test_the_least_cell_carries_what_it_must(rule: str) -> None:
     for number in data:
         with pytest.raises(DecodeError) as caught:
             DECODE[rule](cbor2.dumps({k: v for k, v in data.items() if k != number}))
-        assert caught.value.cause == codec.MISSING_KEY
+        without_talk = number == keys.TALK[0]  # then it is no state at all
+        assert caught.value.cause == (codec.WRONG_TYPE if without_talk else codec.MISSING_KEY)
 
 
 @pytest.mark.parametrize(("rule", "key", "field"), OPTIONAL)
@@ -122,8 +131,9 @@ def test_every_reason_has_a_row_and_a_word() -> None:
     """The enums' members, each once, in the order of their numbers."""
     assert [row.reason for row in reasons.ENDED] == list(EndedReason)
     assert [row.reason for row in reasons.ANSWERED] == list(AnswerReason)
-    rows = [*reasons.ENDED, *reasons.ANSWERED]
+    rows = [*reasons.ENDED, *reasons.ANSWERED, *reasons.OVER]
     assert [row.word for row in rows] == [EndReason[row.reason.name] for row in rows]
+    assert [row.reason for row in reasons.OVER] == list(OverReason)
 
 
 def test_only_what_is_refused_is_said_on_a_command_line() -> None:

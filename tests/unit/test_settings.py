@@ -17,6 +17,7 @@ def test_the_defaults_are_the_protocols() -> None:
         "ring_slack": 2, "missed_call_ttl": 86_400, "dedup_window": 600, "resend_first": 2,
         "resend_max": 30, "probe_interval": 1, "presence_linger": 600, "startup_timeout": 2,
         "logout_grace": 1, "max_calls_per_caller": 8, "max_calls": 64,
+        "talk_limit": 7200, "peer_lost_grace": 10, "link_lost_grace": 30,
     }  # fmt: skip
     assert (MAX_KEPT, MAX_REMEMBERED) == (256, 4096)
 

@@ -53,6 +53,7 @@ def test_the_words_for_an_end() -> None:
     assert [str(r) for r in states.EndReason] == [
         "accepted", "canceled", "answered elsewhere", "expired", "peer offline", "no response",
         "caller restarted", "declined", "busy", "do not disturb", "accept failure",
-        "callee expired", "caller lost", "not logged in", "logged out", "not allowed",
+        "callee expired", "caller lost", "hung up", "peer lost", "restarted", "time is up",
+        "not logged in", "logged out", "not allowed",
         "client failed",
     ]  # fmt: skip
