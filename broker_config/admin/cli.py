@@ -17,7 +17,7 @@ from device_sdk.services.arguments import Parser
 from . import device_cli
 
 if TYPE_CHECKING:
-    from .settings import Settings
+    from .settings import BrokerSettings
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
@@ -96,7 +96,7 @@ def _names(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _settings(args: argparse.Namespace) -> BrokerSettings:
     from .settings import load
 
     return load(args.directory)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..access.registry import Device
-    from .outside import Known
+    from .outside import KnownDevices
     from .setup import Given
 
 _PATTERNS = "whom it may call: peer ids, '*' for anything, @GROUP"
@@ -315,7 +315,7 @@ def _list(args: argparse.Namespace) -> int:
     from .settings import load
 
     devices = _by_name(args.directory)
-    known: Known | None = None
+    known: KnownDevices | None = None
     try:
         settings = load(args.directory)
         if settings.storage.file:
@@ -348,7 +348,7 @@ def _utc(at: float | None) -> str | None:
 
 
 def _described(
-    device: Device, calls: list[str], callers: list[str], known: Known | None
+    device: Device, calls: list[str], callers: list[str], known: KnownDevices | None
 ) -> dict[str, Any]:
     from device_sdk.wire.topics import escape
 

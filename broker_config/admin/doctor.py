@@ -24,7 +24,7 @@ from ..access.registry import Device, RegistryError, load
 from ..store.sqlite import CLOCK_IS_SET
 from . import outside
 from .running import broker_process
-from .settings import Settings, split_address
+from .settings import BrokerSettings, split_address
 
 #: Days before its end from which a certificate is worth a word.
 _SOON = 30
@@ -46,11 +46,11 @@ class Finding:
     news: bool = False
 
 
-def _renew(settings: Settings) -> str:
+def _renew(settings: BrokerSettings) -> str:
     return shlex.join(["bellwire-broker", "renew", str(settings.directory)])
 
 
-def certificates(settings: Settings, now: dt.datetime) -> list[Finding]:
+def certificates(settings: BrokerSettings, now: dt.datetime) -> list[Finding]:
     """What is to be said of the CA and of the broker's certificate."""
     found = []
     for name, path in (
@@ -85,7 +85,7 @@ def certificates(settings: Settings, now: dt.datetime) -> list[Finding]:
     return found
 
 
-def _database(settings: Settings) -> tuple[list[Finding], outside.Known]:
+def _database(settings: BrokerSettings) -> tuple[list[Finding], outside.KnownDevices]:
     path = settings.path(settings.storage.file)
     found = [
         Finding(False, f"{aside} was set aside as unusable; delete it when it is no longer wanted")
@@ -94,11 +94,11 @@ def _database(settings: Settings) -> tuple[list[Finding], outside.Known]:
     ]
     if not path.exists():
         what = f"{path} is not there yet: the broker has not run"
-        return [*found, Finding(True, what)], outside.Known()
+        return [*found, Finding(True, what)], outside.KnownDevices()
     try:
         known = outside.look(settings)
     except sqlite3.Error as error:
-        return [*found, Finding(False, f"{path} cannot be read: {error}")], outside.Known()
+        return [*found, Finding(False, f"{path} cannot be read: {error}")], outside.KnownDevices()
     before = time.time() - _LEFTOVER
     left = [
         topic
@@ -120,7 +120,7 @@ def _database(settings: Settings) -> tuple[list[Finding], outside.Known]:
     return [*found, *_shares(settings, known)], known
 
 
-def _shares(settings: Settings, known: outside.Known) -> list[Finding]:
+def _shares(settings: BrokerSettings, known: outside.KnownDevices) -> list[Finding]:
     """Bounds that are nearly reached, of all and of each device, with who it is."""
     limits = settings.limits
     counts, sizes = Counter[str](), Counter[str]()
@@ -153,14 +153,14 @@ def _shares(settings: Settings, known: outside.Known) -> list[Finding]:
     return found
 
 
-def _cure(settings: Settings, what: str, who: str) -> str:
+def _cure(settings: BrokerSettings, what: str, who: str) -> str:
     if what == "sessions":
         days = settings.limits.session_expiry / 86400
         return f"unused ones are forgotten after {days:g} days (limits.session_expiry)"
     return naming.command("device", "clear", who, directory=settings.directory)
 
 
-def _devices(settings: Settings, seen: Mapping[str, float]) -> list[Finding]:
+def _devices(settings: BrokerSettings, seen: Mapping[str, float]) -> list[Finding]:
     try:
         registry = load(settings.registry)
     except RegistryError as error:
@@ -204,7 +204,7 @@ def rules(known: Mapping[str, Device], directory: Path) -> Iterator[Finding]:
         yield Finding(True, shown, news=True)
 
 
-def _serving(settings: Settings, known: outside.Known) -> list[Finding]:
+def _serving(settings: BrokerSettings, known: outside.KnownDevices) -> list[Finding]:
     """Whether it runs, goes by what is written, and has room; else, whether it could."""
     process = broker_process(settings.directory)
     if process is None:
@@ -247,7 +247,7 @@ def _descriptors(process: int) -> int | None:
     return int(soft[0]) if soft and soft[0].isdecimal() else None
 
 
-def _taken(settings: Settings) -> Iterator[str]:
+def _taken(settings: BrokerSettings) -> Iterator[str]:
     """Ports of the settings at which something else listens."""
     addresses = (
         ("listen.mqtts", settings.listen.mqtts),
@@ -269,14 +269,14 @@ def _taken(settings: Settings) -> Iterator[str]:
                     yield f"{key}: port {port} is in use by something else; end it, or change {key}"
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: BrokerSettings) -> list[Finding]:
     """Everything worth knowing about a broker's directory, in the order of its looking."""
     found = []
     clock_well = time.time() > CLOCK_IS_SET
     found.append(Finding(clock_well, "the clock is set" if clock_well else "the clock is not set"))
     if settings.listen.mqtts or settings.listen.wss:
         found += certificates(settings, dt.datetime.now(dt.UTC))
-    known = outside.Known()
+    known = outside.KnownDevices()
     if settings.storage.file:
         stored, known = _database(settings)
         found += stored
@@ -285,7 +285,7 @@ def examine(settings: Settings) -> list[Finding]:
     return [*found, *_serving(settings, known)]
 
 
-def ask(settings: Settings) -> dict[str, Any]:
+def ask(settings: BrokerSettings) -> dict[str, Any]:
     """The running broker's own figures; raises OSError when it does not answer."""
     if not settings.metrics.listen:
         raise OSError("metrics.listen is empty in broker.toml, so there is nowhere to ask")

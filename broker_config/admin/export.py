@@ -18,8 +18,8 @@ from ..access.writing import Staged, uninterrupted
 from ..export.emqx import emqx
 from ..export.mosquitto import bridge, mosquitto
 from ..export.nats import nats
-from ..export.site import ExportError, Node, Site, users_of
-from .settings import Settings, is_loopback, split_address
+from ..export.site import BrokerNode, ExportError, Site, users_of
+from .settings import BrokerSettings, is_loopback, split_address
 
 #: What makes a directory ours: format, nodes, and what the nodes show each other.
 MARK = ".bellwire-export.json"
@@ -30,7 +30,7 @@ _RENDER: dict[str, Callable[[Site], dict[str, str]]] = {
 FORMATS = tuple(_RENDER)
 
 
-def export(settings: Settings, kind: str, target: Path, nodes: Sequence[str]) -> list[str]:
+def export(settings: BrokerSettings, kind: str, target: Path, nodes: Sequence[str]) -> list[str]:
     """Write ``kind``'s files to ``target``; gives their names. Raises :class:`ExportError`.
 
     ``target`` is new, empty, or an earlier export of the same: then its files are written over one
@@ -61,17 +61,17 @@ def export(settings: Settings, kind: str, target: Path, nodes: Sequence[str]) ->
     return sorted(name for name in content if not name.endswith("/"))
 
 
-def _nodes(settings: Settings, nodes: Sequence[str]) -> list[Node]:
+def _nodes(settings: BrokerSettings, nodes: Sequence[str]) -> list[BrokerNode]:
     address = settings.listen.mqtt if settings.anonymous else settings.listen.mqtts
     host, port = split_address(address) if address else ("", 1883 if settings.anonymous else 8883)
     if nodes:
-        return [Node.parse(each, port) for each in nodes]
+        return [BrokerNode.parse(each, port) for each in nodes]
     if is_loopback(host):
-        return [Node("127.0.0.1", port)]
-    return [Node(pki.local_name(), port)]
+        return [BrokerNode("127.0.0.1", port)]
+    return [BrokerNode(pki.local_name(), port)]
 
 
-def _mark(target: Path, kind: str, nodes: tuple[Node, ...]) -> dict[str, Any]:
+def _mark(target: Path, kind: str, nodes: tuple[BrokerNode, ...]) -> dict[str, Any]:
     """The mark of this export, with an earlier one's secret; raises where others have files."""
     new = {
         "version": _VERSION,
@@ -110,7 +110,7 @@ def _owner(directory: Path) -> str:
         return "mosquitto"
 
 
-def _certificates(settings: Settings, nodes: tuple[Node, ...]) -> dict[str, bytes]:
+def _certificates(settings: BrokerSettings, nodes: tuple[BrokerNode, ...]) -> dict[str, bytes]:
     """A certificate of the broker's CA for each node."""
     authority = settings.path(settings.tls.ca_file)
     folder = authority.parent

@@ -132,7 +132,7 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
-class Window:
+class MetricsServer:
     """An HTTP server in a thread: /metrics, /healthz, /status."""
 
     def __init__(self, broker: SignalingBroker, host: str, port: int) -> None:

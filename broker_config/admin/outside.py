@@ -12,7 +12,7 @@ from pathlib import Path
 from device_sdk.wire.topics import CallTopic, parse
 
 from .running import broker_process
-from .settings import Settings
+from .settings import BrokerSettings
 
 #: Seconds that a running broker gets to read a changed registry, and between two looks.
 PATIENCE = 5.0
@@ -20,7 +20,7 @@ _LOOK = 0.05
 
 
 @dataclass(slots=True)
-class Known:
+class KnownDevices:
     """What the store says; empty where there is none."""
 
     #: Escaped peer ids: when they were last seen (Unix seconds), and since when they are online.
@@ -44,9 +44,9 @@ def _tables(database: sqlite3.Connection) -> set[str]:
     return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
 
 
-def look(settings: Settings, *, cells: bool = True) -> Known:
+def look(settings: BrokerSettings, *, cells: bool = True) -> KnownDevices:
     """Read the broker's database; raises sqlite3.Error when it cannot be read."""
-    known = Known()
+    known = KnownDevices()
     path = settings.path(settings.storage.file)
     if not settings.storage.file or not path.exists():
         return known
@@ -66,7 +66,7 @@ def look(settings: Settings, *, cells: bool = True) -> Known:
     return known
 
 
-def applied(settings: Settings, digest: str, patience: float = PATIENCE) -> bool | None:
+def applied(settings: BrokerSettings, digest: str, patience: float = PATIENCE) -> bool | None:
     """Wait until the running broker goes by the registry of ``digest``; None if it cannot say."""
     if not settings.storage.file:
         return None
@@ -84,7 +84,7 @@ def applied(settings: Settings, digest: str, patience: float = PATIENCE) -> bool
         time.sleep(_LOOK)
 
 
-def cells_of(settings: Settings, name: str, known: Known) -> list[str]:
+def cells_of(settings: BrokerSettings, name: str, known: KnownDevices) -> list[str]:
     """The retained call cells that ``name`` has written, and those addressed to it."""
     found = []
     for topic, _, _ in known.retained:
@@ -94,7 +94,7 @@ def cells_of(settings: Settings, name: str, known: Known) -> list[str]:
     return found
 
 
-def forget(settings: Settings, topics: list[str]) -> None:
+def forget(settings: BrokerSettings, topics: list[str]) -> None:
     """Clear retained messages of a broker that does not run; raises sqlite3.Error."""
     path = settings.path(settings.storage.file)
     with closing(sqlite3.connect(path, timeout=PATIENCE)) as database, database:

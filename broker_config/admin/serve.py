@@ -27,9 +27,9 @@ from ..store.journal import Store
 from ..store.sqlite import StoreError
 from .doctor import certificates
 from .mdns import keep_announced
-from .metrics import Window, start_logging
+from .metrics import MetricsServer, start_logging
 from .running import LOCK
-from .settings import Settings, is_loopback, split_address
+from .settings import BrokerSettings, is_loopback, split_address
 from .watching import Reserve, Watched, calm, room_for
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def anonymous_config(host: str, port: int) -> BrokerConfig:
     )
 
 
-def directory_config(settings: Settings) -> BrokerConfig:
+def directory_config(settings: BrokerSettings) -> BrokerConfig:
     """Amqtt's configuration for a broker that serves a directory; raises Refused."""
     for name in (settings.tls.ca_file, settings.tls.cert_file, settings.tls.key_file):
         if (settings.listen.mqtts or settings.listen.wss) and not settings.path(name).exists():
@@ -110,7 +110,9 @@ def directory_config(settings: Settings) -> BrokerConfig:
     return BrokerConfig(listeners=listeners, plugins={**plugin, **settings.plugins})
 
 
-def to_announce(settings: Settings, bound: Mapping[str, tuple[str, int]]) -> tuple[int, str] | None:
+def to_announce(
+    settings: BrokerSettings, bound: Mapping[str, tuple[str, int]]
+) -> tuple[int, str] | None:
     """Port and host ("": every address) of MQTT over TLS, if others reach it and shall know of it.
 
     Nothing else is announced: plain MQTT is for this machine, and DNS-SD has no name for wss.
@@ -195,7 +197,7 @@ def _only_one(directory: Path) -> Iterator[None]:
 class DirectoryBroker:
     """A broker that serves a directory, with what belongs around it."""
 
-    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+    def __init__(self, settings: BrokerSettings, notifier: Notifier) -> None:
         self.settings = settings
         self._notifier = notifier
         store = None
@@ -213,7 +215,7 @@ class DirectoryBroker:
             origins=settings.listen.origins,
             cell_keep=settings.storage.cell_hours * 3600,
         )
-        self._window: Window | None = None
+        self._window: MetricsServer | None = None
         self._reloading = asyncio.Lock()
         self._reserve = Reserve()
         self._watched: list[Watched] = []
@@ -235,7 +237,7 @@ class DirectoryBroker:
         if self.settings.metrics.listen:
             host, port = split_address(self.settings.metrics.listen)
             try:
-                self._window = Window(self.broker, host or "0.0.0.0", port)  # noqa: S104 - as set
+                self._window = MetricsServer(self.broker, host or "0.0.0.0", port)  # noqa: S104 - as set
             except OSError as error:
                 await self.broker.shutdown()
                 raise Refused(
@@ -309,7 +311,7 @@ class DirectoryBroker:
         self._reserve.release()
 
 
-async def serve_directory(settings: Settings) -> None:
+async def serve_directory(settings: BrokerSettings) -> None:
     """Serve a directory that ``init`` made until SIGTERM or SIGINT; SIGHUP reloads.
 
     Prints a line ``listening on HOST:PORT (NAME)`` for each listener. Raises :class:`Refused`.

@@ -35,7 +35,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class TlsSettings:
     """Files, relative to the broker's directory."""
 
     ca_file: str = "tls/ca.crt"
@@ -60,7 +60,7 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogSettings:
     """How it speaks."""
 
     format: str = "plain"
@@ -68,18 +68,18 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BrokerSettings:
     """All settings of a broker that serves a directory."""
 
     directory: Path
     realm: str = "sig"
     anonymous: bool = False
     listen: Listen = field(default_factory=Listen)
-    tls: Tls = field(default_factory=Tls)
+    tls: TlsSettings = field(default_factory=TlsSettings)
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=Metrics)
-    log: Log = field(default_factory=Log)
+    log: LogSettings = field(default_factory=LogSettings)
     #: Further plugins of amqtt's kind by their dotted names, with what their ``Config`` takes.
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -125,13 +125,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def load(directory: Path) -> Settings:
+def load(directory: Path) -> BrokerSettings:
     """Read ``broker.toml`` of ``directory``; raises :class:`SettingsError`."""
     path = directory / FILE
     if not path.exists():
         raise SettingsError(f"there is no {path}; `bellwire-broker init {directory}` makes one")
     root = load_toml(path)
-    default = Settings(directory, limits=DEVICE_LIMITS)
+    default = BrokerSettings(directory, limits=DEVICE_LIMITS)
     tables = {
         name: root.table(name) for name in ("listen", "tls", "storage", "limits", "metrics", "log")
     }
@@ -177,7 +177,7 @@ def _plugins(table: Table) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _check(settings: Settings, tables: dict[str, Table]) -> None:
+def _check(settings: BrokerSettings, tables: dict[str, Table]) -> None:
     for table, key in _ADDRESSES:
         value = getattr(getattr(settings, table), key)
         if not value:

@@ -17,7 +17,7 @@ from .groups import Groups
 from .limits import Allowances, Limits, short, user_of
 from .packets import Connect, ProtocolViolation, Subscribe, UnsupportedProtocol
 from .rules import Rules
-from .session import Link, Session
+from .session import ClientLink, Session
 from .sessions import Sessions
 from .turns import ASKING, Steps
 
@@ -41,35 +41,35 @@ class Core(Sessions):
 
     def __init__(self, limits: Limits, rules: Rules, now: float, **options: Any) -> None:
         super().__init__(limits, rules, now, **options)
-        self.links: set[Link] = set()
+        self.links: set[ClientLink] = set()
         #: Links whose CONNECT came: they wait for :meth:`admit` or :meth:`refuse`.
-        self.asked: list[Link] = []
+        self.asked: list[ClientLink] = []
         self._connects = 0
         #: Those that are not let in yet, by the client id that they ask for.
-        self._waiting: Groups[str, Link] = Groups()
+        self._waiting: Groups[str, ClientLink] = Groups()
         #: Connections of each known device, the oldest first.
-        self._connected: Groups[str, Link] = Groups()
+        self._connected: Groups[str, ClientLink] = Groups()
         #: How often each address was refused, and how many of it wait to hear so.
         self._refusals = Allowances(_REFUSALS_PER_SECOND, _REFUSALS, limits.failures_remembered)
         self._kept_waiting: Counter[str] = Counter()
 
     # --- links --------------------------------------------------------------------------------
 
-    def opened(self, peer: Any, address: str, now: float) -> Link:
+    def opened(self, peer: Any, address: str, now: float) -> ClientLink:
         """A connection is there."""
         self.now = now
-        link = Link(self.shared, peer, address, now)
+        link = ClientLink(self.shared, peer, address, now)
         self.links.add(link)
         self.stats.connections += 1
         self.at(self.limits.connect_timeout, self._no_connect, link)
         return link
 
-    def _no_connect(self, link: Link) -> None:
+    def _no_connect(self, link: ClientLink) -> None:
         if not link.closed and link.connect is None:
             self.stats.refused["no CONNECT in time"] += 1
             self.end(link, "")
 
-    def received(self, link: Link, data: bytes, now: float) -> None:
+    def received(self, link: ClientLink, data: bytes, now: float) -> None:
         """Bytes came."""
         self.now = link.heard = now
         if link.closed:
@@ -83,7 +83,7 @@ class Core(Sessions):
         link.frames.feed(data)
         self._work(link)
 
-    def lost(self, link: Link, now: float) -> None:
+    def lost(self, link: ClientLink, now: float) -> None:
         """The connection is over, whatever its transport says; what came is still handled."""
         self.now = now
         if not link.closed and link.session is None:
@@ -93,7 +93,7 @@ class Core(Sessions):
         if not link.open or not link.unheard:
             self.end(link, "")
 
-    def written(self, link: Link, unsent: int, now: float) -> None:
+    def written(self, link: ClientLink, unsent: int, now: float) -> None:
         """What was sent is written; ``unsent`` bytes are not yet taken by the other side."""
         self.now = now
         link.unsent = unsent
@@ -108,7 +108,7 @@ class Core(Sessions):
         elif link.session is not None and (link.session.bursts or link.session.pending):
             self.later(link)
 
-    def end(self, link: Link, cause: str, *, abort: bool = False) -> None:
+    def end(self, link: ClientLink, cause: str, *, abort: bool = False) -> None:
         """End a connection, counted by ``cause``; ``abort``: what is unsent is thrown away.
 
         Its will is published unless it said goodbye [MQTT-3.1.2-8].
@@ -153,7 +153,7 @@ class Core(Sessions):
         for link in list(self.links):
             self.end(link, "shutdown")
 
-    def broke(self, link: Link | None, error: Exception) -> None:
+    def broke(self, link: ClientLink | None, error: Exception) -> None:
         """It failed, or the client broke MQTT: that ends its connection [MQTT-4.8.0-1]."""
         if link is None or not isinstance(error, ProtocolViolation):
             super().broke(link, error)
@@ -165,12 +165,12 @@ class Core(Sessions):
 
     # --- packets --------------------------------------------------------------------------------
 
-    def turn(self, link: Link) -> None:
+    def turn(self, link: ClientLink) -> None:
         """Send what waits for it, and handle what came, as far as others' turns allow."""
         self.pump(link)
         self._work(link)
 
-    def _work(self, link: Link) -> None:
+    def _work(self, link: ClientLink) -> None:
         """Handle whole packets until none is left, the link has to wait, or others have a turn."""
         left = _TURN
         try:
@@ -191,7 +191,7 @@ class Core(Sessions):
         if link.gone and not link.unheard:
             self.end(link, "")
 
-    def _handle(self, link: Link, first: int, body: bytes) -> None:
+    def _handle(self, link: ClientLink, first: int, body: bytes) -> None:
         kind, flags, session = first >> 4, first & 15, link.session
         if self.tells:
             self.tell("mqtt_packet_received", session, first, body)
@@ -242,7 +242,7 @@ class Core(Sessions):
 
     # --- CONNECT --------------------------------------------------------------------------------
 
-    def refuse(self, link: Link, code: int, cause: str, now: float) -> None:
+    def refuse(self, link: ClientLink, code: int, cause: str, now: float) -> None:
         """Say no to a CONNECT [MQTT-3.2.2-4] [MQTT-3.2.2-5].
 
         The later, the more its address was refused; those above a number get no answer at all.
@@ -262,13 +262,15 @@ class Core(Sessions):
             link.refused = True
             self.at(wait, self._refuse, (link, code))
 
-    def _refuse(self, refused: tuple[Link, int]) -> None:
+    def _refuse(self, refused: tuple[ClientLink, int]) -> None:
         link, code = refused
         if not link.closed:
             link.send(mqtt.encode_connack(code))
             self.end(link, "")
 
-    def admit(self, link: Link, owner: str | None, seen: Any, spare_id: str, now: float) -> None:
+    def admit(
+        self, link: ClientLink, owner: str | None, seen: Any, spare_id: str, now: float
+    ) -> None:
         """Let in who is who it says: ``owner``, None for nobody in particular.
 
         ``spare_id`` is the client id of one that wants none [MQTT-3.1.3-6].
@@ -286,7 +288,7 @@ class Core(Sessions):
         if self.run(link, self._admit(link, asked, session)):
             self.go_on(link, ASKING)
 
-    def _admit(self, link: Link, asked: Connect, session: Session) -> Steps:
+    def _admit(self, link: ClientLink, asked: Connect, session: Session) -> Steps:
         client_id, will = session.client_id, session.will
         if will is not None:
             allowed: bool | None = self.unfit(will.topic) is None
@@ -349,7 +351,7 @@ class Core(Sessions):
             yield from self.ask_for(link, session)
         self.pump(link)
 
-    def _enter(self, link: Link, session: Session) -> None:
+    def _enter(self, link: ClientLink, session: Session) -> None:
         """Give a session its connection."""
         note, client_id, will = self.journal.note, session.client_id, session.will
         # Who asked for it before is the older one, however long it takes to be let in: else its
@@ -385,7 +387,7 @@ class Core(Sessions):
                 self.end(next(iter(links)), cause, abort=True)
             self._connected.join(session.owner, link)
 
-    def _alive(self, link: Link) -> None:
+    def _alive(self, link: ClientLink) -> None:
         """Cut a client off when nothing came for 1.5 times its keep-alive [MQTT-3.1.2-24]."""
         if link.closed:
             return

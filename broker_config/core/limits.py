@@ -57,7 +57,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Stats:
+class BrokerStats:
     """Plain counters: the metrics read them, no message waits for a metrics library."""
 
     connections: int = 0

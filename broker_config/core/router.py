@@ -14,7 +14,7 @@ from .limits import Allowances, Limits, Seldom, short
 from .packets import ProtocolViolation, Publish, Subscribe
 from .retained import RetainedMessages
 from .rules import Rules
-from .session import Link, Session, Shared
+from .session import ClientLink, Session, Shared
 from .topics import Subscriptions, is_filter
 from .turns import FULL, RATE, Steps, Turns
 
@@ -66,17 +66,17 @@ class Router(Turns):
             return "[MQTT-4.7.2-1] a topic with a leading '$'"
         return None
 
-    def charge(self, link: Link, session: Session, cost: float) -> None:
+    def charge(self, link: ClientLink, session: Session, cost: float) -> None:
         """Have the device pay: it is heard when its rate allows, MQTT 3.1.1 has no other brake."""
         wait = self._rates.take(session.device, self.now, cost)
         if wait:
             link.waits |= RATE
             self.at(wait, self._paid, link)
 
-    def _paid(self, link: Link) -> None:
+    def _paid(self, link: ClientLink) -> None:
         self.go_on(link, RATE)
 
-    def publish(self, link: Link, session: Session, message: Publish, size: int) -> Steps:
+    def publish(self, link: ClientLink, session: Session, message: Publish, size: int) -> Steps:
         """Pass a client's message on, then acknowledge it, once it is kept.
 
         What may not be published is acknowledged and dropped [MQTT-3.3.5-2]: MQTT 3.1.1 could only
@@ -195,7 +195,7 @@ class Router(Turns):
 
     # --- back-pressure --------------------------------------------------------------------------
 
-    def _hold_up(self, link: Link, full: list[Session]) -> None:
+    def _hold_up(self, link: ClientLink, full: list[Session]) -> None:
         """The publisher is read on when these have taken half of their queues, or are cut.
 
         It never waits for itself, nor for one that waits: that could be for it.
@@ -232,7 +232,7 @@ class Router(Turns):
         for link in blocked or ():
             self.go_on(link, FULL)
 
-    def pump(self, link: Link) -> None:
+    def pump(self, link: ClientLink) -> None:
         """Send what waits for a client, as far as it takes it."""
         session = link.session
         if session is None or session.link is not link:
@@ -292,7 +292,7 @@ class Router(Turns):
 
     # --- subscriptions ----------------------------------------------------------------------------
 
-    def subscribe(self, link: Link, session: Session, packet: Subscribe) -> Steps:
+    def subscribe(self, link: ClientLink, session: Session, packet: Subscribe) -> Steps:
         """Subscribe, SUBACK once that is kept, then the retained messages.
 
         A filter counts once in a packet, however often it is in there; its last QoS holds.
@@ -338,7 +338,7 @@ class Router(Turns):
         self.subscriptions.add(topic_filter, session, qos)
         session.note("subscribe", topic_filter, qos)
 
-    def ask_for(self, link: Link, session: Session) -> Steps:
+    def ask_for(self, link: ClientLink, session: Session) -> Steps:
         """Find of the retained messages that ``session`` called for those that it may receive."""
         for burst in list(session.bursts or ()):
             if burst.asked:
@@ -373,7 +373,7 @@ class Router(Turns):
             )
         return None
 
-    def unsubscribe(self, link: Link, session: Session, packet: Subscribe) -> None:
+    def unsubscribe(self, link: ClientLink, session: Session, packet: Subscribe) -> None:
         """Unsubscribe, then UNSUBACK [MQTT-3.10.4-4], also for what was not subscribed."""
         since = self.journal.noted
         for topic_filter in dict(packet.filters):

@@ -13,7 +13,7 @@ from typing import Any
 from . import packets as mqtt
 from .delivery import Burst, Out
 from .journal import OWED, Journal
-from .limits import Limits, Stats, short, user_of
+from .limits import BrokerStats, Limits, short, user_of
 from .packets import Connect, Frames, Publish, encode_publish
 from .retained import Retained
 
@@ -34,12 +34,12 @@ class Shared:
     def __init__(self, limits: Limits, journal: Journal) -> None:
         self.limits = limits
         self.journal = journal
-        self.stats = Stats()
+        self.stats = BrokerStats()
         #: Links with something to be done: bytes to send, reading to stop or go on, an end.
-        self.changed: list[Link] = []
+        self.changed: list[ClientLink] = []
 
 
-class Link:
+class ClientLink:
     """One connection. ``peer`` is whatever the I/O needs to find its own end of it."""
 
     __slots__ = (
@@ -156,7 +156,7 @@ class Session:
         self.clean = clean
         #: Whether the journal has it.
         self.stored = False
-        self.link: Link | None = None
+        self.link: ClientLink | None = None
         #: As whom plugins know it: theirs who ask them.
         self.seen: Any = None
         self.will: Publish | None = None
@@ -176,7 +176,7 @@ class Session:
         #: How much of that others have sent, how much it has itself.
         self.others = self.others_bytes = self.own_bytes = 0
         #: Publishers that wait for room here.
-        self.blocked: dict[Link, None] | None = None
+        self.blocked: dict[ClientLink, None] | None = None
 
     def note(self, operation: str, *values: Any) -> None:
         """Have something about it kept, if it is one that is."""
@@ -344,7 +344,7 @@ class Session:
             self._launch(link, out)
         return True
 
-    def _launch(self, link: Link, out: Out) -> None:
+    def _launch(self, link: ClientLink, out: Out) -> None:
         shared = self.shared
         shared.stats.messages_out += 1
         if not out.qos:
@@ -368,7 +368,7 @@ class Session:
         """Kept before ``out`` is sent: no restart may give a QoS 2 message's id to another."""
         return self.shared.journal.noted if out.row and out.qos == 2 else 0
 
-    def resume(self, link: Link) -> None:
+    def resume(self, link: ClientLink) -> None:
         """Send again, with DUP and the same ids, what was not acknowledged [MQTT-4.4.0-1]."""
         for number, out in self.inflight.items():
             if out.received:

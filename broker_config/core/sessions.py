@@ -15,7 +15,7 @@ from .limits import Limits, short, user_of
 from .packets import Publish, encode_topic, message
 from .router import Router
 from .rules import Rules
-from .session import Link, Session
+from .session import ClientLink, Session
 from .turns import Steps
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Sessions(Router):
         session.note("forget")
         session.stored = False
 
-    def identity(self, link: Link, session: Session) -> str | None:
+    def identity(self, link: ClientLink, session: Session) -> str | None:
         """Why it may not have its client id; the cause to be counted."""
         client_id, owner = session.client_id, session.owner
         if not client_id or len(client_id) > self.limits.topic_bytes:

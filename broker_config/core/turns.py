@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from .journal import Journal
-from .session import Link
+from .session import ClientLink
 
 logger = logging.getLogger(__name__)
 
@@ -28,26 +28,26 @@ class Turns:
         self.now = now
         self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._timer = 0
-        self._ready: dict[Link, None] = {}
+        self._ready: dict[ClientLink, None] = {}
         self._steps: dict[object, Steps] = {}
         self._commits: deque[tuple[int, object]] = deque()
-        self._holding: dict[Link, None] = {}
+        self._holding: dict[ClientLink, None] = {}
 
-    def end(self, link: Link, cause: str, *, abort: bool = False) -> None:
+    def end(self, link: ClientLink, cause: str, *, abort: bool = False) -> None:
         """End a connection, counted by ``cause``; ``abort``: what is unsent is thrown away."""
         raise NotImplementedError
 
-    def turn(self, link: Link) -> None:
+    def turn(self, link: ClientLink) -> None:
         """Do for ``link`` what others' turns leave time for."""
         raise NotImplementedError
 
-    def broke(self, link: Link | None, error: Exception) -> None:
+    def broke(self, link: ClientLink | None, error: Exception) -> None:
         """What was done for ``link`` failed: whatever it is, it is this client's alone."""
         logger.error("serving %s failed; its connection is closed", link, exc_info=error)
         if link is not None:
             self.end(link, "error")
 
-    def guard(self, link: Link | None, what: Callable[[Any], None], whom: Any) -> None:
+    def guard(self, link: ClientLink | None, what: Callable[[Any], None], whom: Any) -> None:
         """Call ``what``; a fault in it stops nobody else."""
         try:
             what(whom)
@@ -75,17 +75,17 @@ class Turns:
         while self._timers and self._timers[0][0] <= now:
             due.append(heappop(self._timers))
         for _, _, what, whom in due:
-            self.guard(whom if isinstance(whom, Link) else None, what, whom)
+            self.guard(whom if isinstance(whom, ClientLink) else None, what, whom)
         ready, self._ready = self._ready, {}
         for link in ready:
             if not link.closed:
                 self.guard(link, self.turn, link)
 
-    def later(self, link: Link) -> None:
+    def later(self, link: ClientLink) -> None:
         """Go on with ``link`` in its next turn."""
         self._ready[link] = None
 
-    def go_on(self, link: Link, bit: int) -> None:
+    def go_on(self, link: ClientLink, bit: int) -> None:
         """``link`` waits for ``bit`` no more."""
         link.waits &= ~bit
         if not link.waits and not link.closed:
@@ -97,7 +97,7 @@ class Turns:
         """Take ``steps`` as far as they go without waiting; whether that is to their end."""
         for _ in steps:
             self._steps[key] = steps
-            if isinstance(key, Link):
+            if isinstance(key, ClientLink):
                 key.waits |= ASKING
             return False
         return True
@@ -108,7 +108,7 @@ class Turns:
         steps = self._steps.pop(key, None)
         if steps is None:
             return  # its link has ended
-        link = key if isinstance(key, Link) else None
+        link = key if isinstance(key, ClientLink) else None
         try:
             steps.send(fits)
         except StopIteration:
@@ -127,13 +127,13 @@ class Turns:
         self._commits.append((self.journal.noted, key))
         return False
 
-    def acknowledge(self, link: Link, data: bytes, since: int) -> None:
+    def acknowledge(self, link: ClientLink, data: bytes, since: int) -> None:
         """Send ``data`` once all is kept that was noted after ``since``, if that is anything."""
         noted = self.journal.noted
         link.hold(data, noted if noted > since else 0)
         self.held(link)
 
-    def held(self, link: Link) -> None:
+    def held(self, link: ClientLink) -> None:
         """Come back to ``link`` when the journal is kept, if it holds anything."""
         if link.held:
             self._holding[link] = None
@@ -162,7 +162,7 @@ class Turns:
         for link in list(self._holding):
             self.end(link, "not stored")
 
-    def forget(self, link: Link) -> None:
+    def forget(self, link: ClientLink) -> None:
         """``link`` has ended: nothing of it goes on."""
         for kept in (self._steps, self._holding, self._ready):
             kept.pop(link, None)

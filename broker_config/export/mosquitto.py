@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..access.hashes import pbkdf2_sha512
-from .site import FAIL_OVER, LARGEST_PAYLOAD, Node, Site, check_nodes
+from .site import FAIL_OVER, LARGEST_PAYLOAD, BrokerNode, Site, check_nodes
 
 #: The bridge's user on the first node; no escaped peer id has a dot.
 _BRIDGE = "bridge.2"
@@ -90,7 +90,7 @@ def bridge(site: Site) -> dict[str, str]:
     return files
 
 
-def _node(site: Site, node: Node, folder: str, more: str = "") -> dict[str, str]:
+def _node(site: Site, node: BrokerNode, folder: str, more: str = "") -> dict[str, str]:
     conf = _CONF.format(
         owner=site.owner,
         port=node.port,

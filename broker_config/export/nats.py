@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .site import FAIL_OVER, LARGEST_PAYLOAD, Node, Site, check_nodes
+from .site import FAIL_OVER, LARGEST_PAYLOAD, BrokerNode, Site, check_nodes
 
 _CONF = """\
 # Written by `bellwire-broker export`; what is changed here is lost at the next export.
@@ -74,7 +74,7 @@ def nats(site: Site) -> dict[str, str]:
     return files
 
 
-def _route(site: Site, node: Node) -> str:
+def _route(site: Site, node: BrokerNode) -> str:
     return json.dumps(f"nats-route://node:{site.peer_secret}@{node.host}:{node.port + 1}")
 
 

@@ -29,14 +29,14 @@ class ExportError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class BrokerNode:
     """Where one broker listens for MQTT; the port after it is for the brokers among themselves."""
 
     host: str
     port: int
 
     @classmethod
-    def parse(cls, text: str, port: int) -> Node:
+    def parse(cls, text: str, port: int) -> BrokerNode:
         """``HOST`` or ``HOST:PORT``; raises :class:`ExportError`."""
         host, colon, given = text.rpartition(":")
         if not colon:
@@ -79,7 +79,7 @@ class Site:
     """All that an export is made of."""
 
     realm: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[BrokerNode, ...]
     #: None where anybody may do anything, on loopback.
     users: tuple[User, ...] | None
     #: What the nodes show each other.
@@ -129,7 +129,7 @@ def users_of(registry: Registry, realm: str) -> tuple[User, ...]:
     return tuple(users)
 
 
-def check_nodes(what: str, nodes: tuple[Node, ...], counts: Iterable[int]) -> None:
+def check_nodes(what: str, nodes: tuple[BrokerNode, ...], counts: Iterable[int]) -> None:
     """Raise :class:`ExportError` unless there are as many nodes as ``what`` has."""
     allowed = tuple(counts)
     if len(nodes) not in allowed:

@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from ..core.limits import Limits
-from ..core.session import Link
+from ..core.session import ClientLink
 
 #: How long a closing connection may take to send what is still written, in seconds.
 LINGER = 2.0
@@ -23,7 +23,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     limits: Limits
 
-    def arrived(self, connection: Connection, address: str) -> Link | None:
+    def arrived(self, connection: Connection, address: str) -> ClientLink | None:
         """Its link; None when it is not let in."""
 
     def read(self, connection: Connection, data: bytes) -> None:
@@ -39,7 +39,7 @@ class Host(Protocol):
 class Connection:
     """What both kinds have in common. Everything runs in the event loop's thread."""
 
-    link: Link | None = None
+    link: ClientLink | None = None
     #: Authenticates the client; cancelled when the client has gone.
     task: asyncio.Task[None] | None = None
 
@@ -52,7 +52,7 @@ class Connection:
         self.reading = True
         self.ended = False
 
-    def made(self, transport: Any, peer: Any) -> Link | None:
+    def made(self, transport: Any, peer: Any) -> ClientLink | None:
         """The transport is there; gives the connection's link, if it is let in."""
         self.transport = transport
         self.ssl_object = transport.get_extra_info("ssl_object")
@@ -72,7 +72,7 @@ class Connection:
             return int(self.transport.get_write_buffer_size())
         return 0
 
-    def perform(self, link: Link) -> int:
+    def perform(self, link: ClientLink) -> int:
         """Do what ``link`` wants done; gives the number of bytes written."""
         link.marked = False
         out, size = link.out, 0
@@ -216,7 +216,7 @@ class WebSocketConnection(Connection):
         self.ended = True
         self._wake.set()
 
-    def perform(self, link: Link) -> int:
+    def perform(self, link: ClientLink) -> int:
         """What ``link`` wants done; one that is let in may send many packets in a message."""
         if link.open:
             self._socket.protocol.max_size = self.host.limits.packet_bytes_dropped

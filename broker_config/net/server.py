@@ -15,9 +15,9 @@ from amqtt.events import BrokerEvents, MQTTEvents
 from amqtt.utils import gen_client_id
 
 from ..core.broker import Core
-from ..core.limits import Limits, Stats, short
+from ..core.limits import BrokerStats, Limits, short
 from ..core.packets import NOT_AUTHORIZED, message
-from ..core.session import Link
+from ..core.session import ClientLink
 from ..core.sessions import WILL_GRACE
 from ..store.journal import Store
 from .connection import LINGER, Connection
@@ -148,7 +148,7 @@ class SignalingBroker(ListeningBroker):
 
     # --- connections --------------------------------------------------------------------------
 
-    def arrived(self, connection: Connection, address: str) -> Link | None:
+    def arrived(self, connection: Connection, address: str) -> ClientLink | None:
         """A connection is there: its link, or None when there is no room for it."""
         limits, refused = self.limits, self.stats.refused
         if self.core.stopping:
@@ -189,7 +189,7 @@ class SignalingBroker(ListeningBroker):
         self.core.lost(link, self.clock())
         self._soon()
 
-    async def _login(self, connection: Connection, link: Link) -> None:
+    async def _login(self, connection: Connection, link: ClientLink) -> None:
         assert link.connect is not None  # noqa: S101 - that is why it is asked
         who = session_of(link.connect, link.address, connection.ssl_object)
         known = await self.rules.authenticate(who)
@@ -241,7 +241,7 @@ class SignalingBroker(ListeningBroker):
                 self._background(self._tell(event, values))
         self._arm()
 
-    def _perform(self, link: Link) -> None:
+    def _perform(self, link: ClientLink) -> None:
         connection: Connection = link.peer
         if MQTTEvents.PACKET_SENT in self.core.tells and link.out:
             self.core.told.append(("mqtt_packet_sent", (link.session, b"".join(link.out))))
@@ -362,7 +362,7 @@ class SignalingBroker(ListeningBroker):
         self._soon()
 
     @property
-    def stats(self) -> Stats:
+    def stats(self) -> BrokerStats:
         """The counters."""
         return self.core.stats
 

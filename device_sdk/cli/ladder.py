@@ -25,7 +25,7 @@ Style = Callable[[str, str], str]
 
 
 @dataclass(slots=True)
-class _Call:
+class _LadderCall:
     start: float
     number: int
     messages: int = 0
@@ -54,7 +54,7 @@ class Ladder:
         self._lanes: list[str] = []  # in the order they stand
         self._used: dict[str, int] = {}
         self._moves = 0
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, _LadderCall] = {}
         self._numbers = 0
         self._changed = False
 
@@ -107,11 +107,11 @@ class Ladder:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _begin(self, at: float, call_id: str) -> _Call:
+    def _begin(self, at: float, call_id: str) -> _LadderCall:
         while len(self._calls) >= _MOST_CALLS:
             del self._calls[next(iter(self._calls))]
         self._numbers += 1
-        call = self._calls[call_id] = _Call(at, self._numbers)
+        call = self._calls[call_id] = _LadderCall(at, self._numbers)
         return call
 
     def _presence(self, at: float, peer: str, payload: bytes, retained: bool) -> list[str]:
@@ -167,14 +167,14 @@ class Ladder:
             row[self._at(lane)] = "│"
         return row
 
-    def _left(self, at: float, call: _Call | None) -> str:
+    def _left(self, at: float, call: _LadderCall | None) -> str:
         if call is None:
             return " " * (_GUTTER - 2) + "  "
         time_ms = f"{(at - call.start) * 1000:,.1f} ms"
         return f"{time_ms:>14} {'#' + str(call.number):>4}  "
 
     def _arrow(
-        self, at: float, call: _Call, topic: topics.CallTopic, name: str,
+        self, at: float, call: _LadderCall, topic: topics.CallTopic, name: str,
         label: tuple[str, str],
         retained: bool,
     ) -> str:  # fmt: skip
@@ -199,7 +199,7 @@ class Ladder:
         left = self._style("dim", self._left(at, call))
         return (left + "".join(row[_GUTTER:])).rstrip()
 
-    def _in_lane(self, at: float, call: _Call | None, peer: str, text: str, name: str) -> str:
+    def _in_lane(self, at: float, call: _LadderCall | None, peer: str, text: str, name: str) -> str:
         row = self._row() + [" "] * (len(text) + 2)
         column = self._at(self._lanes.index(peer))
         if not text.startswith(("●", "○")):
@@ -208,7 +208,7 @@ class Ladder:
         left = self._style("dim", self._left(at, call))
         return (left + "".join(row[_GUTTER:])).rstrip()
 
-    def _footer(self, at: float, call: _Call) -> str:
+    def _footer(self, at: float, call: _LadderCall) -> str:
         took = f"{(at - call.start) * 1000:,.1f} ms"
         text = f"{took:>14} {'#' + str(call.number):>4}  {call.end or 'over'}, and forgotten:"
         return self._style("dim", f"{text} {call.messages} messages, {call.size} bytes")

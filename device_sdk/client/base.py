@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Never
 
-from ..core.connection import Session
+from ..core.connection import LoginSession
 from ..core.effects import (
     Accept,
     Cancel,
@@ -186,7 +186,7 @@ class BaseClient(Ringing[L, R]):
     def _check_caller(self) -> None:
         """Raise for who may not give commands; the threaded client takes them from all."""
 
-    def _refresh(self, session: Session, what: Input) -> None:
+    def _refresh(self, session: LoginSession, what: Input) -> None:
         """Let an invitation show at once what the app has just decided, and the engine took."""
         if isinstance(what, Cancel):
             made = session.engine.caller.calls[what.callee, what.call_id]

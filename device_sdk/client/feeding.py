@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from ..core.connection import Session, SessionEffect
+from ..core.connection import LoginSession, SessionEffect
 from ..core.effects import (
     AskPolicy,
     Connected,
@@ -85,7 +85,7 @@ class Feeding(Screening[L, R]):
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _new_session(self, *, keep_trying: bool) -> Session:
+    def _new_session(self, *, keep_trying: bool) -> LoginSession:
         engine = Engine(
             self.peer_id,
             os.urandom(EPOCH_BYTES),
@@ -94,11 +94,11 @@ class Feeding(Screening[L, R]):
             screen=self._screen,
             talk=self.talk,
         )
-        return Session(
+        return LoginSession(
             engine, random=random.random, keep_trying=keep_trying, rotation=self._rotation
         )
 
-    def _new_link(self, session: Session) -> GuardedLink:
+    def _new_link(self, session: LoginSession) -> GuardedLink:
         will = Will(*session.engine.will())
         make = self._brokers.links[self._rotation.at]
         return GuardedLink(lambda: make(will))
@@ -135,7 +135,7 @@ class Feeding(Screening[L, R]):
         return None
 
     def _feed(
-        self, session: Session, what: Input | LinkInput, now: float, wall: int | None = None
+        self, session: LoginSession, what: Input | LinkInput, now: float, wall: int | None = None
     ) -> None:
         """Feed the session and sort its effects; hold the guard, then :meth:`_perform`.
 
@@ -146,7 +146,7 @@ class Feeding(Screening[L, R]):
         finally:
             self._sort(session)
 
-    def _give_up(self, session: Session) -> None:
+    def _give_up(self, session: LoginSession) -> None:
         """End a login that is still open, or stop waiting for the end of a logout; as _feed."""
         if session.logging_in:
             session.abandon("the login was given up")
@@ -154,7 +154,7 @@ class Feeding(Screening[L, R]):
             session.give_up(self._now)
         self._sort(session)
 
-    def _fail_link(self, session: Session, error: Exception) -> None:
+    def _fail_link(self, session: LoginSession, error: Exception) -> None:
         """The link could not even be opened; as _feed."""
         problem = f"no connection can be begun here: {error}"
         self._feed(session, LinkFailed(BrokerUnreachable("no route", problem)), self._now)
@@ -171,7 +171,7 @@ class Feeding(Screening[L, R]):
             problem = f"the machine slept for {slept:.0f} s, and the broker has given it up"
             link.lose(BrokerUnreachable("connection lost", problem))
 
-    def _sort(self, session: Session) -> None:
+    def _sort(self, session: LoginSession) -> None:
         for effect in session.effects():
             if type(effect) is Emit:
                 self._core_events.append(effect.event)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
-from ..core.connection import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
+from ..core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink, SessionEffect
 from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
 from ..errors import ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
@@ -40,7 +40,7 @@ def _owned(
 class LoopDriver:
     """Performs one login of a client on the running loop; all of it in callbacks of that loop."""
 
-    def __init__(self, client: BaseClient[Any, Any], session: Session) -> None:
+    def __init__(self, client: BaseClient[Any, Any], session: LoginSession) -> None:
         self._client = client
         self._session = session
         #: Where it all happens.

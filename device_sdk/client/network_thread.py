@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from ..core.connection import Closed, CloseLink, LoginEnded, OpenLink, Session, SessionEffect
+from ..core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink, SessionEffect
 from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
 from ..errors import ClientClosed, LoginError
 from ..link.factory import GuardedLink, carry_out
@@ -81,7 +81,7 @@ class NetworkThread:
     left. However it ends, it leaves no link, and nobody who waits for its login.
     """
 
-    def __init__(self, client: BaseClient[Any, Any], session: Session) -> None:
+    def __init__(self, client: BaseClient[Any, Any], session: LoginSession) -> None:
         self._client = client
         self._guard = client._guard
         self._session = session

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.admission import Held
 from ..core.callee import CalleeCall
-from ..core.connection import Session
+from ..core.connection import LoginSession
 from ..core.effects import AskPolicy, Input, LinkInput, PolicyVerdict
 from ..errors import InvalidArgument
 from ..wire import reasons
@@ -46,7 +46,7 @@ class Screening(Supervised[L, R]):
         raise NotImplementedError
 
     def _feed(
-        self, session: Session, what: Input | LinkInput, now: float, wall: int | None = None
+        self, session: LoginSession, what: Input | LinkInput, now: float, wall: int | None = None
     ) -> None:
         """Feed the session and sort its effects; hold the guard, then :meth:`_perform`."""
         raise NotImplementedError
@@ -94,7 +94,7 @@ class Screening(Supervised[L, R]):
             call.caller, open_calls=open_calls, occupied=self._occupied, now=self._local_time()
         )
 
-    def _ask_policy(self, session: Session, asked: AskPolicy) -> None:
+    def _ask_policy(self, session: LoginSession, asked: AskPolicy) -> None:
         """Have the policy asked on a thread of its own; as :meth:`_feed`."""
         policy = self._policy
         arguments = {
@@ -133,7 +133,7 @@ class Screening(Supervised[L, R]):
             return None
 
     def _take_verdict(
-        self, session: Session, call: CalleeCall, refusal: AnswerReason | None
+        self, session: LoginSession, call: CalleeCall, refusal: AnswerReason | None
     ) -> None:
         """In a turn of the owner's; hold no guard."""
         now = self._time()

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from ..core.connection import Session
+from ..core.connection import LoginSession
 from ..core.events import CoreEvent
 from ..errors import BellwireError, ClientClosed
 from ..states import ConnectionState
@@ -52,7 +52,7 @@ class Supervised(Dispatcher[L, R]):
     """The part of a client that outlives its owner."""
 
     _guard: AbstractContextManager[Any]
-    _session: Session | None
+    _session: LoginSession | None
     _owner: Owner | None
     _core_events: deque[CoreEvent]
 
@@ -66,7 +66,7 @@ class Supervised(Dispatcher[L, R]):
 
     # --- for the client to fill in -------------------------------------------------------------
 
-    def _sort(self, session: Session) -> None:
+    def _sort(self, session: LoginSession) -> None:
         """Sort what the session wants done."""
         raise NotImplementedError
 
@@ -147,7 +147,7 @@ class Supervised(Dispatcher[L, R]):
             self._end_everything(session, _described(error))
             owner.finish()
 
-    def _end_everything(self, session: Session, problem: str) -> None:
+    def _end_everything(self, session: LoginSession, problem: str) -> None:
         """Tell the state, the end of each call and of each group, one failing or not."""
         session.fail(problem)
         self._sort(session)

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from ..core.connection import Session
+from ..core.connection import LoginSession
 from ..errors import BellwireError, ClientClosed, InvalidArgument, LoginError
 from ..states import EndReason
 from ..wire.cells import AnswerReason
@@ -209,7 +209,7 @@ class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):
         except Exception as error:  # no thread, no descriptor, no clock
             raise LoginError(f"the login could not begin: {error}") from error
 
-    def _own(self, session: Session, timeout: float, now: float) -> NetworkThread:
+    def _own(self, session: LoginSession, timeout: float, now: float) -> NetworkThread:
         for listener in self._listeners:
             listener.start_again()
         owner = self._owner = NetworkThread(self, session)

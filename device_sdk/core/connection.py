@@ -99,7 +99,7 @@ _OURS_TOO = frozenset((LinkFailed, LinkOpened, Disconnected, Connected))
 _PASSED_ON = frozenset((Publish, Emit, AskPolicy, Subscribe, Unsubscribe, Dropped))
 
 
-class Session:
+class LoginSession:
     """The life of one login; the same three moves as the engine: feed, perform, re-arm."""
 
     def __init__(

@@ -21,8 +21,8 @@ from ..core.effects import (
 from ..errors import BrokerUnreachable, LoginError, SubscriptionRefused
 from ..wire import topics
 from . import packets
-from .connection import Address, Connection, why
-from .device import Site
+from .connection import Address, FleetConnection, why
+from .device import FleetSite
 
 #: As large as an invite is.
 PING = bytes(120)
@@ -33,13 +33,15 @@ _SWEEPERS = 100
 class Bare:
     """A connection without an engine; what it waits for comes within :data:`PATIENCE`."""
 
-    def __init__(self, name: str, password: str | None, site: Site, traffic: Counter[str]) -> None:
+    def __init__(
+        self, name: str, password: str | None, site: FleetSite, traffic: Counter[str]
+    ) -> None:
         self.name = name
         self._password = password
         self._site = site
         self._traffic = traffic
         self._loop = asyncio.get_running_loop()
-        self._link: Connection | None = None
+        self._link: FleetConnection | None = None
         self._waited: asyncio.Future[Any] = self._loop.create_future()
         self._token = 0
         #: Messages that came and that nobody waited for.
@@ -53,7 +55,7 @@ class Bare:
             f"{topics.escape(self.name)}:{secrets.token_hex(8)}", self._site.keepalive,
             username=user, password=self._password,
         )  # fmt: skip
-        self._link = link = Connection(
+        self._link = link = FleetConnection(
             self, greeting, self._site.keepalive, self._site.subscribe_qos, self._traffic
         )
         self._expect(Connected)
@@ -119,7 +121,7 @@ class Bare:
         if self._link is not None:
             self._link.tick(now)
 
-    def happened(self, _connection: Connection, what: LinkInput) -> None:
+    def happened(self, _connection: FleetConnection, what: LinkInput) -> None:
         """See :class:`~.connection.Owner`."""
         waits = not self._waited.done()
         if isinstance(what, LinkFailed | Disconnected):
@@ -134,7 +136,7 @@ class Bare:
         elif waits and type(what) is self._awaited:
             self._waited.set_result(what)
 
-    def _opened(self) -> Connection:
+    def _opened(self) -> FleetConnection:
         if self._link is None:
             raise BrokerUnreachable("connection lost", "the broker closed the connection")
         return self._link
@@ -178,7 +180,7 @@ class PingPong:
 
 
 async def sweep(
-    peers: Mapping[str, str | None], site: Site, traffic: Counter[str]
+    peers: Mapping[str, str | None], site: FleetSite, traffic: Counter[str]
 ) -> tuple[int, list[str]]:
     """Clear what ``peers`` left: presences, and cells between them; how many cells, and problems.
 

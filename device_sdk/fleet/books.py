@@ -20,7 +20,7 @@ class Plan(StrEnum):
     CANCEL = "cancel"
 
 
-class Fault(StrEnum):
+class CallFault(StrEnum):
     """What must not be."""
 
     #: It did not end as planned, or not at all, though both ends had their links all the time.
@@ -77,10 +77,10 @@ class Call:
         return caller and callee
 
 
-class Finding(NamedTuple):
+class FoundFault(NamedTuple):
     """A fault, and what it was."""
 
-    fault: Fault
+    fault: CallFault
     text: str
 
 
@@ -91,7 +91,7 @@ class Books:
         self.calls: dict[str, Call] = {}
         #: Those that are not over.
         self.open: dict[str, Call] = {}
-        self.findings: list[Finding] = []
+        self.findings: list[FoundFault] = []
         #: Calls that were underway at each device.
         self._of: dict[str, set[str]] = {}
 
@@ -130,7 +130,7 @@ class Books:
         call = self.calls.get(call_id)
         if call is None:
             if name == Name.REMOTE_RECEIVED:
-                self._find(Fault.GHOST, f"{at} rings for {call_id}, which nobody here called")
+                self._find(CallFault.GHOST, f"{at} rings for {call_id}, which nobody here called")
             return
         call.heard[name] += 1
         if name == Name.LOCAL_RECEIVED_BY_PEER:
@@ -140,13 +140,13 @@ class Books:
         elif name in ENDS or name == Name.MISSED_CALL:
             self._ends(name, call_id, call, now)
         if call.heard[name] == 2 and name in ENDS | {Name.MISSED_CALL, Name.REMOTE_RECEIVED}:
-            self._find(Fault.DUPLICATE, f"{at} was told {name} of {call_id} twice")
+            self._find(CallFault.DUPLICATE, f"{at} was told {name} of {call_id} twice")
 
     def _rings(self, call_id: str, call: Call, now: float) -> None:
         decided = call.ended_at if call.caller_gone_at is None else call.caller_gone_at
         if decided is not None and now - decided > GHOST_AFTER:
             self._find(
-                Fault.GHOST,
+                CallFault.GHOST,
                 f"{call.callee} rings for {call_id}, {now - decided:.1f} s after {call.caller}"
                 " had ended it",
             )
@@ -176,26 +176,26 @@ class Books:
             if (fault := self._fault_of(call)) is not None:
                 self._find(fault, f"{call.caller} to {call.callee}, {call_id}: {_told(call)}")
 
-    def _fault_of(self, call: Call) -> Fault | None:
+    def _fault_of(self, call: Call) -> CallFault | None:
         gone = call.caller_gone_at is not None or call.callee_gone
         if not gone:
             accepted = call.caller_end == Name.LOCAL_ACCEPTED
             lost_after = accepted and call.heard[Name.LOCAL_PEER_LOST]
             at_callee = call.callee_end == Name.REMOTE_ACCEPTED
             if accepted is not at_callee and not lost_after:
-                return Fault.SPLIT
+                return CallFault.SPLIT
         if not call.over:
-            return Fault.LOST
+            return CallFault.LOST
         if call.touched or gone:
             return None
         callee = call.callee_end
         if call.plan is Plan.CANCEL and call.rang_at is None:
             callee = Name.REMOTE_CANCELED  # it came too late to ring
         as_planned = call.caller_end == _CALLER[call.plan] and callee == _CALLEE[call.plan]
-        return None if as_planned else Fault.LOST
+        return None if as_planned else CallFault.LOST
 
-    def _find(self, fault: Fault, text: str) -> None:
-        self.findings.append(Finding(fault, text))
+    def _find(self, fault: CallFault, text: str) -> None:
+        self.findings.append(FoundFault(fault, text))
 
     def counts(self) -> dict[str, int]:
         """How many calls ended how at their caller; ``cut short``: failed for want of a link."""

@@ -39,20 +39,25 @@ class Address(NamedTuple):
     server_name: str | None = None
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Whose connection it is."""
 
-    def happened(self, connection: Connection, what: LinkInput) -> None:
+    def happened(self, connection: FleetConnection, what: LinkInput) -> None:
         """Take what the broker said, in order."""
 
 
-class Connection(asyncio.Protocol):
+class FleetConnection(asyncio.Protocol):
     """From CONNECT to its end; ``traffic`` counts packets and bytes, and may be shared."""
 
     def __init__(
-        self, owner: Owner, greeting: bytes, keepalive: int, qos: int, traffic: Counter[str]
+        self,
+        owner: ConnectionOwner,
+        greeting: bytes,
+        keepalive: int,
+        qos: int,
+        traffic: Counter[str],
     ) -> None:
-        self._owner: Owner | None = owner
+        self._owner: ConnectionOwner | None = owner
         self._greeting = greeting
         self._keepalive = keepalive
         self._qos = qos

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..core.connection import Closed, CloseLink, LoginEnded, OpenLink, Session
+from ..core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink
 from ..core.effects import (
     DeadlineReached,
     Disconnected,
@@ -32,13 +32,13 @@ from ..link.base import Will
 from ..states import ConnectionState
 from ..wire import topics
 from . import packets
-from .connection import Address, Connection, why
+from .connection import Address, FleetConnection, why
 
 #: A login is tried for so long, link or no link: who waits for all has a time of its own.
 _PATIENCE = 3600.0
 
 
-class Site(NamedTuple):
+class FleetSite(NamedTuple):
     """What all devices of a fleet have in common."""
 
     addresses: Sequence[Address]
@@ -48,7 +48,7 @@ class Site(NamedTuple):
     settings: Settings
 
 
-class Device:
+class FleetDevice:
     """A peer; ``told`` hears its events, ``changed`` that it can be called or no longer."""
 
     def __init__(
@@ -56,9 +56,9 @@ class Device:
         name: str,
         password: str | None,
         number: int,
-        site: Site,
-        told: Callable[[Device, CoreEvent], None],
-        changed: Callable[[Device], None],
+        site: FleetSite,
+        told: Callable[[FleetDevice, CoreEvent], None],
+        changed: Callable[[FleetDevice], None],
     ) -> None:
         self.name = name
         self.password = password
@@ -73,8 +73,8 @@ class Device:
         self._changed = changed
         self._number = number
         self._tried = 0  # which address is next
-        self._session: Session | None = None
-        self._connection: Connection | None = None
+        self._session: LoginSession | None = None
+        self._connection: FleetConnection | None = None
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
@@ -89,7 +89,7 @@ class Device:
         engine = Engine(
             self.name, secrets.token_bytes(8), realm=self.site.realm, settings=self.site.settings
         )
-        self._session = Session(engine, random=random.random, keep_trying=True)
+        self._session = LoginSession(engine, random=random.random, keep_trying=True)
         self._session.start(_PATIENCE, time.monotonic())
         self._perform()
 
@@ -132,7 +132,7 @@ class Device:
         if self._connection is not None:
             self._connection.tick(now)
 
-    def happened(self, connection: Connection, what: LinkInput) -> None:
+    def happened(self, connection: FleetConnection, what: LinkInput) -> None:
         """See :class:`~.connection.Owner`."""
         if connection is self._connection:
             if isinstance(what, Disconnected | LinkFailed):
@@ -211,13 +211,13 @@ class Device:
         addresses = self.site.addresses
         return addresses[(self._number + self._tried) % len(addresses)]
 
-    async def _open(self, session: Session) -> None:
+    async def _open(self, session: LoginSession) -> None:
         address, will = self.address, Will(*session.engine.will())
         user = None if self.password is None else topics.escape(self.name)
         greeting = packets.connect(
             will.client_id, self.site.keepalive, will=will, username=user, password=self.password
         )
-        made = Connection(
+        made = FleetConnection(
             self, greeting, self.site.keepalive, self.site.subscribe_qos, self.traffic
         )
         try:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .books import Fault
+from .books import CallFault
 
 #: Above this part of a core the fleet's own process is what is measured.
 BUSY = 0.9
@@ -67,7 +67,7 @@ def build(
         },
         "calls": dict(calls),
         "calls_per_second": round(calm["calls"] / calm["seconds"], 1) if calm.get("calls") else 0.0,
-        "faults": {str(fault): faults[fault] for fault in Fault},
+        "faults": {str(fault): faults[fault] for fault in CallFault},
         "findings": [text for result in results for text in result["findings"]][:20],
         "left_behind": sum(result["left"] for result in results),
         "problems": [text for result in results for text in result["problems"]][:20],

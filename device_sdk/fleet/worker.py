@@ -21,7 +21,7 @@ from ..wire import topics
 from .bare import Bare, PingPong, sweep
 from .books import Books, Call, Plan
 from .connection import Address, resolve
-from .device import Device, Site
+from .device import FleetDevice, FleetSite
 from .plan import Broker, Peer, Share
 
 #: A call is rung for so long at most; nobody in a fleet lets it ring.
@@ -44,7 +44,7 @@ _chance = random.Random()  # noqa: S311 - who calls whom is no secret
 _TOLD = 20
 
 
-def site_of(broker: Broker) -> Site:
+def site_of(broker: Broker) -> FleetSite:
     """The broker's addresses, resolved once; raises ``OSError``, :class:`InvalidArgument`."""
     context = None if not broker.urls[0].tls or broker.tls is None else broker.tls.make_context()
     addresses = []
@@ -53,7 +53,7 @@ def site_of(broker: Broker) -> Site:
         name = url.host if context is not None else None
         addresses.append(Address(host, port, str(url), context, name))
     settings = Settings(ring_timeout=RING_TIMEOUT, ack_timeout=ACK_TIMEOUT)
-    return Site(addresses, broker.realm, broker.keepalive, broker.subscribe_qos, settings)
+    return FleetSite(addresses, broker.realm, broker.keepalive, broker.subscribe_qos, settings)
 
 
 class Worker:
@@ -67,7 +67,9 @@ class Worker:
         self.books = Books()
         self.phase = "login"
         self.devices = {
-            peer.name: Device(peer.name, peer.password, n, self._site, self._told, self._changed)
+            peer.name: FleetDevice(
+                peer.name, peer.password, n, self._site, self._told, self._changed
+            )
             for n, peer in enumerate(share.peers)
         }
         for device in self.devices.values():
@@ -151,7 +153,7 @@ class Worker:
 
     # --- storms and calm ---------------------------------------------------------------------
 
-    async def _storm(self, phase: str, blow: Callable[[Device], None]) -> dict[str, Any]:
+    async def _storm(self, phase: str, blow: Callable[[FleetDevice], None]) -> dict[str, Any]:
         self.phase = phase
         self._all_linked.clear()
 
@@ -235,7 +237,7 @@ class Worker:
             if self.devices[name].linked and self.devices[callee].linked:
                 self._press(self.devices[name], callee)
 
-    def _press(self, door: Device, callee: str) -> None:
+    def _press(self, door: FleetDevice, callee: str) -> None:
         (plan,) = _chance.choices(_PLANS, _WEIGHTS)
         call_id = topics.call_id_from_bytes(secrets.token_bytes(16))
         call = Call(plan, door.name, callee, self.phase, time.monotonic())
@@ -248,7 +250,7 @@ class Worker:
         if plan is Plan.CANCEL:
             self._later(lambda: door.feed(Cancel(callee, call_id)))
 
-    def _told(self, device: Device, event: CoreEvent) -> None:
+    def _told(self, device: FleetDevice, event: CoreEvent) -> None:
         now = time.monotonic()
         if isinstance(event, LocalEvent | PeerLost):
             self.books.heard(event.name, event.call.call_id, device.name, now)
@@ -274,7 +276,7 @@ class Worker:
 
         self._loop.call_later(_chance.uniform(*THINKING), do)
 
-    def _changed(self, device: Device) -> None:
+    def _changed(self, device: FleetDevice) -> None:
         self._linked += 1 if device.linked else -1
         if not device.linked:
             self.books.unlinked(device.name)

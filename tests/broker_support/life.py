@@ -8,7 +8,7 @@ from typing import Any
 from broker_config.core import packets as mqtt
 from broker_config.core.broker import Core
 from broker_config.core.limits import Limits
-from broker_config.core.session import Link, Session
+from broker_config.core.session import ClientLink, Session
 from tests.bench.broker_wire import remaining, subscribe, text
 
 from .memory import Anybody, taken
@@ -74,23 +74,25 @@ class Life:
         while self.core.deadline() <= self.core.now:
             self.core.tick(self.core.now)
 
-    def link(self, first: bytes) -> Link:
+    def link(self, first: bytes) -> ClientLink:
         link = self.core.opened(None, "somewhere", self.core.now)
         self.send(link, first)
         return link
 
-    def send(self, link: Link, data: bytes) -> None:
+    def send(self, link: ClientLink, data: bytes) -> None:
         self.core.received(link, data, self.core.now)
         self.turn()
 
-    def client(self, name: str, **options: Any) -> Link:
+    def client(self, name: str, **options: Any) -> ClientLink:
         """One that is let in, with all that belongs to it kept."""
         link = self.link(hello(name, **options))
         self.commit()
         assert taken(link)[:2] == b"\x20\x02"
         return link
 
-    def subscriber(self, name: str, topic_filter: str = "#", qos: int = 1, **options: Any) -> Link:
+    def subscriber(
+        self, name: str, topic_filter: str = "#", qos: int = 1, **options: Any
+    ) -> ClientLink:
         link = self.client(name, **options)
         self.send(link, subscribe(topic_filter, qos=qos))
         self.commit()
@@ -105,7 +107,7 @@ def kinds(data: bytes) -> list[int]:
     return [first >> 4 for first, _ in iter(frames.next, None)]
 
 
-def payloads(link: Link) -> list[bytes]:
+def payloads(link: ClientLink) -> list[bytes]:
     """What came over ``link`` since, acknowledged by nobody."""
     frames = mqtt.Frames(1 << 20)
     frames.feed(taken(link))

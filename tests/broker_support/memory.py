@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker_config.core.broker import Core
 from broker_config.core.limits import Limits
-from broker_config.core.session import Link, Session
+from broker_config.core.session import ClientLink, Session
 
 
 class Anybody:
@@ -38,7 +38,7 @@ def settle(core: Core) -> None:
         core.tick(core.now)
 
 
-def taken(link: Link) -> bytes:
+def taken(link: ClientLink) -> bytes:
     """What was sent over a link since."""
     data, link.out = b"".join(link.out), []
     link.unsent, link.marked = 0, False

@@ -18,7 +18,7 @@ from broker_config.core import packets as mqtt
 from broker_config.core.broker import Core
 from broker_config.core.journal import Kept, Operation
 from broker_config.core.limits import Limits
-from broker_config.core.session import Link, Session
+from broker_config.core.session import ClientLink, Session
 from tests.bench.broker_wire import publish, remaining, subscribe, text
 
 LIMITS = Limits(inflight=3, queued=1 << 30, queued_bytes=1 << 40, write_buffer=1 << 40)
@@ -111,7 +111,7 @@ class Client:
         self.drop_link()
 
     def drop_link(self) -> None:
-        self.link: Link | None = None
+        self.link: ClientLink | None = None
         self.up = False
         self.said_goodbye = False
         self.to_broker = b""

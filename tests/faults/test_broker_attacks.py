@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from broker_config.admin.metrics import Window, status
+from broker_config.admin.metrics import MetricsServer, status
 from broker_config.core.limits import Limits
 from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
 from tests.broker_support.raw import PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, Raw, Will
@@ -419,7 +419,7 @@ def test_shares_nearly_full_are_seen(clients: Keep, tmp_path: Path) -> None:
             door.publish(cell(number), b"x", retain=True)
         line = "10 of its 10 retained messages are held by 'front-door'"
         assert status(broker.broker)["nearly_full"] == [line]
-        window = Window(broker.broker, "127.0.0.1", 0)
+        window = MetricsServer(broker.broker, "127.0.0.1", 0)
         try:
             with urlopen(f"http://127.0.0.1:{window.port}/healthz", timeout=5) as answer:
                 assert line in answer.read().decode()

@@ -177,7 +177,7 @@ def test_metrics_on_ipv6_and_idle_readers(broker: Running, monkeypatch: pytest.M
     from broker_config.admin import metrics
 
     monkeypatch.setattr(metrics._Quiet, "timeout", 0.2)
-    window = metrics.Window(broker.broker, "::1", 0)
+    window = metrics.MetricsServer(broker.broker, "::1", 0)
     try:
         with socket.create_connection(("::1", window.port)) as idle:
             idle.settimeout(5)

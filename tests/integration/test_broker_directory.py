@@ -247,11 +247,11 @@ def test_what_may_pass_is_not_exit_2(directory: Path, setting: str | None) -> No
 def test_a_stuck_loop_is_not_healthy() -> None:
     from threading import Event
 
-    from broker_config.admin.metrics import Window
+    from broker_config.admin.metrics import MetricsServer
     from tests.broker_support.running import Running
 
     with Running() as broker:
-        window = Window(broker.broker, "127.0.0.1", 0)
+        window = MetricsServer(broker.broker, "127.0.0.1", 0)
         release = Event()
         try:
             broker.loop.call_soon_threadsafe(release.wait)

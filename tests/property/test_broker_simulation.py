@@ -15,7 +15,7 @@ from broker_config.core import packets as mqtt
 from broker_config.core import turns
 from broker_config.core.broker import Core
 from broker_config.core.journal import Journal
-from broker_config.core.session import Link, Session
+from broker_config.core.session import ClientLink, Session
 from tests.broker_support.simulation import Broken, simulate
 
 Patch = pytest.MonkeyPatch
@@ -33,15 +33,15 @@ def _unheld(kinds: tuple[int, ...]) -> Callable[[Patch], None]:
     """Packets of these kinds do not wait for the journal."""
 
     def mutate(patch: Patch) -> None:
-        hold = Link.hold
+        hold = ClientLink.hold
 
-        def early(self: Link, data: bytes, mark: int) -> None:
+        def early(self: ClientLink, data: bytes, mark: int) -> None:
             if data[0] >> 4 in kinds and not self.held:
                 self.send(data)
             else:
                 hold(self, data, mark)
 
-        patch.setattr(Link, "hold", early)
+        patch.setattr(ClientLink, "hold", early)
 
     return mutate
 
@@ -102,7 +102,7 @@ def _no_takeover(patch: Patch) -> None:
     """The old connection lives on beside the new one."""
     end = Core.end
 
-    def spares(self: Core, link: Link, cause: str, *, abort: bool = False) -> None:
+    def spares(self: Core, link: ClientLink, cause: str, *, abort: bool = False) -> None:
         if cause != "taken over":
             end(self, link, cause, abort=abort)
 

@@ -12,7 +12,7 @@ from broker_config.core import packets as mqtt
 from broker_config.core.journal import Kept
 from broker_config.core.limits import Allowances, Limits
 from broker_config.core.retained import RetainedMessages
-from broker_config.core.session import Link, Session
+from broker_config.core.session import ClientLink, Session
 from broker_config.core.topics import Subscriptions, matches
 from broker_config.core.turns import Steps, Turns
 from tests.bench.broker_wire import connect, publish, remaining, subscribe, text
@@ -31,7 +31,7 @@ def life() -> Iterator[Life]:
     assert made.core.stats.dropped["delivery failed"] == 0
 
 
-def known(life: Life, owner: str, client_id: str | None = None, **options: Any) -> Link:
+def known(life: Life, owner: str, client_id: str | None = None, **options: Any) -> ClientLink:
     """A client whose owner was found out, on its way in."""
     link = life.core.opened(None, "somewhere", life.core.now)
     life.core.received(link, hello(client_id or owner, **options), life.core.now)

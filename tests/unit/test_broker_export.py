@@ -20,7 +20,7 @@ from broker_config.access.registry import Device, Registry, load, save
 from broker_config.admin import cli, setup
 from broker_config.admin.export import FORMATS, MARK, export
 from broker_config.admin.settings import load as settings_of
-from broker_config.export.site import ExportError, Node
+from broker_config.export.site import BrokerNode, ExportError
 from device_sdk.cli.options import Options, add_options
 from device_sdk.wire.topics import escape
 
@@ -245,9 +245,13 @@ def test_the_command_knows_every_format() -> None:
 
 
 def test_a_node_listens_for_those_who_reach_it() -> None:
-    assert Node.parse("broker.lan", 8883) == Node("broker.lan", 8883)
-    assert Node.parse("broker.lan:1", 8883).bound == "0.0.0.0"  # noqa: S104
-    assert Node.parse("localhost", 8883).bound == Node.parse("127.0.0.2", 1).bound == "127.0.0.1"
+    assert BrokerNode.parse("broker.lan", 8883) == BrokerNode("broker.lan", 8883)
+    assert BrokerNode.parse("broker.lan:1", 8883).bound == "0.0.0.0"  # noqa: S104
+    assert (
+        BrokerNode.parse("localhost", 8883).bound
+        == BrokerNode.parse("127.0.0.2", 1).bound
+        == "127.0.0.1"
+    )
 
 
 def test_emqx_is_written_by_its_documentation(directory: Path, tmp_path: Path) -> None:

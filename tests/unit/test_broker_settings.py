@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.admin.settings import Settings, is_loopback, load, split_address
+from broker_config.admin.settings import BrokerSettings, is_loopback, load, split_address
 from device_sdk.services.config.toml_reader import SettingsError
 
 
-def read(folder: Path, text: str) -> Settings:
+def read(folder: Path, text: str) -> BrokerSettings:
     (folder / "broker.toml").write_text(text)
     return load(folder)
 

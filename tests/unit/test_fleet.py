@@ -16,7 +16,7 @@ import pytest
 from device_sdk.core.events import Name
 from device_sdk.errors import InvalidArgument
 from device_sdk.fleet import packets, plan, plot, report
-from device_sdk.fleet.books import GHOST_AFTER, Books, Call, Fault, Plan
+from device_sdk.fleet.books import GHOST_AFTER, Books, Call, CallFault, Plan
 from device_sdk.fleet.run import BrokerUse
 from device_sdk.link.url import BrokerUrl
 
@@ -70,7 +70,7 @@ def told(wanted: Plan, *names: Name, step: float = 0.1) -> Books:
     return books
 
 
-def faults(books: Books) -> list[Fault]:
+def faults(books: Books) -> list[CallFault]:
     books.judge()
     return [finding.fault for finding in books.findings]
 
@@ -98,18 +98,18 @@ def test_a_call_that_went_as_planned_is_no_fault(wanted: Plan, names: tuple[Name
 @pytest.mark.parametrize(
     ("wanted", "names", "fault"),
     [
-        (Plan.ACCEPT, (), Fault.LOST),
-        (Plan.ACCEPT, (Name.LOCAL_FAILURE,), Fault.LOST),
-        (Plan.REFUSE, (Name.REMOTE_RECEIVED, Name.REMOTE_REFUSED), Fault.LOST),
-        (Plan.CANCEL, (Name.REMOTE_RECEIVED, Name.LOCAL_CANCELED), Fault.LOST),
-        (Plan.ACCEPT, (*ACCEPTED, Name.LOCAL_ACCEPTED), Fault.DUPLICATE),
-        (Plan.ACCEPT, (*ACCEPTED, Name.REMOTE_RECEIVED), Fault.DUPLICATE),
-        (Plan.ACCEPT, ACCEPTED[:3], Fault.SPLIT),
-        (Plan.ACCEPT, (ACCEPTED[0], ACCEPTED[3], Name.LOCAL_FAILURE), Fault.SPLIT),
-        (Plan.ACCEPT, (*ACCEPTED[:3], Name.REMOTE_FAILURE), Fault.SPLIT),
+        (Plan.ACCEPT, (), CallFault.LOST),
+        (Plan.ACCEPT, (Name.LOCAL_FAILURE,), CallFault.LOST),
+        (Plan.REFUSE, (Name.REMOTE_RECEIVED, Name.REMOTE_REFUSED), CallFault.LOST),
+        (Plan.CANCEL, (Name.REMOTE_RECEIVED, Name.LOCAL_CANCELED), CallFault.LOST),
+        (Plan.ACCEPT, (*ACCEPTED, Name.LOCAL_ACCEPTED), CallFault.DUPLICATE),
+        (Plan.ACCEPT, (*ACCEPTED, Name.REMOTE_RECEIVED), CallFault.DUPLICATE),
+        (Plan.ACCEPT, ACCEPTED[:3], CallFault.SPLIT),
+        (Plan.ACCEPT, (ACCEPTED[0], ACCEPTED[3], Name.LOCAL_FAILURE), CallFault.SPLIT),
+        (Plan.ACCEPT, (*ACCEPTED[:3], Name.REMOTE_FAILURE), CallFault.SPLIT),
     ],
 )
-def test_what_must_not_be_is_found(wanted: Plan, names: tuple[Name, ...], fault: Fault) -> None:
+def test_what_must_not_be_is_found(wanted: Plan, names: tuple[Name, ...], fault: CallFault) -> None:
     assert faults(told(wanted, *names)) == [fault]
 
 
@@ -118,13 +118,13 @@ def test_a_ring_after_the_decision_is_a_ghost() -> None:
         Plan.CANCEL, Name.LOCAL_CANCELED, Name.REMOTE_RECEIVED, Name.REMOTE_CANCELED,
         step=GHOST_AFTER * 1.5,
     )  # fmt: skip
-    assert faults(books) == [Fault.GHOST]
+    assert faults(books) == [CallFault.GHOST]
 
 
 def test_a_ring_of_a_call_that_nobody_made_is_a_ghost() -> None:
     books = Books()
     books.heard(Name.REMOTE_RECEIVED, "unknown", "panel", 0.0)
-    assert faults(books) == [Fault.GHOST]
+    assert faults(books) == [CallFault.GHOST]
 
 
 def test_a_dead_caller_that_rings_is_a_ghost() -> None:
@@ -132,7 +132,7 @@ def test_a_dead_caller_that_rings_is_a_ghost() -> None:
     books = told(Plan.ACCEPT)
     books.powered_off("door", 0.0)
     books.heard(Name.REMOTE_RECEIVED, "c", "panel", GHOST_AFTER + 0.1)
-    assert Fault.GHOST in faults(books)
+    assert CallFault.GHOST in faults(books)
 
 
 def test_a_failure_for_want_of_a_link_is_told_as_cut_short() -> None:

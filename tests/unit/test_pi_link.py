@@ -8,7 +8,7 @@ from typing import Any
 
 from device_sdk.errors import BrokerUnreachable
 from device_sdk.services.config.account import Account
-from device_sdk.services.service.link import Link
+from device_sdk.services.service.link import ClientRunner
 
 
 class _Client:
@@ -40,7 +40,7 @@ def test_the_first_failure_is_said_at_once_and_later_attempts_are_patient() -> N
         return made[0]
 
     account = Account("door", "mqtt://b")
-    link = Link(account, SimpleNamespace(), events, lambda call: call(), make)  # type: ignore[arg-type]  # heard by nobody
+    link = ClientRunner(account, SimpleNamespace(), events, lambda call: call(), make)  # type: ignore[arg-type]  # heard by nobody
     link._stopping = SimpleNamespace(  # type: ignore[assignment]  # no pause between attempts
         is_set=lambda: False, wait=lambda _seconds: None, set=lambda: None
     )

@@ -6,13 +6,13 @@ import pytest
 
 from device_sdk.services.logic.doorbell import Note
 from device_sdk.services.logic.panel import (
-    Answer,
+    AcceptCall,
     ButtonTiming,
     CallEnd,
     Effect,
     Panel,
     PanelButton,
-    Refuse,
+    RefuseCall,
     Sound,
     TellEnd,
     WhenQuiet,
@@ -46,7 +46,7 @@ def test_a_call_rings_until_it_is_answered():
     bench = Bench()
     assert bench.call() == [Sound(True)]
     assert bench.panel.ringer.level
-    assert bench.press(PanelButton.ANSWER) == [Answer("c1"), Sound(False)]
+    assert bench.press(PanelButton.ANSWER) == [AcceptCall("c1"), Sound(False)]
     assert not bench.panel.ringer.level
     assert bench.end(CallEnd.ACCEPTED) == [TellEnd("c1", "door", CallEnd.ACCEPTED)]
     assert bench.panel.missed == 0
@@ -56,7 +56,7 @@ def test_a_call_rings_until_it_is_answered():
 def test_a_call_is_refused_by_the_other_button():
     bench = Bench()
     bench.call()
-    assert bench.press(PanelButton.REFUSE) == [Refuse("c1"), Sound(False)]
+    assert bench.press(PanelButton.REFUSE) == [RefuseCall("c1"), Sound(False)]
 
 
 def test_the_ringer_is_silent_as_soon_as_the_call_ends():
@@ -83,16 +83,16 @@ def test_two_calls_are_answered_oldest_first():
     bench = Bench()
     bench.call("c1")
     assert bench.call("c2", "gate") == []
-    assert bench.press(PanelButton.ANSWER) == [Answer("c1")]
+    assert bench.press(PanelButton.ANSWER) == [AcceptCall("c1")]
     assert bench.panel.ringer.deadline is not None, "the second still rings"
-    assert bench.press(PanelButton.REFUSE) == [Refuse("c2"), Sound(False)]
+    assert bench.press(PanelButton.REFUSE) == [RefuseCall("c2"), Sound(False)]
     assert bench.press(PanelButton.REFUSE) == [], "nothing is left to answer"
 
 
 def test_quiet_hours_refuse_and_remember():
     bench = Bench()
     out = bench.call(quiet=True)
-    assert out[0] == Refuse("c1", quiet=True)
+    assert out[0] == RefuseCall("c1", quiet=True)
     assert isinstance(out[1], Note)
     assert (bench.panel.missed, bench.panel.ringer.level) == (1, False)
     assert bench.end(CallEnd.REFUSED) == []
@@ -103,14 +103,14 @@ def test_quiet_hours_can_be_silent_but_shown():
     assert bench.call(quiet=True) == []
     assert bench.panel.light.level
     assert not bench.panel.ringer.level
-    assert bench.press(PanelButton.ANSWER) == [Answer("c1")]
+    assert bench.press(PanelButton.ANSWER) == [AcceptCall("c1")]
 
 
 def test_a_stuck_button_answers_one_call_only_and_is_noticed():
     bench = Bench()
     bench.call("c1")
     bench.panel.edge(PanelButton.ANSWER, True, bench.now)
-    assert bench.panel.tick(bench.now + 0.1)[0] == Answer("c1")
+    assert bench.panel.tick(bench.now + 0.1)[0] == AcceptCall("c1")
     notes = bench.panel.tick(bench.now + 31)
     assert any(isinstance(note, Note) and "stuck" in note.text for note in notes)
     bench.end(CallEnd.ACCEPTED)
@@ -130,7 +130,7 @@ def test_a_button_closed_at_the_start_answers_nothing(button):
     notes = panel.start(frozenset({button}), 0.0)
     assert isinstance(notes[0], Note)
     panel.call("c1", "door", 1.0, quiet=False)
-    assert [e for e in panel.tick(20.0) if isinstance(e, Answer | Refuse)] == []
+    assert [e for e in panel.tick(20.0) if isinstance(e, AcceptCall | RefuseCall)] == []
 
 
 def test_the_light_tells_that_the_broker_is_away():

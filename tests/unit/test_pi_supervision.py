@@ -19,7 +19,7 @@ from device_sdk.client.clocks import since_start
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.config.panel import read_panel
 from device_sdk.services.service.doorbell import DoorbellService
-from device_sdk.services.service.link import Link
+from device_sdk.services.service.link import ClientRunner
 from device_sdk.services.service.loop import Loop
 from device_sdk.services.service.panel import PanelService
 from device_sdk.services.service.sd_notify import Notifier
@@ -92,13 +92,13 @@ class Service:
         client: SignalingClient = self.service._link.client
         return client
 
-    def _link(self, *args: Any) -> Link:
+    def _link(self, *args: Any) -> ClientRunner:
         def make(account: Any) -> SignalingClient:
             return SignalingClient(
                 account.peer, self.links, clock=self.clock, wall=self.wall, keepalive=1
             )
 
-        return Link(*args, make=make)
+        return ClientRunner(*args, make=make)
 
     def start(self) -> None:
         self.other.login()

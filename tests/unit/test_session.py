@@ -12,8 +12,8 @@ from device_sdk.core.connection import (
     Closed,
     CloseLink,
     LoginEnded,
+    LoginSession,
     OpenLink,
-    Session,
     SessionEffect,
     combined,
 )
@@ -67,7 +67,7 @@ class Bench:
         random: Callable[[], float] = lambda: 1.0,
         brokers: tuple[str, ...] = ("",),
     ) -> None:
-        self.session = Session(
+        self.session = LoginSession(
             Engine(ME, EPOCH), random=random, keep_trying=keep_trying, rotation=Rotation(brokers)
         )
         self.now = 1000.0

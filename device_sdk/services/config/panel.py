@@ -13,7 +13,7 @@ from .toml_reader import Table, load
 
 
 @dataclass(frozen=True, slots=True)
-class Ringer:
+class RingerSettings:
     """The bell: an output and a sound command that is run while it rings, each optional."""
 
     output: settings.OutputPin | None = None
@@ -28,7 +28,7 @@ class PanelSettings:
     gpio: settings.Gpio = field(default_factory=settings.Gpio)
     buttons: dict[PanelButton, settings.InputPin] = field(default_factory=dict)
     response: Any = None
-    ringer: Ringer = field(default_factory=Ringer)
+    ringer: RingerSettings = field(default_factory=RingerSettings)
     light: settings.OutputPin | None = None
     missed_light: settings.OutputPin | None = None
     quiet: tuple[Window, ...] = ()
@@ -54,7 +54,7 @@ def read_panel(path: Path) -> PanelSettings:
             buttons[button] = settings.read_input(table)
         table.done()
     ringer = root.table("ringer")
-    bell = Ringer(settings.read_output(ringer), ringer.texts("command", ()))
+    bell = RingerSettings(settings.read_output(ringer), ringer.texts("command", ()))
     ringer.done()
     outputs = {}
     for name in ("light", "missed"):

@@ -38,7 +38,7 @@ class ButtonTiming:
         return Debouncer(bounce_time=self.bounce_time, stuck_after=self.stuck_after, active=active)
 
 
-class Appliance(ABC, Generic[Key, Effect]):
+class ApplianceLogic(ABC, Generic[Key, Effect]):
     """Buttons by their keys and one status light, read from :attr:`light`. Not thread-safe."""
 
     def __init__(self, buttons: Mapping[Key, ButtonTiming]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import lights
-from .appliance import Appliance, ButtonTiming, Note
+from .appliance import ApplianceLogic, ButtonTiming, Note
 
 #: A ring whose end was not told this long after its time is given up here (seconds).
 _OVERDUE = 5.0
@@ -89,7 +89,7 @@ class _Ring:
     unreached: bool = False
 
 
-class Doorbell(Appliance[str, Decision]):
+class Doorbell(ApplianceLogic[str, Decision]):
     """Buttons, one status light and one chime. Times in seconds; not thread-safe.
 
     The light and the chime are read from :attr:`light` and :attr:`chime` after each call.

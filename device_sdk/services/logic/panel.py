@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import lights
-from .appliance import Appliance, ButtonTiming, Note
+from .appliance import ApplianceLogic, ButtonTiming, Note
 
 
 class WhenQuiet(StrEnum):
@@ -43,14 +43,14 @@ class PanelButton(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AcceptCall:
     """Accept that call."""
 
     call: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class RefuseCall:
     """Refuse that call; ``quiet`` with the reason *do not disturb*."""
 
     call: str
@@ -73,7 +73,7 @@ class TellEnd:
     end: CallEnd
 
 
-Decision = Answer | Refuse | Sound | TellEnd
+Decision = AcceptCall | RefuseCall | Sound | TellEnd
 Effect = Decision | Note
 
 
@@ -84,7 +84,7 @@ class _Call:
     answering: bool = False
 
 
-class Panel(Appliance[PanelButton, Decision]):
+class Panel(ApplianceLogic[PanelButton, Decision]):
     """Calls that ring, two buttons, a ringer, a missed-call light. Not thread-safe.
 
     The outputs are read from :attr:`ringer`, :attr:`light` and :attr:`missed` after each call.
@@ -117,7 +117,7 @@ class Panel(Appliance[PanelButton, Decision]):
         if quiet and self._when_quiet is WhenQuiet.REFUSE:
             self.missed += 1
             note = Note(f"call of {caller} refused: quiet hours")
-            return [Refuse(call, quiet=True), note, *self.tick(now)]
+            return [RefuseCall(call, quiet=True), note, *self.tick(now)]
         self._calls[call] = _Call(caller, silent=quiet)
         return [*self._reflect(now), *self.tick(now)]
 
@@ -154,7 +154,7 @@ class Panel(Appliance[PanelButton, Decision]):
             self.missed = 0
             return []
         self._calls[ringing].answering = True
-        effect = Answer(ringing) if button is PanelButton.ANSWER else Refuse(ringing)
+        effect = AcceptCall(ringing) if button is PanelButton.ANSWER else RefuseCall(ringing)
         return [effect, *self._reflect(now)]
 
     def _reflect(self, now: float) -> list[Effect]:

@@ -18,14 +18,14 @@ from ..gpio.pins import Input, Levels, Output, Pins
 from ..logic import appliance as logic
 from ..logic.appliance import Effect, Key, Note
 from .actions import Actions
-from .link import Link
+from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
 
 log = Log("bellwire.pi")
 
 
-class Exit(IntEnum):
+class ServiceExit(IntEnum):
     """The exit codes of the services; systemd does not restart after the last two."""
 
     OK = 0
@@ -73,12 +73,12 @@ class LinkState:
     def lost(self, problem: str) -> None:
         """End: the client failed, and whoever starts this service starts it afresh."""
         log.error("the client is done: %s; ending, to be started afresh", problem)
-        self._loop.stop(Exit.FAILED)
+        self._loop.stop(ServiceExit.FAILED)
 
     def superseded(self) -> None:
         """End: somebody else is this peer now."""
         log.error("another login as %s took over; is the id used twice?", self._peer)
-        self._loop.stop(Exit.SUPERSEDED)
+        self._loop.stop(ServiceExit.SUPERSEDED)
 
 
 class Appliance(ABC, Generic[Key, Effect]):
@@ -91,12 +91,12 @@ class Appliance(ABC, Generic[Key, Effect]):
         self,
         account: Account,
         buttons: Mapping[Key, InputPin],
-        decisions: logic.Appliance[Key, Effect],
+        decisions: logic.ApplianceLogic[Key, Effect],
         listener: CallEventListener,
         pins: Pins,
         loop: Loop,
         notifier: Notifier,
-        make_link: Callable[..., Link],
+        make_link: Callable[..., ClientRunner],
     ) -> None:
         self._decisions = decisions
         self._pins = pins
@@ -197,7 +197,7 @@ def stop_on_signals(loop: Loop) -> Callable[[], None]:
     """SIGTERM and SIGINT end the loop; returns what puts the former handlers back."""
 
     def stop(_number: int, _frame: Any) -> None:
-        loop.stop(Exit.OK)
+        loop.stop(ServiceExit.OK)
 
     former = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
 

@@ -18,7 +18,7 @@ from ..logic.doorbell import (
 )
 from ..logic.lights import strokes
 from .appliance import Appliance
-from .link import Link
+from .link import ClientRunner
 from .loop import Loop
 from .ringing import Ringer
 from .sd_notify import Notifier
@@ -33,7 +33,7 @@ class DoorbellService(Appliance[str, Decision]):
         pins: Pins,
         loop: Loop,
         notifier: Notifier,
-        make_link: Callable[..., Link] = Link,
+        make_link: Callable[..., ClientRunner] = ClientRunner,
     ) -> None:
         self._settings = settings
         self._buttons = {button.name: button for button in settings.buttons}

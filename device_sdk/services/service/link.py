@@ -60,7 +60,7 @@ def make_client(account: Account) -> SignalingClient:
     )
 
 
-class Link:
+class ClientRunner:
     """Keeps one client logged in. Start it on any thread; :meth:`stop` logs out."""
 
     def __init__(
@@ -136,7 +136,7 @@ class Link:
 
 
 class _Connection(CallEventListener):
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ClientRunner) -> None:
         self._link = link
 
     def on_connection_state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:

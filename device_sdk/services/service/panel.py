@@ -18,10 +18,19 @@ from ...wire.cells import AnswerReason
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
 from ..logic.appliance import ButtonTiming
-from ..logic.panel import Answer, CallEnd, Decision, Panel, PanelButton, Refuse, Sound, TellEnd
+from ..logic.panel import (
+    AcceptCall,
+    CallEnd,
+    Decision,
+    Panel,
+    PanelButton,
+    RefuseCall,
+    Sound,
+    TellEnd,
+)
 from .actions import SoundCommand
 from .appliance import Appliance, log
-from .link import Link
+from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
 
@@ -41,7 +50,7 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         pins: Pins,
         loop: Loop,
         notifier: Notifier,
-        make_link: Callable[..., Link] = Link,
+        make_link: Callable[..., ClientRunner] = ClientRunner,
         wall: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._settings = settings
@@ -114,10 +123,10 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
 
     def _perform(self, effect: Decision) -> None:
         manager = self._link.client.call_manager
-        if isinstance(effect, Answer):
+        if isinstance(effect, AcceptCall):
             with self._answering(effect.call) as invitation:
                 manager.accept_remote_invitation(invitation, self._settings.response)
-        elif isinstance(effect, Refuse):
+        elif isinstance(effect, RefuseCall):
             reason = AnswerReason.DO_NOT_DISTURB if effect.quiet else AnswerReason.DECLINED
             with self._answering(effect.call) as invitation:
                 manager.refuse_remote_invitation(invitation, reason=reason)

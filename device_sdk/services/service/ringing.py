@@ -48,7 +48,7 @@ class RingEvents(Protocol):
 
 
 @dataclass(slots=True)
-class _Ring:
+class _OutgoingRing:
     number: int
     button: Button
     #: What the client gave us: an invitation, or a group of several.
@@ -63,7 +63,7 @@ class Ringer(CallEventListener):
     def __init__(self, events: RingEvents, post: Post) -> None:
         self._events = events
         self._post = post
-        self._rings: dict[int, _Ring] = {}
+        self._rings: dict[int, _OutgoingRing] = {}
         #: Ring numbers by group or call id, whichever the invitation has.
         self._numbers: dict[bytes | str, int] = {}
         self.manager: CallManager | None = None
@@ -114,7 +114,7 @@ class Ringer(CallEventListener):
 
     def _keep(self, number: int, button: Button, handle: Any, key: bytes | str) -> None:
         self._numbers[key] = number
-        self._rings[number] = _Ring(number, button, handle)
+        self._rings[number] = _OutgoingRing(number, button, handle)
 
     def _ended(self, key: bytes | str, outcome: PressOutcome, peer: str, response: object) -> None:
         number = self._numbers.pop(key, None)
