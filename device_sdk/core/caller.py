@@ -308,7 +308,7 @@ class CallerCall(NamedTuple):
             ttl = max(0, round(((self.ring_at or now) - now) * 1000))
         elif state is InviteState.ENDED:
             reason = reasons.BY_WORD.get(self.reason, reasons.ended(None)).reason
-        elif state is not _SAYS_RINGING:  # the callee has the rest already
+        else:  # the callee has the rest already
             talk = self.talk
             said = talk.messages.said(heard=talk.heard) if talk.can else None
             number = reasons.over_number(talk.reason) if state is InviteState.OVER else None

@@ -90,6 +90,7 @@ def test_another_version_is_told_so(life: Life, body: bytes) -> None:
         b"\x30" + remaining(3) + b"\0\0x",  # no topic
         b"\x30" + remaining(4) + text("#") + b"x",  # a wildcard
         b"\x30" + remaining(4) + text("\0") + b"x",  # U+0000
+        b"\x30" + remaining(1) + b"\0",  # not even the length of its topic
         b"\x30" + remaining(4) + b"\0\1\xffx",  # no UTF-8
         b"\x32" + remaining(3) + text("x"),  # no packet identifier
         b"\x32" + remaining(5) + text("x") + b"\0\0",  # packet identifier 0
