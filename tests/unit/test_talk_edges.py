@@ -24,7 +24,6 @@ from device_sdk.wire.talk_cells import MAX_MESSAGE
 from tests.unit.conftest import Do, MakePeer
 from tests.unit.test_talk_calls import Pair
 
-
 # --- the callee waits for the decision -----------------------------------------------------------
 
 
