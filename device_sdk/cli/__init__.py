@@ -16,7 +16,7 @@ from typing import Any
 
 from ..client.display import LineHandler, complain
 from ..services.arguments import Parser
-from .errors import CommandError, Exit, Interrupted
+from .errors import CommandError, ExitCode, Interrupted
 
 #: Commands that live in :mod:`device_sdk.services`, which is loaded when one of them is used.
 PI_COMMANDS = {
@@ -73,7 +73,7 @@ def _parser(first: str | None) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives the exit code (:class:`Exit`). Errors are one line on stderr."""
+    """Run the command; gives the exit code (:class:`ExitCode`). Errors are one line on stderr."""
     try:
         return _main(argv)
     except KeyboardInterrupt:  # before the command has begun, or after it has ended
@@ -86,13 +86,13 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = _parser(first)
     if not words:
         parser.print_help(sys.stderr)
-        return Exit.USAGE
+        return ExitCode.USAGE
     try:
         args = parser.parse_args(words)
     except SystemExit as end:
         return int(end.code or 0)
     name = f"bellwire {args.command}"
-    interrupted = getattr(args, "interrupted", Exit.OK)
+    interrupted = getattr(args, "interrupted", ExitCode.OK)
     try:
         alone = args.command in PI_COMMANDS or args.command == FLEET
         return int(args.run(args)) if alone else _run(args)
@@ -136,15 +136,15 @@ def _explain(error: Exception, *, verbose: bool) -> tuple[int, str]:
     if isinstance(error, CommandError):
         return error.code, str(error)
     if isinstance(error, BrokerRefused):
-        return Exit.BROKER, f"{error}{_REFUSED.get(error.return_code, '')}"
+        return ExitCode.BROKER, f"{error}{_REFUSED.get(error.return_code, '')}"
     if isinstance(error, LoginError):
         text = str(error).replace("is ca_file", "is --ca-file")
-        return Exit.BROKER, f"{text}{_AWAY if _is_away(error) else ''}"
+        return ExitCode.BROKER, f"{text}{_AWAY if _is_away(error) else ''}"
     if isinstance(error, InvalidArgument | InvitationApiCallError):
-        return Exit.USAGE, str(error)
+        return ExitCode.USAGE, str(error)
     if verbose:
         logging.getLogger("bellwire").exception("the command failed")
-    return Exit.DEFECT, (
+    return ExitCode.DEFECT, (
         f"{type(error).__name__}: {error}: this is a defect; --verbose shows where"
     )
 

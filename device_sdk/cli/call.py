@@ -20,18 +20,18 @@ from .client import (
     make_client,
     next_item,
 )
-from .errors import CommandError, Exit, UsageError
+from .errors import CommandError, ExitCode, UsageError
 from .options import Options, add_options, checked_peer
 from .say import Say
 
 _ENDS = {
-    Name.LOCAL_ACCEPTED: Exit.OK,
-    Name.LOCAL_REFUSED: Exit.REFUSED,
-    Name.LOCAL_CANCELED: Exit.CANCELED,
+    Name.LOCAL_ACCEPTED: ExitCode.OK,
+    Name.LOCAL_REFUSED: ExitCode.REFUSED,
+    Name.LOCAL_CANCELED: ExitCode.CANCELED,
 }
 _FAILURES = {
-    LocalInvitationError.INVITATION_EXPIRE: Exit.NOT_ANSWERED,
-    LocalInvitationError.NOT_LOGGEDIN: Exit.BROKER,
+    LocalInvitationError.INVITATION_EXPIRE: ExitCode.NOT_ANSWERED,
+    LocalInvitationError.NOT_LOGGEDIN: ExitCode.BROKER,
 }
 
 
@@ -60,7 +60,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--sequential", action="store_true", help="of several peers, ring one after the other"
     )
     add_options(parser)
-    parser.set_defaults(run=run, interrupted=Exit.CANCELED)
+    parser.set_defaults(run=run, interrupted=ExitCode.CANCELED)
 
 
 def run(args: argparse.Namespace, options: Options) -> int:
@@ -123,7 +123,7 @@ def _one(client: QueueClient, say: Say, peer: str, args: argparse.Namespace) -> 
         elif isinstance(what, Event):
             _tell(say, what, at, invitation.call_id)
             if what.call_id == invitation.call_id and (code := _end(what)) is not None:
-                if code is Exit.NOT_ALLOWED:
+                if code is ExitCode.NOT_ALLOWED:
                     raise CommandError(code, _forbidden(client.peer_id, peer))
                 return code
 
@@ -161,18 +161,18 @@ def _several(client: QueueClient, say: Say, peers: list[str], args: argparse.Nam
                 return _group_end(group.outcome)
 
 
-def _group_end(outcome: GroupOutcome) -> Exit:
+def _group_end(outcome: GroupOutcome) -> ExitCode:
     """Accepted, canceled, or what the decisive leg ended with."""
     if outcome:
-        return Exit.OK
+        return ExitCode.OK
     leg = outcome.decisive
     if outcome.canceled or (leg is not None and leg.state is LocalInvitationState.CANCELED):
-        return Exit.CANCELED
+        return ExitCode.CANCELED
     if leg is not None and leg.state is LocalInvitationState.REFUSED_BY_REMOTE:
-        return Exit.REFUSED
+        return ExitCode.REFUSED
     if leg is not None and leg.reason is EndReason.NOT_ALLOWED:
-        return Exit.NOT_ALLOWED
-    return Exit.NOT_REACHED if leg is None else _FAILURES.get(leg.error, Exit.NOT_REACHED)
+        return ExitCode.NOT_ALLOWED
+    return ExitCode.NOT_REACHED if leg is None else _FAILURES.get(leg.error, ExitCode.NOT_REACHED)
 
 
 def _tell(say: Say, event: Event, at: float, *mine: str) -> None:
@@ -183,9 +183,9 @@ def _tell(say: Say, event: Event, at: float, *mine: str) -> None:
         check_aborted(event)
 
 
-def _end(event: Event) -> Exit | None:
+def _end(event: Event) -> ExitCode | None:
     if event.reason is EndReason.NOT_ALLOWED:
-        return Exit.NOT_ALLOWED
+        return ExitCode.NOT_ALLOWED
     if event.name is Name.LOCAL_FAILURE:
-        return _FAILURES.get(LocalInvitationError(event.error or 0), Exit.NOT_REACHED)
+        return _FAILURES.get(LocalInvitationError(event.error or 0), ExitCode.NOT_REACHED)
     return _ENDS.get(event.name)

@@ -16,7 +16,7 @@ from ..client.invitations import Event
 from ..client.threaded import SignalingClient
 from ..errors import InvalidArgument
 from ..states import ConnectionChange, ConnectionState, RemoteInvitationState
-from .errors import CommandError, Exit, Interrupted
+from .errors import CommandError, ExitCode, Interrupted
 from .options import Options
 
 #: How long a command stays after the last event, for the callee to show that it knows the end.
@@ -166,9 +166,9 @@ def check_aborted(event: Event) -> None:
     """Raise when the client is done: another login of the same peer took over, or it failed."""
     if event.state is ConnectionState.ABORTED:
         if event.reason is ConnectionChange.FAILED:
-            raise CommandError(Exit.BROKER, f"the client failed within: {event.detail}")
+            raise CommandError(ExitCode.BROKER, f"the client failed within: {event.detail}")
         raise CommandError(
-            Exit.BROKER,
+            ExitCode.BROKER,
             "another login of this peer id took over, and the newest wins;"
             " give each device a --peer of its own",
         )

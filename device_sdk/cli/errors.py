@@ -7,7 +7,7 @@ from enum import IntEnum
 from ..errors import BellwireError
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """Exit codes; scripts rely on them."""
 
     OK = 0
@@ -25,7 +25,7 @@ class Exit(IntEnum):
 class CommandError(BellwireError):
     """The command ends here with ``code``; the text is one line: what, why, what to do."""
 
-    def __init__(self, code: Exit, text: str) -> None:
+    def __init__(self, code: ExitCode, text: str) -> None:
         super().__init__(text)
         self.code = code
 
@@ -34,7 +34,7 @@ class UsageError(CommandError):
     """The command was called, or configured, in a way that cannot be."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(Exit.USAGE, text)
+        super().__init__(ExitCode.USAGE, text)
 
 
 class Interrupted(BaseException):

@@ -15,7 +15,7 @@ from ..client.vocabulary import BY_NAME, DEFAULT_BROKER
 from ..errors import InvalidArgument
 from ..link.url import BrokerUrl, Tls, clear_text
 from ..wire.topics import DEFAULT_REALM, check_realm
-from .errors import CommandError, Exit, UsageError
+from .errors import CommandError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from ..fleet.plan import Broker, Peer
@@ -80,7 +80,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     told.add_argument("--plot", type=Path, metavar="FILE", help="its latencies as SVG")
     told.add_argument("--broker-pid", type=int, nargs="+", default=[], metavar="PID",
                       help="the broker's processes here: their CPU and memory")  # fmt: skip
-    parser.set_defaults(run=run, interrupted=Exit.OK, verbose=False)
+    parser.set_defaults(run=run, interrupted=ExitCode.OK, verbose=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,14 +124,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         results = fleet.run(args.seconds, storms=not args.no_storms)
     except WorkerEnded as error:
-        raise CommandError(Exit.DEFECT, str(error)) from None
+        raise CommandError(ExitCode.DEFECT, str(error)) from None
     finally:
         progress.done()
     found = report.build(asked, fleet.phases, results, machine(), use.peak)
     for line in report.text(found):
         write(line + "\n", sys.stdout)
     _save(args, found)
-    return Exit.OK if found["sound"] else Exit.LOST
+    return ExitCode.OK if found["sound"] else ExitCode.LOST
 
 
 def _save(args: argparse.Namespace, found: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from .client import (
     next_item,
     type_lines,
 )
-from .errors import Exit, UsageError
+from .errors import ExitCode, UsageError
 from .options import Options, add_options
 from .say import Say
 
@@ -57,7 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--response", metavar="TEXT", help="what the caller is answered")
     parser.add_argument("--count", type=int, metavar="N", help="leave after N calls")
     add_options(parser)
-    parser.set_defaults(run=run, interrupted=Exit.OK)
+    parser.set_defaults(run=run, interrupted=ExitCode.OK)
 
 
 def run(args: argparse.Namespace, options: Options) -> int:
@@ -125,11 +125,11 @@ class _Listening:
                 continue
             at, what = item
             if isinstance(what, Signal):
-                return Exit.OK
+                return ExitCode.OK
             if isinstance(what, Line):
                 self._typed(what.text)
             elif self._told(what, at):
-                return Exit.OK
+                return ExitCode.OK
 
     def _told(self, event: Event, at: float) -> bool:
         """Act on an event; whether it was the last to wait for."""

@@ -10,7 +10,7 @@ from ..errors import DecodeError
 from ..wire import codec, topics
 from ..wire.cells import Answer, Invite
 from .client import raising
-from .errors import Exit, UsageError
+from .errors import ExitCode, UsageError
 from .ladder import Ladder
 from .observer import Linked, Seen
 from .options import Options, add_options
@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--call", metavar="ID", help="only the call whose id begins so")
     parser.add_argument("--for", dest="seconds", type=float, metavar="S", help="leave after S s")
     add_options(parser, calls=False)
-    parser.set_defaults(run=run, interrupted=Exit.OK)
+    parser.set_defaults(run=run, interrupted=ExitCode.OK)
 
 
 def run(args: argparse.Namespace, options: Options) -> int:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
                     _show(what, realm, args.call, ladder, say)
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    return Exit.OK
+                    return ExitCode.OK
                 happened = observer.wait(min(left, 1.0))
         finally:
             observer.close()

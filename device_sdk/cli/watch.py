@@ -9,7 +9,7 @@ from ..client.display import plain
 from ..errors import DecodeError, InvalidArgument
 from ..wire import codec, topics
 from .client import raising
-from .errors import Exit, UsageError
+from .errors import ExitCode, UsageError
 from .observer import Linked, Observer, Seen, observer_id
 from .options import Options, add_options, checked_peer
 from .say import Say
@@ -35,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("peers", nargs="+", metavar="PEER", help="whom to watch")
     parser.add_argument("--count", type=int, metavar="N", help="leave after N lines")
     add_options(parser, calls=False)
-    parser.set_defaults(run=run, interrupted=Exit.OK)
+    parser.set_defaults(run=run, interrupted=ExitCode.OK)
 
 
 def run(args: argparse.Namespace, options: Options) -> int:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
                     changed = _changed(what, realm, known, say)
                     left -= changed
                     if changed and left == 0:
-                        return Exit.OK
+                        return ExitCode.OK
                 if time.monotonic() >= quiet_at:
                     for peer in peers:
                         if peer not in known:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, options: Options) -> int:
                             _tell(say, peer, None, time.monotonic())
                             left -= 1
                             if left == 0:
-                                return Exit.OK
+                                return ExitCode.OK
                 happened = observer.wait(0.1 if len(known) < len(peers) else 1.0)
         finally:
             observer.close()

@@ -54,14 +54,14 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _run_doorbell(args: argparse.Namespace) -> int:
     from .config.doorbell import read_doorbell
-    from .service.appliance import ServiceExit
+    from .service.appliance import Exit
 
     def serve() -> int:
         settings = read_doorbell(args.settings)
         _check(settings.account, [settings.chime.action.command, *_commands(settings.on)], args)
         if args.check:
             say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
-            return ServiceExit.OK
+            return Exit.OK
         from .service.doorbell import DoorbellService
 
         return _serve(args, settings, DoorbellService)
@@ -71,14 +71,14 @@ def _run_doorbell(args: argparse.Namespace) -> int:
 
 def _run_panel(args: argparse.Namespace) -> int:
     from .config.panel import read_panel
-    from .service.appliance import ServiceExit
+    from .service.appliance import Exit
 
     def serve() -> int:
         settings = read_panel(args.settings)
         _check(settings.account, [settings.ringer.command, *_commands(settings.on)], args)
         if args.check:
             say(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
-            return ServiceExit.OK
+            return Exit.OK
         from .service.panel import PanelService
 
         if args.keyboard and not settings.buttons:
@@ -141,17 +141,17 @@ def _explained(serve: Callable[[], int]) -> int:
     """``serve()``; what the owner can mend is told in one line, exit code 2."""
     from .config.toml_reader import SettingsError
     from .gpio.pins import PinError
-    from .service.appliance import ServiceExit
+    from .service.appliance import Exit
 
     try:
         return int(serve())
     except SettingsError as error:
         for problem in error.problems:
             complain(f"bellwire: {problem}")
-        return ServiceExit.SETTINGS
+        return Exit.SETTINGS
     except PinError as error:
         complain(f"bellwire: {error}")
-        return ServiceExit.SETTINGS
+        return Exit.SETTINGS
     except BellwireError as error:
         complain(f"bellwire: {error}")
-        return ServiceExit.SETTINGS if isinstance(error, ValueError) else ServiceExit.FAILED
+        return Exit.SETTINGS if isinstance(error, ValueError) else Exit.FAILED

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from device_sdk.cli.call import _group_end
-from device_sdk.cli.errors import Exit
+from device_sdk.cli.errors import ExitCode
 from device_sdk.client.invitations import Outcome
 from device_sdk.client.ring_plan import GroupOutcome
 from device_sdk.services.logic.doorbell import PressOutcome as Told
@@ -29,24 +29,24 @@ ACCEPTED = (S.ACCEPTED_BY_REMOTE, R.ACCEPTED, E.OK)
 @pytest.mark.parametrize(
     ("ends", "reason", "code", "told"),
     [
-        ([ACCEPTED, QUIET], R.ACCEPTED, Exit.OK, Told.ACCEPTED),
-        ([QUIET, UNANSWERED], R.EXPIRED, Exit.NOT_ANSWERED, Told.NOBODY),
-        ([BUSY, UNANSWERED, OFFLINE], R.EXPIRED, Exit.NOT_ANSWERED, Told.NOBODY),
-        ([QUIET, OFFLINE], R.PEER_OFFLINE, Exit.NOT_REACHED, Told.NOBODY),
-        ([BUSY, SILENT], R.NO_RESPONSE, Exit.NOT_REACHED, Told.NOBODY),
-        ([UNANSWERED, OFFLINE], R.EXPIRED, Exit.NOT_ANSWERED, Told.NOBODY),
-        ([QUIET, QUIET], R.DO_NOT_DISTURB, Exit.REFUSED, Told.REFUSED),
-        ([BUSY], R.BUSY, Exit.REFUSED, Told.REFUSED),
-        ([DECLINED, UNANSWERED], R.DECLINED, Exit.REFUSED, Told.REFUSED),
-        ([DECLINED, QUIET, OFFLINE], R.DECLINED, Exit.REFUSED, Told.REFUSED),
-        ([CANCELED, UNANSWERED], R.EXPIRED, Exit.NOT_ANSWERED, Told.NOBODY),
-        ([CANCELED], R.CANCELED, Exit.CANCELED, Told.CANCELED),
-        ([ELSEWHERE, OFFLINE], R.NOT_LOGGED_IN, Exit.BROKER, Told.NOBODY),
-        ([], R.EXPIRED, Exit.NOT_REACHED, Told.NOBODY),
+        ([ACCEPTED, QUIET], R.ACCEPTED, ExitCode.OK, Told.ACCEPTED),
+        ([QUIET, UNANSWERED], R.EXPIRED, ExitCode.NOT_ANSWERED, Told.NOBODY),
+        ([BUSY, UNANSWERED, OFFLINE], R.EXPIRED, ExitCode.NOT_ANSWERED, Told.NOBODY),
+        ([QUIET, OFFLINE], R.PEER_OFFLINE, ExitCode.NOT_REACHED, Told.NOBODY),
+        ([BUSY, SILENT], R.NO_RESPONSE, ExitCode.NOT_REACHED, Told.NOBODY),
+        ([UNANSWERED, OFFLINE], R.EXPIRED, ExitCode.NOT_ANSWERED, Told.NOBODY),
+        ([QUIET, QUIET], R.DO_NOT_DISTURB, ExitCode.REFUSED, Told.REFUSED),
+        ([BUSY], R.BUSY, ExitCode.REFUSED, Told.REFUSED),
+        ([DECLINED, UNANSWERED], R.DECLINED, ExitCode.REFUSED, Told.REFUSED),
+        ([DECLINED, QUIET, OFFLINE], R.DECLINED, ExitCode.REFUSED, Told.REFUSED),
+        ([CANCELED, UNANSWERED], R.EXPIRED, ExitCode.NOT_ANSWERED, Told.NOBODY),
+        ([CANCELED], R.CANCELED, ExitCode.CANCELED, Told.CANCELED),
+        ([ELSEWHERE, OFFLINE], R.NOT_LOGGED_IN, ExitCode.BROKER, Told.NOBODY),
+        ([], R.EXPIRED, ExitCode.NOT_REACHED, Told.NOBODY),
     ],
 )
 def test_one_outcome_whatever_the_order(
-    ends: list[tuple[S, R, E]], reason: R, code: Exit, told: Told
+    ends: list[tuple[S, R, E]], reason: R, code: ExitCode, told: Told
 ) -> None:
     """A policy's refusal never outweighs an unanswered ring; nor does the last leg to end."""
     for order in itertools.permutations(ends):
@@ -65,5 +65,5 @@ def test_a_canceled_group_is_canceled() -> None:
     """Whatever its legs said before."""
     whole = GroupOutcome(None, None, {"p": Outcome("c", "p", *QUIET)}, canceled=True)
     assert (whole.reason, _group_end(whole), _of_group(whole)[0]) == (
-        R.CANCELED, Exit.CANCELED, Told.CANCELED,
+        R.CANCELED, ExitCode.CANCELED, Told.CANCELED,
     )  # fmt: skip

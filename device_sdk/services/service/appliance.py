@@ -25,7 +25,7 @@ from .sd_notify import Notifier
 log = Log("bellwire.pi")
 
 
-class ServiceExit(IntEnum):
+class Exit(IntEnum):
     """The exit codes of the services; systemd does not restart after the last two."""
 
     OK = 0
@@ -73,12 +73,12 @@ class LinkState:
     def lost(self, problem: str) -> None:
         """End: the client failed, and whoever starts this service starts it afresh."""
         log.error("the client is done: %s; ending, to be started afresh", problem)
-        self._loop.stop(ServiceExit.FAILED)
+        self._loop.stop(Exit.FAILED)
 
     def superseded(self) -> None:
         """End: somebody else is this peer now."""
         log.error("another login as %s took over; is the id used twice?", self._peer)
-        self._loop.stop(ServiceExit.SUPERSEDED)
+        self._loop.stop(Exit.SUPERSEDED)
 
 
 class Appliance(ABC, Generic[Key, Effect]):
@@ -197,7 +197,7 @@ def stop_on_signals(loop: Loop) -> Callable[[], None]:
     """SIGTERM and SIGINT end the loop; returns what puts the former handlers back."""
 
     def stop(_number: int, _frame: Any) -> None:
-        loop.stop(ServiceExit.OK)
+        loop.stop(Exit.OK)
 
     former = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
 
