@@ -163,7 +163,7 @@ class Options:
             root = table = load(path)
             if "account" in root:  # a doorbell's or a panel's: the rest is not ours
                 table = root.table("account")
-            table.know(BY_NAME, FORMER)
+            table.know([*BY_NAME, "talk_limit"], FORMER)  # how long a service's calls go on
             for word in WORDS:
                 if word.name in table:
                     self._take(table, word, path)

@@ -120,6 +120,13 @@ def test_ring_answer_refuse_and_miss(make_service, tmp_path):
     bell.expect("door: accepted by kitchen: coming")
     panel.expect("call of front-door: accepted")
 
+    bell.key()
+    panel.expect("front-door says: door: pressed again")
+    bell.expect("^chime$")
+    panel.key("refuse")
+    bell.expect("call with kitchen is over: hung up")
+    panel.expect("call with front-door is over: hung up")
+
     bell.key("door")
     panel.expect("front-door rings")
     panel.key("r")
@@ -156,8 +163,30 @@ def test_several_panels_are_rung_and_one_answers(make_service, strategy):
     if strategy == "parallel":
         kitchen.expect("call of front-door: answered elsewhere")
         assert not any("missed" in line for line in kitchen.seen)
+    office.key("refuse")
+    bell.expect("call with office is over: hung up")
     bell.key()
     kitchen.expect("front-door rings")
+
+
+def test_a_panel_in_a_call_is_busy_for_others_and_free_afterwards(make_service):
+    panel = make_service("panel", "kitchen", PANEL)
+    bell = make_service("doorbell", "front-door", BUTTON)
+    gate = make_service("doorbell", "gate", BUTTON)
+    for service in (panel, bell, gate):
+        service.expect("online")
+    bell.key()
+    panel.expect("front-door rings")
+    panel.key("answer")
+    bell.expect("in a call with kitchen")
+    panel.expect("in a call with front-door")
+    gate.key()
+    gate.expect("door: refused by kitchen")
+    panel.expect("call of gate: missed")
+    panel.key("refuse")
+    panel.expect("is over: hung up")
+    gate.key()
+    panel.expect("gate rings")
 
 
 def test_without_a_panel_the_chime_sounds(make_service):

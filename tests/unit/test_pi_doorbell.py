@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_sdk.services.logic import lights
+from device_sdk.services.logic.appliance import EndCall, SayInCall
 from device_sdk.services.logic.doorbell import (
     ButtonRules,
     Doorbell,
@@ -14,6 +15,7 @@ from device_sdk.services.logic.doorbell import (
     RunAction,
     StartRing,
     StopRing,
+    WhileInCall,
     WhileRinging,
 )
 
@@ -321,3 +323,62 @@ def test_panels_that_are_not_there_are_shown_and_heard_at_once():
     bench.end(1, PressOutcome.ACCEPTED, peer="kitchen")
     assert bench.effects()[-1] == RunAction("door", PressOutcome.ACCEPTED, "kitchen", None)
     assert bench.bell.unreached(1, bench.now) == []
+
+
+def in_call(in_call: WhileInCall = WhileInCall.TELL) -> Bench:
+    """A doorbell whose press was accepted, and the call goes on."""
+    bench = Bench(in_call=in_call)
+    bench.press()
+    bench.acknowledge(1)
+    bench.end(1, PressOutcome.ACCEPTED, peer="kitchen")
+    bench.out += bench.bell.call_started("c1", "kitchen", "door", bench.now)
+    bench.run(4)
+    bench.out.clear()
+    return bench
+
+
+def test_the_light_shows_a_call_until_it_is_over():
+    bench = in_call()
+    shown = set()
+    for _ in range(40):
+        bench.run(0.1)
+        shown.add(bench.bell.light.level)
+    assert shown == {True, False}, "on, with a wink"
+    bench.out += bench.bell.call_ended("c1", bench.now)
+    assert not bench.bell.light.level
+    assert bench.bell.deadline is None
+    assert bench.effects() == []
+
+
+def test_a_press_in_its_call_is_told_there_and_heard_here():
+    """Who is in the call, or forgot to hang up, learns that somebody is at the door."""
+    bench = in_call()
+    bench.press()
+    assert bench.effects() == [SayInCall("c1", {"text": "door: pressed again"})]
+    assert bench.bell.chimes == 1
+    bench.out += bench.bell.call_ended("c1", bench.now)
+    bench.press()
+    assert bench.effects()[-1] == StartRing(2, "door", 60.0)
+
+
+def test_a_press_in_its_call_hangs_up_or_rings_anew_where_that_is_set():
+    bench = in_call(WhileInCall.HANG_UP)
+    bench.press()
+    assert bench.effects() == [EndCall("c1")]
+    bench = in_call(WhileInCall.RE_RING)
+    bench.press()
+    assert bench.effects() == [EndCall("c1"), StartRing(2, "door", 60.0)]
+
+
+def test_another_button_rings_whatever_call_goes_on():
+    bell = Doorbell((ButtonRules(name="up"), ButtonRules(name="down")))
+    bell.start(frozenset(), 0.0)
+    bell.link(True, 0.0)
+    bell.call_started("c1", "kitchen", "up", 1.0)
+    bell.edge("down", True, 2.0)
+    assert [e for e in bell.tick(2.1) if not isinstance(e, Note)] == [StartRing(1, "down", 60.0)]
+
+
+def test_the_end_of_a_call_that_is_not_known_is_no_news():
+    bench = Bench()
+    assert bench.bell.call_ended("c9", bench.now) == []

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from device_sdk.services.logic.appliance import EndCall, SayInCall
 from device_sdk.services.logic.doorbell import Note
+from device_sdk.services.logic.messages import OpenResult
 from device_sdk.services.logic.panel import (
     AcceptCall,
     ButtonTiming,
     CallEnd,
     Effect,
+    Occupied,
     Panel,
     PanelButton,
     RefuseCall,
     Sound,
+    TellDoor,
     TellEnd,
     WhenQuiet,
 )
@@ -139,3 +143,92 @@ def test_the_light_tells_that_the_broker_is_away():
     assert bench.panel.light.deadline is not None
     bench.panel.link(True, bench.now)
     assert bench.panel.light.deadline is None
+
+
+def in_call(button: PanelButton = PanelButton.ANSWER) -> Bench:
+    """A panel that answered ``c1`` of ``door`` with ``button``; it goes on."""
+    bench = Bench()
+    bench.call()
+    bench.press(button)
+    bench.panel.ended("c1", CallEnd.ACCEPTED, bench.now, goes_on=True)
+    return bench
+
+
+def test_in_a_call_the_panel_is_busy_and_both_buttons_hang_up():
+    bench = in_call()
+    assert bench.panel.call_started("c1", "door", bench.now) == [Occupied(True)]
+    assert bench.panel.light.deadline is not None, "on, with a wink"
+    assert bench.press(PanelButton.ANSWER) == [], "pressed twice by impatience"
+    bench.now += 2
+    assert bench.press(PanelButton.ANSWER) == [EndCall("c1")]
+    assert bench.press(PanelButton.REFUSE) == [EndCall("c1")]
+    assert bench.panel.call_ended("c1", bench.now) == [Occupied(False)]
+    assert bench.panel.deadline is None
+    assert bench.panel.call_ended("c1", bench.now) == []
+
+
+def test_whoever_rings_beside_a_call_is_told_that_the_panel_is_busy():
+    """Those that rang before it began, and one that crossed the word that it is busy."""
+    bench = Bench()
+    bench.call("c1")
+    bench.call("c2", "gate")
+    bench.press(PanelButton.ANSWER)
+    bench.panel.ended("c1", CallEnd.ACCEPTED, bench.now, goes_on=True)
+    out = bench.panel.call_started("c1", "door", bench.now)
+    assert out == [Occupied(True), RefuseCall("c2", busy=True), Sound(False)]
+    out = bench.call("c3", "gate")
+    assert out[0] == RefuseCall("c3", busy=True)
+    assert bench.panel.missed == 1
+
+
+def test_the_third_button_asks_for_the_door_once_until_its_word_is_back():
+    bench = in_call()
+    bench.panel.call_started("c1", "door", bench.now)
+    assert bench.press(PanelButton.OPEN) == [SayInCall("c1", {"do": "open"})]
+    assert not [e for e in bench.press(PanelButton.OPEN) if not isinstance(e, Note)]
+    out = bench.panel.call_message("c1", {"done": "open", "ok": True}, bench.now)
+    assert out == [TellDoor("door", OpenResult(True))]
+    assert bench.press(PanelButton.OPEN) == [SayInCall("c1", {"do": "open"})]
+    why = {"done": "open", "ok": False, "why": "no"}
+    out = bench.panel.call_message("c1", why, bench.now)
+    assert out == [TellDoor("door", OpenResult(False, "no"))]
+
+
+@pytest.mark.parametrize("end", ["time", "the call"])
+def test_a_door_that_says_nothing_is_shown_as_not_opened(end):
+    bench = in_call()
+    bench.panel.call_started("c1", "door", bench.now)
+    bench.press(PanelButton.OPEN)
+    if end == "time":
+        out = bench.panel.tick(bench.now + 5)
+    else:
+        out = bench.panel.call_ended("c1", bench.now)
+    (told,) = [e for e in out if isinstance(e, TellDoor)]
+    assert not told.result.ok
+
+
+def test_open_pressed_while_it_rings_answers_and_then_asks_for_the_door():
+    bench = in_call(PanelButton.OPEN)
+    out = bench.panel.call_started("c1", "door", bench.now)
+    assert out == [Occupied(True), SayInCall("c1", {"do": "open"})]
+
+
+def test_open_pressed_while_it_rings_says_so_where_no_call_goes_on():
+    bench = Bench()
+    bench.call()
+    assert bench.press(PanelButton.OPEN) == [AcceptCall("c1"), Sound(False)]
+    out = bench.panel.ended("c1", CallEnd.ACCEPTED, bench.now)
+    (told,) = [e for e in out if isinstance(e, TellDoor)]
+    assert not told.result.ok
+    bench.call("c2")
+    bench.press(PanelButton.ANSWER)
+    assert bench.panel.ended("c2", CallEnd.ACCEPTED, bench.now, goes_on=True)
+    assert bench.panel.call_started("c2", "door", bench.now) == [Occupied(True)], "asked no more"
+
+
+def test_messages_that_are_no_word_of_the_door_do_nothing():
+    bench = in_call()
+    bench.panel.call_started("c1", "door", bench.now)
+    for message in ("open", 3, None, [], {"done": "close"}, {"ok": True}):
+        assert bench.panel.call_message("c1", message, bench.now) == []
+    assert bench.panel.call_message("c9", {"done": "open", "ok": True}, bench.now) == []

@@ -11,7 +11,7 @@ from device_sdk.services.config.account import Level, OutputPin, Pull
 from device_sdk.services.config.doorbell import Strategy, read_doorbell
 from device_sdk.services.config.panel import read_panel
 from device_sdk.services.config.toml_reader import SettingsError
-from device_sdk.services.logic.doorbell import PressOutcome, WhileRinging
+from device_sdk.services.logic.doorbell import PressOutcome, WhileInCall, WhileRinging
 from device_sdk.services.logic.panel import CallEnd, PanelButton, WhenQuiet
 
 ACCOUNT = '[account]\npeer = "front-door"\nbroker = "mqtt://broker.local"\n'
@@ -93,6 +93,7 @@ webhook = "http://home.local/refused"
     assert (gate.input.active, door.input.active) == (Level.HIGH, Level.HIGH)
     assert settings.light == OutputPin(27, Level.LOW)
     assert settings.idle_light
+    assert (settings.account.talk_limit, gate.in_call) == (180, WhileInCall.TELL)
     assert settings.chime.action.command == ("aplay", "ding.wav")
     assert settings.on[PressOutcome.REFUSED].webhook == "http://home.local/refused"
     assert settings.account.password() == "swordfish"
@@ -112,6 +113,8 @@ pin = 5
 response = "coming"
 [refuse]
 pin = 6
+[open]
+pin = 7
 [ringer]
 pin = 22
 command = ["aplay", "bell.wav"]
@@ -129,6 +132,7 @@ command = ["true"]
     )
     assert set(settings.buttons) == set(PanelButton)
     assert settings.response == "coming"
+    assert settings.account.talk_limit == 7200
     assert len(settings.quiet) == 2
     assert settings.when_quiet is WhenQuiet.SILENT
     assert settings.on[CallEnd.ACCEPTED].command == ("open-door",)
@@ -146,6 +150,8 @@ command = ["true"]
         (ACCOUNT + BUTTON + 'pull = "sideways"\n', 7, '"up" or "down" or "none"'),
         (ACCOUNT + BUTTON + "bounce_time = 30\n", 7, "bounce_time: expected seconds"),
         (ACCOUNT + BUTTON + 'while_ringing = "stop"\n', 7, '"ignore" or "extend" or "re-ring"'),
+        (ACCOUNT + BUTTON + 'in_call = "stop"\n', 7, '"tell" or "hang-up" or "re-ring"'),
+        (ACCOUNT + "talk_limit = 0\n" + BUTTON, 4, "talk_limit: expected seconds.*1 to 86400"),
         (ACCOUNT + BUTTON + 'rings = "x"\n', 7, "not TOML"),
         (ACCOUNT + "[[button]]\npin = 1\nrings = ['group:up']\n", 6, 'no group "up"'),
         (ACCOUNT + "[[button]]\npin = 1\nrings = ['']\n", 6, "rings"),

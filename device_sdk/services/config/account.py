@@ -61,6 +61,8 @@ class Account:
     subscribe_qos: int = 1
     ack_timeout: float = 30.0
     accept_timeout: float = 5.0
+    #: How long a call may go on after *accepted*.
+    talk_limit: float = 7200.0
 
     def tls(self) -> Tls | None:
         """What to trust and to show, if anything was said of it."""
@@ -123,8 +125,11 @@ class Action:
     timeout: float = 20.0
 
 
-def read_account(root: Table, path: Path) -> Account:
-    """The table ``[account]``; file names in it are relative to the settings file."""
+def read_account(root: Table, path: Path, *, talk_limit: float = 7200.0) -> Account:
+    """The table ``[account]``; file names in it are relative to the settings file.
+
+    ``talk_limit`` is how long a call of this service goes on where nothing is set.
+    """
     table = root.table("account")
     if "password" in table:
         table.wrong("password", "put it into a file of its own and name that: secret_file")
@@ -139,6 +144,7 @@ def read_account(root: Table, path: Path) -> Account:
         subscribe_qos=table.whole("subscribe_qos", 1, low=0, high=1),
         ack_timeout=table.seconds("ack_timeout", 30.0, low=1, high=600),
         accept_timeout=table.seconds("accept_timeout", 5.0, low=1, high=600),
+        talk_limit=table.seconds("talk_limit", talk_limit, low=1, high=86400),
         **files,
     )
     table.done()

@@ -9,11 +9,13 @@ from typing import Any
 
 from ...client.invitations import check_channel
 from ...wire.topics import check_peer_id
-from ..logic.doorbell import PressOutcome, WhileRinging
+from ..logic.doorbell import PressOutcome, WhileInCall, WhileRinging
 from . import account as settings
 from .toml_reader import Table, load
 
 GROUP_PREFIX = "group:"
+#: Nobody stands at a door for hours, and a call that nobody hung up keeps a panel busy; seconds.
+TALK_LIMIT = 180.0
 
 
 class Strategy(StrEnum):
@@ -35,6 +37,7 @@ class Button:
     channel: str | None = None
     ring_time: float = 60.0
     while_ringing: WhileRinging = WhileRinging.IGNORE
+    in_call: WhileInCall = WhileInCall.TELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class DoorbellSettings:
 def read_doorbell(path: Path) -> DoorbellSettings:
     """The settings in ``path``; :class:`SettingsError` names file, line, key, expectation."""
     root = load(path)
-    account = settings.read_account(root, path)
+    account = settings.read_account(root, path, talk_limit=TALK_LIMIT)
     gpio = settings.read_gpio(root)
     groups = _read_groups(root.table("groups"))
     buttons = tuple(
@@ -125,6 +128,7 @@ def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], m
         channel=channel,
         ring_time=table.seconds("ring_time", 60.0, low=1, high=3600),
         while_ringing=table.choice("while_ringing", WhileRinging, WhileRinging.IGNORE),
+        in_call=table.choice("in_call", WhileInCall, WhileInCall.TELL),
     )
     table.done()
     return button

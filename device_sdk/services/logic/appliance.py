@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from . import lights
 from .debounce import Contact, Debouncer
@@ -36,6 +36,21 @@ class ButtonTiming:
     def contact(self, *, active: bool = False) -> Debouncer:
         """A contact of this timing; ``active`` if it is closed from the start."""
         return Debouncer(bounce_time=self.bounce_time, stuck_after=self.stuck_after, active=active)
+
+
+@dataclass(frozen=True, slots=True)
+class SayInCall:
+    """Say ``message`` in that call."""
+
+    call: str
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class EndCall:
+    """Hang up that call."""
+
+    call: str
 
 
 class ApplianceLogic(ABC, Generic[Key, Effect]):

@@ -3,7 +3,8 @@
 Every method takes ``now``, seconds of any monotonic clock, and returns what is to be done, in
 order. :attr:`Doorbell.deadline` says when :meth:`Doorbell.tick` is due.
 
-A press is never silent: a panel acknowledges it within ``chime_after``, or the chime sounds.
+A press is never silent: a panel acknowledges it within ``chime_after``, or the chime sounds; in a
+call, the other side is told of it, and the chime sounds, too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import lights
-from .appliance import ApplianceLogic, ButtonTiming, Note
+from .appliance import ApplianceLogic, ButtonTiming, EndCall, Note, SayInCall
 
 #: A ring whose end was not told this long after its time is given up here (seconds).
 _OVERDUE = 5.0
@@ -23,6 +24,15 @@ class WhileRinging(StrEnum):
 
     IGNORE = "ignore"
     EXTEND = "extend"
+    RE_RING = "re-ring"
+
+
+class WhileInCall(StrEnum):
+    """What a press does while the call that the same button rang for goes on."""
+
+    #: Who is in the call is told, and the chime sounds: the next visitor is heard.
+    TELL = "tell"
+    HANG_UP = "hang-up"
     RE_RING = "re-ring"
 
 
@@ -43,6 +53,7 @@ class ButtonRules(ButtonTiming):
 
     name: str = "door"
     while_ringing: WhileRinging = WhileRinging.IGNORE
+    in_call: WhileInCall = WhileInCall.TELL
     ring_time: float = 60.0
     #: With ``EXTEND``: how long a ring lasts at most, whatever is pressed.
     ring_limit: float = 180.0
@@ -74,7 +85,7 @@ class RunAction:
     response: object = None
 
 
-Decision = StartRing | StopRing | RunAction
+Decision = StartRing | StopRing | RunAction | SayInCall | EndCall
 Effect = Decision | Note
 
 
@@ -87,6 +98,12 @@ class _Ring:
     chime_at: float | None
     acknowledged: bool = False
     unreached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    peer: str
+    button: str
 
 
 class Doorbell(ApplianceLogic[str, Decision]):
@@ -112,6 +129,8 @@ class Doorbell(ApplianceLogic[str, Decision]):
         #: Pressed without a link: until when each rings, should the link come back.
         self._waiting: dict[str, float] = {}
         self._last_ring = 0
+        #: The calls that go on, by their ids.
+        self._talks: dict[str, _Talk] = {}
         self.chime = lights.Player()
         #: How often the chime was set off: once for each press that no panel took over.
         self.chimes = 0
@@ -187,6 +206,18 @@ class Doorbell(ApplianceLogic[str, Decision]):
                 self.light.show(shown, now)
         return [RunAction(known.button.name, outcome, peer, response), *self.tick(now)]
 
+    def call_started(self, call: str, peer: str, button: str, now: float) -> list[Effect]:
+        """A call that ``button`` rang for goes on with ``peer``."""
+        self._talks[call] = _Talk(peer, button)
+        self._rest(now)
+        return self.tick(now)
+
+    def call_ended(self, call: str, now: float) -> list[Effect]:
+        """That call is over."""
+        self._talks.pop(call, None)
+        self._rest(now)
+        return self.tick(now)
+
     def _deadlines(self) -> list[float | None]:
         rings = self._rings.values()
         return [self.chime.deadline, *(at for r in rings for at in (r.ends_at, r.chime_at))]
@@ -208,7 +239,8 @@ class Doorbell(ApplianceLogic[str, Decision]):
         rules = self._rules[button]
         underway = next((r for r in self._rings.values() if r.button.name == rules.name), None)
         if underway is None:
-            return self._ring(rules, now)
+            talks = [call for call, talk in self._talks.items() if talk.button == button]
+            return self._pressed_in_call(rules, talks, now) if talks else self._ring(rules, now)
         if not self._online or (not underway.acknowledged and underway.chime_at is None):
             # The panels cannot be heard of: this press, too, must make a sound.
             self._sound(now)
@@ -224,6 +256,16 @@ class Doorbell(ApplianceLogic[str, Decision]):
                 self._rings[self._last_ring].chime_at = unheard_at
             return [*stop, *start]
         return [Note(f"{rules.name} pressed again: it rings already")]
+
+    def _pressed_in_call(self, rules: ButtonRules, calls: list[str], now: float) -> list[Effect]:
+        if rules.in_call is WhileInCall.HANG_UP:
+            return [EndCall(call) for call in calls]
+        if rules.in_call is WhileInCall.RE_RING:
+            return [*(EndCall(call) for call in calls), *self._ring(rules, now)]
+        self._sound(now)
+        text = f"{rules.name}: pressed again"
+        note = Note(f"{rules.name} pressed in a call: told so")
+        return [*(SayInCall(call, {"text": text}) for call in calls), note]
 
     def _ring(self, rules: ButtonRules, now: float, left: float | None = None) -> list[Effect]:
         """Ring for as long as a press does, or for the time that is ``left`` of that."""
@@ -262,4 +304,4 @@ class Doorbell(ApplianceLogic[str, Decision]):
         self.chime.show(self._chime_pattern, now)
 
     def _idle_light(self) -> lights.Pattern:
-        return self._idle
+        return lights.IN_CALL if self._talks else self._idle

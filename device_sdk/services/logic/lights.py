@@ -46,6 +46,10 @@ REFUSED = Pattern((0.15, 0.15), repeat=4)
 NOBODY = Pattern((0.6, 0.6), repeat=3)
 #: Whom the button rings is not there; it rings should it come back.
 UNREACHED = Pattern((0.1, 0.9))
+#: The door is open: quick flutter.
+OPENED = Pattern((0.05, 0.05), repeat=15)
+#: A call goes on: on, with a wink.
+IN_CALL = Pattern((1.8, 0.2))
 STUCK = Pattern((0.1, 0.1, 0.1, 0.7))
 #: A bell, not a light: two strokes and a pause.
 RING = Pattern((0.4, 0.2, 0.4, 2.0))

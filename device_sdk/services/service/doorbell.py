@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ...client.display import say, shown
+from ...states import EndReason
 from ..config.doorbell import Button, DoorbellSettings
 from ..gpio.pins import Pins
+from ..logic.appliance import EndCall, SayInCall
 from ..logic.doorbell import (
     ButtonRules,
     Decision,
@@ -17,11 +20,13 @@ from ..logic.doorbell import (
     StopRing,
 )
 from ..logic.lights import strokes
+from ..logic.messages import text_of
 from .appliance import Appliance
 from .link import ClientRunner
 from .loop import Loop
 from .ringing import Ringer
 from .sd_notify import Notifier
+from .talks import Talks
 
 
 class DoorbellService(Appliance[str, Decision]):
@@ -38,6 +43,7 @@ class DoorbellService(Appliance[str, Decision]):
         self._settings = settings
         self._buttons = {button.name: button for button in settings.buttons}
         self._ringer = Ringer(self, loop.post)
+        self._talks = Talks()
         self.bell = Doorbell(
             tuple(_rules(button) for button in settings.buttons),
             chime_after=settings.chime.after,
@@ -68,6 +74,23 @@ class DoorbellService(Appliance[str, Decision]):
         now = self._loop.now()
         self._do(self.bell.ended(ring, outcome, now, peer=peer, response=response))
 
+    def on_call(self, call: Any, button: str) -> None:
+        """See :class:`~.ringing.RingEvents`."""
+        self._talks.add(call)
+        say(f"{button}: in a call with {call.peer}")
+        self._do(self.bell.call_started(call.call_id, call.peer, button, self._loop.now()))
+
+    def on_message(self, call: Any, message: object) -> None:
+        """See :class:`~.ringing.RingEvents`."""
+        if (text := text_of(message)) is not None:
+            say(f"{call.peer} says: {shown(text)}")
+
+    def on_over(self, call: Any, reason: EndReason) -> None:
+        """See :class:`~.ringing.RingEvents`."""
+        self._talks.remove(call.call_id)
+        say(f"call with {call.peer} is over: {reason}")
+        self._do(self.bell.call_ended(call.call_id, self._loop.now()))
+
     def _show(self) -> None:
         self._light.set(self.bell.light.level)
         self._chime.set(self.bell.chime.level)
@@ -85,6 +108,10 @@ class DoorbellService(Appliance[str, Decision]):
             self._ringer.ring(effect.ring, button, effect.seconds)
         elif isinstance(effect, StopRing):
             self._ringer.stop(effect.ring)
+        elif isinstance(effect, SayInCall):
+            self._talks.send(effect.call, effect.message)
+        elif isinstance(effect, EndCall):
+            self._talks.hang_up(effect.call)
         else:
             self._tell(effect)
 
@@ -109,6 +136,7 @@ def _rules(button: Button) -> ButtonRules:
         bounce_time=button.input.bounce_time,
         stuck_after=button.input.stuck_after,
         while_ringing=button.while_ringing,
+        in_call=button.in_call,
         ring_time=button.ring_time,
         ring_limit=3 * button.ring_time,
     )

@@ -57,6 +57,8 @@ def make_client(account: Account) -> SignalingClient:
         subscribe_qos=account.subscribe_qos,
         ack_timeout=account.ack_timeout,
         accept_timeout=account.accept_timeout,
+        talk=True,
+        talk_limit=account.talk_limit,
     )
 
 

@@ -10,22 +10,25 @@ from typing import Any
 from ...client.display import say, shown
 from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
-from ...client.listener import CallEventListener
+from ...client.listener import Call, CallEventListener
 from ...client.schedule import is_quiet
 from ...errors import ClientClosed, InvitationApiCallError
 from ...states import EndReason, InvitationApiCallErrorCode, RemoteInvitationError
 from ...wire.cells import AnswerReason
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
-from ..logic.appliance import ButtonTiming
+from ..logic.appliance import ButtonTiming, EndCall, SayInCall
+from ..logic.messages import text_of
 from ..logic.panel import (
     AcceptCall,
     CallEnd,
     Decision,
+    Occupied,
     Panel,
     PanelButton,
     RefuseCall,
     Sound,
+    TellDoor,
     TellEnd,
 )
 from .actions import SoundCommand
@@ -33,6 +36,7 @@ from .appliance import Appliance, log
 from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
+from .talks import Talks
 
 #: Calls remembered for the commands' variables; far more than can ring at once.
 _KEPT = 64
@@ -65,6 +69,7 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         )
         # What the client's own methods want is its client's class of it: Any here.
         self._calls: dict[str, Any] = {}
+        self._talks = Talks()
         self._missed_shown = 0
         super().__init__(
             settings.account, settings.buttons, self.panel, self, pins, loop, notifier, make_link
@@ -113,11 +118,28 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
             return False
 
     def _over(self, invitation: RemoteInvitation, end: CallEnd) -> None:
-        self._do(self.panel.ended(invitation.call_id, end, self._loop.now()))
+        goes_on = end is CallEnd.ACCEPTED and invitation._talk is not None
+        now = self._loop.now()
+        self._do(self.panel.ended(invitation.call_id, end, now, goes_on=goes_on))
         self._calls.pop(invitation.call_id, None)
 
     def _missed_call(self, missed: MissedCall) -> None:
         self._do(self.panel.missed_call(missed.call_id, missed.caller_id, self._loop.now()))
+
+    def _call_started(self, call: Call) -> None:
+        self._talks.add(call)
+        say(f"in a call with {call.peer}: answer or refuse hangs up")
+        self._do(self.panel.call_started(call.call_id, call.peer, self._loop.now()))
+
+    def _call_message(self, call: Call, message: Any) -> None:
+        if (text := text_of(message)) is not None:
+            say(f"{call.peer} says: {shown(text)}")
+        self._do(self.panel.call_message(call.call_id, message, self._loop.now()))
+
+    def _call_ended(self, call: Call, reason: EndReason) -> None:
+        self._talks.remove(call.call_id)
+        say(f"call with {call.peer} is over: {reason}")
+        self._do(self.panel.call_ended(call.call_id, self._loop.now()))
 
     # --- what goes out -----------------------------------------------------------------------
 
@@ -128,10 +150,21 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
                 manager.accept_remote_invitation(invitation, self._settings.response)
         elif isinstance(effect, RefuseCall):
             reason = AnswerReason.DO_NOT_DISTURB if effect.quiet else AnswerReason.DECLINED
+            reason = AnswerReason.BUSY if effect.busy else reason
             with self._answering(effect.call) as invitation:
                 manager.refuse_remote_invitation(invitation, reason=reason)
         elif isinstance(effect, Sound):
             self._sound.set(effect.on)
+        elif isinstance(effect, SayInCall):
+            self._talks.send(effect.call, effect.message)
+        elif isinstance(effect, EndCall):
+            self._talks.hang_up(effect.call)
+        elif isinstance(effect, Occupied):
+            client = self._link.client
+            (client.busy if effect.on else client.free)()
+        elif isinstance(effect, TellDoor):
+            ok, why = effect.result
+            say(f"door of {effect.peer}: {'open' if ok else f'not opened: {shown(why)}'}")
         else:
             self._tell(effect)
 
@@ -194,3 +227,15 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
     def on_missed_call(self, missed: MissedCall) -> None:
         """See :class:`CallEventListener`."""
         self._loop.post(lambda: self._missed_call(missed))
+
+    def on_call_started(self, call: Call) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._call_started(call))
+
+    def on_call_message(self, call: Call, message: Any) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._call_message(call, message))
+
+    def on_call_ended(self, call: Call, reason: EndReason) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._call_ended(call, reason))

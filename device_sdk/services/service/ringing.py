@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ...client.display import say
 from ...client.invitations import LocalInvitationBase as LocalInvitation
-from ...client.listener import CallEventListener
+from ...client.listener import Call, CallEventListener
 from ...client.ring_plan import GroupOutcome, RingGroupBase
 from ...client.threaded import CallManager
 from ...errors import BellwireError, InvitationApiCallError
@@ -23,6 +23,8 @@ from .link import Post
 
 log = logging.getLogger("bellwire.pi")
 
+#: Rings whose buttons are remembered; far more than can be underway at once.
+_KEPT = 64
 
 _OUTCOMES = {
     LocalInvitationState.ACCEPTED_BY_REMOTE: PressOutcome.ACCEPTED,
@@ -46,6 +48,18 @@ class RingEvents(Protocol):
         """The ring is over; ``peer`` is who answered, if anybody did."""
         ...
 
+    def on_call(self, call: Any, button: str) -> None:
+        """The call that ``button`` rang for goes on."""
+        ...
+
+    def on_message(self, call: Any, message: object) -> None:
+        """The other side of that call says something."""
+        ...
+
+    def on_over(self, call: Any, reason: EndReason) -> None:
+        """That call is over."""
+        ...
+
 
 @dataclass(slots=True)
 class _OutgoingRing:
@@ -66,6 +80,8 @@ class Ringer(CallEventListener):
         self._rings: dict[int, _OutgoingRing] = {}
         #: Ring numbers by group or call id, whichever the invitation has.
         self._numbers: dict[bytes | str, int] = {}
+        #: And the buttons' names: a call goes on after its ring has ended.
+        self._names: dict[bytes | str, str] = {}
         self.manager: CallManager | None = None
 
     def ring(self, number: int, button: Button, seconds: float) -> None:
@@ -114,6 +130,9 @@ class Ringer(CallEventListener):
 
     def _keep(self, number: int, button: Button, handle: Any, key: bytes | str) -> None:
         self._numbers[key] = number
+        self._names[key] = button.name
+        while len(self._names) > _KEPT:
+            del self._names[next(iter(self._names))]
         self._rings[number] = _OutgoingRing(number, button, handle)
 
     def _ended(self, key: bytes | str, outcome: PressOutcome, peer: str, response: object) -> None:
@@ -173,6 +192,19 @@ class Ringer(CallEventListener):
         """See :class:`CallEventListener`. Of several the whole counts, not each leg."""
         outcome, peer, response = _of_group(group.outcome)
         self._post(lambda: self._ended(group.group, outcome, peer, response))
+
+    def on_call_started(self, call: Call) -> None:
+        """See :class:`CallEventListener`."""
+        key = call.invitation.group or call.call_id
+        self._post(lambda: self._events.on_call(call, self._names.get(key, "")))
+
+    def on_call_message(self, call: Call, message: Any) -> None:
+        """See :class:`CallEventListener`."""
+        self._post(lambda: self._events.on_message(call, message))
+
+    def on_call_ended(self, call: Call, reason: EndReason) -> None:
+        """See :class:`CallEventListener`."""
+        self._post(lambda: self._events.on_over(call, reason))
 
     def _over(
         self, invitation: LocalInvitation, outcome: PressOutcome, response: object = None
