@@ -16,112 +16,23 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from .client.base import LOGOUT_TIMEOUT, BaseClient, check_timeout
-from .client.calls import CallBase
-from .client.invitations import Event, LocalInvitationBase, Outcome, RemoteInvitationBase
+from .client.invitations import Event, Outcome
 from .client.listener import CallEventListener, check_listener
+from .client.loop_calls import Call, LocalInvitation, RemoteInvitation, RingGroup
 from .client.loop_driver import LoopDriver
 from .client.loop_listeners import EventStream, ListenerTask
-from .client.ring_plan import GroupOutcome, RingGroupBase
+from .client.ring_plan import GroupOutcome
 from .errors import ClientClosed, LoginError
-from .states import EndReason
 from .wire.cells import AnswerReason
 
-__all__ = ["Call", "CallManager", "LocalInvitation", "RemoteInvitation", "SignalingClient"]
-
-
-class Awaited:
-    """What tasks may wait for: the first that does makes the event."""
-
-    _over: asyncio.Event | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether its end was told."""
-        raise NotImplementedError
-
-    async def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, ``timeout`` seconds at most; whether it has ended."""
-        if not self.ended:
-            self._over = self._over or asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._over.wait()
-        return self.ended
-
-    def _wake(self) -> None:
-        """Let all who wait go on."""
-        if self._over is not None:
-            self._over.set()
-
-
-class Call(CallBase, Awaited):
-    """A call that goes on after *accepted*; ``invitation.call``, and the event ``call_started``."""
-
-    async def send(self, message: Any) -> None:
-        """Say something to the other side: any CBOR value without tags, 8 KiB encoded.
-
-        It is handled there once, in order, while the call goes on; until then it is said again.
-        Raises :class:`InvalidArgument`, :class:`TooManyMessages` when 64 wait, or ALREADY_END.
-        """
-        self._say(message)
-
-    async def hang_up(self, reason: EndReason | str = EndReason.HUNG_UP) -> None:
-        """End it: *hung up*, or *time is up*; raises ALREADY_END."""
-        self._end(reason)
-
-
-class LocalInvitation(LocalInvitationBase, Awaited):
-    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`.
-
-    Threads: what it shows may be read from any; its methods are for the event loop.
-    """
-
-    @property
-    def call(self) -> Call | None:
-        """What goes on once it is accepted, if both sides can (``talk=True``)."""
-        return self._talk  # type: ignore[no-any-return]  # this client's
-
-    async def cancel(self) -> None:
-        """Cancel it; raises :class:`InvitationApiCallError`: NOT_STARTED or ALREADY_END.
-
-        :class:`ClientClosed` where the client is done, and the call is not.
-        """
-        self._client.cancel(self)
-
-
-class RemoteInvitation(RemoteInvitationBase, Awaited):
-    """The callee's end of a call; comes with the event ``remote_invitation_received``.
-
-    Threads: as of a :class:`LocalInvitation`.
-    """
-
-    @property
-    def call(self) -> Call | None:
-        """What goes on once it is accepted, if both sides can (``talk=True``)."""
-        return self._talk  # type: ignore[no-any-return]  # this client's
-
-    async def accept(self, response: Any = None) -> None:
-        """Accept it; the caller decides: :meth:`wait` for it.
-
-        Raises :class:`InvitationApiCallError`: ALREADY_ACCEPT, ALREADY_END, or INVALID_ARGUMENT
-        (the response); :class:`ClientClosed` where the client is done, and the call is not.
-        """
-        self._client.accept(self, response)
-
-    async def refuse(
-        self, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
-    ) -> None:
-        """Refuse it; raises as :meth:`accept`, :class:`InvalidArgument` for another ``reason``."""
-        self._client.refuse(self, response, reason)
-
-
-class RingGroup(RingGroupBase, Awaited):
-    """Several peers rung for one answer; made by :meth:`CallManager.ring`.
-
-    Threads: as of a :class:`LocalInvitation`.
-    """
-
-    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
+__all__ = [
+    "Call",
+    "CallManager",
+    "LocalInvitation",
+    "RemoteInvitation",
+    "RingGroup",
+    "SignalingClient",
+]
 
 
 class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):

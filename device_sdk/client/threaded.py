@@ -19,110 +19,22 @@ from typing import Any, Self
 
 from ..core.connection import LoginSession
 from ..errors import BellwireError, ClientClosed, InvalidArgument, LoginError
-from ..states import EndReason
 from ..wire.cells import AnswerReason
 from .base import LOGOUT_TIMEOUT, BaseClient, check_timeout
-from .calls import CallBase
-from .invitations import (
-    Event,
-    LocalInvitationBase,
-    Outcome,
-    RemoteInvitationBase,
-)
+from .invitations import Event, Outcome
 from .listener import CallEventListener, check_listener, coroutine_methods
 from .network_thread import ListenerThread, NetworkThread
-from .ring_plan import GroupOutcome, RingGroupBase
+from .ring_plan import GroupOutcome
+from .threaded_calls import Call, LocalInvitation, RemoteInvitation, RingGroup
 
-
-class Awaited:
-    """What threads may wait for: the first that does makes the event."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether its end was told."""
-        raise NotImplementedError
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, ``timeout`` seconds at most; whether it has ended.
-
-        Not on the thread of a listener, which would hear nothing meanwhile.
-        """
-        over: threading.Event = vars(self).setdefault("_over", threading.Event())
-        return self.ended or over.wait(timeout)
-
-    def _wake(self) -> None:
-        """Let all who wait go on; ``ended`` was set before, so nobody begins to wait after."""
-        over: threading.Event | None = vars(self).get("_over")
-        if over is not None:
-            over.set()
-
-
-class Call(CallBase, Awaited):
-    """A call that goes on after *accepted*; ``invitation.call``, and ``on_call_started``."""
-
-    def send(self, message: Any) -> None:
-        """Say something to the other side: any CBOR value without tags, 8 KiB encoded.
-
-        It is handled there once, in order, while the call goes on; until then it is said again.
-        Raises :class:`InvalidArgument`, :class:`TooManyMessages` when 64 wait, or ALREADY_END.
-        """
-        self._say(message)
-
-    def hang_up(self, reason: EndReason | str = EndReason.HUNG_UP) -> None:
-        """End it: *hung up*, or *time is up*; raises ALREADY_END."""
-        self._end(reason)
-
-
-class LocalInvitation(LocalInvitationBase, Awaited):
-    """The caller's end of a call; made by :meth:`CallManager.create_local_invitation`.
-
-    Threads: usable from any; what it shows changes as the network thread hears of it.
-    """
-
-    @property
-    def call(self) -> Call | None:
-        """What goes on once it is accepted, if both sides can (``talk=True``)."""
-        return self._talk  # type: ignore[no-any-return]  # this client's
-
-    def cancel(self) -> None:
-        """Cancel it; raises :class:`InvitationApiCallError`: NOT_STARTED or ALREADY_END.
-
-        :class:`ClientClosed` where the client is done, and the call is not.
-        """
-        self._client.cancel(self)
-
-
-class RemoteInvitation(RemoteInvitationBase, Awaited):
-    """The callee's end of a call; comes with ``on_remote_invitation_received``.
-
-    Threads: as of a :class:`LocalInvitation`.
-    """
-
-    @property
-    def call(self) -> Call | None:
-        """What goes on once it is accepted, if both sides can (``talk=True``)."""
-        return self._talk  # type: ignore[no-any-return]  # this client's
-
-    def accept(self, response: Any = None) -> None:
-        """Accept it; the caller decides: :meth:`wait` for it.
-
-        Raises :class:`InvitationApiCallError`: ALREADY_ACCEPT, ALREADY_END, or INVALID_ARGUMENT
-        (the response); :class:`ClientClosed` where the client is done, and the call is not.
-        """
-        self._client.accept(self, response)
-
-    def refuse(self, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED) -> None:
-        """Refuse it; raises as :meth:`accept`, :class:`InvalidArgument` for another ``reason``."""
-        self._client.refuse(self, response, reason)
-
-
-class RingGroup(RingGroupBase, Awaited):
-    """Several peers rung for one answer; made by :meth:`CallManager.ring`.
-
-    Threads: as of a :class:`LocalInvitation`.
-    """
-
-    legs: dict[str, LocalInvitation]  # type: ignore[assignment]  # this client's invitations
+__all__ = [
+    "Call",
+    "CallManager",
+    "LocalInvitation",
+    "RemoteInvitation",
+    "RingGroup",
+    "SignalingClient",
+]
 
 
 class SignalingClient(BaseClient[LocalInvitation, RemoteInvitation]):

@@ -11,9 +11,9 @@ import ast
 import builtins
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -33,7 +33,14 @@ CORE: dict[str, tuple[type, str]] = {
 }
 #: What happens while events are told is no answer to a command.
 APART = {"_dispatch_all"}
-NAMES = ("SignalingClient", "CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup")
+NAMES = (
+    "Call",
+    "CallManager",
+    "LocalInvitation",
+    "RemoteInvitation",
+    "RingGroup",
+    "SignalingClient",
+)
 CLASSES = [getattr(face, name) for face in (threaded, aio) for name in NAMES]
 
 Function = tuple[Callable[..., Any], type | None]
@@ -48,9 +55,14 @@ def functions(value: object) -> list[Callable[..., Any]]:
     return [value] if inspect.isfunction(value) else []
 
 
+def face_of(cls: type) -> ModuleType:
+    """The face that has this class."""
+    return next(face for face in (threaded, aio) if getattr(face, cls.__name__, None) is cls)
+
+
 def client_of(cls: type) -> type:
     """The client that an invitation, or a manager, of this face has."""
-    found: type = sys.modules[cls.__module__].SignalingClient
+    found: type = face_of(cls).SignalingClient
     return found
 
 
@@ -120,7 +132,7 @@ class Reached:
         elif inspect.ismodule(module := function.__globals__.get(owner[0])):
             yield from ((each, None) for each in functions(getattr(module, name, None)))
         elif cls is not None and owner == ["self", "call_manager"]:
-            manager = sys.modules[cls.__module__].CallManager
+            manager = face_of(cls).CallManager
             yield from ((each, manager) for each in functions(getattr(manager, name)))
 
 
@@ -137,7 +149,7 @@ def said(cls: type, name: str, value: object, seen: tuple[str, ...] = ()) -> str
     text = inspect.getdoc(value) or ""
     other = re.search(r"as :meth:`(\w+\.)?(\w+)`", text)
     if other and other[2] not in (name, *seen):
-        holder = getattr(sys.modules[cls.__module__], (other[1] or cls.__name__).rstrip("."))
+        holder = getattr(face_of(cls), (other[1] or cls.__name__).rstrip("."))
         more = inspect.getattr_static(holder, other[2])
         text += said(holder, other[2], more, (*seen, name))
     return text
