@@ -1,4 +1,4 @@
-"""The subcommands of ``bellwire`` for a Pi: doorbell, panel, doctor, provision, wheels.
+"""The subcommands of ``bellwire`` for a Pi: doorbell, panel, history, doctor, provision, wheels.
 
 :func:`add_commands` registers them; each handler imports what it needs, so that ``bellwire call``
 stays as light as it was.
@@ -46,8 +46,10 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         parser.add_argument("--check", action="store_true", help="read the settings, then exit")
         parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
     from .doctor import cli as doctor_cli
+    from .history import cli as history_cli
     from .provision import cli as provision_cli
 
+    history_cli.add(subparsers)
     doctor_cli.add(subparsers)
     provision_cli.add(subparsers)
 

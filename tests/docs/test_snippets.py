@@ -207,9 +207,9 @@ def test_the_brokers_in_the_documents_are_accepted(tmp_path: Path) -> None:
 
 
 def test_which_documents_have_settings() -> None:
-    """Those of the README are read above, those of the guide in ``test_pi_guide``."""
+    """Those of the README are read above, the others by tests of their own in this folder."""
     found = {path.name: len(blocks) for path in DOCUMENTS if (blocks := settings(path))}
-    assert found == {"README.md": 1, "brokers.md": 1, "raspberry-pi.md": 2}
+    assert found == {"README.md": 1, "brokers.md": 1, "history.md": 1, "raspberry-pi.md": 2}
 
 
 def test_which_snippets_are_not_run() -> None:

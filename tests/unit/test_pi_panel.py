@@ -187,11 +187,11 @@ def test_the_third_button_asks_for_the_door_once_until_its_word_is_back():
     assert bench.press(PanelButton.OPEN) == [SayInCall("c1", {"do": "open"})]
     assert not [e for e in bench.press(PanelButton.OPEN) if not isinstance(e, Note)]
     out = bench.panel.call_message("c1", {"done": "open", "ok": True}, bench.now)
-    assert out == [TellDoor("door", OpenResult(True))]
+    assert out == [TellDoor("c1", "door", OpenResult(True))]
     assert bench.press(PanelButton.OPEN) == [SayInCall("c1", {"do": "open"})]
     why = {"done": "open", "ok": False, "why": "no"}
     out = bench.panel.call_message("c1", why, bench.now)
-    assert out == [TellDoor("door", OpenResult(False, "no"))]
+    assert out == [TellDoor("c1", "door", OpenResult(False, "no"))]
 
 
 @pytest.mark.parametrize("end", ["time", "the call"])

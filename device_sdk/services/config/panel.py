@@ -9,6 +9,7 @@ from typing import Any
 from ...client.schedule import Window, parse_window
 from ..logic.panel import CallEnd, PanelButton, WhenQuiet
 from . import account as settings
+from .history import HistorySettings, read_history_settings
 from .toml_reader import Table, load
 
 
@@ -25,6 +26,7 @@ class PanelSettings:
     """Everything ``bellwire panel`` reads from its file."""
 
     account: settings.Account
+    history: HistorySettings
     gpio: settings.Gpio = field(default_factory=settings.Gpio)
     buttons: dict[PanelButton, settings.InputPin] = field(default_factory=dict)
     response: Any = None
@@ -63,6 +65,7 @@ def read_panel(path: Path) -> PanelSettings:
         table.done()
     quiet, when_quiet = _read_quiet(root.table("do_not_disturb"))
     on = settings.read_actions(root.table("on"), _ON)
+    history = read_history_settings(root, path, account.peer)
     root.done()
     uses = [(button.value, pin.pin) for button, pin in buttons.items()]
     uses += [(name, output.pin) for name, output in outputs.items() if output]
@@ -70,6 +73,7 @@ def read_panel(path: Path) -> PanelSettings:
     settings.check_pins(path, uses, gpio)
     return PanelSettings(
         account=account,
+        history=history,
         gpio=gpio,
         buttons=buttons,
         response=response,

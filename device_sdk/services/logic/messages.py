@@ -70,3 +70,13 @@ def text_of(message: Any) -> str | None:
     """
     text = message.get("text") if isinstance(message, dict) else message
     return text[:MAX_TEXT] if isinstance(text, str) and text else None
+
+
+def text_or_all(content: Any) -> Any:
+    """What a content has for people, else all of it.
+
+    >>> text_or_all({"text": "parcel", "media": []}), text_or_all({"camera": 2})
+    ('parcel', {'camera': 2})
+    """
+    text = text_of(content)
+    return content if text is None else text

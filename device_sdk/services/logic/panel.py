@@ -91,8 +91,9 @@ class Occupied:
 
 @dataclass(frozen=True, slots=True)
 class TellDoor:
-    """Show what became of opening the door of ``peer``."""
+    """Show what became of opening the door of ``peer``, asked in ``call``."""
 
+    call: str
     peer: str
     result: messages.OpenResult
 
@@ -181,7 +182,7 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
         if known.opening and goes_on:
             self._to_open = call
         elif known.opening:
-            effects += self._door(known.caller, _NO_CALL, now)
+            effects += self._door(call, known.caller, _NO_CALL, now)
         return [*effects, *self.tick(now)]
 
     def missed_call(self, call: str, caller: str, now: float) -> list[Effect]:
@@ -209,7 +210,7 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
         if talk is None or result is None:
             return []
         talk.door_by = None
-        return [*self._door(talk.peer, result, now), *self.tick(now)]
+        return [*self._door(call, talk.peer, result, now), *self.tick(now)]
 
     def call_ended(self, call: str, now: float) -> list[Effect]:
         """That call is over."""
@@ -218,7 +219,7 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
             return []
         effects: list[Effect] = [] if self._talks else [Occupied(False)]
         if talk.door_by is not None:
-            effects += self._door(talk.peer, _UNHEARD, now)
+            effects += self._door(call, talk.peer, _UNHEARD, now)
         self._rest(now)
         return [*effects, *self.tick(now)]
 
@@ -228,10 +229,10 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
     def _due(self, now: float) -> list[Effect]:
         self.ringer.tick(now)
         effects: list[Effect] = []
-        for talk in self._talks.values():
+        for call, talk in self._talks.items():
             if talk.door_by is not None and talk.door_by <= now:
                 talk.door_by = None
-                effects += self._door(talk.peer, _UNHEARD, now)
+                effects += self._door(call, talk.peer, _UNHEARD, now)
         return effects
 
     def _idle_light(self) -> lights.Pattern:
@@ -269,9 +270,9 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
         talk.door_by = now + _DOOR_ANSWERS
         return [SayInCall(call, messages.ask_to_open())]
 
-    def _door(self, peer: str, result: messages.OpenResult, now: float) -> list[Effect]:
+    def _door(self, call: str, peer: str, result: messages.OpenResult, now: float) -> list[Effect]:
         self.light.show(lights.OPENED if result.ok else lights.REFUSED, now)
-        return [TellDoor(peer, result)]
+        return [TellDoor(call, peer, result)]
 
     def _reflect(self, now: float) -> list[Effect]:
         """Make light and ringer show what is underway."""

@@ -17,8 +17,10 @@ from ...states import EndReason, InvitationApiCallErrorCode, RemoteInvitationErr
 from ...wire.cells import AnswerReason
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
+from ..history.store import HistoryOutcome
+from ..history.writer import History
 from ..logic.appliance import ButtonTiming, EndCall, SayInCall
-from ..logic.messages import text_of
+from ..logic.messages import text_of, text_or_all
 from ..logic.panel import (
     AcceptCall,
     CallEnd,
@@ -40,6 +42,14 @@ from .talks import Talks
 
 #: Calls remembered for the commands' variables; far more than can ring at once.
 _KEPT = 64
+#: As the history has it.
+_KEPT_AS = {
+    CallEnd.ACCEPTED: HistoryOutcome.ANSWERED,
+    CallEnd.REFUSED: HistoryOutcome.REFUSED,
+    CallEnd.MISSED: HistoryOutcome.MISSED,
+    CallEnd.ANSWERED_ELSEWHERE: HistoryOutcome.ANSWERED_ELSEWHERE,
+    CallEnd.FAILED: HistoryOutcome.FAILED,
+}
 
 
 class PanelService(Appliance[PanelButton, Decision], CallEventListener):
@@ -57,7 +67,7 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         make_link: Callable[..., ClientRunner] = ClientRunner,
         wall: Callable[[], datetime] = datetime.now,
     ) -> None:
-        self._settings = settings
+        self._settings, self._me = settings, settings.account.peer
         self._wall = wall
         self._sound = SoundCommand(settings.ringer.command)
         self.panel = Panel(
@@ -70,16 +80,21 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         # What the client's own methods want is its client's class of it: Any here.
         self._calls: dict[str, Any] = {}
         self._talks = Talks()
+        #: Since when each call goes on.
+        self._since: dict[str, float] = {}
         self._missed_shown = 0
         super().__init__(
             settings.account, settings.buttons, self.panel, self, pins, loop, notifier, make_link
         )
+        kept = settings.history
+        self._history = History(kept.file if kept.named else None, kept.keep)
         self._light = self._output("light", settings.light)
         self._ringer = self._output("ringer", settings.ringer.output)
         self._missed = self._output("missed", settings.missed_light)
 
     def _close(self) -> None:
         self._sound.close()
+        self._history.close()
 
     # --- what comes in, on the loop ----------------------------------------------------------
 
@@ -108,6 +123,7 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         say(f"{invitation.caller_id} rings{what}")
         quiet = self._is_quiet()
         call, caller = invitation.call_id, invitation.caller_id
+        self._history.rang(call, caller, self._me, text_or_all(invitation.content))
         self._do(self.panel.call(call, caller, self._loop.now(), quiet=quiet))
 
     def _is_quiet(self) -> bool:
@@ -121,13 +137,18 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         goes_on = end is CallEnd.ACCEPTED and invitation._talk is not None
         now = self._loop.now()
         self._do(self.panel.ended(invitation.call_id, end, now, goes_on=goes_on))
+        here = end in (CallEnd.ACCEPTED, CallEnd.REFUSED)
+        self._history.ended(invitation.call_id, _KEPT_AS[end], self._me if here else "")
         self._calls.pop(invitation.call_id, None)
 
     def _missed_call(self, missed: MissedCall) -> None:
+        text = text_or_all(missed.content)
+        self._history.missed(missed.call_id, missed.caller_id, self._me, text)
         self._do(self.panel.missed_call(missed.call_id, missed.caller_id, self._loop.now()))
 
     def _call_started(self, call: Call) -> None:
         self._talks.add(call)
+        self._since[call.call_id] = self._loop.now()
         say(f"in a call with {call.peer}: answer or refuse hangs up")
         self._do(self.panel.call_started(call.call_id, call.peer, self._loop.now()))
 
@@ -138,8 +159,10 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
 
     def _call_ended(self, call: Call, reason: EndReason) -> None:
         self._talks.remove(call.call_id)
+        now = self._loop.now()
+        self._history.talked(call.call_id, now - self._since.pop(call.call_id, now))
         say(f"call with {call.peer} is over: {reason}")
-        self._do(self.panel.call_ended(call.call_id, self._loop.now()))
+        self._do(self.panel.call_ended(call.call_id, now))
 
     # --- what goes out -----------------------------------------------------------------------
 
@@ -164,6 +187,8 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
             (client.busy if effect.on else client.free)()
         elif isinstance(effect, TellDoor):
             ok, why = effect.result
+            if ok:
+                self._history.opened(effect.call)
             say(f"door of {effect.peer}: {'open' if ok else f'not opened: {shown(why)}'}")
         else:
             self._tell(effect)
