@@ -19,6 +19,7 @@ from ..link.url import clear_text
 
 if TYPE_CHECKING:
     from .config.account import Account, Action
+    from .config.doorbell import DoorbellSettings
 
 #: Where a provisioned card keeps its settings.
 CARD = Path("/boot/firmware/bellwire")
@@ -44,6 +45,12 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
             "--keyboard", action="store_true", help="keys in place of pins: try it on a laptop"
         )
         parser.add_argument("--check", action="store_true", help="read the settings, then exit")
+        if name == "doorbell":
+            parser.add_argument(
+                "--release",
+                action="store_true",
+                help="switch the door's pin off, then exit: for after a service that was killed",
+            )
         parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
     from .doctor import cli as doctor_cli
     from .history import cli as history_cli
@@ -60,6 +67,8 @@ def _run_doorbell(args: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = read_doorbell(args.settings)
+        if args.release:
+            return _release(settings)
         _check(settings.account, [settings.chime.action.command, *_commands(settings.on)], args)
         if args.check:
             say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
@@ -69,6 +78,19 @@ def _run_doorbell(args: argparse.Namespace) -> int:
         return _serve(args, settings, DoorbellService)
 
     return _explained(serve)
+
+
+def _release(settings: DoorbellSettings) -> int:
+    """Let go of the door: a pin may keep its level when its process is killed."""
+    if settings.door is not None:
+        from .gpio.pins import open_pins
+
+        pins = open_pins(settings.gpio)
+        try:
+            pins.output("door", settings.door.output).set(False)
+        finally:
+            pins.close()
+    return 0
 
 
 def _run_panel(args: argparse.Namespace) -> int:

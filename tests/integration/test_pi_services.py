@@ -189,6 +189,33 @@ def test_a_panel_in_a_call_is_busy_for_others_and_free_afterwards(make_service):
     panel.expect("gate rings")
 
 
+def test_the_door_is_opened_in_the_call_by_whom_it_obeys_and_by_nobody_else(make_service):
+    third = PANEL + "[open]\npin = 7\n"
+    kitchen, office = (make_service("panel", peer, third) for peer in ("kitchen", "office"))
+    both = BUTTON.replace('["kitchen"]', '["kitchen", "office"]')
+    door = '[door]\npin = 23\nseconds = 1\nobeys = ["kitchen"]\n'
+    bell = make_service("doorbell", "front-door", both + door)
+    for service in (kitchen, office, bell):
+        service.expect("online")
+    bell.key()
+    kitchen.expect("front-door rings")
+    kitchen.key("open")  # while it rings: it answers first
+    kitchen.expect("in a call with front-door")
+    kitchen.expect("door of front-door: open")
+    bell.expect("door opened; asked by kitchen in call")
+    kitchen.key("refuse")
+    bell.expect("is over: hung up")
+    bell.key()
+    office.expect("front-door rings")
+    office.expect("answered elsewhere")
+    office.expect("front-door rings")
+    office.key("answer")
+    office.expect("in a call with front-door")
+    office.key("open")
+    office.expect("door of front-door: not opened: this door does not obey you")
+    bell.expect("door not opened: this door does not obey you; asked by office")
+
+
 def test_without_a_panel_the_chime_sounds(make_service):
     bell = make_service("doorbell", "front-door", BUTTON + "[chime]\nafter = 0.2\n")
     bell.expect("online")

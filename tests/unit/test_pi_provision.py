@@ -83,6 +83,13 @@ def tree(path: Path) -> dict[str, bytes]:
     }
 
 
+def test_a_door_is_in_the_settings(run, boot):
+    code, _ = run("--door-pin", "23", "--door-active", "low", "--rings", "office")
+    assert code == 0
+    text = (boot / "bellwire" / "doorbell.toml").read_text()
+    assert '[door]\npin = 23\nactive = "low"\nseconds = 3\nobeys = ["office"]\n' in text
+
+
 def test_each_node_of_a_cluster_is_in_the_settings(run, boot):
     """One broker is a text, several are a list; one that does not fit is named."""
     assert run("--broker", "mqtts://b.local", "--broker", "wss://c.local")[0] == 0
@@ -443,6 +450,8 @@ def test_open_and_hidden_networks_and_keys(run, boot, tmp_path, form):
         (("--timezone", "Berlin"), "--timezone 'Berlin': there is no such time zone"),
         (("--timezone", "../etc/passwd"), "no such time zone"),
         (("--rings", "front-door"), "is this doorbell itself"),
+        (("--door-pin", "17"), "used twice"),
+        (("--door-pin", "23", "--role", "panel"), "--door-pin is for a doorbell"),
         (("--broker", "mqtt://broker.local"), "not encrypted: say mqtts://"),
         (("--wifi-ssid", "H", "--wifi-open", "--wifi-country", "de"), "two capital letters"),
         (

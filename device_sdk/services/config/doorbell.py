@@ -9,6 +9,7 @@ from typing import Any
 
 from ...client.invitations import check_channel
 from ...wire.topics import check_peer_id
+from ..logic.door import OPEN_LIMIT, DoorRules
 from ..logic.doorbell import PressOutcome, WhileInCall, WhileRinging
 from . import account as settings
 from .toml_reader import Table, load
@@ -51,6 +52,14 @@ class Chime:
 
 
 @dataclass(frozen=True, slots=True)
+class DoorLine:
+    """A door that is opened by a pin, and by what rules."""
+
+    output: settings.OutputPin
+    rules: DoorRules
+
+
+@dataclass(frozen=True, slots=True)
 class DoorbellSettings:
     """Everything ``bellwire doorbell`` reads from its file."""
 
@@ -60,6 +69,7 @@ class DoorbellSettings:
     light: settings.OutputPin | None = None
     idle_light: bool = False
     chime: Chime = field(default_factory=Chime)
+    door: DoorLine | None = None
     on: dict[PressOutcome, settings.Action] = field(default_factory=dict)
 
 
@@ -83,13 +93,15 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     output, idle = settings.read_output(light), light.flag("idle", False)
     light.done()
     chime = _read_chime(root.table("chime"))
+    door = _read_door(root.table("door"), groups, buttons) if "door" in root else None
     on = settings.read_actions(root.table("on"), {end.value: end for end in PressOutcome})
     root.done()
     uses = [(f"button {button.name}", button.input.pin) for button in buttons]
     uses += [("light", output.pin)] if output else []
     uses += [("chime", chime.output.pin)] if chime.output else []
+    uses += [("door", door.output.pin)] if door else []
     settings.check_pins(path, uses, gpio)
-    return DoorbellSettings(account, buttons, gpio, output, idle, chime, on)
+    return DoorbellSettings(account, buttons, gpio, output, idle, chime, door, on)
 
 
 def _read_groups(table: Table) -> dict[str, tuple[str, ...]]:
@@ -102,18 +114,7 @@ def _read_groups(table: Table) -> dict[str, tuple[str, ...]]:
 
 def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], me: str) -> Button:
     name = table.text("name", f"button{index + 1}" if index else "door", at_most=64)
-    peers: list[str] = []
-    for entry in table.texts("rings"):
-        if entry.startswith(GROUP_PREFIX):
-            group = entry.removeprefix(GROUP_PREFIX)
-            if group not in groups:
-                known = ", ".join(sorted(groups)) or "none"
-                table.wrong("rings", f'no group "{group}" in [groups]; known: {known}')
-            peers += groups.get(group, ())
-        else:
-            peers.append(table.checked("rings", entry, check_peer_id))
-    if not peers and "rings" in table:
-        table.wrong("rings", "expected at least one peer")
+    peers = _read_peers(table, "rings", groups)
     if me in peers:
         table.wrong("rings", f"{me} is this doorbell itself; nobody can ring itself")
     channel = table.text("channel", None)
@@ -132,6 +133,46 @@ def _read_button(table: Table, index: int, groups: dict[str, tuple[str, ...]], m
     )
     table.done()
     return button
+
+
+def _read_peers(table: Table, key: str, groups: dict[str, tuple[str, ...]]) -> list[str]:
+    """At least one peer, or group of them."""
+    peers: list[str] = []
+    for entry in table.texts(key):
+        if entry.startswith(GROUP_PREFIX):
+            group = entry.removeprefix(GROUP_PREFIX)
+            if group not in groups:
+                known = ", ".join(sorted(groups)) or "none"
+                table.wrong(key, f'no group "{group}" in [groups]; known: {known}')
+            peers += groups.get(group, ())
+        else:
+            peers.append(table.checked(key, entry, check_peer_id))
+    if not peers and key in table:
+        table.wrong(key, "expected at least one peer")
+    return peers
+
+
+def _read_door(
+    table: Table, groups: dict[str, tuple[str, ...]], buttons: tuple[Button, ...]
+) -> DoorLine:
+    obeys = _read_peers(table, "obeys", groups)
+    rung = {peer for button in buttons for peer in button.peers}
+    for peer in obeys:
+        if table.well and peer not in rung:
+            table.wrong("obeys", f"no button rings {peer}, so it is never in a call with this door")
+    door = DoorLine(
+        settings.OutputPin(
+            table.whole("pin", low=0, high=999),
+            table.choice("active", settings.Level, settings.Level.HIGH),
+        ),
+        DoorRules(
+            frozenset(obeys),
+            table.seconds("seconds", 3.0, low=0.1, high=OPEN_LIMIT),
+            table.text("name", "door", at_most=64),
+        ),
+    )
+    table.done()
+    return door
 
 
 def _read_chime(table: Table) -> Chime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -29,6 +30,7 @@ class GpiodPins:
         self._path = _find_chip(gpiod) if chip is None else Path(f"/dev/gpiochip{chip}")
         check_chip(self._path)
         self._requests: list[Any] = []
+        self._outputs: list[_Line] = []
         self._watched: dict[int, tuple[Any, OnEdge, int]] = {}
         self._stop_r, self._stop_w = os.pipe()
         self._poll = select.poll()
@@ -72,13 +74,18 @@ class GpiodPins:
             active_low=pin.active is Level.LOW,
             output_value=line.Value.INACTIVE,
         )
-        return _Line(request, pin.pin, line.Value)
+        self._outputs.append(_Line(request, pin.pin, line.Value))
+        return self._outputs[-1]
 
     def close(self) -> None:
         """See :class:`Pins`."""
         os.write(self._stop_w, b"x")
         if self._thread is not None:
             self._thread.join()
+        for line in self._outputs:
+            # Some chips keep the level of a line that is let go.
+            with contextlib.suppress(OSError, ValueError):
+                line.set(False)
         for request in self._requests:
             request.release()
         self._requests.clear()
@@ -120,7 +127,7 @@ class _Line:
         self._request = request
         self._pin = pin
         self._values = values
-        self._on = False
+        self._on: bool | None = False
 
     def active(self) -> bool:
         """See :class:`Input`."""
@@ -129,9 +136,10 @@ class _Line:
     def set(self, on: bool) -> None:
         """See :class:`Output`."""
         if on != self._on:
-            self._on = on
+            self._on = None  # not known, should the driver raise
             value = self._values.ACTIVE if on else self._values.INACTIVE
             self._request.set_value(self._pin, value)
+            self._on = on
 
 
 def _find_chip(gpiod: Any) -> Path:

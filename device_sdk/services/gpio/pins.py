@@ -227,6 +227,8 @@ class GpiozeroPins:
     def close(self) -> None:
         """See :class:`Pins`."""
         for device in self._devices:
+            if hasattr(device, "off"):
+                device.off()  # some chips keep the level of a pin that is let go
             device.close()
         self._devices.clear()
         if self._own_factory:
@@ -255,13 +257,14 @@ class _GpiozeroInput:
 class _GpiozeroOutput:
     def __init__(self, device: Any) -> None:
         self._device = device
-        self._on = False
+        self._on: bool | None = False
 
     def set(self, on: bool) -> None:
         """See :class:`Output`."""
         if on != self._on:
-            self._on = on
+            self._on = None  # not known, should the driver raise
             self._device.value = int(on)
+            self._on = on
 
 
 def _there(module: str) -> bool:

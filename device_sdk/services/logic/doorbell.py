@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from . import lights
+from . import lights, messages
 from .appliance import ApplianceLogic, ButtonTiming, EndCall, Note, SayInCall
+from .door import Door, DoorRules
 
 #: A ring whose end was not told this long after its time is given up here (seconds).
 _OVERDUE = 5.0
@@ -85,7 +87,24 @@ class RunAction:
     response: object = None
 
 
-Decision = StartRing | StopRing | RunAction | SayInCall | EndCall
+@dataclass(frozen=True, slots=True)
+class OpenDoor:
+    """Switch the door's pin; :meth:`Doorbell.door_switched` wants to hear how that went."""
+
+    call: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDoor:
+    """Say for the record who asked for the door, and why it stayed closed; "": it opened."""
+
+    peer: str
+    call: str
+    why: str = ""
+
+
+Decision = OpenDoor | AuditDoor | StartRing | StopRing | RunAction | SayInCall | EndCall
 Effect = Decision | Note
 
 
@@ -119,6 +138,7 @@ class Doorbell(ApplianceLogic[str, Decision]):
         chime_after: float = 1.5,
         chime_pattern: lights.Pattern | None = None,
         idle_light: bool = False,
+        door: DoorRules | None = None,
     ) -> None:
         super().__init__({rules.name: rules for rules in buttons})
         self._rules = {rules.name: rules for rules in buttons}
@@ -131,6 +151,7 @@ class Doorbell(ApplianceLogic[str, Decision]):
         self._last_ring = 0
         #: The calls that go on, by their ids.
         self._talks: dict[str, _Talk] = {}
+        self._door = None if door is None else Door(door)
         self.chime = lights.Player()
         #: How often the chime was set off: once for each press that no panel took over.
         self.chimes = 0
@@ -212,6 +233,42 @@ class Doorbell(ApplianceLogic[str, Decision]):
         self._rest(now)
         return self.tick(now)
 
+    def call_message(
+        self, call: str, peer: str, message: Any, heard_at: float, now: float
+    ) -> list[Effect]:
+        """``peer`` said something in that call, at ``heard_at``: it may ask for the door."""
+        name = messages.asks_to_open(message)
+        if name is None:
+            return []
+        talk = self._talks.get(call)
+        if talk is None or talk.peer != peer:
+            return [AuditDoor(peer, call, "there is no such call"), *self.tick(now)]
+        if self._door is None:
+            why = "there is no door here"
+        else:
+            why = self._door.refusal(peer, name, heard_at, now)
+        if why:
+            return [*self._refused(call, peer, why), *self.tick(now)]
+        return [OpenDoor(call, peer), *self.tick(now)]
+
+    def door_switched(self, done: OpenDoor, why: str, now: float) -> list[Effect]:
+        """The pin is switched, or could not be, and ``why``."""
+        if why or self._door is None:
+            return [*self._refused(done.call, done.peer, why), *self.tick(now)]
+        self._door.begin(now)
+        self.light.show(lights.OPENED, now)
+        opened = SayInCall(done.call, messages.opened(messages.OpenResult(True)))
+        return [opened, AuditDoor(done.peer, done.call), *self.tick(now)]
+
+    def _refused(self, call: str, peer: str, why: str) -> list[Effect]:
+        refused = messages.opened(messages.OpenResult(False, why))
+        return [SayInCall(call, refused), AuditDoor(peer, call, why)]
+
+    @property
+    def door_open(self) -> bool:
+        """What the door's pin is to be."""
+        return self._door is not None and self._door.open
+
     def call_ended(self, call: str, now: float) -> list[Effect]:
         """That call is over."""
         self._talks.pop(call, None)
@@ -220,7 +277,8 @@ class Doorbell(ApplianceLogic[str, Decision]):
 
     def _deadlines(self) -> list[float | None]:
         rings = self._rings.values()
-        return [self.chime.deadline, *(at for r in rings for at in (r.ends_at, r.chime_at))]
+        door = None if self._door is None else self._door.deadline
+        return [door, self.chime.deadline, *(at for r in rings for at in (r.ends_at, r.chime_at))]
 
     def _due(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -233,6 +291,8 @@ class Doorbell(ApplianceLogic[str, Decision]):
                 effects.append(StopRing(ring.number))
                 effects += self._forget(ring, PressOutcome.NOBODY, now)
         self.chime.tick(now)
+        if self._door is not None:
+            self._door.tick(now)
         return effects
 
     def _pressed(self, button: str, now: float) -> list[Effect]:

@@ -45,6 +45,13 @@ pin = 27          # shows: offline, ringing, accepted, refused, nobody
 [chime]
 pin = 22          # sounds when no panel is reached
 """
+_DOOR = """
+[door]
+pin = {pin}
+active = "{active}"
+seconds = 3
+obeys = {rings}
+"""
 _PANEL = """\
 [answer]
 pin = 17          # BCM number; the other wire to ground
@@ -88,6 +95,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--rings", action="append", default=[], metavar="ID", help="whom the button rings (kitchen)"
     )
+    parser.add_argument(
+        "--door-pin", type=int, metavar="PIN", help="the pin that opens the door, if there is one"
+    )
+    parser.add_argument(
+        "--door-active", choices=("high", "low"), default="high",
+        help="its level that opens (high); whom the button rings may open it for 3 s",
+    )  # fmt: skip
     parser.add_argument(
         "--settings", type=Path, metavar="FILE",
         help="a TOML file of your own; its [account] is replaced by the options",
@@ -272,6 +286,8 @@ def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, byt
         f"broker = {json.dumps(_one_or_all(args.broker), ensure_ascii=False)}",
         *(f'{option} = "{name}"' for option, name in _BESIDE.items() if name in beside),
     ]
+    if args.door_pin is not None and (role != "doorbell" or args.settings is not None):
+        raise ProvisionError("--door-pin is for a doorbell without --settings: they have [door]")
     if args.settings is not None:
         rest = _without_account(_text(args.settings, "--settings"))
     elif role == "panel":
@@ -279,6 +295,8 @@ def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, byt
     else:
         rings = json.dumps(args.rings or ["kitchen"], ensure_ascii=False)
         rest = _DOORBELL.format(rings=rings)
+        if args.door_pin is not None:
+            rest += _DOOR.format(pin=args.door_pin, active=args.door_active, rings=rings)
     return "\n".join(lines) + "\n\n" + rest
 
 

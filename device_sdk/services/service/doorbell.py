@@ -11,9 +11,11 @@ from ..config.doorbell import Button, DoorbellSettings
 from ..gpio.pins import Pins
 from ..logic.appliance import EndCall, SayInCall
 from ..logic.doorbell import (
+    AuditDoor,
     ButtonRules,
     Decision,
     Doorbell,
+    OpenDoor,
     PressOutcome,
     RunAction,
     StartRing,
@@ -22,6 +24,7 @@ from ..logic.doorbell import (
 from ..logic.lights import strokes
 from ..logic.messages import text_of
 from .appliance import Appliance
+from .door_pin import DoorPin
 from .link import ClientRunner
 from .loop import Loop
 from .ringing import Ringer
@@ -42,13 +45,14 @@ class DoorbellService(Appliance[str, Decision]):
     ) -> None:
         self._settings = settings
         self._buttons = {button.name: button for button in settings.buttons}
-        self._ringer = Ringer(self, loop.post)
+        self._ringer = Ringer(self, loop.post, loop.now)
         self._talks = Talks()
         self.bell = Doorbell(
             tuple(_rules(button) for button in settings.buttons),
             chime_after=settings.chime.after,
             chime_pattern=strokes(settings.chime.seconds),
             idle_light=settings.idle_light,
+            door=None if settings.door is None else settings.door.rules,
         )
         self._chimes = 0
         inputs = {button.name: button.input for button in settings.buttons}
@@ -57,6 +61,9 @@ class DoorbellService(Appliance[str, Decision]):
         )
         self._light = self._output("light", settings.light)
         self._chime = self._output("chime", settings.chime.output)
+        self._door = DoorPin(
+            self._output("door", None if settings.door is None else settings.door.output)
+        )
         self._ringer.manager = self._link.client.call_manager
 
     # --- what comes in, on the loop ----------------------------------------------------------
@@ -80,10 +87,12 @@ class DoorbellService(Appliance[str, Decision]):
         say(f"{button}: in a call with {call.peer}")
         self._do(self.bell.call_started(call.call_id, call.peer, button, self._loop.now()))
 
-    def on_message(self, call: Any, message: object) -> None:
+    def on_message(self, call: Any, message: object, heard_at: float) -> None:
         """See :class:`~.ringing.RingEvents`."""
         if (text := text_of(message)) is not None:
             say(f"{call.peer} says: {shown(text)}")
+        now = self._loop.now()
+        self._do(self.bell.call_message(call.call_id, call.peer, message, heard_at, now))
 
     def on_over(self, call: Any, reason: EndReason) -> None:
         """See :class:`~.ringing.RingEvents`."""
@@ -94,6 +103,7 @@ class DoorbellService(Appliance[str, Decision]):
     def _show(self) -> None:
         self._light.set(self.bell.light.level)
         self._chime.set(self.bell.chime.level)
+        self._door.set(self.bell.door_open)
         while self._chimes < self.bell.chimes:
             self._chimes += 1
             say("chime")
@@ -112,6 +122,12 @@ class DoorbellService(Appliance[str, Decision]):
             self._talks.send(effect.call, effect.message)
         elif isinstance(effect, EndCall):
             self._talks.hang_up(effect.call)
+        elif isinstance(effect, OpenDoor):
+            why = self._door.open()
+            self._do(self.bell.door_switched(effect, why, self._loop.now()))
+        elif isinstance(effect, AuditDoor):
+            done = f"not opened: {effect.why}" if effect.why else "opened"
+            say(f"door {done}; asked by {effect.peer} in call {effect.call}")
         else:
             self._tell(effect)
 

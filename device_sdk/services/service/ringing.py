@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,8 +53,8 @@ class RingEvents(Protocol):
         """The call that ``button`` rang for goes on."""
         ...
 
-    def on_message(self, call: Any, message: object) -> None:
-        """The other side of that call says something."""
+    def on_message(self, call: Any, message: object, heard_at: float) -> None:
+        """The other side of that call says something; when, by the loop's clock."""
         ...
 
     def on_over(self, call: Any, reason: EndReason) -> None:
@@ -74,7 +75,8 @@ class _OutgoingRing:
 class Ringer(CallEventListener):
     """Owns the invitations of all rings. Everything but the ``on_…`` methods is the loop's."""
 
-    def __init__(self, events: RingEvents, post: Post) -> None:
+    def __init__(self, events: RingEvents, post: Post, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._events = events
         self._post = post
         self._rings: dict[int, _OutgoingRing] = {}
@@ -200,7 +202,8 @@ class Ringer(CallEventListener):
 
     def on_call_message(self, call: Call, message: Any) -> None:
         """See :class:`CallEventListener`."""
-        self._post(lambda: self._events.on_message(call, message))
+        heard_at = self._clock()
+        self._post(lambda: self._events.on_message(call, message, heard_at))
 
     def on_call_ended(self, call: Call, reason: EndReason) -> None:
         """See :class:`CallEventListener`."""
