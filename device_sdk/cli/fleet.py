@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.display import jsonable, write
 from ..client.vocabulary import BY_NAME, DEFAULT_BROKER
-from ..errors import InvalidArgument
-from ..link.url import BrokerUrl, Tls, clear_text
+from ..errors import BrokerUnreachable, InvalidArgument
+from ..link.srv import check_installed, look_up
+from ..link.url import AnyUrl, BrokerUrl, Tls, clear_text, parse_broker
 from ..wire.topics import DEFAULT_REALM, check_realm
 from .errors import CommandError, ExitCode, UsageError
 
@@ -150,10 +151,12 @@ def _broker(args: argparse.Namespace) -> Broker:
     from ..fleet.plan import Broker
 
     try:
-        urls = tuple(BrokerUrl.parse(each) for each in args.broker)
+        urls = tuple(url for each in args.broker for url in _found(parse_broker(each)))
         realm = check_realm(args.realm)
     except InvalidArgument as error:
         raise UsageError(f"--{error}") from None
+    except BrokerUnreachable as error:
+        raise CommandError(ExitCode.BROKER, str(error)) from None
     if any(url.websocket for url in urls):
         raise UsageError("--broker: a fleet speaks plain MQTT: say mqtt:// or mqtts://")
     if len({url.tls for url in urls}) > 1:
@@ -166,6 +169,14 @@ def _broker(args: argparse.Namespace) -> Broker:
         write(f"bellwire: warning: {warning}\n", sys.stderr)
     tls = Tls(args.ca_file) if urls[0].tls else None
     return Broker(urls, realm, args.keepalive, args.subscribe_qos, tls)
+
+
+def _found(url: AnyUrl) -> tuple[BrokerUrl, ...]:
+    """The brokers of a domain: asked once, as addresses are."""
+    if isinstance(url, BrokerUrl):
+        return (url,)
+    check_installed(url)
+    return tuple(each.url for each in look_up(url).found)
 
 
 def _peers(args: argparse.Namespace, broker: Broker) -> list[Peer]:

@@ -15,7 +15,8 @@ from ..core.rotation import Rotation, spread
 from ..errors import LoginError, LoginTimeout, SubscriptionRefused
 from ..link.factory import GuardedLink
 from ..link.paho import PahoLink
-from ..link.url import BrokerUrl, Tls
+from ..link.srv import check_installed, look_up, targets
+from ..link.url import AnyUrl, BrokerUrl, SrvUrl, Tls
 from ..wire.topics import escape
 
 
@@ -47,7 +48,7 @@ class Observer:
 
     def __init__(
         self,
-        urls: tuple[BrokerUrl, ...],
+        urls: tuple[AnyUrl, ...],
         filters: tuple[str, ...],
         *,
         client_id: str | None = None,
@@ -59,8 +60,11 @@ class Observer:
     ) -> None:
         self._filters = filters
         self._client_id = client_id or f"bellwire-observer-{secrets.token_hex(4)}"
-        by_name = {str(url): url for url in urls}
-        self._rotation = Rotation(spread(by_name, self._client_id))
+        by_name: dict[str, AnyUrl] = {str(url): url for url in urls}
+        sources = {name: url for name, url in by_name.items() if isinstance(url, SrvUrl)}
+        for source in sources.values():
+            check_installed(source)
+        self._rotation = Rotation(spread(by_name, self._client_id), sources)
         self._urls = by_name
         self._username = username
         self._password = password
@@ -82,15 +86,20 @@ class Observer:
         deadline = time.monotonic() + timeout
         errors: dict[str, LoginError] = {}
         while True:
+            self._rotation.begin(time.monotonic())
             broker, patience = self.broker, self._rotation.patience
             left = deadline - time.monotonic()
             try:
+                if self._rotation.asks:
+                    self._look_up()
+                    continue
                 return self._first(left if patience is None else min(left, patience))
             except LoginError as error:
                 errors[broker] = error
                 if self.broker == broker:  # it was late, or could not even be opened
                     self._later()
-                if len(errors) == len(self._urls) or time.monotonic() >= deadline:
+                tried = errors.keys() >= set(self._rotation.names)
+                if tried or time.monotonic() >= deadline:
                     raise combined(errors.values()) from None
 
     def _first(self, timeout: float) -> list[Seen]:
@@ -112,6 +121,9 @@ class Observer:
             now = time.monotonic()
             if self._link is None and now >= self._retry_at:
                 try:
+                    self._rotation.begin(now)
+                    if self._rotation.asks:
+                        self._look_up()
                     self._open()
                 except LoginError:
                     self._later()
@@ -127,8 +139,18 @@ class Observer:
 
     # --- inside ----------------------------------------------------------------------------
 
+    def _look_up(self) -> None:
+        url = self._urls[self.broker]
+        assert isinstance(url, SrvUrl)  # noqa: S101 - what is asked is a domain
+        answer = look_up(url)
+        for each in answer.found:
+            self._urls.setdefault(str(each.url), each.url)
+        until = time.monotonic() + answer.ttl
+        self._rotation.found(targets(answer, self._client_id), until)
+
     def _open(self) -> None:
         url, patience = self._urls[self.broker], self._rotation.patience
+        assert isinstance(url, BrokerUrl)  # noqa: S101 - what is found is no domain
         link = GuardedLink(
             lambda: PahoLink(
                 url,

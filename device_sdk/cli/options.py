@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, Word
 from ..errors import InvalidArgument
 from ..link.text_file import TextFileError, read_secret
-from ..link.url import BrokerUrl, Tls, clear_text, parse_brokers
+from ..link.url import AnyUrl, Tls, clear_text, parse_brokers
 from ..wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .errors import UsageError
 
@@ -139,7 +139,7 @@ class Options:
         ca, cert, key = (self[name] for name in FILES[1:])
         return None if (ca, cert, key) == (None, None, None) else Tls(ca, cert, key)
 
-    def checked(self) -> tuple[tuple[BrokerUrl, ...], str]:
+    def checked(self) -> tuple[tuple[AnyUrl, ...], str]:
         """Brokers and realm, checked; for those who only read."""
         try:
             return parse_brokers(self.broker), check_realm(self.realm)

@@ -147,11 +147,11 @@ class BaseClient(Ringing[L, R]):
             self._records.add(logging.WARNING, "%s: %s", self.peer_id, warning)
             self._records.flush()
         self._brokers = (
-            Brokers(("",), (broker,))
+            Brokers.only(broker)
             if callable(broker)
             else paho_links(self.peer_id, broker, username, password, tls, keepalive, subscribe_qos)
         )
-        self._rotation = Rotation(self._brokers.names)
+        self._rotation = Rotation(self._brokers.names, self._brokers.sources)
         self._keep_alive(keepalive)
         self._clock, self._wall = clock, wall
         if policy is not None:

@@ -100,7 +100,7 @@ class Feeding(Screening[L, R]):
 
     def _new_link(self, session: LoginSession) -> GuardedLink:
         will = Will(*session.engine.will())
-        make = self._brokers.links[self._rotation.at]
+        make = self._brokers.link_to(self._rotation.name)
         return GuardedLink(lambda: make(will))
 
     def _time(self) -> float:

@@ -40,7 +40,8 @@ class Word(NamedTuple):
 WORDS = (
     Word("peer", "ID", "my own peer id"),
     Word("broker", "URL", "mqtt://, mqtts://, ws:// or wss://; again for each further node of a"
-         f" cluster (default: {DEFAULT_BROKER})", several=True),
+         " cluster, or mqtts+srv://DOMAIN, whose DNS names them"
+         f" (default: {DEFAULT_BROKER})", several=True),
     Word("realm", "NAME", "first level of all topics (default: sig)"),
     Word("username", "NAME", "user name (default: the peer id, where there is a secret)"),
     Word("password", "TEXT", "the secret itself; on a command line every user of this machine can"

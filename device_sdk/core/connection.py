@@ -20,6 +20,7 @@ from ..states import ConnectionChange, ConnectionState
 from .effects import (
     Aborted,
     AskPolicy,
+    BrokersFound,
     Connected,
     Disconnected,
     Dropped,
@@ -91,10 +92,11 @@ SessionEffect = Effect | OpenLink | CloseLink | LoginEnded | Closed
 
 _LOGGED_IN = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
 _LINK_INPUTS = frozenset(
-    (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed, LinkOpened)
-)
+    (Connected, Disconnected, Subscribed, MessageReceived, PublishAcked, LinkFailed, LinkOpened,
+     BrokersFound)
+)  # fmt: skip
 #: What does not simply go to the engine.
-_OURS_TOO = frozenset((LinkFailed, LinkOpened, Disconnected, Connected))
+_OURS_TOO = frozenset((LinkFailed, LinkOpened, BrokersFound, Disconnected, Connected))
 #: Effects of the engine that concern others than the connection.
 _PASSED_ON = frozenset((Publish, Emit, AskPolicy, Subscribe, Unsubscribe, Dropped))
 
@@ -128,7 +130,7 @@ class LoginSession:
         #: Closed before it was a login: another may be tried.
         self.login_failed = False
         self._change = ConnectionChange.LOGOUT
-        self._errors: dict[int, LoginError] = {}  # of the login: the last one of each broker
+        self._errors: dict[str, LoginError] = {}  # of the login: the last one of each broker
         self._out: list[SessionEffect] = []
 
     @property
@@ -151,6 +153,7 @@ class LoginSession:
         self._logging_in = True
         self._login_at, self._timeout = now + timeout, timeout
         self._become(ConnectionState.CONNECTING, ConnectionChange.LOGIN)
+        self.rotation.begin(now)
         self._open(now)
 
     def handle(self, what: Input | LinkInput, now: float, wall: int | None = None) -> None:
@@ -174,6 +177,8 @@ class LoginSession:
                 self._lost(BrokerUnreachable("connection lost", problem), now)
             elif isinstance(what, LinkOpened):
                 self._wait_for(_GREETING, GREETING_TIMEOUT, now)
+            elif isinstance(what, BrokersFound):
+                self._found(what, now)
             else:
                 self._wait_for(_SUBSCRIBING, GREETING_TIMEOUT, now)
                 self.engine.handle(Connected(wall), now)
@@ -225,7 +230,7 @@ class LoginSession:
         if self._login_at is not None and self._login_at <= now:
             late = self._waits_for.format(f"within {self._timeout:g} s")
             if self._linked and (not self._errors or len(self.rotation.names) > 1):
-                self._errors[self.rotation.at] = LoginTimeout(self._of_broker(late))
+                self._errors[self.rotation.name] = LoginTimeout(self._of_broker(late))
             if self._linked:
                 self.rotation.failed(None, 0.0)  # the next login begins with another one
             self._fail_login(combined(self._errors.values()))
@@ -234,6 +239,7 @@ class LoginSession:
             clean = self._waits_for is not _OPENING and not self.engine.speaks
             self._lost(BrokerUnreachable("timeout", late), now, clean=clean)
         elif self._retry_at is not None and self._retry_at <= now:
+            self.rotation.begin(now)
             self._open(now)
 
     def _open(self, now: float) -> None:
@@ -241,6 +247,13 @@ class LoginSession:
         self._retry_at = None
         self._wait_for(_OPENING, OPEN_TIMEOUT, now)
         self._out.append(OpenLink())
+
+    def _found(self, what: BrokersFound, now: float) -> None:
+        """The name that was looked up stands for these: go on with one of them."""
+        self._errors.pop(self.rotation.name, None)
+        self._drop_link(clean=False)
+        self.rotation.found(what.targets, now + what.ttl)
+        self._open(now)
 
     def _wait_for(self, what: str, timeout: float, now: float) -> None:
         """Give this step its time: less of it where another broker may do better."""
@@ -261,8 +274,8 @@ class LoginSession:
         self._drop_link(clean=clean)
         self._greeting_at = None
         if self._logging_in:
-            self._errors.pop(self.rotation.at, None)
-            self._errors[self.rotation.at] = error
+            self._errors.pop(self.rotation.name, None)
+            self._errors[self.rotation.name] = error
         lasted = None if self._ready_at is None else now - self._ready_at
         self._ready_at = None
         pause = self.rotation.failed(lasted, self._random())
@@ -270,7 +283,7 @@ class LoginSession:
         self._take(now)
         if self.closed:
             return
-        tried = len(self._errors) == len(self.rotation.names)
+        tried = self._errors.keys() >= set(self.rotation.names)
         if self._logging_in and tried and not self._keep_trying:
             self._fail_login(combined(self._errors.values()))
             return

@@ -11,6 +11,7 @@ from ..states import EndReason
 from ..wire.cells import AnswerReason, Offer
 from .callee import CalleeCall
 from .events import CoreEvent
+from .rotation import Target
 from .values import Marker, distinct
 
 # --- what the transport says ---------------------------------------------------------------
@@ -272,7 +273,22 @@ class LinkOpened(Marker):
     __slots__ = ()
 
 
+@distinct
+class BrokersFound(NamedTuple):
+    """The name that was to be opened stands for these, in this order, for ``ttl`` seconds."""
+
+    targets: tuple[Target, ...]
+    ttl: float
+
+
 #: What comes from a link.
 LinkInput = (
-    LinkOpened | Connected | Disconnected | Subscribed | MessageReceived | PublishAcked | LinkFailed
+    LinkOpened
+    | BrokersFound
+    | Connected
+    | Disconnected
+    | Subscribed
+    | MessageReceived
+    | PublishAcked
+    | LinkFailed
 )

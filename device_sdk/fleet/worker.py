@@ -50,7 +50,7 @@ def site_of(broker: Broker) -> FleetSite:
     addresses = []
     for url in broker.urls:
         host, port = resolve(url.host, url.port)
-        name = url.host if context is not None else None
+        name = url.certified if context is not None else None
         addresses.append(Address(host, port, str(url), context, name))
     settings = Settings(ring_timeout=RING_TIMEOUT, ack_timeout=ACK_TIMEOUT)
     return FleetSite(addresses, broker.realm, broker.keepalive, broker.subscribe_qos, settings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self
 
 from ..core.connection import SessionEffect
 from ..core.effects import LinkFailed, LinkInput, Publish, Subscribe, Unsubscribe
@@ -14,15 +14,32 @@ from ..core.rotation import spread
 from ..errors import BrokerUnreachable, InvalidArgument, LoginError
 from ..wire import topics
 from .base import Link, LinkFactory, Will
+from .srv import LookUp, check_installed
 from .text_file import TextFileError, read_secret
-from .url import BrokerUrl, Tls, parse_brokers
+from .url import AnyUrl, BrokerUrl, SrvUrl, Tls, parse_brokers
 
 
-class Brokers(NamedTuple):
-    """The brokers of one peer in the order in which it tries them: their names, and links there."""
+class Brokers:
+    """The brokers of one peer in the order in which it tries them, and links there by their names.
 
-    names: tuple[str, ...]
-    links: tuple[LinkFactory, ...]
+    Those in ``sources`` are domains, whose brokers have to be looked up.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        link_to: Callable[[str], LinkFactory],
+        sources: tuple[str, ...] = (),
+    ) -> None:
+        self.names = names
+        self.sources = sources
+        #: What makes links to the broker of that name.
+        self.link_to = link_to
+
+    @classmethod
+    def only(cls, make: LinkFactory) -> Self:
+        """One without a name, to which ``make`` makes links."""
+        return cls(("",), lambda _name: make)
 
 
 def paho_links(
@@ -36,6 +53,9 @@ def paho_links(
 ) -> Brokers:
     """What makes links to each of ``brokers`` by paho-mqtt; raises :class:`InvalidArgument`."""
     urls = parse_brokers(brokers)
+    for url in urls:
+        if isinstance(url, SrvUrl):
+            check_installed(url)
     for name, value in (("username", username), ("password", password)):
         if value is not None and not isinstance(value, str):
             raise InvalidArgument(name, f"a string, not {type(value).__name__}")
@@ -47,11 +67,20 @@ def paho_links(
     if username is None and password is not None:
         username = topics.escape(peer_id)
     context = (tls or Tls()).make_context() if urls[0].tls else None
+    by_name: dict[str, AnyUrl] = {str(url): url for url in urls}
 
-    def links_to(url: BrokerUrl) -> LinkFactory:
+    def know(found: Iterable[BrokerUrl]) -> None:
+        for url in found:  # on the thread that looks up, before anybody is told the names
+            by_name.setdefault(str(url), url)
+
+    def link_to(name: str) -> LinkFactory:
+        url = by_name[name]
+
         def make(will: Will) -> Link:
             from .paho import PahoLink
 
+            if isinstance(url, SrvUrl):
+                return LookUp(url, peer_id, know)
             return PahoLink(
                 url,
                 will.client_id,
@@ -65,9 +94,8 @@ def paho_links(
 
         return make
 
-    by_name = {str(url): url for url in urls}
-    names = spread(by_name, peer_id)
-    return Brokers(names, tuple(links_to(by_name[name]) for name in names))
+    sources = tuple(str(url) for url in urls if isinstance(url, SrvUrl))
+    return Brokers(spread(by_name, peer_id), link_to, sources)
 
 
 def _fits(value: str) -> bool:

@@ -80,9 +80,11 @@ class _Client(Client):
 
     #: What each step may take, in seconds, below the bounds that it has.
     at_most = math.inf
+    #: What is dialed: ``_host`` is the name that the certificate has to be for.
+    dialed = ""
 
     def _create_socket_connection(self) -> socket.socket:
-        sock = dialing.connect(self._host, self._port, self.at_most)
+        sock = dialing.connect(self.dialed, self._port, self.at_most)
         sock.settimeout(self._connect_timeout)
         return sock
 
@@ -147,6 +149,7 @@ class PahoLink:
             manual_ack=True,
         )
         client.at_most = at_most
+        client.dialed = url.host
         client.connect_timeout = min(HANDSHAKE_TIMEOUT, at_most)
         client.max_inflight_messages_set(0)
         if will is not None:
@@ -167,7 +170,7 @@ class PahoLink:
     def open(self) -> None:
         """Resolve, connect and send CONNECT; raises :class:`BrokerUnreachable` with its cause."""
         try:
-            self._client.connect(self._url.host, self._url.port, self._keepalive)
+            self._client.connect(self._url.certified, self._url.port, self._keepalive)
         except (OSError, ssl.SSLError, ValueError) as error:
             _close_left_open(error)
             raise login_error(error, self._url) from error

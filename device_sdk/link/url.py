@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import InvalidArgument
 from .text_file import TextFileError, read_text
@@ -75,6 +75,8 @@ def _check_pem(name: str, file: str) -> None:
 
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+#: The schemes that name a domain, and the service that its DNS is asked for (RFC 6335's registry).
+_SERVICES = {"mqtt+srv": "_mqtt._tcp", "mqtts+srv": "_secure-mqtt._tcp"}
 
 
 class BrokerUrl(NamedTuple):
@@ -84,6 +86,18 @@ class BrokerUrl(NamedTuple):
     host: str
     port: int
     path: str = "/mqtt"
+    #: The domain that vouches for a host outside of it, which only DNS has named.
+    domain: str | None = None
+
+    @property
+    def certified(self) -> str:
+        """The name that the broker's certificate has to be for."""
+        return self.host if self.domain is None else self.domain
+
+    @property
+    def secure(self) -> str:
+        """What to say instead of the scheme so that it is encrypted."""
+        return "wss://" if self.websocket else "mqtts://"
 
     @property
     def tls(self) -> bool:
@@ -102,51 +116,119 @@ class BrokerUrl(NamedTuple):
     @classmethod
     def parse(cls, url: object) -> Self:
         """Take ``mqtt://host[:port]`` apart; raises :class:`InvalidArgument` saying what is off."""
-        if not isinstance(url, str):
-            raise InvalidArgument("broker", f"a URL is a string, not {type(url).__name__}")
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise InvalidArgument("broker", f"{error}: give it as mqtt://HOST:PORT") from None
+        parts, host, port = _split(url)
         if parts.scheme not in _PORTS:
-            raise InvalidArgument(
-                "broker", f"starts with mqtt://, mqtts://, ws:// or wss://, not {_shown(url)!r}"
-            )
-        if parts.username is not None or parts.password is not None:
-            raise InvalidArgument(
-                "broker", "no user or password in the URL: pass them as username and password"
-            )
-        if not parts.hostname:
-            raise InvalidArgument("broker", f"no host in {url!r}")
-        if not _is_host(unquote(parts.hostname)):
-            raise InvalidArgument("broker", f"{unquote(parts.hostname)!r} is no name of a host")
+            raise InvalidArgument("broker", f"one broker is wanted, and {url!r} may stand for many")
         websocket = parts.scheme in ("ws", "wss")
         if (parts.path not in ("", "/") and not websocket) or parts.query or parts.fragment:
             raise InvalidArgument("broker", f"nothing is wanted after the port in {url!r}")
         if port == 0:
             raise InvalidArgument("broker", "port 0 is no port to connect to")
         path = parts.path if parts.path not in ("", "/") else "/mqtt"
-        return cls(parts.scheme, unquote(parts.hostname), port or _PORTS[parts.scheme], path)
+        return cls(parts.scheme, host, port or _PORTS[parts.scheme], path)
 
 
-def parse_brokers(brokers: object) -> tuple[BrokerUrl, ...]:
+class SrvUrl(NamedTuple):
+    """A domain whose DNS says where its brokers are: ``mqtt+srv`` or ``mqtts+srv`` (RFC 2782)."""
+
+    scheme: str
+    host: str
+
+    @property
+    def service(self) -> str:
+        """The name that is asked for its SRV records."""
+        return f"{_SERVICES[self.scheme]}.{self.host}"
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections to what is found are encrypted."""
+        return self.scheme == "mqtts+srv"
+
+    @property
+    def secure(self) -> str:
+        """What to say instead of the scheme so that they are."""
+        return "mqtts+srv://"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}"
+
+    @classmethod
+    def parse(cls, url: object) -> Self:
+        """Take ``mqtts+srv://domain`` apart; raises :class:`InvalidArgument`."""
+        parts, host, port = _split(url)
+        if port is not None:
+            raise InvalidArgument("broker", f"no port in {url!r}: the domain's DNS says it")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise InvalidArgument("broker", f"nothing is wanted after the domain in {url!r}")
+        host = host.removesuffix(".")
+        if _is_address(host):
+            plain = parts.scheme.removesuffix("+srv")
+            raise InvalidArgument(
+                "broker", f"{host} is an address, no domain with records: say {plain}://{host}"
+            )
+        if host == "local" or host.endswith(".local"):
+            raise InvalidArgument(
+                "broker", f"{host!r} is no domain of DNS: say mqtts://NAME.local, as `bellwire"
+                " doctor` finds it in this network"
+            )  # fmt: skip
+        return cls(parts.scheme, host)
+
+
+AnyUrl = BrokerUrl | SrvUrl
+
+
+def _split(url: object) -> tuple[SplitResult, str, int | None]:
+    """What every URL has: its parts, the host, and the port, if one is said."""
+    if not isinstance(url, str):
+        raise InvalidArgument("broker", f"a URL is a string, not {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidArgument("broker", f"{error}: give it as mqtt://HOST:PORT") from None
+    if parts.scheme not in _PORTS and parts.scheme not in _SERVICES:
+        raise InvalidArgument(
+            "broker",
+            "starts with mqtt://, mqtts://, ws://, wss://, mqtt+srv:// or mqtts+srv://,"
+            f" not {_shown(url)!r}",
+        )
+    if parts.username is not None or parts.password is not None:
+        raise InvalidArgument(
+            "broker", "no user or password in the URL: pass them as username and password"
+        )
+    if not parts.hostname:
+        raise InvalidArgument("broker", f"no host in {url!r}")
+    host = unquote(parts.hostname)
+    if not _is_host(host):
+        raise InvalidArgument("broker", f"{host!r} is no name of a host")
+    return parts, host, port
+
+
+def parse_broker(url: object) -> AnyUrl:
+    """A broker's URL, or that of a domain; raises :class:`InvalidArgument`."""
+    domain = isinstance(url, str) and url.partition("://")[0].lower() in _SERVICES
+    return SrvUrl.parse(url) if domain else BrokerUrl.parse(url)
+
+
+def parse_brokers(brokers: object) -> tuple[AnyUrl, ...]:
     """One broker's URL, or several: a sequence, or one text with commas or blanks between them.
+
+    Some may be domains, whose DNS says where their brokers are.
 
     Raises :class:`InvalidArgument` naming the member that is wrong, is there twice, or is encrypted
     where another is not: the secret would be as safe as with the worst of them.
     """
     members = _members(brokers)
     if len(members) == 1:
-        return (BrokerUrl.parse(members[0]),)
+        return (parse_broker(members[0]),)
     if not members:
         raise InvalidArgument(
             "broker", "no URL in the list; give at least one, as mqtt://HOST:PORT"
         )
-    urls: list[BrokerUrl] = []
+    urls: list[AnyUrl] = []
     for number, member in enumerate(members, 1):
         try:
-            url = BrokerUrl.parse(member)
+            url = parse_broker(member)
         except InvalidArgument as error:
             shown = _shown(member) if isinstance(member, str) else member
             problem = str(error).removeprefix("broker: ")
@@ -159,7 +241,7 @@ def parse_brokers(brokers: object) -> tuple[BrokerUrl, ...]:
             plain, other = (urls[0], url) if url.tls else (url, urls[0])
             raise InvalidArgument(
                 "broker",
-                f"{plain} is not encrypted: say {'wss' if plain.websocket else 'mqtts'}://,"
+                f"{plain} is not encrypted: say {plain.secure},"
                 f" as {other} is (number {number}): all of them, or none",
             )
         urls.append(url)
@@ -191,7 +273,7 @@ def clear_text(brokers: object) -> str:
     exposed = [url for url in urls if not url.tls and not _on_this_machine(url.host)]
     if not exposed:
         return ""
-    secure = dict.fromkeys("wss://" if url.websocket else "mqtts://" for url in exposed)
+    secure = dict.fromkeys(url.secure for url in exposed)
     return (
         f"the secret goes to {', '.join(map(str, exposed))} unencrypted, for all on the way to"
         f" read: say {' or '.join(secure)}"
@@ -201,10 +283,15 @@ def clear_text(brokers: object) -> str:
 def _on_this_machine(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def _shown(url: str) -> str:

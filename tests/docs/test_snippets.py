@@ -196,20 +196,22 @@ def test_the_settings_in_the_readme_are_accepted(tmp_path: Path) -> None:
 
 
 def test_the_brokers_in_the_documents_are_accepted(tmp_path: Path) -> None:
-    """A list in a file, as the page on brokers has it."""
-    (block,) = settings(ROOT / "docs" / "brokers.md")
-    (tmp_path / "settings.toml").write_text(block)
+    """A list in a file, and a domain, as the page on brokers has them."""
     parser = argparse.ArgumentParser()
     add_options(parser)
-    found = Options(parser.parse_args(["--settings", str(tmp_path / "settings.toml")]), {})
-    hosts = [url.host for url in found.checked()[0]]
-    assert hosts == ["a.example", "b.example", "c.example"]
+    brokers = []
+    for block in settings(ROOT / "docs" / "brokers.md"):
+        (tmp_path / "settings.toml").write_text(block)
+        found = Options(parser.parse_args(["--settings", str(tmp_path / "settings.toml")]), {})
+        brokers.append([str(url) for url in found.checked()[0]])
+    nodes = [f"mqtts://{node}.example:8883" for node in "abc"]
+    assert brokers == [nodes, ["mqtts+srv://bell.example"]]
 
 
 def test_which_documents_have_settings() -> None:
     """Those of the README are read above, the others by tests of their own in this folder."""
     found = {path.name: len(blocks) for path in DOCUMENTS if (blocks := settings(path))}
-    assert found == {"README.md": 1, "brokers.md": 1, "history.md": 1, "raspberry-pi.md": 2}
+    assert found == {"README.md": 1, "brokers.md": 2, "history.md": 1, "raspberry-pi.md": 2}
 
 
 def test_which_snippets_are_not_run() -> None:

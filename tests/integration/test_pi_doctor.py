@@ -12,6 +12,7 @@ from broker_config.admin.mdns import announced
 from broker_config.admin.setup import init
 from device_sdk import SignalingClient
 from device_sdk.core.events import Name
+from device_sdk.link.url import BrokerUrl
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor import check as doctor
 from device_sdk.services.doctor import dns_sd
@@ -170,7 +171,8 @@ def test_a_clock_that_was_never_set(account):
 def test_what_a_refused_certificate_means(account, code, says):
     error = ssl.SSLCertVerificationError(1, "verify failed")
     error.verify_code = code
-    assert says in doctor._why_untrusted(error, patient(account))
+    url = BrokerUrl.parse(account.broker)
+    assert says in doctor._why_untrusted(error, patient(account, url=url))
 
 
 def test_a_running_service_is_asked_instead_of_ousted(account):

@@ -34,6 +34,9 @@ WHEELS = (
 )
 
 
+TOLD_AT_FIRST = ("user-data", "meta-data", "network-config")
+
+
 @pytest.fixture
 def boot(tmp_path):
     """A freshly flashed trixie card's boot partition."""
@@ -98,6 +101,22 @@ def test_each_node_of_a_cluster_is_in_the_settings(run, boot):
     code, out = run("--broker", "mqtts://broker.local")
     assert code == 2
     assert "mqtts://broker.local:8883 is there twice (number 2)" in out
+
+
+def test_a_card_whose_broker_dns_names(run, boot, tmp_path):
+    """What looks it up is installed with the rest, and missed before anything is written."""
+    domain = ("--broker", "mqtts+srv://bell.example")
+    code, out = run(*domain, without=("--broker",))
+    assert code == 2
+    assert "no wheel of dnspython" in out
+    assert "--srv`" in out
+    assert tree(boot).keys() == {"cmdline.txt", "config.txt", *TOLD_AT_FIRST}
+    (tmp_path / "wheels" / "dnspython-2.9.2-py3-none-any.whl").write_bytes(b"")
+    code, out = run(*domain, without=("--broker",))
+    assert code == 0, out
+    account = tomllib.loads((boot / "bellwire" / "doorbell.toml").read_text())["account"]
+    assert account["broker"] == "mqtts+srv://bell.example"
+    assert "\nextra=pi,srv\n" in (boot / "bellwire" / "install.sh").read_text()
 
 
 def wifi(tmp_path: Path) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from device_sdk.core.rotation import (
     RETRY_LASTED,
     RETRY_MAX,
     Rotation,
+    Target,
+    in_order,
     spread,
 )
 
@@ -87,3 +89,136 @@ def test_one_that_served_ends_the_waiting() -> None:
     assert rotation.failed(RETRY_LASTED, 1.0) == RETRY_FIRST
     assert rotation.patience == PATIENCE_FIRST
     assert rotation.name == NODES[2]
+
+
+DOMAIN = "mqtt+srv://bell.example"
+A, B, C = Target("a", 10), Target("b", 10), Target("c", 20)
+
+
+def asked(rotation: Rotation, now: float = 0.0) -> bool:
+    """Whether a connection that is made now begins with a question to a source."""
+    rotation.begin(now)
+    return rotation.asks
+
+
+def found(*targets: Target, until: float = 100.0) -> Rotation:
+    """A rotation whose only source has said this."""
+    rotation = Rotation((DOMAIN,), [DOMAIN])
+    assert asked(rotation)
+    rotation.found(targets, until)
+    return rotation
+
+
+def test_a_source_is_asked_before_there_is_a_broker() -> None:
+    """Until it answers it is the only name, with no other to give way to."""
+    rotation = Rotation((DOMAIN,), [DOMAIN])
+    for _ in range(3):
+        assert asked(rotation)
+        assert (rotation.name, rotation.names, rotation.patience) == (DOMAIN, (DOMAIN,), None)
+        rotation.failed(None, 1.0)
+    rotation.found([A, B, C], 100.0)
+    assert (rotation.name, rotation.names) == ("a", ("a", "b", "c"))
+    assert not asked(rotation)
+    assert rotation.patience is not None
+
+
+def test_lower_priorities_first_whenever_one_that_served_is_lost() -> None:
+    """Those of a higher number only when none of the lower ones did (RFC 2782)."""
+    rotation = found(A, B, C)
+    order = []
+    for lasted in (60.0, None, None, 60.0, 60.0, 60.0):
+        order.append(rotation.name)
+        rotation.failed(lasted, 1.0)
+    assert order == ["a", "b", "c", "a", "b", "a"]
+
+
+def test_what_is_over_its_time_is_asked_for_again() -> None:
+    """Before the next is dialed; then that one, if it is still named, or the first that is new."""
+    for named, next_one in (((A, B, C), "b"), ((A, C), "c"), ((Target("d", 5), B), "d")):
+        rotation = found(A, B, C)
+        rotation.failed(60.0, 1.0)
+        assert not asked(rotation, 99.9)
+        assert asked(rotation, 100.0)
+        assert rotation.name == DOMAIN
+        rotation.found(named, 200.0)
+        assert rotation.name == next_one
+        assert not asked(rotation, 199.9)
+
+
+def test_all_that_failed_are_asked_for_again() -> None:
+    """Whatever their time: the domain may have moved."""
+    rotation = found(A, B, C)
+    for name in ("a", "b", "c"):
+        assert not asked(rotation)
+        assert rotation.name == name
+        rotation.failed(None, 1.0)
+    assert asked(rotation)
+    rotation.found([A, B, C], 100.0)
+    assert rotation.name == "a"
+
+
+def test_a_source_that_does_not_answer_takes_nothing_away() -> None:
+    """What it named is dialed, and it is asked again once all of that has failed."""
+    rotation = found(A, B, C, until=0.0)
+    rotation.failed(60.0, 1.0)
+    assert asked(rotation)
+    rotation.failed(None, 1.0)
+    for name in ("b", "c", "a"):
+        assert not asked(rotation, 10.0**6)
+        assert rotation.name == name
+        rotation.failed(None, 1.0)
+    assert asked(rotation)
+
+
+def test_what_is_named_outright_comes_before_what_is_found() -> None:
+    """And is not asked for; a name that is both is the outright one's."""
+    rotation = Rotation((DOMAIN, "a", "x"), [DOMAIN])
+    assert not asked(rotation)
+    assert rotation.name == "a"
+    rotation.failed(None, 1.0)
+    assert rotation.name == "x"
+    rotation.failed(None, 1.0)
+    assert asked(rotation)
+    rotation.found([A, B], 100.0)
+    assert rotation.name == "b"
+    rotation.failed(60.0, 1.0)
+    assert rotation.name == "a"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 9), max_size=6, unique=True),
+            st.none() | st.floats(0, 5),
+            st.floats(0, 1),
+            st.floats(0, 50),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_a_source_says_all_that_is_known_is_dialed(
+    steps: list[tuple[list[int], float | None, float, float]],
+) -> None:
+    """Each name within two rounds, with answers, silence and breaks before in any order."""
+    rotation, now = Rotation((DOMAIN, "x"), [DOMAIN]), 0.0
+    for answer, lasted, jitter, more in steps:
+        if asked(rotation, now) and answer:
+            rotation.found([Target(str(n), n % 3) for n in answer], now + 30)
+            assert set(rotation.names) == {"x", *map(str, answer)}
+            assert not rotation.asks
+        assert rotation.name in (*rotation.names, DOMAIN)
+        assert RETRY_FIRST / 2 <= rotation.failed(lasted, jitter) <= RETRY_MAX
+        now += more
+    dialed = set()
+    for _ in range(2 * len(rotation.names)):
+        dialed.add(rotation.name)
+        rotation.failed(None, 1.0)
+    assert dialed == set(rotation.names)
+
+
+@given(st.lists(st.builds(Target, names, st.integers(0, 9), st.integers(0, 65535))), st.text())
+def test_an_order_has_all_of_them_by_priority(targets: list[Target], peer: str) -> None:
+    targets = [target._replace(name=str(n)) for n, target in enumerate(targets)]
+    order = in_order(targets, peer)
+    assert sorted(order) == sorted(targets)
+    assert [t.priority for t in order] == sorted(t.priority for t in targets)

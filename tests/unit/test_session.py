@@ -18,6 +18,7 @@ from device_sdk.core.connection import (
     combined,
 )
 from device_sdk.core.effects import (
+    BrokersFound,
     Connected,
     DeadlineReached,
     Disconnected,
@@ -41,6 +42,7 @@ from device_sdk.core.rotation import (
     RETRY_LASTED,
     RETRY_MAX,
     Rotation,
+    Target,
 )
 from device_sdk.errors import (
     BrokerRefused,
@@ -66,9 +68,11 @@ class Bench:
         keep_trying: bool = False,
         random: Callable[[], float] = lambda: 1.0,
         brokers: tuple[str, ...] = ("",),
+        sources: tuple[str, ...] = (),
     ) -> None:
+        rotation = Rotation(brokers, sources)
         self.session = LoginSession(
-            Engine(ME, EPOCH), random=random, keep_trying=keep_trying, rotation=Rotation(brokers)
+            Engine(ME, EPOCH), random=random, keep_trying=keep_trying, rotation=rotation
         )
         self.now = 1000.0
         self.done: list[SessionEffect] = []
@@ -476,6 +480,35 @@ def test_a_login_stays_where_it_is_served() -> None:
         bench.log_in()
         assert bench.session.state is ConnectionState.CONNECTED
         assert bench.session.rotation.name == name
+
+
+def test_a_login_at_what_a_name_stands_for() -> None:
+    """The look-up is no failure, nor a broker that a login has tried in vain."""
+    bench = Bench(brokers=("mqtt+srv://x",), sources=("mqtt+srv://x",))
+    bench.start()
+    bench.feed(LinkOpened())
+    out = bench.feed(BrokersFound((Target("mqtt://a"), Target("mqtt://b", 1)), 60.0))
+    assert [type(effect) for effect in out] == [CloseLink, OpenLink]
+    bench.feed(LinkFailed(BrokerUnreachable("timeout", "mqtt://a: no answer")))
+    bench.due()
+    assert bench.session.rotation.name == "mqtt://b"
+    bench.log_in()
+    assert bench.session.state is ConnectionState.CONNECTED
+    bench.now += 61
+    bench.feed(Disconnected())
+    bench.due()
+    assert bench.session.rotation.asks
+    bench.feed(LinkOpened())
+    bench.feed(BrokersFound((Target("mqtt://c"),), 60.0))
+    assert bench.session.rotation.name == "mqtt://c"
+
+
+def test_a_login_whose_name_nobody_knows_fails() -> None:
+    """With what the look-up said, as one at a single broker does."""
+    bench = Bench(brokers=("mqtt+srv://x",), sources=("mqtt+srv://x",))
+    bench.start()
+    bench.feed(LinkFailed(BrokerUnreachable("unknown host", "mqtt+srv://x: no SRV record")))
+    assert str(error_of(bench)) == "mqtt+srv://x: no SRV record"
 
 
 def test_who_gives_up_without_a_word_leaves_no_will() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from device_sdk.errors import InvalidArgument
-from device_sdk.link.url import BrokerUrl, Tls, clear_text, parse_brokers
+from device_sdk.link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_broker, parse_brokers
 from tests.integration.certificates import Authority
 
 
@@ -65,6 +65,45 @@ def test_urls_that_cannot_be(url: object, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mqtts+srv://", "no host"),
+        ("mqtts+srv://a b", "no name of a host"),
+        ("mqtts+srv://bell.example:8883", "no port in .*: the domain's DNS says it"),
+        ("mqtts+srv://bell.example/x", "nothing is wanted after the domain"),
+        ("mqtts+srv://192.0.2.1", "is an address, .*: say mqtts://192.0.2.1"),
+        ("mqtt+srv://[::1]", "is an address"),
+        ("mqtts+srv://broker.local", "no domain of DNS: say mqtts://NAME.local"),
+        ("mqtts+srv://local", "no domain of DNS"),
+        ("mqtts+srv://me:secret@bell.example", "username and password"),
+        ("ws+srv://bell.example", "starts with"),
+    ],
+)
+def test_domains_that_cannot_be(url: object, words: str) -> None:
+    """Named as a broker's URL is."""
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        parse_broker(url)
+    assert caught.value.argument == "broker"
+    assert "secret" not in str(caught.value)
+
+
+def test_domains() -> None:
+    """The service that DNS is asked for, and whether it is encrypted, follow from the scheme."""
+    plain, secure = parse_broker("mqtt+srv://Bell.example."), parse_broker("mqtts+srv://a.example/")
+    assert isinstance(plain, SrvUrl)
+    assert isinstance(secure, SrvUrl)
+    assert (str(plain), plain.service, plain.tls) == (
+        "mqtt+srv://bell.example", "_mqtt._tcp.bell.example", False
+    )  # fmt: skip
+    assert (str(secure), secure.service, secure.tls) == (
+        "mqtts+srv://a.example", "_secure-mqtt._tcp.a.example", True
+    )  # fmt: skip
+    assert "say mqtts+srv://" in clear_text("mqtt+srv://bell.example")
+    with pytest.raises(InvalidArgument, match="one broker is wanted"):
+        BrokerUrl.parse("mqtt+srv://bell.example")
+
+
+@pytest.mark.parametrize(
     "brokers",
     [
         ["mqtts://a", "wss://b:8443/mqtt"],
@@ -96,6 +135,7 @@ def test_several_brokers(brokers: object) -> None:
         ("mqtt://a mqtt://b mqtt://me:secret@c", "number 3 of 3, 'c': no user or password"),
         ("mqtt://a, mqtt://b, mqtt://a:1883", "mqtt://a:1883 is there twice .number 3"),
         ("mqtts://a, mqtt://b", "mqtt://b:1883 is not encrypted: say mqtts://, as mqtts://a:8883"),
+        ("mqtt+srv://a, mqtts://b", "mqtt.srv://a is not encrypted: say mqtts.srv://, as mqtts"),
         ("ws://a, mqtts://b", "ws://a:80/mqtt is not encrypted: say wss://, as mqtts://b:8883"),
     ],
 )

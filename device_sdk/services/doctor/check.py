@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
-from ...link.url import Tls, clear_text, parse_brokers
+from ...link import srv
+from ...link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_brokers
 from ...wire.codec import MAX_CELL
 from ..config.account import Account
 from ..config.timezone import described
@@ -57,6 +58,9 @@ def running_service() -> tuple[str, str] | None:
     return None
 
 
+_NONE = BrokerUrl("mqtt", "", 0)
+
+
 @dataclass(slots=True)
 class Patient:
     """What the steps share."""
@@ -64,19 +68,21 @@ class Patient:
     account: Account
     #: Whom its buttons ring.
     rings: tuple[str, ...] = ()
+    #: The one broker of the account that is looked at.
+    url: BrokerUrl = _NONE
     now: Callable[[], float] = time.time
     browse: Callable[[], list[dns_sd.Found]] = dns_sd.browse
     service: Callable[[], tuple[str, str] | None] = running_service
 
     @property
     def host(self) -> str:
-        """The broker's host; of several, the first one's."""
-        return parse_brokers(self.account.broker)[0].host
+        """The broker's host."""
+        return self.url.host
 
     @property
     def port(self) -> int:
         """The broker's port."""
-        return parse_brokers(self.account.broker)[0].port
+        return self.url.port
 
     @property
     def tls(self) -> bool:
@@ -91,20 +97,39 @@ def examine(patient: Patient) -> Iterator[str]:
     """
     for step in (_secret, _clock):
         yield step(patient)
-    urls = parse_brokers(patient.account.broker)
-    if len(urls) == 1:
-        yield from _at_broker(patient)
-        return
-    problems = []
-    for url in urls:
-        one = replace(patient, account=replace(patient.account, broker=str(url)))
+    problems: list[str] = []
+    brokers: dict[BrokerUrl, str] = {}  # and what to say to be let in there
+    for url in parse_brokers(patient.account.broker):
+        if isinstance(url, BrokerUrl):
+            brokers[url] = str(url)
+            continue
         try:
-            for line in _at_broker(one):
-                yield f"{url}: {line}"
+            found = _found(url)
+        except BellwireError as error:
+            problems.append(str(error).removeprefix("broker: "))
+            continue
+        yield f"DNS: {url} is {', '.join(map(_described, found.found))}, for {found.ttl:.0f} s"
+        for one in (each.url for each in found.found):  # outside, only its domain vouches for it
+            brokers.setdefault(one, str(one if one.domain is None else url))
+    several = len(brokers) + len(problems) > 1
+    for one, said in brokers.items():
+        account = replace(patient.account, broker=said)
+        try:
+            for line in _at_broker(replace(patient, account=account, url=one)):
+                yield f"{one}: {line}" if several else line
         except Fault as fault:
-            problems += [f"{url}: {problem}" for problem in fault.problems]
+            problems += [f"{one}: {each}" if several else each for each in fault.problems]
     if problems:
         raise Fault(*problems)
+
+
+def _found(url: SrvUrl) -> srv.Answer:
+    srv.check_installed(url)
+    return srv.look_up(url)
+
+
+def _described(found: srv.Found) -> str:
+    return f"{found.url} (priority {found.priority}, weight {found.weight})"
 
 
 def _at_broker(patient: Patient) -> Iterator[str]:
@@ -173,7 +198,7 @@ def _certificate(patient: Patient) -> str:
     try:
         with (
             socket.create_connection((patient.host, patient.port), _TIMEOUT) as raw,
-            context.wrap_socket(raw, server_hostname=patient.host) as wrapped,
+            context.wrap_socket(raw, server_hostname=patient.url.certified) as wrapped,
         ):
             return f"TLS: {wrapped.version()}, certificate trusted"
     except ssl.SSLCertVerificationError as error:
@@ -198,9 +223,13 @@ def _why_untrusted(error: ssl.SSLCertVerificationError, patient: Patient) -> str
             f"`bellwire-broker renew` on the broker"
         )
     if error.verify_code in (62, 64):
+        name = patient.url.certified
+        why = "" if name == patient.host else (
+            f" ({patient.host} is outside of that domain, and DNS alone vouches for nobody)"
+        )  # fmt: skip
         return (
-            f"the broker's certificate is not for {patient.host}: use the name it was made for, or "
-            f"`bellwire-broker renew --name {patient.host}` on the broker"
+            f"the broker's certificate is not for {name}: use the name it was made for, or "
+            f"`bellwire-broker renew --name {name}` on the broker{why}"
         )
     ca = patient.account.ca_file or "the system's authorities"
     return f"the broker's certificate is not of {ca}: copy the broker's ca.crt here again"
@@ -241,7 +270,7 @@ def _calls(patient: Patient) -> Iterator[str]:
     may: list[str] = []
     may_not: list[str] = []
     broke = False
-    reach = Reach(patient.account)
+    reach = Reach(patient.account, patient.url)
     try:
         for peer in patient.rings:
             came = reach.call(peer)

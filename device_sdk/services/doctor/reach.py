@@ -39,8 +39,9 @@ class Came(Enum):
 class Reach:
     """One connection after another under the device's name; used by one thread."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, url: BrokerUrl) -> None:
         self._account = account
+        self._url = url
         self._link: PahoLink | None = None
 
     def call(self, peer: str) -> Came:
@@ -81,8 +82,7 @@ class Reach:
     def _connected(self) -> PahoLink:
         if self._link is not None:
             return self._link
-        account = self._account
-        url = BrokerUrl.parse(account.broker)
+        account, url = self._account, self._url
         name, password = topics.escape(account.peer), account.password()
         user = account.username or (name if password is not None else None)
         link = PahoLink(

@@ -60,6 +60,8 @@ class Card:
     beside: dict[str, bytes]
     wheels: dict[str, bytes]
     online: bool
+    #: Of Bellwire, that are installed with it.
+    extras: str
     wifi: Wifi | None = None
     ssh_keys: str = ""
     timezone: str = ""
@@ -109,6 +111,7 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
         "install.sh": _script(
             "install.sh",
             ROLE=card.role,
+            EXTRAS=card.extras,
             ONLINE="1" if card.online else "",
             TIMEZONE=card.timezone,
             PSK=card.wifi.psk if card.wifi is not None else "",

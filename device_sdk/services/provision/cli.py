@@ -28,7 +28,7 @@ from .card_files import (
     check_wifi,
     files,
 )
-from .wheels import Arch, Target, download, read
+from .wheels import Arch, Target, download, extras, read
 
 _PYTHON = {Format.CLOUD_INIT: "3.13", Format.PRESEED: "3.13", Format.FIRSTRUN: "3.11"}
 
@@ -86,7 +86,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--peer", metavar="ID", help="the name it is called by")
     parser.add_argument(
         "--broker", metavar="URL", action="append",
-        help="mqtts://HOST[:PORT]; again for each further node of a cluster",
+        help="mqtts://HOST[:PORT]; again for each further node of a cluster, or mqtts+srv://DOMAIN",
     )  # fmt: skip
     parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the broker's authority (PEM)")
     parser.add_argument("--cert-file", type=Path, metavar="FILE", help="its certificate (PEM)")
@@ -136,6 +136,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     wheels.add_argument("folder", type=Path, metavar="DIR")
     wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")
     wheels.add_argument("--role", choices=("doorbell", "panel", "broker"), default="doorbell")
+    wheels.add_argument(
+        "--srv", action="store_true", help="for --broker mqtts+srv://DOMAIN, which asks DNS"
+    )
     _target_options(wheels)
     wheels.set_defaults(run=_wheels)
 
@@ -150,7 +153,7 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
 def _wheels(args: argparse.Namespace) -> int:
     try:
         target = Target(args.python or "3.13", args.arch)
-        download(args.folder, args.bellwire, args.role, target)
+        download(args.folder, args.bellwire, args.role, target, srv=args.srv)
     except ProvisionError as error:
         complain(f"bellwire: {error}")
         return 2
@@ -197,12 +200,14 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
     else:
         beside, text = _device(args, role)
         hostname = args.hostname or args.peer
+    srv = any("+srv:" in url for url in args.broker or ())
     card = Card(
         role=role,
         hostname=check_hostname(hostname),
         settings=text,
         beside=beside,
-        wheels=read(args.wheels, role, target, online=args.online),
+        wheels=read(args.wheels, role, target, online=args.online, srv=srv),
+        extras=extras(role, srv=srv),
         online=args.online,
         wifi=_wifi(args),
         ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),

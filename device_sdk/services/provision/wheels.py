@@ -59,8 +59,11 @@ class Target:
         return python and any(tag == "any" or tag in self.platforms for tag in platforms)
 
 
-#: What a role installs; the broker's own needs are its extra's.
-REQUIREMENT = {"doorbell": "bellwire[pi]", "panel": "bellwire[pi]", "broker": "bellwire[broker]"}
+def extras(role: str, *, srv: bool = False) -> str:
+    """The extras that a role installs; ``srv``: its broker is looked up in DNS."""
+    return "broker" if role == "broker" else "pi,srv" if srv else "pi"
+
+
 #: Without these a card without internet gets nowhere; gpiozero may also come from the system.
 _NEEDED = {
     "doorbell": ("bellwire", "paho_mqtt", "cbor2", "gpiozero", "colorzero"),
@@ -69,7 +72,7 @@ _NEEDED = {
 }
 
 
-def download(folder: Path, own: Path, role: str, target: Target) -> None:
+def download(folder: Path, own: Path, role: str, target: Target, *, srv: bool = False) -> None:
     """Fetch into ``folder`` what ``role`` needs on ``target``, wheels only, with pip.
 
     ``own`` is Bellwire's own wheel. pip's words are shown; :class:`ProvisionError` when it fails.
@@ -79,12 +82,11 @@ def download(folder: Path, own: Path, role: str, target: Target) -> None:
             f"{own}: there is no such wheel; make it: `pip wheel --no-deps -w dist .`"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    extra = REQUIREMENT[role].removeprefix("bellwire")
     platforms = [word for tag in target.platforms for word in ("--platform", tag)]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--only-binary=:all:", *platforms, "--implementation", "cp",
-        "--python-version", target.python, "--dest", str(folder), f"{own}{extra}",
+        "--python-version", target.python, "--dest", str(folder), f"{own}[{extras(role, srv=srv)}]",
     ]  # fmt: skip
     if target.arch is Arch.AARCH64 and role != "broker":
         # pip reads markers for this machine, not for that one: named, it is fetched.
@@ -97,7 +99,9 @@ def download(folder: Path, own: Path, role: str, target: Target) -> None:
         )
 
 
-def read(folder: Path, role: str, target: Target, *, online: bool) -> dict[str, bytes]:
+def read(
+    folder: Path, role: str, target: Target, *, online: bool, srv: bool = False
+) -> dict[str, bytes]:
     """The wheels in ``folder`` that fit ``target``, by file name.
 
     :class:`ProvisionError` when one that is needed is missing (online: Bellwire's own only).
@@ -108,17 +112,18 @@ def read(folder: Path, role: str, target: Target, *, online: bool) -> dict[str, 
         )
     fitting = sorted(path for path in folder.glob("*.whl") if target.fits(path.name))
     names = {path.name.split("-")[0].lower() for path in fitting}
-    for needed in ("bellwire",) if online else _NEEDED[role]:
+    looked_up = ("dnspython",) if srv else ()
+    for needed in ("bellwire",) if online else (*_NEEDED[role], *looked_up):
         if needed not in names:
             raise ProvisionError(
                 f"{folder} has no wheel of {needed} for Python {target.python} on {target.arch}: "
-                f"{_how(folder, target)}"
+                f"{_how(folder, target, srv=srv)}"
             )
     return {path.name: path.read_bytes() for path in fitting}
 
 
-def _how(folder: Path, target: Target) -> str:
+def _how(folder: Path, target: Target, *, srv: bool = False) -> str:
     return (
         f"`bellwire wheels {folder} --bellwire dist/bellwire-….whl --python {target.python} "
-        f"--arch {target.arch}`"
+        f"--arch {target.arch}{' --srv' if srv else ''}`"
     )

@@ -50,8 +50,7 @@ systemctl enable --quiet "$again"
 sync
 [ "${1:-}" != --later ] || exit 0
 
-extra=pi
-[ "$role" = broker ] && extra=broker
+extra=@EXTRAS@
 
 # One environment for each set of wheels: an update is a new one, the way back is the old one.
 number=$(cd "$here" && cat wheels/*.whl install.sh 2>/dev/null | sha256sum | cut -c1-12)
