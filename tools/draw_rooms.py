@@ -27,8 +27,9 @@ WORDS = {
 }
 #: States and errors are everywhere, and in nobody's way.
 _EVERYWHERE = {"device_sdk.states", "device_sdk.errors"}
-_FOREIGN = {"paho": "paho-mqtt", "cbor2": "cbor2", "dns": "dnspython", "amqtt": "amqtt", "sqlite3": "SQLite",
-            "gpiozero": "gpiozero, gpiod", "gpiod": "gpiozero, gpiod"}  # fmt: skip
+_FOREIGN = {"paho": "paho-mqtt", "cbor2": "cbor2", "dns": "dnspython", "amqtt": "amqtt",
+            "sqlite3": "SQLite", "gpiozero": "gpiozero, gpiod",
+            "gpiod": "gpiozero, gpiod"}  # fmt: skip
 
 
 def _room(name: str) -> str | None:

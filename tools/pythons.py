@@ -36,7 +36,18 @@ PYTHONS = {"3.11": "bookworm", "3.12": None, "3.13": "trixie", "3.14": "forky"}
 PARTS = {
     "device": (),
     "make demo": ("--extra", "broker"),
-    "make test": ("--extra", "broker", "--extra", "pi", "--extra", "srv", "--group", "dev"),
+    "make test": (
+        "--extra",
+        "broker",
+        "--extra",
+        "pi",
+        "--extra",
+        "srv",
+        "--extra",
+        "web",
+        "--group",
+        "dev",
+    ),
 }
 ARM = "aarch64-unknown-linux-gnu"
 #: What is handed into a Debian: how this machine reaches the package index.
