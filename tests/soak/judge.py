@@ -10,15 +10,19 @@ from tests.model.automaton import Call, Violation
 from tests.model.monitor import Monitor
 
 _KINDS = (
+    ("late", ("after the end", "never went on in this life", "hears two lives")),
+    ("order", ("handles message",)),
     ("split", ("split", "second")),
     ("duplicate", ("again", "twice", "two ends", "missed after")),
     ("ghost", ("ghost", "without a live", "told by none")),
-    ("lost", ("never", "lost", "not told")),
+    ("lost", ("never", "lost", "not told", "not handled")),
 )
+#: What can be wrong: of calls, of messages in them (late: also in another life), and of the rest.
+KINDS = ("lost", "ghost", "duplicate", "split", "late", "order", "stuck", "error")
 
 
 class Fault(Exception):
-    """An episode went wrong; ``kind`` is lost, ghost, duplicate, split, stuck or error."""
+    """An episode went wrong; ``kind`` is one of :data:`KINDS`."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(kind, text)  # both, so that it can be pickled
@@ -67,6 +71,29 @@ class Ring:
             if decided is not None and at > decided + slack:
                 raise Fault("ghost", f"{self} rings {at - decided:.1f} s after the decision")
         self._see(("told callee", leg, name, reason, live))
+
+    def said_message(self, leg: int, made: bool) -> None:
+        """The caller's app (``made``) or the callee's said something in the call that goes on."""
+        self._see(("said message", leg, made))
+
+    def told_talk(self, leg: int, made: bool, name: Name, message: object) -> None:
+        """One side was told of the call that goes on."""
+        self._see(("talk", leg, made, name, message))
+
+    def acknowledged(self, leg: int, made: bool, messages: int) -> None:
+        """So many of one side's messages were acknowledged by the other."""
+        self._see(("acknowledged", leg, made, messages))
+
+    def must_have_heard(self, now: float) -> None:
+        """The network is sound: what was said in the calls that went on was handled."""
+        for leg, record in enumerate(self._monitor.records(self._seen)):
+            for who, mine, other in (
+                ("caller", record.made, record.taken),
+                ("callee", record.taken, record.made),
+            ):
+                if mine.said != other.handled:
+                    raise Fault("lost", f"{self} leg {leg}: the {who} said {mine.said} messages, "
+                                f"{other.handled} were handled by {now:.0f} s")  # fmt: skip
 
     def restarted(self, peer: str) -> None:
         """A peer's process was killed."""

@@ -91,6 +91,7 @@ class Totals:
     calls: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     injected: Counter[str] = field(default_factory=Counter)
+    talks: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, other: Totals) -> None:
@@ -98,6 +99,7 @@ class Totals:
         self.calls += other.calls
         self.ends += other.ends
         self.injected += other.injected
+        self.talks += other.talks
         self.faults += other.faults
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.model import talk
 from tests.model.mutations import MUTATIONS
 from tests.soak.__main__ import simulate
 from tests.soak.simulation import Episode
@@ -52,3 +53,33 @@ def test_a_wrong_engine_is_found(name: str, kinds: set[str]) -> None:
     assert faults, "no episode found it"
     assert faults[0].kind in kinds, str(faults[0])
     assert faults[0].seed == seed
+
+
+def test_nothing_is_lost_double_late_or_in_another_life_of_what_is_said_in_a_call() -> None:
+    """The same faults while calls go on; ``python -m tests.soak --talk`` makes 100,000."""
+    totals = simulate(1, 12, talk=True)
+    assert not totals.faults, "\n".join(map(str, totals.faults))
+    for what in (
+        "went on", "said", "handled", "over: hung up", "over: peer lost", "over: restarted",
+        "over: time is up",
+    ):  # fmt: skip
+        assert totals.talks[what], what
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a message is handled each time it is said", "order"),
+        ("messages are handled out of order", "order"),
+        ("a message is acknowledged, and not handled", "lost"),
+        ("messages are handled after the end", "late"),
+        ("a later life goes on with the call", "late"),
+        ("the end is told each time it is said", "late"),
+    ],
+)
+def test_a_wrong_talk_is_found(name: str, kind: str) -> None:
+    """So are mutations of the model of calls that go on; what only takes longer is the model's."""
+    mutation = next(m for m in talk.MUTATIONS if m.name == name)
+    with mutation.applied():
+        faults = [fault for seed in range(1, 5) for fault in simulate(seed, 1, talk=True).faults]
+    assert kind in {fault.kind for fault in faults}, faults
