@@ -74,8 +74,9 @@ cluster-faults: $(STAMP) ## nodes of a cluster and of a bridge die while a hundr
 model: $(STAMP) ## every interleaving of the real engine within bounds, and the mutations it catches
 	@$(BIN)/python -m tests.model
 
-soak: $(STAMP) ## 100,000 simulated calls under faults, then soak-real
+soak: $(STAMP) ## 100,000 simulated calls under faults, as many that go on, then soak-real
 	@$(BIN)/python -m tests.soak
+	@$(BIN)/python -m tests.soak --talk
 	@$(MAKE) --no-print-directory soak-real
 
 soak-real: $(STAMP) ## 5,000 real calls while the broker is killed; 1,000 ring groups
