@@ -237,6 +237,16 @@ class Peer:
     ) -> None:
         raise NotImplementedError
 
+    def ring_all(self, callees: list[str]) -> Any:
+        """Ring several for one answer: the ring group."""
+        raise NotImplementedError
+
+    def send_message(self, call: Any, message: Any) -> None:
+        raise NotImplementedError
+
+    def hang_up(self, call: Any) -> None:
+        raise NotImplementedError
+
     def wait(self, invitation: Any, timeout: float = PATIENCE) -> bool:
         """Whether its end was told within ``timeout``."""
         raise NotImplementedError
@@ -294,6 +304,15 @@ class ThreadedPeer(Peer):
         self, invitation: Any, response: Any = None, reason: AnswerReason = AnswerReason.DECLINED
     ) -> None:
         self.client.call_manager.refuse_remote_invitation(invitation, response, reason)
+
+    def ring_all(self, callees: list[str]) -> Any:
+        return self.client.call_manager.ring(callees)
+
+    def send_message(self, call: Any, message: Any) -> None:
+        call.send(message)
+
+    def hang_up(self, call: Any) -> None:
+        call.hang_up()
 
     def wait(self, invitation: Any, timeout: float = PATIENCE) -> bool:
         over: bool = invitation.wait(timeout)
@@ -382,6 +401,15 @@ class AsyncioPeer(Peer):
     ) -> None:
         self._loop.run(self._calls.refuse_remote_invitation(invitation, response, reason))
 
+    def ring_all(self, callees: list[str]) -> Any:
+        return self._loop.run(self._calls.ring(callees))
+
+    def send_message(self, call: Any, message: Any) -> None:
+        self._loop.run(call.send(message))
+
+    def hang_up(self, call: Any) -> None:
+        self._loop.run(call.hang_up())
+
     def wait(self, invitation: Any, timeout: float = PATIENCE) -> bool:
         async def inside() -> bool:
             try:
@@ -442,3 +470,13 @@ def ring(door: Peer, kitchen: Peer, content: Any = None) -> tuple[Any, Any]:
     theirs = kitchen.expect("remote_invitation_received", mine.call_id).invitation
     door.expect("local_invitation_received_by_peer", mine.call_id)
     return mine, theirs
+
+
+def talk(door: Peer, kitchen: Peer) -> tuple[Any, Any]:
+    """Ring and accept, and wait until both ends know that the call goes on: both calls."""
+    mine, theirs = ring(door, kitchen)
+    kitchen.accept(theirs)
+    return (
+        door.expect("call_started", mine.call_id).args[0],
+        kitchen.expect("call_started", mine.call_id).args[0],
+    )

@@ -28,6 +28,7 @@ _EXPORTED = "tests.integration.test_exported_brokers"
 ROWS = {
     "calls: every event, state and end, both faces": "tests.integration.test_face_calls",
     "links that break, newer logins, listeners that hurt": "tests.integration.test_face_network",
+    "calls that go on: messages, hanging up, who is gone": "tests.integration.test_talk",
     "the commands of `bellwire`": "tests.integration.test_cli",
     "a peer written from the protocol's text alone": "tests.integration.test_bare_peer",
     "a call between nodes: TLS, secrets, 8 KB of content":
@@ -46,6 +47,8 @@ ROWS = {
         f"{_EXPORTED}.test_what_is_for_another_is_not_to_be_read",
     "nobody ends another's connection":
         f"{_EXPORTED}.test_another_cannot_end_a_devices_connection",
+    "nobody else speaks in a call, or ends it":
+        f"{_EXPORTED}.test_nobody_else_speaks_in_a_call_or_ends_it",
     "retained cells outlive a restart of all":
         f"{_EXPORTED}.test_what_is_retained_outlives_a_restart",
     "a device that is removed is cut off at once":

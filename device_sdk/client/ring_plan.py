@@ -37,6 +37,11 @@ class GroupOutcome(NamedTuple):
         return self.winner is not None
 
     @property
+    def call(self) -> Any:
+        """What goes on with the winner, if both sides can; else None."""
+        return None if self.winner is None else self.legs[self.winner].call
+
+    @property
     def decisive(self) -> Outcome | None:
         """The leg whose end says most, and so is the whole's; None if nobody was rung.
 

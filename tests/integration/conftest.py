@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
-from tests.servers import BrokerProcess
+from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 _numbers = itertools.count()
 
@@ -41,3 +42,8 @@ def make_peer(broker: BrokerProcess, face: str, loop: Loop) -> Iterator[MakePeer
             return peer
 
         yield make
+
+
+def forgetful(broker: BrokerProcess, folder: Path) -> BrokerProcess:
+    """A broker of the same kind that may be killed, with nothing kept."""
+    return BundledBroker() if broker.name == "bundled" else Mosquitto(folder)

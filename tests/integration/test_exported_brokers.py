@@ -20,12 +20,13 @@ import pytest
 from broker_config.admin import running, setup
 from broker_config.admin.setup import Wanted
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Presence
+from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
+from device_sdk.wire.talk_cells import encode_message
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, setup_on_free_ports
 from tests.conftest import BROKERS, need_mosquitto, need_nats
 from tests.exported import Bridge, Exported, ExportedMosquitto, Nats
-from tests.peers import ThreadedPeer, ring
+from tests.peers import ThreadedPeer, ring, talk
 from tests.servers import free_port
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -266,6 +267,55 @@ def test_a_call_from_one_node_to_another(secured: Secured) -> None:
         panel.accept(theirs, "y" * 8000)
         door.expect("local_invitation_accepted", mine.call_id)
         assert mine.response == "y" * 8000
+
+
+def test_nobody_else_speaks_in_a_call_or_ends_it(secured: Secured, login: Login) -> None:
+    """Not in a side's name, nor in its own where it may write, though it knows call and epochs."""
+    door, panel = (secured.peer(*who, talk=True) for who in (("front-door", 0), ("kitchen", 1)))
+    with door, panel:
+        mine, theirs = talk(door, panel)
+        told = kept(login, secured, "sig/v1/+/presence")
+        ours, yours = (
+            codec.decode_presence(told[f"sig/v1/{peer.peer_id}/presence"]).epoch
+            for peer in (door, panel)
+        )
+        said = Said(9, 9, tuple(map(encode_message, range(1, 10))))
+        invites = [
+            Invite(InviteState.ACCEPTED, ours, 1000, talk=said),
+            Invite(InviteState.OVER, ours, 1000, reason=7, talk=said),
+            Invite(InviteState.ENDED, ours, 1000, reason=1),
+        ]
+        answers = [
+            Answer(AnswerState.TALKING, yours, 1000, talk=said),
+            Answer(AnswerState.OVER, yours, 1000, reason=7, talk=said),
+            Answer(AnswerState.SEEN, yours, 1000),
+        ]
+        # kitchen.1 may call everybody; the bedroom may answer the door, who may call it.
+        for attacker in ("kitchen.1", "bedroom", "neighbour"):
+            raw, own = login(attacker), topics.escape(attacker)
+            for to, kind, names, cells in (
+                ("kitchen", "invite", ("front-door", own), invites),
+                ("front-door", "answer", ("kitchen", own), answers),
+            ):
+                for name in names:
+                    topic = f"sig/v1/{to}/{kind}/{name}/{mine.call_id}"
+                    for cell in (*map(codec.encode, cells), b""):
+                        raw.publish(topic, cell, retain=True)
+            for victim, epoch in (("front-door", ours), ("kitchen", yours)):
+                offline = codec.encode(Presence(False, epoch))
+                raw.publish(f"sig/v1/{victim}/presence", offline, retain=True)
+        door.send_message(mine, "to the kitchen")
+        panel.expect("call_message", mine.call_id)
+        panel.send_message(theirs, "to the door")
+        door.expect("call_message", mine.call_id)
+        panel.hang_up(theirs)
+        for peer, only in ((door, "to the door"), (panel, "to the kitchen")):
+            assert str(peer.expect("call_ended", mine.call_id).args[1]) == "hung up"
+            heard = [t.args[1] for t in peer.heard.told if t.name == "call_message"]
+            assert heard == [only]
+            assert peer.names().count("call_ended") == peer.names().count("call_started") == 1
+        nothing_of_others = [t for t in panel.heard.told if t.call_id not in ("", mine.call_id)]
+        assert nothing_of_others == []
 
 
 def test_the_largest_cell_is_taken(secured: Secured, login: Login) -> None:

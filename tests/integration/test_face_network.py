@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from device_sdk import CallEventListener, ClientClosed, ConnectionState, LocalInvitationState
-from tests.integration.conftest import MakePeer
+from tests.integration.conftest import MakePeer, forgetful
 from tests.peers import FACES, AsyncioPeer, Heard, Loop, Peer, ThreadedPeer, raising
 from tests.proxy import CONNECT, DOWN, PINGREQ, PUBLISH, UP, Packet, Proxy
-from tests.servers import BrokerProcess, BundledBroker, Mosquitto
+from tests.servers import BrokerProcess
 
 
 @pytest.fixture
@@ -369,11 +369,6 @@ def test_a_login_that_comes_back_after_a_newer_one_ends(make_peer: MakePeer, pro
     hall.expect("remote_invitation_accepted", mine.call_id)
     assert newer.client.stats["connects"] == 1
     assert newer.client.connection_state is ConnectionState.CONNECTED
-
-
-def forgetful(broker: BrokerProcess, folder: Path) -> BrokerProcess:
-    """A broker of the same kind that may be killed, with nothing kept."""
-    return BundledBroker() if broker.name == "bundled" else Mosquitto(folder)
 
 
 def test_a_login_that_comes_back_to_a_broker_that_forgot_it_ends(

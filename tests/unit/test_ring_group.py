@@ -67,3 +67,10 @@ def test_a_canceled_group_is_canceled() -> None:
     assert (whole.reason, _group_end(whole), _of_group(whole)[0]) == (
         R.CANCELED, ExitCode.CANCELED, Told.CANCELED,
     )  # fmt: skip
+
+
+def test_the_call_of_a_group_is_its_winners() -> None:
+    """Nobody else's, and none where nobody won."""
+    legs = {name: Outcome("c", name, *ACCEPTED, call=f"with {name}") for name in ("p", "q")}
+    assert GroupOutcome("q", None, legs).call == "with q"
+    assert GroupOutcome(None, None, legs).call is None
