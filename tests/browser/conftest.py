@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -21,7 +20,7 @@ from selenium.common.exceptions import (
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from device_sdk import Call, CallEventListener, LocalInvitation, SignalingClient
+from device_sdk import Call, CallEventListener, LocalInvitation, RemoteInvitation, SignalingClient
 from tests.commands import Command
 from tests.servers import BundledBroker, free_port
 
@@ -85,6 +84,7 @@ class Bell(CallEventListener):
     def __init__(self, broker: str, name: str = "front-door") -> None:
         self.heard: list[str] = []
         self.messages: list[Any] = []
+        self.invitations: list[RemoteInvitation] = []
         self.opens: Any = {"done": "open", "ok": True}
         self.client = SignalingClient(name, broker=broker, talk=True, keepalive=5)
         self.client.call_manager.add_event_listener(self)
@@ -105,6 +105,9 @@ class Bell(CallEventListener):
 
     def on_local_invitation_refused(self, invitation: LocalInvitation, response: Any) -> None:
         self.heard.append(f"refused: {invitation.reason}")
+
+    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
+        self.invitations.append(invitation)
 
     def on_call_started(self, call: Call) -> None:
         self.call = call
@@ -250,7 +253,3 @@ def bell(broker: BundledBroker) -> Iterator[Bell]:
     made = Bell(broker.url)
     yield made
     made.client.logout()
-
-
-def said(value: Any) -> str:
-    return json.dumps(value)

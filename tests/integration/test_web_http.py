@@ -1,0 +1,321 @@
+"""The page's server over HTTP: who is let in, what is refused, and what pages are told."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from device_sdk.services.logic.panel import CallEnd
+from device_sdk.services.web.access import COOKIE, Access
+from device_sdk.services.web.app import MAX_BODY, STATIC, PageApp
+from device_sdk.services.web.hub import Hub
+from device_sdk.services.web.page import Asker, Page, Verdict
+from device_sdk.services.web.server import WebError, WebServer, bind
+
+
+class Desk:
+    """The panel behind the page, without a broker: what is asked of it, at once."""
+
+    def __init__(self) -> None:
+        self.page = Page("kitchen")
+        self.hangs = False
+        self.lock = threading.Lock()
+
+    def post(self, call: Callable[[], None]) -> None:
+        if not self.hangs:
+            with self.lock:
+                call()
+
+    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> Verdict:
+        if action == "answer":
+            return self.page.answer(call, asker)
+        if action == "seen":
+            raise RuntimeError("broken")
+        return Verdict()
+
+
+class Site:
+    """One server on a free port of loopback."""
+
+    def __init__(self, access: Access, **more: Any) -> None:
+        self.desk, self.hub = Desk(), Hub()
+        app = PageApp(self.desk, self.desk.page, access, self.hub, **more)
+        sock = bind("127.0.0.1", 0)
+        self.port = sock.getsockname()[1]
+        self.ended: list[str] = []
+        self.server = WebServer(app.asgi, self.hub, sock, self.ended.append)
+        self.server.start()
+        self.host = f"127.0.0.1:{self.port}"
+
+    def ask(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (the last of each name) and body of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        given = {"Host": self.host}
+        if method == "POST":
+            given |= {"Origin": f"http://{self.host}", "Content-Type": "application/json"}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
+        given = {name: value for name, value in given.items() if value}
+        with contextlib.closing(connection):
+            connection.request(method, path, data if method == "POST" else None, given)
+            answer = connection.getresponse()
+            got = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, got, answer.read()
+
+    def told(self, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
+        """Status and sentence of a POST."""
+        status, _, data = self.ask("POST", path, body, **headers)
+        return status, json.loads(data).get("sentence", "")
+
+
+@pytest.fixture
+def make_site() -> Iterator[Callable[..., Site]]:
+    made: list[Site] = []
+
+    def make(access: Access | None = None, **more: Any) -> Site:
+        made.append(Site(access or Access(bytes(32)), **more))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.server.stop()
+        assert site.ended == []
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Site]:
+    """One for all that change nothing; its machine is called panel.lan, too."""
+    site = Site(Access(bytes(32), names=["panel.lan"]), origins=("http://camera:1984",))
+    yield site
+    site.server.stop()
+    assert site.ended == []
+
+
+def test_files_have_headers_that_keep_strangers_out(shared: Site) -> None:
+    """No inline script, nothing of another host but named media, in no frame of others."""
+    for path in ("/", "/app.js", "/style.css", "/icon.svg", "/trust", "/manifest.webmanifest"):
+        status, headers, body = shared.ask("GET", path)
+        assert (status, bool(body)) == (200, True), path
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self';" in policy
+        assert "img-src 'self' http://camera:1984;" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
+    page = shared.ask("GET", "/")[2].decode()
+    assert " onclick" not in page
+    assert "<script>" not in page
+    assert "style=" not in page
+
+
+def test_no_file_names_another_host() -> None:
+    """Whatever the page needs comes from the panel."""
+    for path in STATIC.iterdir():
+        if path.suffix in (".html", ".js", ".css", ".webmanifest"):
+            text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+            assert "http://" not in text, path.name
+            assert "//" not in text.replace("https://</code>", "").replace("// ", ""), path.name
+
+
+def test_the_page_weighs_less_than_60_kb() -> None:
+    assert sum(path.stat().st_size for path in STATIC.iterdir()) < 60_000
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "panel.lan@evil", ""])
+def test_by_a_strangers_name_nothing_is_served(shared: Site, host: str) -> None:
+    """DNS rebinding: 421, the state least of all."""
+    for path in ("/", "/state", "/events", "/nowhere"):
+        assert shared.ask("GET", path, Host=host or " ")[0] in (400, 421)
+    assert shared.ask("GET", "/state", Host="panel.lan")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": ""},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "https://127.0.0.1"},
+        {"Sec_Fetch_Site": "cross-site"},
+    ],
+)
+def test_another_site_can_ask_for_nothing(shared: Site, headers: dict[str, str]) -> None:
+    """Neither a call nor a sign-in, also where no PIN is asked for."""
+    shared.desk.page.ringing("foreign", "front-door", "hello", 1)
+    assert shared.told("/calls/foreign/answer", **headers)[0] == 403
+    assert shared.told("/sign-in", **headers)[0] == 403
+    assert shared.desk.page.shown()["calls"][0]["stage"] == "ringing"
+
+
+def test_the_second_answer_and_the_late_one_get_409_and_a_sentence(make_site) -> None:
+    site = make_site()
+    site.desk.page.ringing("c", "front-door", "hello", 1)
+    assert site.told("/calls/c/answer", {"tab": "a"}) == (200, "")
+    assert site.told("/calls/c/answer", {"tab": "b"}) == (
+        409,
+        "Somebody else has answered already.",
+    )
+    german = {"Accept_Language": "de-DE,de;q=0.9"}
+    assert site.told("/calls/c/answer", **german) == (409, "Es wurde schon angenommen.")
+    site.desk.page.ended("c", CallEnd.MISSED, 2)
+    assert site.told("/calls/c/answer") == (409, "Too late: this call is over.")
+    assert site.told("/calls/unknown/answer")[0] == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"{", {}),
+        (b"[]", {}),
+        (b"[" * 5000, {}),
+        (b"{}" + b" " * (MAX_BODY + 1), {}),
+        ({}, {"Content_Type": "text/plain"}),
+        ({}, {"Content_Type": "application/x-www-form-urlencoded"}),
+    ],
+)
+def test_what_is_no_request_of_the_page_is_400(shared: Site, body, headers) -> None:
+    assert shared.told("/calls/c/answer", body, **headers) == (
+        400,
+        "This is no request of the page.",
+    )
+
+
+def test_what_is_not_there_is_404(shared: Site) -> None:
+    assert shared.ask("POST", "/calls/c/explode")[0] == 404
+    assert shared.ask("POST", "/explode")[0] == 404
+    assert shared.ask("GET", "/../app.py")[0] in (400, 404)
+    assert shared.ask("GET", "/picture/c/0")[0] == 404
+    assert shared.ask("GET", "/ca.crt")[0] == 404
+    assert shared.ask("DELETE", "/", Origin=f"http://{shared.host}")[0] == 405
+
+
+def test_an_error_within_is_500_and_the_server_goes_on(shared: Site) -> None:
+    assert shared.ask("POST", "/seen")[0] == 500
+    assert shared.ask("GET", "/state")[0] == 200
+
+
+def test_a_panel_that_hangs_is_said_to(make_site, monkeypatch) -> None:
+    monkeypatch.setattr("device_sdk.services.web.app.ASK_TIMEOUT", 0.05)
+    site = make_site()
+    site.desk.hangs = True
+    assert site.told("/disturb")[0] == 503
+
+
+def sign_in(site: Site, secret: str, user: str = "") -> tuple[int, str]:
+    """Status and Cookie header."""
+    status, headers, _ = site.ask("POST", "/sign-in", {"secret": secret, "user": user})
+    return status, headers.get("set-cookie", "")
+
+
+def test_without_the_pin_nothing_is_shown_or_done(make_site) -> None:
+    site = make_site(Access(bytes(32), pin="314159"))
+    site.desk.page.ringing("c", "front-door", "hello", 1)
+    for path in ("/state", "/events", "/picture/c/0"):
+        status, _, body = site.ask("GET", path)
+        assert status == 401
+        assert b"front-door" not in body
+    for path in ("/calls/c/answer", "/disturb", "/seen"):
+        assert site.ask("POST", path)[0] == 401
+    assert json.loads(site.ask("GET", "/state")[2])["asks"] == ["pin"]
+    status, cookie = sign_in(site, "314159")
+    assert status == 200
+    assert cookie.startswith(f"{COOKIE}=")
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    mark = cookie.partition(";")[0]
+    assert site.ask("GET", "/state", Cookie=mark)[0] == 200
+    assert site.ask("POST", "/calls/c/answer", Cookie=mark)[0] == 200
+
+
+def test_tries_to_sign_in_are_limited(make_site) -> None:
+    """Five, then one in 30 s, right or wrong."""
+    site = make_site(Access(bytes(32), pin="314159"), clock=lambda: 7.0)
+    assert [sign_in(site, f"00000{n}")[0] for n in range(5)] == [403] * 5
+    status, headers, body = site.ask("POST", "/sign-in", {"secret": "314159"})
+    assert (status, headers["retry-after"]) == (429, "31")
+    assert "31 s" in json.loads(body)["sentence"]
+
+
+def test_the_authority_is_handed_out_to_everybody(make_site) -> None:
+    """A phone has to get it before it can trust the page."""
+    site = make_site(Access(bytes(32), pin="314159"), authority=b"-----BEGIN CERTIFICATE-----")
+    status, headers, body = site.ask("GET", "/ca.crt")
+    assert (status, body) == (200, b"-----BEGIN CERTIFICATE-----")
+    assert headers["content-type"] == "application/x-x509-ca-cert"
+
+
+def test_a_picture_within_the_content_is_served_as_one(shared: Site) -> None:
+    content = {"media": [{"kind": "snapshot", "data": b"\xff\xd8\xff\xe0 picture"}]}
+    shared.desk.page.ringing("pictured", "front-door", content, 1)
+    status, headers, body = shared.ask("GET", "/picture/pictured/0")
+    assert (status, headers["content-type"], body[-7:]) == (200, "image/jpeg", b"picture")
+
+
+def stream(site: Site) -> tuple[http.client.HTTPConnection, Iterator[bytes]]:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection.request("GET", "/events", headers={"Host": site.host})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.getheader("content-type", "").startswith("text/event-stream")
+    return connection, iter(answer.readline, b"")
+
+
+def test_pages_are_told_the_newest_state_and_have_beats_between(make_site) -> None:
+    site = make_site()
+    site.hub.put(b'{"version": 1}')
+    connection, lines = stream(site)
+    with contextlib.closing(connection):
+        assert b'data: {"version": 1}\n' in lines
+        site.hub.put(b'{"version": 2}')
+        assert b'data: {"version": 2}\n' in lines
+        assert b"event: beat\n" in lines
+        site.hub.close()
+        assert b"" not in list(lines)  # it ends
+
+
+def test_a_page_that_goes_away_is_forgotten(make_site) -> None:
+    site = make_site()
+    connection, lines = stream(site)
+    next(lines)
+    assert site.hub.pages == 1
+    connection.close()
+    deadline = time.monotonic() + 20
+    while site.hub.pages and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert site.hub.pages == 0
+
+
+def test_more_pages_than_there_is_room_for_are_told_so(shared: Site, monkeypatch) -> None:
+    monkeypatch.setattr("device_sdk.services.web.app.MAX_PAGES", 0)
+    assert shared.ask("GET", "/events")[0] == 503
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(WebError, match=f"web: 127.0.0.1:{port} cannot be listened on"):
+            bind("127.0.0.1", port)
+    with pytest.raises(WebError, match=r"web: no\.such\.host\.invalid"):
+        bind("no.such.host.invalid", 1)
+    with pytest.raises(WebError, match="cannot be listened on"):
+        bind("192.0.2.1", 1)
+
+
+def test_a_server_that_ends_is_told(make_site) -> None:
+    """Nothing dies in silence."""
+    site = make_site()
+    site.server._server.should_exit = True
+    site.server._thread.join(10)
+    assert site.ended == ["it ended by itself"]
+    site.ended.clear()
