@@ -177,7 +177,14 @@ class Browser:
         return self.driver.execute_script(script, *values)
 
 
-def chromium(*more: str, language: str = "en-GB", folder: Path) -> webdriver.Chrome:
+#: A microphone that beeps and a camera that counts, allowed without asking.
+FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+def chromium(
+    *more: str, language: str = "en-GB", fake: bool = True, folder: Path
+) -> webdriver.Chrome:
+    """A new Chromium with a profile in ``folder``."""
     binary = shutil.which("chromium") or shutil.which("chromium-browser")
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
@@ -189,8 +196,8 @@ def chromium(*more: str, language: str = "en-GB", folder: Path) -> webdriver.Chr
     for each in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
         "--no-first-run", f"--user-data-dir={folder}", f"--lang={language}",
-        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
         "--window-size=1000,900", "--ignore-certificate-errors", *more,
+        *(FAKE if fake else ()),
     ):  # fmt: skip
         options.add_argument(each)
     options.add_experimental_option("prefs", {"intl.accept_languages": language})

@@ -154,7 +154,11 @@ class Card {
     const said = $(".said", this.node);
     said.hidden = !call.said.length;
     if (said.childElementCount !== call.said.length) {
-      said.replaceChildren(...call.said.map((each) => Object.assign(document.createElement("li"), { textContent: `„${each.text}“` })));
+      said.replaceChildren(...call.said.map((each) => {
+        const item = document.createElement("li");
+        item.append(Object.assign(document.createElement("q"), { textContent: each.text }));
+        return item;
+      }));
     }
     this.allow("answer", rings);
     this.allow("refuse", rings);
@@ -252,15 +256,15 @@ function showIdle() {
 
 function tick() {
   const now = new Date();
-  put($("#clock"), now.toLocaleTimeString(navigator.language, { hour: "2-digit", minute: "2-digit" }));
-  put($("#date"), now.toLocaleDateString(LANGUAGE, { weekday: "long", day: "numeric", month: "long" }));
+  put($("#clock"), now.toLocaleTimeString(LOCALE, { hour: "2-digit", minute: "2-digit" }));
+  put($("#date"), now.toLocaleDateString(LOCALE, { weekday: "long", day: "numeric", month: "long" }));
   for (const card of cards.values()) if (card.call.stage === "up") card.show(card.call);
 }
 
 function when(at) {
   const time = new Date(at * 1000);
   const day = time.toDateString() === new Date().toDateString() ? {} : { weekday: "short", day: "numeric", month: "short" };
-  return time.toLocaleString(navigator.language, { ...day, hour: "2-digit", minute: "2-digit" });
+  return time.toLocaleString(LOCALE, { ...day, hour: "2-digit", minute: "2-digit" });
 }
 
 function showSide() {

@@ -6,7 +6,7 @@ const WORDS = {
     online: "Connected", offline: "The panel has no link to its broker", lost: "No link to the panel. Trying again …",
     away: "Nobody can ring here at this moment.",
     quiet: "All is quiet", disturbed: "Ring aloud", undisturbed: "Do not disturb", quietNow: "Do not disturb: nothing rings aloud",
-    sound: "Tap once, so that it can ring aloud", soundWhy: "",
+    sound: "Tap once, then it can ring aloud",
     peers: "Who is there", here: "there", gone: "away", unknown: "unknown", missed: "Missed calls", seen: "I have seen them",
     rings: "rings", ringing: "is ringing", ringsSilently: "rings without sound", answering: "Connecting …", refusing: "Refusing …",
     answeredBy: "{by} is answering", answeredTab: "Answered in another window", up: "In a call", upBy: "In a call with {by}",
@@ -31,7 +31,7 @@ const WORDS = {
     online: "Verbunden", offline: "Das Gerät hat keine Verbindung zum Broker", lost: "Keine Verbindung zum Gerät. Versuche es weiter …",
     away: "Im Moment kann hier niemand klingeln.",
     quiet: "Alles ruhig", disturbed: "Laut klingeln", undisturbed: "Nicht stören", quietNow: "Nicht stören: Nichts klingelt laut",
-    sound: "Einmal tippen, damit es laut klingeln kann", soundWhy: "",
+    sound: "Einmal tippen, dann klingelt es laut",
     peers: "Wer da ist", here: "da", gone: "weg", unknown: "unbekannt", missed: "Verpasst", seen: "Gesehen",
     rings: "klingelt", ringing: "klingelt", ringsSilently: "klingelt lautlos", answering: "Verbinde …", refusing: "Lehne ab …",
     answeredBy: "{by} nimmt an", answeredTab: "In einem anderen Fenster angenommen", up: "Im Gespräch", upBy: "Im Gespräch mit {by}",
@@ -57,6 +57,9 @@ const WORDS = {
 const LANGUAGE = (navigator.languages || [navigator.language])
   .map((tag) => tag.slice(0, 2).toLowerCase())
   .find((tag) => tag in WORDS) || "en";
+
+// For dates and times: a Briton's are not an American's.
+const LOCALE = (navigator.languages || []).find((tag) => tag.toLowerCase().startsWith(LANGUAGE)) || LANGUAGE;
 
 function say(key, values) {
   return WORDS[LANGUAGE][key].replace(/\{(\w+)\}/g, (_, name) => (values || {})[name] ?? "");
