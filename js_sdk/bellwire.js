@@ -523,7 +523,6 @@ export const CALLEE = {
     ended: "over say end",
     cleared: "clearing clear canceled",
     acceptTimeout: "over say failure",
-    replaced: "over say failure",
     resend: "accepting say",
     logout: "over say failure",
     notTaken: "over say failure",
@@ -923,7 +922,6 @@ class CalleeSide extends Side {
         if (online && its && call.vouchAt > now) this.ringsAfterAll(call, now);
         else if (online && changed && !retained) this.ask(call, now);
       } else if (online && its && back && call.phase === "ringing") this.ask(call, now);
-      else if (online && !its && !retained) this.step(call, "replaced", now);
       else if (call.phase === "ringing" && online !== its) {
         call.ringAt = Math.min(call.ringAt ?? now, now + this.engine.settings.callerLostGrace);
         this.ask(call, now);
@@ -962,7 +960,9 @@ class CalleeSide extends Side {
   }
 
   fireOne(call, now) {
-    const on = call.ringAt <= now ? "ringExpired" : call.acceptAt <= now ? "acceptTimeout" : call.keepAt <= now ? "keepExpired" : "resend";
+    const known = this.engine.watches.of(call.peer);
+    const replaced = known.read && known.online && !same(known.epoch, call.epoch);
+    const on = call.ringAt <= now ? (replaced ? "replaced" : "ringExpired") : call.acceptAt <= now ? "acceptTimeout" : call.keepAt <= now ? "keepExpired" : "resend";
     this.step(call, on, now);
   }
 
@@ -1491,7 +1491,7 @@ export class Engine {
     if (!online) this.caller.gone(peer);
     // A retained reading where nothing was known answers my subscription: no coming back.
     else if (changed && !(retained && before.online === undefined)) this.caller.back(peer, now);
-    if (presence) this.callee.callerSeen(peer, presence, now, { retained, changed, back: changed && before.online === false });
+    if (presence) this.callee.callerSeen(peer, presence, now, { retained, changed, back: changed && before.online !== undefined });
   }
 
   on_acked({ token }, now) {

@@ -501,7 +501,25 @@ def scenes() -> list[Scene]:
         .hears(RINGING._replace(ttl=55_000, asker=MINE))
         .at(62),
         _rings("callee: the caller goes offline", "Callee 6").hears(OFFLINE).at(10),
-        _rings("callee: the caller logs in anew", "Callee 6").hears(Presence(True, NEWER)),
+        _rings("callee: another epoch of the caller, not retained", "Callee 6")
+        .hears(Presence(True, NEWER))
+        .at(10),
+        _rings("callee: another epoch of the caller, and its answer", "Callee 6")
+        .hears(Presence(True, FORMER))
+        .hears(RINGING._replace(ttl=59_000, asker=MINE))
+        .at(61),
+        _rings("callee: another epoch of the caller, and then its own", "Callee 6")
+        .hears(Presence(True, FORMER))
+        .at(2)
+        .hears(ONLINE)
+        .at(10),
+        _rings("callee: another epoch of the caller, and its end", "Callee 6")
+        .hears(Presence(True, NEWER))
+        .hears(_ended(6)._replace(epoch=NEWER)),
+        _rings("callee: another epoch of the caller while the accept is underway", "Callee 6")
+        .does("accept", **here)
+        .hears(Presence(True, NEWER))
+        .at(5),
         _rings("callee: another epoch of the caller, retained", "Callee 6")
         .hears(Presence(True, NEWER), retained=True)
         .at(10),

@@ -68,8 +68,8 @@ class On(Enum):
     RESEND = auto()
     KEEP_EXPIRED = auto()
     FORGET = auto()
+    CALLER_REPLACED = auto()  # past the deadline, and another login of the caller's is there
     # the caller's presence says
-    CALLER_REPLACED = auto()
     CALLER_ALIVE = auto()
     # the app, the caller's presence or time says, of a call that goes on
     HANG_UP = auto()
@@ -177,7 +177,6 @@ TABLE: Final[Mapping[Phase, Mapping[On, Step]]] = {
         On.ENDED: (Phase.OVER, (Do.SAY, Do.TELL_ENDED)),
         On.CLEARED: (Phase.CLEARING, (Do.CLEAR, Do.TELL_CANCELED)),
         On.ACCEPT_TIMEOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
-        On.CALLER_REPLACED: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.RESEND: (Phase.ACCEPTING, (Do.SAY,)),
         On.LOGOUT: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
         On.NOT_TAKEN: (Phase.OVER, (Do.SAY, Do.TELL_FAILURE)),
@@ -273,7 +272,7 @@ OUTCOMES: Final[Mapping[tuple[Phase, On], Ending]] = {
     (Phase.RINGING, On.REFUSE): (_A.REFUSED, None, _S.REFUSED, _E.OK, None),
     **{(p, On.RING_EXPIRED): _TOO_LATE for p in (Phase.SCREENING, Phase.RINGING)},
     (Phase.PROBING, On.KEEP_EXPIRED): _TOO_LATE,
-    **{(p, On.CALLER_REPLACED): _LOST for p in (Phase.SCREENING, Phase.RINGING, Phase.ACCEPTING)},
+    **{(p, On.CALLER_REPLACED): _LOST for p in (Phase.SCREENING, Phase.RINGING)},
 }
 
 #: Phases in which the app has an invitation that has not ended.

@@ -208,11 +208,7 @@ class CalleeSide(TalkSide[CalleeCall, CalleeCall]):
                     self._rings_after_all(call, now)
                 elif presence.online and changed and not retained:
                     self._ask(call, now)
-            elif (
-                call.phase is _SCREENING
-                and presence.online != same
-                and (retained or not presence.online)
-            ):
+            elif call.phase is _SCREENING and presence.online != same:
                 on, told = self.admission.turn_away(call, On.RINGING_RETAINED, None) or (
                     On.RINGING_RETAINED,
                     None,
@@ -221,10 +217,8 @@ class CalleeSide(TalkSide[CalleeCall, CalleeCall]):
             elif presence.online and same and back and call.phase is _RINGING:
                 # It was away, or a late will said so: its word on the time left is wanted again.
                 self._ask(call, now)
-            elif presence.online and not same and not retained:
-                self._step(call, On.CALLER_REPLACED, now)
             elif call.phase is _RINGING and presence.online != same:
-                # Gone, or, by an old word of the broker's, not at all: not long, then.
+                # Gone, or, by an old word of a broker's or bridge's, not at all: not long, then.
                 at = min(call.ring_at or now, now + settings.caller_lost_grace)
                 self._keep(doubted := evolve(call, ring_at=at))
                 self._ask(doubted, now)
@@ -322,7 +316,8 @@ class CalleeSide(TalkSide[CalleeCall, CalleeCall]):
         if self._talk_due(call, now):
             return
         if call.ring_at is not None and call.ring_at <= now:
-            self._step(call, On.RING_EXPIRED, now)
+            replaced = self._context.watches.of(call.caller).replaced(call.epoch)
+            self._step(call, On.CALLER_REPLACED if replaced else On.RING_EXPIRED, now)
         elif call.accept_at is not None and call.accept_at <= now:
             self._step(call, On.ACCEPT_TIMEOUT, now)
         elif call.keep_at is not None and call.keep_at <= now:

@@ -260,10 +260,10 @@ class Engine:
                 self.caller.callee_back(peer, now)
         else:
             self.caller.callee_away(peer)
-        back = changed and before.online is False
+        back = changed and before.online is not None
         self.callee.caller_seen(peer, presence, now, retained=retained, changed=changed, back=back)
         for side in (self.caller, self.callee):
-            side.peer_seen(peer, presence, now, retained=retained)
+            side.peer_seen(peer, presence, now)
 
     def _drop(self, cause: str, topic: str, problem: str, now: float) -> None:
         self.stats.drops[cause] += 1

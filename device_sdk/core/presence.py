@@ -31,6 +31,10 @@ class Known(NamedTuple):
         """Whether that login was read online, on this connection."""
         return self.read and bool(self.online) and self.epoch == epoch
 
+    def replaced(self, epoch: bytes) -> bool:
+        """Whether another login than that was read online, on this connection."""
+        return self.read and bool(self.online) and self.epoch != epoch
+
     def gone(self, epoch: bytes) -> bool:
         """Whether that login was read offline, on this connection; one that lives corrects it."""
         return self.read and self.online is False and self.epoch == epoch

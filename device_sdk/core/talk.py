@@ -134,19 +134,17 @@ class Talk(NamedTuple):
             return EndReason.TIME_UP
         return EndReason.PEER_LOST if self.due is not None and self.due <= now else None
 
-    def seen(
-        self, now: float, settings: Settings, *, online: bool | None, same: bool, retained: bool
-    ) -> Talk | EndReason:
-        """Take in what the other's presence says: as it goes on, or why it is over at once.
+    def seen(self, now: float, settings: Settings, *, online: bool | None, same: bool) -> Talk:
+        """Take in what the other's presence says.
 
         ``online`` None: the broker knows nothing of it; ``same``: it is of the login of this call.
-        Another login that the broker had retained is doubt, not proof: its store may be older.
+        Another login online is doubt, not proof: a broker's store may be older, and a bridge hands
+        on what it says without the RETAIN flag. A newer login that lives says itself that it is
+        over.
         """
         if online and same:
             # It is there, but may not know that the call goes on.
             return self if self.lost_at is None or not self.heard else self._replace(lost_at=None)
-        if online and not retained:
-            return EndReason.RESTARTED
         if online is False and not same:
             return self  # a late will of another login
         grace = settings.link_lost_grace if online is None else settings.peer_lost_grace

@@ -79,26 +79,21 @@ class TalkSide(Side[C, R]):
             self._context.tell(CallEvent(Name.CALL_MESSAGE, call, message))
         return call
 
-    def peer_seen(
-        self, peer: str, presence: Presence | None, now: float, *, retained: bool
-    ) -> None:
+    def peer_seen(self, peer: str, presence: Presence | None, now: float) -> None:
         """Take in the presence of somebody who may be in a call with this peer."""
         for call in list(self.calls.values()):
             talk = call.talk
             if talk.up and call.key[0] == peer:
                 online = presence.online if presence else None
                 same = presence is not None and presence.epoch == talk.epoch
-                settings = self._context.settings
-                told = talk.seen(now, settings, online=online, same=same, retained=retained)
-                if isinstance(told, EndReason):
-                    self._end_talk(call, told, now)
-                elif told is not talk:
+                told = talk.seen(now, self._context.settings, online=online, same=same)
+                if told is not talk:
                     self._keep(self._with_talk(call, told))
 
     def peer_watched(self, peer: str, now: float) -> None:
         """The broker tells of a peer from now on; if it does not, nobody may be there."""
         if not self._context.watches.of(peer).read:
-            self.peer_seen(peer, None, now, retained=True)
+            self.peer_seen(peer, None, now)
 
     # --- the link and time -----------------------------------------------------------------
 

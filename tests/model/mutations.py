@@ -74,6 +74,27 @@ def _takes_for_live(*phases: Any) -> Any:
     return _method(Admission, "is_live", is_live)
 
 
+def _ended_by_another_login() -> Any:
+    """An *online* of another login, not flagged retained, is proof that the caller is gone."""
+    original = CalleeSide.caller_seen
+
+    def seen(
+        self: CalleeSide, caller: str, presence: Any, now: float, *, retained: bool, **more: Any
+    ) -> None:
+        for call in list(self.calls.values()):
+            if (
+                (call.caller, call.phase) == (caller, _D.RINGING)
+                and presence is not None
+                and presence.online
+                and presence.epoch != call.epoch
+                and not retained
+            ):
+                self._step(call, _OUT.CALLER_REPLACED, now)
+        original(self, caller, presence, now, retained=retained, **more)
+
+    return _method(CalleeSide, "caller_seen", seen)
+
+
 def _clears_once(side: type, clearing: Any) -> Any:
     """A clear is said once: neither the resync repeats it nor what follows a suspect's trial."""
     original: Any = side.say  # type: ignore[attr-defined]
@@ -172,6 +193,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "what a bridge says again makes it ring longer",
         lambda: (_takes_for_live(_D.RINGING),),
         replace(pair("bridge", bridge=1, cut=1), prompt=True),
+    ),
+    Mutation(
+        "an older login that a bridge says again ends the call",
+        lambda: (_ended_by_another_login(),),
+        replace(pair("bridge", bridge=1), prompt=True),
     ),
     Mutation(
         "the caller's answer does not say whom it answers",

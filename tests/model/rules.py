@@ -19,8 +19,9 @@ the app's commands and for a will that fires; one of the scenario's budget for
 * ``kill``: the broker closes the link on a publish instead of taking it; ``forbid``: and from then
   on whenever that cell is said, by this life of its writer or a later one,
 * ``bridge``: what the broker has retained comes once more to a peer, without the RETAIN flag, as
-  from a bridge that was down; nothing may ring, or ring longer, by the cell of a caller that was
-  not online there,
+  from a bridge that was down, and before it an older login's presence of everybody whose presence
+  is there; nothing may ring, or ring longer, by the cell of a caller that was not online there, and
+  no presence of a bridge's ends a call,
 * ``logout``, and ``time``: a peer's clock jumps to its engine's next deadline. Each peer has its
   own clock and its own budget of time.
 """
@@ -31,6 +32,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from device_sdk.core.callee import OPEN
+from device_sdk.core.caller import UNDECIDED
 from device_sdk.core.settings import Settings
 from device_sdk.states import EndReason
 from device_sdk.testing import matches
@@ -40,6 +43,8 @@ from device_sdk.wire.cells import Presence
 from .automaton import REALM, Automaton, Call, Event, Violation
 from .monitor import Monitor
 
+#: A login of long ago, of anybody.
+_OLDER = b"long ago"
 UP, DOWN, HALF = "up", "down", "half-open"
 FAULTS = (
     "cut", "restart", "lose", "repeat", "defer", "late will", "wipe", "logout", "kill", "forbid",
@@ -366,11 +371,18 @@ class Rules:
         if known is None:
             peer: Peer = self._parts[number]
             kept = dict(self._parts[store])
-            items = [
-                ("bridged", topic, payload, self._is_gone(kept, topic, payload))
-                for topic, payload in kept.items()
-                if any(self.matches(f, topic) for f in peer.filters)
-            ]
+            older, me = (
+                codec.encode(Presence(True, _OLDER)),
+                self.automaton.engine(peer.state).peer_id,
+            )
+            items: list[Held] = []
+            for topic, payload in kept.items():
+                if any(self.matches(f, topic) for f in peer.filters):
+                    kind, whose = self.automaton.topics[topic]
+                    if kind == "presence" and self.scenario.peers[whose] != me:
+                        items.append(("bridged", topic, older, False))
+                    gone = self._is_gone(kept, topic, payload)
+                    items.append(("bridged", topic, payload, gone))
             known = self.number(peer._replace(down=(*peer.down, *items)))
             self._bridged[key] = known
         return known
@@ -546,16 +558,23 @@ class Rules:
 
     def _over_the_bridge(self, name: str, peer: Peer, item: Held) -> Move:
         _, topic, payload, gone = item
-        before = self.automaton.rings_until(peer.state)
+        before, open_before = self.automaton.rings_until(peer.state), self._open(peer)
         move = self._step(
             f"broker -> {name}  {self.describe(topic, payload)} (over the bridge)",
             peer,
             ("message", topic, payload, False),
         )
         after = self.automaton.rings_until(move.peer.state)
+        if self.automaton.topics[topic][0] == "presence" and self._open(move.peer) < open_before:
+            return move._replace(fault="a presence that a bridge said again ended a call")
         if gone and move.fault is None and after > before:
             return move._replace(fault="ghost ring, what a bridge said again is of a dead caller")
         return move
+
+    def _open(self, peer: Peer) -> int:
+        engine = self.automaton.engine(peer.state)
+        calls = [*engine.caller.calls.values(), *engine.callee.calls.values()]
+        return sum(call.talks or call.phase in OPEN or call.phase in UNDECIDED for call in calls)
 
     def _defer(self, name: str, peer: Peer, at: int, queue: str, text: str) -> Iterator[Move]:
         items = getattr(peer, queue)

@@ -19,6 +19,7 @@ from device_sdk.core import callee, caller, caller_side
 from device_sdk.core.caller_side import CallerSide
 from device_sdk.core.talk import Messages, News, Talk
 from device_sdk.core.talk_side import TalkSide
+from device_sdk.states import EndReason
 from device_sdk.wire.cells import Answer, AnswerState, Said
 
 from .automaton import epoch
@@ -92,6 +93,20 @@ def _hears_on() -> Any:
     return patch.object(CallerSide, "answered", answered)
 
 
+def _ended_by_another_login() -> Any:
+    """An *online* of another login is proof that the other restarted."""
+    original = TalkSide.peer_seen
+
+    def seen(self: TalkSide[Any, Any], peer: str, presence: Any, now: float) -> None:
+        for call in list(self.calls.values()):
+            other = presence is not None and presence.epoch != call.talk.epoch
+            if call.talks and call.key[0] == peer and other and presence.online:
+                self._end_talk(call, EndReason.RESTARTED, now)
+        original(self, peer, presence, now)
+
+    return patch.object(TalkSide, "peer_seen", seen)
+
+
 def _quiet(*phases: caller.Phase) -> Any:
     original = caller_side._says_again
     return patch.object(
@@ -159,6 +174,11 @@ MUTATIONS: Final = (
         "the end is said once",
         lambda: (_quiet(_P.OVER),),
         talk("talk", says=(0, 0), lose=1),
+    ),
+    Mutation(
+        "an older login that a bridge says again ends it",
+        lambda: (_ended_by_another_login(),),
+        talk("talk", says=(0, 0), bridge=1),
     ),
     Mutation(
         "who is without a link does not end it",

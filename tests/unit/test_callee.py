@@ -46,7 +46,7 @@ ACCEPT_TIMEOUT   .         .         .         .         OVER      .        .   
 RESEND           .         =         .         =         =         =        .          .          .    =
 KEEP_EXPIRED     .         OVER      .         .         .         CLEARING .          .          .    .
 FORGET           .         .         .         .         .         .        .          GONE       .    .
-CALLER_REPLACED  .         .         OVER      OVER      OVER      .        .          .          .    .
+CALLER_REPLACED  .         .         OVER      OVER      .         .        .          .          .    .
 CALLER_ALIVE     .         RINGING   .         .         .         .        .          .          .    .
 HANG_UP          .         .         .         .         .         .        .          .          .    OVER
 NOT_TAKEN        .         GONE      GONE      GONE      OVER      GONE     GONE       .          .    .
@@ -102,7 +102,6 @@ ACTIONS: dict[tuple[str, str], str] = {
     ("ACCEPTING", "ENDED"): "SAY TELL_ENDED",
     ("ACCEPTING", "CLEARED"): "CLEAR TELL_CANCELED",
     ("ACCEPTING", "ACCEPT_TIMEOUT"): "SAY TELL_FAILURE",
-    ("ACCEPTING", "CALLER_REPLACED"): "SAY TELL_FAILURE",
     ("ACCEPTING", "RESEND"): "SAY",
     ("ACCEPTING", "LOGOUT"): "SAY TELL_FAILURE",
     **{(p, on): "SAY" for p in ("OVER", "CLEARING", "REMEMBERED") for on in _COPIES},
@@ -147,7 +146,6 @@ def test_the_matrix_here_is_whole() -> None:
         ("ACCEPTING", "ACCEPTED", "SEEN", None, "ACCEPTED", "OK", "ACCEPTED"),
         ("ACCEPTING", "ACCEPT_TIMEOUT", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "ACCEPT_FAILURE"),
         ("ACCEPTING", "LOGOUT", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "LOGGED_OUT"),
-        ("ACCEPTING", "CALLER_REPLACED", "FAILED", 6, "FAILURE", "PEER_OFFLINE", "CALLER_LOST"),
         ("RINGING", "CALLER_REPLACED", "FAILED", 6, "FAILURE", "PEER_OFFLINE", "CALLER_LOST"),
         ("RINGING", "RING_EXPIRED", "FAILED", 5, "FAILURE", "INVITATION_EXPIRE", "CALLEE_EXPIRED"),
         ("RINGING", "NOT_TAKEN", "FAILED", 4, "FAILURE", "ACCEPT_FAILURE", "NOT_ALLOWED"),

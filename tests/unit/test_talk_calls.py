@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from device_sdk.core.effects import MessageReceived
 from device_sdk.core.settings import Settings
 from device_sdk.errors import InvitationApiCallError, TooManyMessages
 from device_sdk.states import EndReason
 from device_sdk.testing import Network, SimulatedPeer
-from device_sdk.wire import codec
-from device_sdk.wire.cells import AnswerState, InviteState
+from device_sdk.wire import codec, topics
+from device_sdk.wire.cells import AnswerState, InviteState, Presence
 
 SETTINGS = Settings(talk_limit=180)
 
@@ -169,6 +170,24 @@ def test_a_restart_ends_it_and_handles_nothing(pair: Pair, who: str) -> None:
     assert pair.ends(other) == [EndReason.RESTARTED]
     assert not [e for e in one.events if e.name.startswith("call_")]
     assert pair.cells() == []
+
+
+@pytest.mark.parametrize("who", ["door", "kitchen"])
+def test_an_older_login_of_the_other_is_doubt(pair: Pair, who: str) -> None:
+    """A bridge hands on without the RETAIN flag what is old: the other has 10 s to say its own."""
+    one, other = (pair.door, pair.kitchen) if who == "door" else (pair.kitchen, pair.door)
+    topic = topics.presence("sig", other.name)
+    older = MessageReceived(topic, codec.encode(Presence(True, b"long ago")))
+    one.feed(older)
+    pair.net.advance(5)
+    one.feed(MessageReceived(topic, pair.net.broker.retained[topic]))
+    other.say(one.name, pair.call, "still here")
+    pair.net.advance(20)
+    assert one.heard() == ["still here"]
+    assert not one.told("call_ended")
+    one.feed(older)
+    pair.net.advance(10)
+    assert pair.ends(one) == pair.ends(other) == [EndReason.PEER_LOST]
 
 
 def test_time_is_up(pair: Pair) -> None:

@@ -150,10 +150,9 @@ def test_a_late_will_of_another_login_and_a_shorter_deadline_stand() -> None:
     net = Network()
     settings = net.peer("door").engine._context.settings
     talk = Talk(can=True, up=True, heard=True)
-    assert talk.seen(1, settings, online=False, same=False, retained=False) is talk
-    gone = talk.seen(1, settings, online=False, same=True, retained=False)
-    assert isinstance(gone, Talk)
-    assert gone.seen(2, settings, online=None, same=False, retained=False) is gone
+    assert talk.seen(1, settings, online=False, same=False) is talk
+    gone = talk.seen(1, settings, online=False, same=True)
+    assert gone.seen(2, settings, online=None, same=False) is gone
 
 
 def test_a_message_of_the_core_that_is_too_large_is_an_error_that_changes_nothing() -> None:
