@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from device_sdk.services.metrics.http_server import HttpServer, answer
 
 from ..core.retained import NEARLY
 from ..net.server import SignalingBroker
@@ -112,26 +110,6 @@ class BrokerCollector(Collector):
             )
 
 
-class _Quiet(WSGIRequestHandler):
-    #: Seconds that a client may take for its request: one that says nothing holds no thread.
-    timeout = _PATIENCE
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """A scrape each few seconds is no news."""
-
-    def address_string(self) -> str:
-        """The address alone: looking its name up may take seconds."""
-        return str(self.client_address[0])
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
 class MetricsServer:
     """An HTTP server in a thread: /metrics, /healthz, /status."""
 
@@ -141,19 +119,12 @@ class MetricsServer:
         registry.register(BrokerCollector(broker))
         ProcessCollector(registry=registry)
         self._metrics: Callable[..., Any] = make_wsgi_app(registry)
-        kind = _Server6 if ":" in host else _Server
-        self._server = make_server(host, port, self._answer, kind, _Quiet)
-        self.port: int = self._server.server_port
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
-        )
-        self._thread.start()
+        self._server = HttpServer(host, port, self._answer)
+        self.port = self._server.port
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
     def _healthy(self) -> str | None:
         """What is wrong, if anything: asked of the event loop itself."""
@@ -187,9 +158,7 @@ class MetricsServer:
             kind, body = "application/json", json.dumps(status(self._broker))
         else:
             line, body = "404 Not Found", "there are /metrics, /healthz and /status"
-        data = (body + "\n").encode()
-        start(line, [("Content-Type", kind), ("Content-Length", str(len(data)))])
-        return [data]
+        return answer(start, body, line, kind)
 
 
 class JsonFormatter(logging.Formatter):

@@ -19,8 +19,9 @@ from ..errors import BellwireError
 from ..link.url import clear_text
 
 if TYPE_CHECKING:
-    from .config.account import Account, Action
+    from .config.account import Action
     from .config.doorbell import DoorbellSettings
+    from .config.panel import PanelSettings
     from .config.web import WebSettings
 
 #: Where a provisioned card keeps its settings.
@@ -83,7 +84,7 @@ def _run_doorbell(args: argparse.Namespace) -> int:
         settings = read_doorbell(args.settings)
         if args.release:
             return _release(settings)
-        _check(settings.account, [settings.chime.action.command, *_commands(settings.on)], args)
+        _check(settings, [settings.chime.action.command, *_commands(settings.on)], args)
         if args.check:
             say(f"{args.settings}: {len(settings.buttons)} button(s), as it should be")
             return Exit.OK
@@ -116,7 +117,7 @@ def _run_panel(args: argparse.Namespace) -> int:
         settings = read_panel(args.settings)
         web = with_options(settings.web, args.web, args.web_cert, args.web_key)
         settings = replace(settings, web=web)
-        _check(settings.account, [settings.ringer.command, *_commands(settings.on)], args)
+        _check(settings, [settings.ringer.command, *_commands(settings.on)], args)
         web.check()
         if args.check:
             page = "" if web.port is None else f", with a page at {web.url}"
@@ -157,9 +158,18 @@ def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
     return [action.command for action in actions.values()]
 
 
-def _check(account: Account, commands: list[tuple[str, ...]], args: argparse.Namespace) -> None:
+def _check(
+    settings: DoorbellSettings | PanelSettings,
+    commands: list[tuple[str, ...]],
+    args: argparse.Namespace,
+) -> None:
     """All that a press will need, short of sending; raises :class:`BellwireError`."""
+    from .metrics.window import check_installed
     from .service.link import make_client
+
+    account = settings.account
+    if settings.metrics is not None:
+        check_installed()
 
     logging.getLogger("bellwire").addHandler(logging.NullHandler())  # it is said below, or later
     account.check_files()
@@ -178,6 +188,7 @@ def _serve(
     from .gpio.keyboard import KeyboardPins
     from .gpio.no_pins import NoPins
     from .gpio.pins import Pins, open_pins
+    from .metrics.window import serving
     from .service.appliance import stop_on_signals
     from .service.loop import Loop
     from .service.sd_notify import Notifier
@@ -196,7 +207,8 @@ def _serve(
         if keys is not None:
             say(keys.help())
             keys.start()
-        return int(service.run())
+        with serving(settings.metrics, service.client):
+            return int(service.run())
     finally:
         restore()
         notifier.close()

@@ -51,11 +51,11 @@ def test_nothing_imports_upward(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_of_the_sdk_the_broker_knows_the_wire(path: Path) -> None:
-    """And what is done in one way by all services of ours: words, TOML files, systemd."""
+    """And what is done in one way by all services of ours: words, TOML files, systemd, HTTP."""
     sdk = {name for name in imports(path) if name.startswith("device_sdk.")}
     sdk -= {"device_sdk.__version__"}
     services = (
-        ("arguments.", "config.toml_reader.", "service.sd_notify.")
+        ("arguments.", "config.toml_reader.", "metrics.http_server.", "service.sd_notify.")
         if path.parent.name == "admin"
         else ()
     )

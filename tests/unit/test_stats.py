@@ -13,6 +13,7 @@ def test_a_fresh_snapshot_is_all_zeros() -> None:
         "calls": {"local": {}, "remote": {}},
         "drops": {},
         "round_trip_ms": {str(b): 0 for b in ROUND_TRIP_BOUNDS} | {"inf": 0},
+        "round_trip_seconds": 0.0,
         "sent": 0, "rang": 0, "missed": 0, "resends": 0, "connects": 0, "turned_away": 0,
     }  # fmt: skip
 
@@ -27,6 +28,7 @@ def test_a_round_trip_goes_into_the_first_bucket_that_holds_it(seconds: float, b
     stats.round_trip(seconds)
     counted = stats.snapshot()["round_trip_ms"]
     assert [name for name, count in counted.items() if count] == [bucket]
+    assert stats.snapshot()["round_trip_seconds"] == seconds
 
 
 def test_a_snapshot_is_a_copy() -> None:

@@ -12,6 +12,7 @@ from ...wire.topics import check_peer_id
 from ..logic.door import OPEN_LIMIT, DoorRules
 from ..logic.doorbell import PressOutcome, WhileInCall, WhileRinging
 from . import account as settings
+from .metrics import MetricsSettings, read_metrics
 from .toml_reader import Table, load
 
 GROUP_PREFIX = "group:"
@@ -71,6 +72,7 @@ class DoorbellSettings:
     chime: Chime = field(default_factory=Chime)
     door: DoorLine | None = None
     on: dict[PressOutcome, settings.Action] = field(default_factory=dict)
+    metrics: MetricsSettings | None = None
 
 
 def read_doorbell(path: Path) -> DoorbellSettings:
@@ -95,13 +97,14 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     chime = _read_chime(root.table("chime"))
     door = _read_door(root.table("door"), groups, buttons) if "door" in root else None
     on = settings.read_actions(root.table("on"), {end.value: end for end in PressOutcome})
+    metrics = read_metrics(root)
     root.done()
     uses = [(f"button {button.name}", button.input.pin) for button in buttons]
     uses += [("light", output.pin)] if output else []
     uses += [("chime", chime.output.pin)] if chime.output else []
     uses += [("door", door.output.pin)] if door else []
     settings.check_pins(path, uses, gpio)
-    return DoorbellSettings(account, buttons, gpio, output, idle, chime, door, on)
+    return DoorbellSettings(account, buttons, gpio, output, idle, chime, door, on, metrics)
 
 
 def _read_groups(table: Table) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from ...client.schedule import Window, parse_window
 from ..logic.panel import CallEnd, PanelButton, WhenQuiet
 from . import account as settings
 from .history import HistorySettings, read_history_settings
+from .metrics import MetricsSettings, read_metrics
 from .toml_reader import Table, load
 from .web import WebSettings, read_web
 
@@ -38,6 +39,7 @@ class PanelSettings:
     when_quiet: WhenQuiet = WhenQuiet.REFUSE
     on: dict[CallEnd, settings.Action] = field(default_factory=dict)
     web: WebSettings = field(default_factory=WebSettings)
+    metrics: MetricsSettings | None = None
 
     @property
     def has_pins(self) -> bool:
@@ -76,6 +78,7 @@ def read_panel(path: Path) -> PanelSettings:
     on = settings.read_actions(root.table("on"), _ON)
     history = read_history_settings(root, path, account.peer)
     web = read_web(root.table("web"), path)
+    metrics = read_metrics(root)
     root.done()
     uses = [(button.value, pin.pin) for button, pin in buttons.items()]
     uses += [(name, output.pin) for name, output in outputs.items() if output]
@@ -94,6 +97,7 @@ def read_panel(path: Path) -> PanelSettings:
         when_quiet=when_quiet,
         on=on,
         web=web,
+        metrics=metrics,
     )
 
 

@@ -21,7 +21,9 @@ from ...link import srv
 from ...link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_brokers
 from ...wire.codec import MAX_CELL
 from ..config.account import Account
+from ..config.metrics import MetricsSettings
 from ..config.timezone import described
+from ..metrics.window import check_installed, problem
 from ..service.link import make_client
 from . import dns_sd
 from .reach import Came, Reach
@@ -68,6 +70,8 @@ class Patient:
     account: Account
     #: Whom its buttons ring.
     rings: tuple[str, ...] = ()
+    #: Where its figures are served.
+    metrics: MetricsSettings | None = None
     #: The one broker of the account that is looked at.
     url: BrokerUrl = _NONE
     now: Callable[[], float] = time.time
@@ -119,8 +123,22 @@ def examine(patient: Patient) -> Iterator[str]:
                 yield f"{one}: {line}" if several else line
         except Fault as fault:
             problems += [f"{one}: {each}" if several else each for each in fault.problems]
+    if patient.metrics is not None:
+        try:
+            yield _metrics(patient, patient.metrics)
+        except BellwireError as error:
+            problems.append(str(error))
     if problems:
         raise Fault(*problems)
+
+
+def _metrics(patient: Patient, settings: MetricsSettings) -> str:
+    check_installed()
+    runs = patient.service() is not None
+    wrong = problem(settings, runs=runs)
+    if wrong is not None:
+        raise Fault(f"metrics: {wrong}")
+    return f"metrics: {settings.url()}" + ("" if runs else ", once the service runs")
 
 
 def _found(url: SrvUrl) -> srv.Answer:
@@ -306,7 +324,8 @@ def patient_of(path: Path) -> Patient:
     from ..config.toml_reader import load
 
     if "button" not in load(path):
-        return Patient(read_panel(path).account)
+        panel = read_panel(path)
+        return Patient(panel.account, metrics=panel.metrics)
     bell = read_doorbell(path)
     rings = dict.fromkeys(peer for button in bell.buttons for peer in button.peers)
-    return Patient(bell.account, tuple(rings))
+    return Patient(bell.account, tuple(rings), bell.metrics)

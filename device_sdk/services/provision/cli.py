@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from .card_files import (
     check_wifi,
     files,
 )
-from .wheels import Arch, Target, download, extras, read
+from .wheels import EXTRAS, Arch, Target, download, extras, read
 
 _PYTHON = {Format.CLOUD_INIT: "3.13", Format.PRESEED: "3.13", Format.FIRSTRUN: "3.11"}
 
@@ -137,8 +138,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")
     wheels.add_argument("--role", choices=("doorbell", "panel", "broker"), default="doorbell")
     wheels.add_argument(
-        "--srv", action="store_true", help="for --broker mqtts+srv://DOMAIN, which asks DNS"
-    )
+        "--extra", action="append", default=[], choices=sorted(EXTRAS),
+        help="also what [metrics] or [web] in the settings needs, or mqtts+srv://DOMAIN (srv)",
+    )  # fmt: skip
     _target_options(wheels)
     wheels.set_defaults(run=_wheels)
 
@@ -153,7 +155,7 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
 def _wheels(args: argparse.Namespace) -> int:
     try:
         target = Target(args.python or "3.13", args.arch)
-        download(args.folder, args.bellwire, args.role, target, srv=args.srv)
+        download(args.folder, args.bellwire, args.role, target, args.extra)
     except ProvisionError as error:
         complain(f"bellwire: {error}")
         return 2
@@ -200,14 +202,14 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
     else:
         beside, text = _device(args, role)
         hostname = args.hostname or args.peer
-    srv = any("+srv:" in url for url in args.broker or ())
+    more = _extras(text)
     card = Card(
         role=role,
         hostname=check_hostname(hostname),
         settings=text,
         beside=beside,
-        wheels=read(args.wheels, role, target, online=args.online, srv=srv),
-        extras=extras(role, srv=srv),
+        wheels=read(args.wheels, role, target, online=args.online, more=more),
+        extras=extras(role, more),
         online=args.online,
         wifi=_wifi(args),
         ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),
@@ -216,6 +218,13 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
     )
     cmdline = _text(args.boot / "cmdline.txt", "cmdline.txt")
     return form, write(args.boot, files(card, form, cmdline))
+
+
+def _extras(text: str) -> list[str]:
+    """What settings need beyond what every one does."""
+    asked = tomllib.loads(text)
+    broker = str(asked.get("account", {}).get("broker"))
+    return [extra for extra in EXTRAS if extra in asked or f"+{extra}:" in broker]
 
 
 def _read_broker_directory(args: argparse.Namespace, hostname: str) -> dict[str, bytes]:

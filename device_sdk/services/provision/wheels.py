@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -59,9 +60,17 @@ class Target:
         return python and any(tag == "any" or tag in self.platforms for tag in platforms)
 
 
-def extras(role: str, *, srv: bool = False) -> str:
-    """The extras that a role installs; ``srv``: its broker is looked up in DNS."""
-    return "broker" if role == "broker" else "pi,srv" if srv else "pi"
+#: What settings may ask for beyond a role's own extra, and the wheels that say it is there.
+EXTRAS = {
+    "metrics": ("prometheus_client",),
+    "srv": ("dnspython",),
+    "web": ("starlette", "uvicorn"),
+}
+
+
+def extras(role: str, more: Iterable[str] = ()) -> str:
+    """The extras that a role installs, with ``more`` of :data:`EXTRAS`."""
+    return ",".join(("broker" if role == "broker" else "pi", *more))
 
 
 #: Without these a card without internet gets nowhere; gpiozero may also come from the system.
@@ -72,7 +81,7 @@ _NEEDED = {
 }
 
 
-def download(folder: Path, own: Path, role: str, target: Target, *, srv: bool = False) -> None:
+def download(folder: Path, own: Path, role: str, target: Target, more: Iterable[str] = ()) -> None:
     """Fetch into ``folder`` what ``role`` needs on ``target``, wheels only, with pip.
 
     ``own`` is Bellwire's own wheel. pip's words are shown; :class:`ProvisionError` when it fails.
@@ -86,7 +95,7 @@ def download(folder: Path, own: Path, role: str, target: Target, *, srv: bool = 
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--only-binary=:all:", *platforms, "--implementation", "cp",
-        "--python-version", target.python, "--dest", str(folder), f"{own}[{extras(role, srv=srv)}]",
+        "--python-version", target.python, "--dest", str(folder), f"{own}[{extras(role, more)}]",
     ]  # fmt: skip
     if target.arch is Arch.AARCH64 and role != "broker":
         # pip reads markers for this machine, not for that one: named, it is fetched.
@@ -100,7 +109,7 @@ def download(folder: Path, own: Path, role: str, target: Target, *, srv: bool = 
 
 
 def read(
-    folder: Path, role: str, target: Target, *, online: bool, srv: bool = False
+    folder: Path, role: str, target: Target, *, online: bool, more: Sequence[str] = ()
 ) -> dict[str, bytes]:
     """The wheels in ``folder`` that fit ``target``, by file name.
 
@@ -112,18 +121,18 @@ def read(
         )
     fitting = sorted(path for path in folder.glob("*.whl") if target.fits(path.name))
     names = {path.name.split("-")[0].lower() for path in fitting}
-    looked_up = ("dnspython",) if srv else ()
-    for needed in ("bellwire",) if online else (*_NEEDED[role], *looked_up):
+    asked = [wheel for extra in more for wheel in EXTRAS[extra]]
+    for needed in ("bellwire",) if online else (*_NEEDED[role], *asked):
         if needed not in names:
             raise ProvisionError(
                 f"{folder} has no wheel of {needed} for Python {target.python} on {target.arch}: "
-                f"{_how(folder, target, srv=srv)}"
+                f"{_how(folder, target, more)}"
             )
     return {path.name: path.read_bytes() for path in fitting}
 
 
-def _how(folder: Path, target: Target, *, srv: bool = False) -> str:
+def _how(folder: Path, target: Target, more: Sequence[str] = ()) -> str:
     return (
         f"`bellwire wheels {folder} --bellwire dist/bellwire-….whl --python {target.python} "
-        f"--arch {target.arch}{' --srv' if srv else ''}`"
+        f"--arch {target.arch}{''.join(f' --extra {extra}' for extra in more)}`"
     )

@@ -12,6 +12,7 @@ from typing import Any, Generic
 from ...client.display import say
 from ...client.listener import CallEventListener
 from ...client.logs import Log
+from ...client.threaded import SignalingClient
 from ..config.account import Account, InputPin, OutputPin
 from ..config.timezone import described
 from ..gpio.pins import Input, Levels, Output, Pins
@@ -109,6 +110,11 @@ class Appliance(ABC, Generic[Key, Effect]):
         for key, pin in buttons.items():
             self._inputs[key] = pins.watch(str(key), pin, self._edge(key))
         self._link = make_link(account, listener, self, loop.post)
+
+    @property
+    def client(self) -> SignalingClient:
+        """The client that it has."""
+        return self._link.client
 
     def run(self) -> int:
         """Serve until the loop is stopped; the exit code. Everything is closed afterwards."""
