@@ -81,5 +81,5 @@ def test_a_wrong_talk_is_found(name: str, kind: str) -> None:
     """So are mutations of the model of calls that go on; what only takes longer is the model's."""
     mutation = next(m for m in talk.MUTATIONS if m.name == name)
     with mutation.applied():
-        faults = [fault for seed in range(1, 5) for fault in simulate(seed, 1, talk=True).faults]
-    assert kind in {fault.kind for fault in faults}, faults
+        found = ({fault.kind for fault in simulate(n, 1, talk=True).faults} for n in range(1, 41))
+        assert any(kind in kinds for kinds in found)
