@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-real clean
+.PHONY: help demo docs test test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -74,10 +74,14 @@ cluster-faults: $(STAMP) ## nodes of a cluster and of a bridge die while a hundr
 model: $(STAMP) ## every interleaving of the real engine within bounds, and the mutations it catches
 	@$(BIN)/python -m tests.model
 
-soak: $(STAMP) ## 100,000 simulated calls under faults, as many that go on, then soak-real
+soak: $(STAMP) ## 100,000 simulated calls under faults, as many that go on, soak-doors, then soak-real
 	@$(BIN)/python -m tests.soak
 	@$(BIN)/python -m tests.soak --talk
+	@$(MAKE) --no-print-directory soak-doors
 	@$(MAKE) --no-print-directory soak-real
+
+soak-doors: $(STAMP) ## doors opened in 100,000 simulated calls under faults, and in 1,000 real ones
+	@$(BIN)/python -m tests.soak.doors
 
 soak-real: $(STAMP) ## 5,000 real calls while the broker is killed; 1,000 ring groups
 	@$(BIN)/python -m tests.soak.real_calls

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -37,20 +38,30 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="this episode alone")
     parser.add_argument("--talk", action="store_true", help="calls go on: messages, hanging up")
     options = parser.parse_args()
-    run, which = partial(simulate, talk=options.talk), "--talk " * options.talk
-    began, totals = time.perf_counter(), Totals()
+    run, talk = partial(simulate, talk=options.talk), " --talk" * options.talk
     if options.seed is not None:
-        totals.add(run(options.seed, 1))
-    else:
-        workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-        seed = options.first_seed
-        with ProcessPoolExecutor(workers) as pool:
-            while totals.calls < options.calls and not totals.faults:
-                starts = range(seed, seed + _CHUNK * (workers or 1), _CHUNK)
-                for part in pool.map(run, starts, [_CHUNK] * len(starts)):
-                    totals.add(part)
-                seed = starts[-1] + _CHUNK
-    print(f"{totals.calls:,} calls in {time.perf_counter() - began:.0f} s")
+        return report(run(options.seed, 1), 0.0, f"tests.soak{talk}")
+    return report(*spread(run, options.calls, _CHUNK, options.first_seed), f"tests.soak{talk}")
+
+
+def spread(
+    run: Callable[[int, int], Totals], calls: int, chunk: int, seed: int = 1
+) -> tuple[Totals, float]:
+    """``run(first seed, episodes)`` on all cores until so many calls were made; and the seconds."""
+    began, totals = time.perf_counter(), Totals()
+    workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
+    with ProcessPoolExecutor(workers) as pool:
+        while totals.calls < calls and not totals.faults:
+            starts = range(seed, seed + chunk * (workers or 1), chunk)
+            for part in pool.map(run, starts, [chunk] * len(starts)):
+                totals.add(part)
+            seed = starts[-1] + chunk
+    return totals, time.perf_counter() - began
+
+
+def report(totals: Totals, seconds: float, command: str) -> int:
+    """Print what happened; 1 if anything went wrong."""
+    print(f"{totals.calls:,} calls in {seconds:.0f} s")
     print("  ends      ", ", ".join(f"{n:,} {end}" for end, n in sorted(totals.ends.items())))
     print("  injected  ", ", ".join(f"{n:,} {w}" for w, n in sorted(totals.injected.items())))
     if totals.talks:
@@ -58,7 +69,7 @@ def main() -> int:
     counts = {kind: sum(f.kind == kind for f in totals.faults) for kind in KINDS}
     print("  found     ", ", ".join(f"{n} {kind}" for kind, n in counts.items()))
     for fault in totals.faults[:20]:
-        print(f"  {fault}\n    again: python -m tests.soak {which}--seed {fault.seed}")
+        print(f"  {fault}\n    again: python -m {command} --seed {fault.seed}")
     return bool(totals.faults)
 
 
