@@ -37,11 +37,11 @@ if [ "$part" = demo ]; then
 fi
 # Dependency groups need pip 25.1; Debian 12 ships 23.
 pip --upgrade 'pip>=25.1'
-[ "$part" = lowest ] || pip --editable '.[broker,metrics,pi,srv,web]' --group dev
+[ "$part" = lowest ] || pip --editable '.[broker,metrics,notify,pi,srv,web]' --group dev
 [ "$part" != lowest ] || {
     pip --group resolve
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --resolution lowest-direct \
-        --editable '.[broker,metrics,pi,srv,web]' --group dev
+        --editable '.[broker,metrics,notify,pi,srv,web]' --group dev
 }
 # Where cbor2 6 has no wheel (32-bit Arm) a device runs the pure-Python 5.9.0: the codec's tests run on it too.
 [ -d "$venv/cbor2-5/cbor2" ] || pip --target "$venv/cbor2-5" --platform any --implementation py --abi none \

@@ -211,8 +211,14 @@ def test_the_brokers_in_the_documents_are_accepted(tmp_path: Path) -> None:
 def test_which_documents_have_settings() -> None:
     """Those of the README are read above, the others by tests of their own in this folder."""
     found = {path.name: len(blocks) for path in DOCUMENTS if (blocks := settings(path))}
-    assert found == {"README.md": 1, "brokers.md": 2, "history.md": 1, "metrics.md": 1,
-                     "raspberry-pi.md": 2}  # fmt: skip
+    assert found == {
+        "README.md": 1,
+        "brokers.md": 2,
+        "history.md": 1,
+        "metrics.md": 1,
+        "notify.md": 1,
+        "raspberry-pi.md": 2,
+    }
 
 
 def test_which_snippets_are_not_run() -> None:

@@ -304,7 +304,9 @@ def test_a_lost_edge_loses_no_answer(tmp_path, lost):
         service.on_link(True)
         for number in range(2):
             service.on_remote_invitation_received(
-                SimpleNamespace(call_id=f"c{number}", caller_id="door", content=None)
+                SimpleNamespace(
+                    call_id=f"c{number}", caller_id="door", content=None, channel_id=None
+                )
             )
             loop.advance(1)
             for level in (True, False):

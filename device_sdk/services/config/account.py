@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -118,10 +118,17 @@ class OutputPin:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What is done outside: a command (no shell) and a web hook (POST, JSON)."""
+    """What is done outside: a command (no shell), a web hook (POST, JSON), and notifications.
+
+    ``notify``: addresses for apprise, which hold secrets; with a link to where it is answered, and
+    a picture, both addresses of web pages.
+    """
 
     command: tuple[str, ...] = ()
     webhook: str | None = None
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    link: str = ""
+    picture: str = ""
     timeout: float = 20.0
 
 
@@ -214,11 +221,25 @@ def read_output(table: Table) -> OutputPin | None:
 
 
 def read_action(table: Table) -> Action:
-    """``command``, ``webhook`` and ``timeout`` of a table."""
+    """``command``, ``webhook``, ``notify`` and ``timeout`` of a table."""
     webhook = table.text("webhook", None)
-    if webhook is not None and not _is_web_address(webhook):
-        table.wrong("webhook", f'expected "http://…" or "https://…", not "{webhook}"')
+    pages = {"webhook": webhook, **{key: table.text(key, "") for key in ("link", "picture")}}
+    for key, address in pages.items():
+        if address and not _is_web_address(address):
+            table.wrong(key, f'expected "http://…" or "https://…", not "{address}"')
+    notify = table.texts("notify", ())
+    if notify:
+        from ..service.notify import check_address  # loads apprise
+
+        for address in notify:
+            table.checked("notify", address, check_address)
+    for key in ("link", "picture"):
+        if pages[key] and not notify:
+            table.wrong(key, "it goes with notify")
     return Action(
+        notify=notify,
+        link=pages["link"] or "",
+        picture=pages["picture"] or "",
         command=table.texts("command", ()),
         webhook=webhook,
         timeout=table.seconds("timeout", 20.0, low=1, high=600),

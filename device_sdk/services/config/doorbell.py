@@ -11,10 +11,13 @@ from ...client.invitations import check_channel
 from ...wire.topics import check_peer_id
 from ..logic.door import OPEN_LIMIT, DoorRules
 from ..logic.doorbell import PressOutcome, WhileInCall, WhileRinging
+from ..logic.notice import ServiceEvent
 from . import account as settings
 from .metrics import MetricsSettings, read_metrics
 from .toml_reader import Table, load
 
+#: What ``[on.…]`` may name.
+EVENTS = (*(end.value for end in PressOutcome), *(event.value for event in ServiceEvent))
 GROUP_PREFIX = "group:"
 #: Nobody stands at a door for hours, and a call that nobody hung up keeps a panel busy; seconds.
 TALK_LIMIT = 180.0
@@ -71,7 +74,7 @@ class DoorbellSettings:
     idle_light: bool = False
     chime: Chime = field(default_factory=Chime)
     door: DoorLine | None = None
-    on: dict[PressOutcome, settings.Action] = field(default_factory=dict)
+    on: dict[str, settings.Action] = field(default_factory=dict)
     metrics: MetricsSettings | None = None
 
 
@@ -96,7 +99,7 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     light.done()
     chime = _read_chime(root.table("chime"))
     door = _read_door(root.table("door"), groups, buttons) if "door" in root else None
-    on = settings.read_actions(root.table("on"), {end.value: end for end in PressOutcome})
+    on = settings.read_actions(root.table("on"), {word: word for word in EVENTS})
     metrics = read_metrics(root)
     root.done()
     uses = [(f"button {button.name}", button.input.pin) for button in buttons]

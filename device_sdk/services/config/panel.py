@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...client.schedule import Window, parse_window
+from ..logic.notice import ServiceEvent
 from ..logic.panel import CallEnd, PanelButton, WhenQuiet
 from . import account as settings
 from .history import HistorySettings, read_history_settings
@@ -37,7 +38,7 @@ class PanelSettings:
     missed_light: settings.OutputPin | None = None
     quiet: tuple[Window, ...] = ()
     when_quiet: WhenQuiet = WhenQuiet.REFUSE
-    on: dict[CallEnd, settings.Action] = field(default_factory=dict)
+    on: dict[str, settings.Action] = field(default_factory=dict)
     web: WebSettings = field(default_factory=WebSettings)
     metrics: MetricsSettings | None = None
 
@@ -49,7 +50,9 @@ class PanelSettings:
 
 
 #: ``[on.accepted]`` and so on; a key cannot hold the space of "answered elsewhere" unquoted.
-_ON = {end.value.replace(" ", "_"): end for end in CallEnd}
+_ON = {end.value.replace(" ", "_"): end.value for end in CallEnd} | {
+    event.value: event.value for event in ServiceEvent
+}
 
 
 def read_panel(path: Path) -> PanelSettings:

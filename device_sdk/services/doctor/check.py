@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,8 @@ from ...errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefu
 from ...link import srv
 from ...link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_brokers
 from ...wire.codec import MAX_CELL
-from ..config.account import Account
+from ..config.account import Account, Action
+from ..config.doorbell import DoorLine
 from ..config.metrics import MetricsSettings
 from ..config.timezone import described
 from ..metrics.window import check_installed, problem
@@ -74,6 +75,10 @@ class Patient:
     metrics: MetricsSettings | None = None
     #: The one broker of the account that is looked at.
     url: BrokerUrl = _NONE
+    #: Where its notifications go, each address once, and whether one is sent to try them.
+    notify: tuple[str, ...] = ()
+    send_notice: bool = False
+    door: DoorLine | None = None
     now: Callable[[], float] = time.time
     browse: Callable[[], list[dns_sd.Found]] = dns_sd.browse
     service: Callable[[], tuple[str, str] | None] = running_service
@@ -101,6 +106,9 @@ def examine(patient: Patient) -> Iterator[str]:
     """
     for step in (_secret, _clock):
         yield step(patient)
+    if patient.door is not None:
+        yield _door(patient, patient.door)
+    yield from _notify(patient)
     problems: list[str] = []
     brokers: dict[BrokerUrl, str] = {}  # and what to say to be let in there
     for url in parse_brokers(patient.account.broker):
@@ -148,6 +156,32 @@ def _found(url: SrvUrl) -> srv.Answer:
 
 def _described(found: srv.Found) -> str:
     return f"{found.url} (priority {found.priority}, weight {found.weight})"
+
+
+def _door(patient: Patient, door: DoorLine) -> str:
+    rules = door.rules
+    may = f"{', '.join(sorted(rules.obeys))} may open it for {rules.seconds:g} s"
+    warning = clear_text(patient.account.broker)
+    open_to_all = f" (but {warning}: whoever listens there can open it)" if warning else ""
+    return f"door: pin {door.output.pin}; {may}{open_to_all}"
+
+
+def _notify(patient: Patient) -> Iterator[str]:
+    """Each address was read by apprise already; ``--notify`` sends to each."""
+    from ..logic.notice import Notice
+    from ..service import notify
+
+    for address in patient.notify:
+        service = notify.service_of(address)
+        if not patient.send_notice:
+            yield f"notify: {service}; `bellwire doctor --notify` sends a message there"
+            continue
+        notice = Notice("Bellwire", f"{patient.account.peer} can reach you")
+        try:
+            notify.send_notice(address, notice)
+        except notify.NotifyError as error:
+            raise Fault(f"notify: {error}: is it reachable, is the address right?") from None
+        yield f"notify: {service} took a message; does the phone show it?"
 
 
 def _at_broker(patient: Patient) -> Iterator[str]:
@@ -325,7 +359,17 @@ def patient_of(path: Path) -> Patient:
 
     if "button" not in load(path):
         panel = read_panel(path)
-        return Patient(panel.account, metrics=panel.metrics)
+        return Patient(panel.account, metrics=panel.metrics, notify=_addresses(panel.on))
     bell = read_doorbell(path)
     rings = dict.fromkeys(peer for button in bell.buttons for peer in button.peers)
-    return Patient(bell.account, tuple(rings), bell.metrics)
+    return Patient(
+        bell.account,
+        tuple(rings),
+        metrics=bell.metrics,
+        notify=_addresses(bell.on),
+        door=bell.door,
+    )
+
+
+def _addresses(on: Mapping[str, Action]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for action in on.values() for each in action.notify))

@@ -19,6 +19,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--settings", type=Path, metavar="FILE", help=f"default: what is in {_CARD}"
     )
+    parser.add_argument(
+        "--notify", action="store_true", help="send a message to each address of `notify`"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="only what is wrong")
     parser.set_defaults(run=_doctor)
 
@@ -32,7 +35,9 @@ def _doctor(args: argparse.Namespace) -> int:
         _CARD / "doorbell.toml",
     )
     try:
-        for line in examine(patient_of(path)):
+        patient = patient_of(path)
+        patient.send_notice = args.notify
+        for line in examine(patient):
             if not args.quiet:
                 say(f"ok    {line}")
     except SettingsError as error:

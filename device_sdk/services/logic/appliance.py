@@ -61,6 +61,8 @@ class ApplianceLogic(ABC, Generic[Key, Effect]):
         self._contacts = {key: timing.contact() for key, timing in buttons.items()}
         self._stuck: set[Key] = set()
         self._online = False
+        #: Which buttons were pressed, for who tells of it; see :meth:`take_presses`.
+        self._presses: list[Key] = []
         self.light = lights.Player(lights.OFFLINE)
 
     @property
@@ -92,6 +94,11 @@ class ApplianceLogic(ABC, Generic[Key, Effect]):
         # What settled before this edge happened at its own time, whenever the loop came to it.
         effects = self._changed(button, self._contacts[button].edge(active, now), now)
         return effects + self.tick(now)
+
+    def take_presses(self) -> list[Key]:
+        """The buttons that were pressed since this was asked."""
+        taken, self._presses = self._presses, []
+        return taken
 
     @abstractmethod
     def link(self, online: bool, now: float) -> list[Effect | Note]:
@@ -126,6 +133,7 @@ class ApplianceLogic(ABC, Generic[Key, Effect]):
         effects: list[Effect | Note] = []
         for change in changes:
             if change is Contact.PRESSED:
+                self._presses.append(key)
                 effects += self._pressed(key, now)
             elif change is Contact.STUCK:
                 self._stuck.add(key)

@@ -1,4 +1,7 @@
-"""Commands and web hooks: run beside the loop, bounded in time and number, never a shell."""
+"""Commands, web hooks, notifications: beside the loop, bounded in time and number, never a shell.
+
+A command has a thread for as long as it runs; what goes to an address has that address's lane.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from collections.abc import Callable, Mapping
 from ...client.display import as_json, as_text
 from ...client.logs import Log
 from ..config.account import Action
+from ..logic.notice import notice_of
+from .lanes import Lanes
 
 log = Log("bellwire.pi")
 
-#: At once, all actions together; more are dropped with a warning: a storm must not eat the Pi.
+#: Commands at once, all together; more are dropped with a warning: a storm must not eat the Pi.
 MAX_RUNNING = 8
 STOP_TIMEOUT = 2.0
 #: BELLWIRE_PEER is one's own name to the command line: a hook that calls would take the other's.
@@ -24,29 +29,51 @@ _VARIABLES = {"peer": "OTHER"}
 
 
 class Actions:
-    """Starts actions; each has a thread for as long as it runs. Usable from any thread."""
+    """Starts actions. Usable from any thread."""
 
     def __init__(self) -> None:
         self._slots = threading.Semaphore(MAX_RUNNING)
+        self._lanes = Lanes()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
     def run(self, action: Action, facts: Mapping[str, object]) -> None:
         """Run ``action``; ``facts`` become ``BELLWIRE_…`` variables and the web hook's JSON."""
-        if not action.command and action.webhook is None:
-            return
+        facts = dict(facts)
+        webhook, timeout = action.webhook, action.timeout
+        if webhook is not None:
+            self._lanes.put(webhook, "a web hook", lambda: _post(webhook, facts, timeout), timeout)
+        for address in action.notify:
+            self._notify(address, action, facts)
+        if action.command:
+            self._run_command(action, facts)
+
+    def _notify(self, address: str, action: Action, facts: dict[str, object]) -> None:
+        def send() -> None:
+            from .notify import NotifyError, send_notice
+
+            try:
+                send_notice(address, notice, action.link, action.picture)
+            except NotifyError as error:
+                log.warning("notification: %s", error)
+
+        notice = notice_of(facts, action.link)
+        self._lanes.put(address, "a notification", send, action.timeout)
+
+    def _run_command(self, action: Action, facts: dict[str, object]) -> None:
         if not self._slots.acquire(blocking=False):
-            log.warning("%d actions are running already: this one is dropped", MAX_RUNNING)
+            log.warning("%d commands are running already: this one is dropped", MAX_RUNNING)
             return
         try:
-            threading.Thread(target=self._do, args=(action, dict(facts)), daemon=True).start()
+            threading.Thread(target=self._do, args=(action, facts), daemon=True).start()
         except RuntimeError as error:  # the bell goes on without it
             self._slots.release()
             log.warning("an action cannot be begun: %s", error)
 
     def close(self) -> None:
         """End what is running."""
+        self._lanes.close()
         with self._lock:
             self._closed = True
             running = list(self._running)
@@ -57,10 +84,7 @@ class Actions:
 
     def _do(self, action: Action, facts: dict[str, object]) -> None:
         try:
-            if action.command:
-                self._command(action, facts)
-            if action.webhook is not None:
-                _post(action.webhook, facts, action.timeout)
+            self._command(action, facts)
         except Exception as error:  # noqa: BLE001 - this thread's supervisor: the service goes on
             log.error("an action failed", error=error)
         finally:

@@ -13,7 +13,7 @@ from ...client.display import say
 from ...client.listener import CallEventListener
 from ...client.logs import Log
 from ...client.threaded import SignalingClient
-from ..config.account import Account, InputPin, OutputPin
+from ..config.account import Account, Action, InputPin, OutputPin
 from ..config.timezone import described
 from ..gpio.pins import Input, Levels, Output, Pins
 from ..logic import appliance as logic
@@ -98,12 +98,14 @@ class Appliance(ABC, Generic[Key, Effect]):
         loop: Loop,
         notifier: Notifier,
         make_link: Callable[..., ClientRunner],
+        on: Mapping[str, Action] | None = None,
     ) -> None:
         self._decisions = decisions
         self._pins = pins
         self._loop = loop
         self._notifier = notifier
         self._actions = Actions()
+        self._on = on or {}
         self._state = LinkState(account.peer, account.broker, notifier, loop)
         self._levels = Levels()
         self._inputs: dict[Key, Input] = {}
@@ -186,6 +188,12 @@ class Appliance(ABC, Generic[Key, Effect]):
     @abstractmethod
     def _show(self) -> None:
         """Bring the outputs to what the decisions say."""
+
+    def _happened(self, event: str, **facts: object) -> None:
+        """Have done outside what the settings say of that event."""
+        action = self._on.get(event)
+        if action is not None:
+            self._actions.run(action, {"event": str(event), **facts})
 
     def _close(self) -> None:
         """Close what it has beyond pins, link and actions."""

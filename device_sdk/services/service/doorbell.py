@@ -23,6 +23,7 @@ from ..logic.doorbell import (
 )
 from ..logic.lights import strokes
 from ..logic.messages import text_of
+from ..logic.notice import ServiceEvent
 from .appliance import Appliance
 from .door_pin import DoorPin
 from .link import ClientRunner
@@ -47,6 +48,9 @@ class DoorbellService(Appliance[str, Decision]):
         self._buttons = {button.name: button for button in settings.buttons}
         self._ringer = Ringer(self, loop.post, loop.now)
         self._talks = Talks()
+        #: Buttons of rings that no panel has acknowledged, and of calls, with when these began.
+        self._ringing: dict[int, str] = {}
+        self._since: dict[str, tuple[str, float]] = {}
         self.bell = Doorbell(
             tuple(_rules(button) for button in settings.buttons),
             chime_after=settings.chime.after,
@@ -57,7 +61,15 @@ class DoorbellService(Appliance[str, Decision]):
         self._chimes = 0
         inputs = {button.name: button.input for button in settings.buttons}
         super().__init__(
-            settings.account, inputs, self.bell, self._ringer, pins, loop, notifier, make_link
+            settings.account,
+            inputs,
+            self.bell,
+            self._ringer,
+            pins,
+            loop,
+            notifier,
+            make_link,
+            settings.on,
         )
         self._light = self._output("light", settings.light)
         self._chime = self._output("chime", settings.chime.output)
@@ -71,6 +83,9 @@ class DoorbellService(Appliance[str, Decision]):
     def on_acknowledged(self, ring: int) -> None:
         """See :class:`~.ringing.RingEvents`."""
         self._do(self.bell.acknowledged(ring, self._loop.now()))
+        button = self._ringing.pop(ring, "")
+        if button:  # the first panel that rings
+            self._happened(ServiceEvent.RINGING, button=button, content=self._content(button))
 
     def on_unreached(self, ring: int) -> None:
         """See :class:`~.ringing.RingEvents`."""
@@ -79,11 +94,13 @@ class DoorbellService(Appliance[str, Decision]):
     def on_ended(self, ring: int, outcome: PressOutcome, peer: str, response: object) -> None:
         """See :class:`~.ringing.RingEvents`."""
         now = self._loop.now()
+        self._ringing.pop(ring, None)
         self._do(self.bell.ended(ring, outcome, now, peer=peer, response=response))
 
     def on_call(self, call: Any, button: str) -> None:
         """See :class:`~.ringing.RingEvents`."""
         self._talks.add(call)
+        self._since[call.call_id] = button, self._loop.now()
         say(f"{button}: in a call with {call.peer}")
         self._do(self.bell.call_started(call.call_id, call.peer, button, self._loop.now()))
 
@@ -97,10 +114,22 @@ class DoorbellService(Appliance[str, Decision]):
     def on_over(self, call: Any, reason: EndReason) -> None:
         """See :class:`~.ringing.RingEvents`."""
         self._talks.remove(call.call_id)
+        now = self._loop.now()
+        button, since = self._since.pop(call.call_id, ("", now))
+        self._happened(
+            ServiceEvent.CALL_ENDED,
+            button=button,
+            call_id=call.call_id,
+            peer=call.peer,
+            reason=str(reason),
+            seconds=round(now - since, 1),
+        )
         say(f"call with {call.peer} is over: {reason}")
-        self._do(self.bell.call_ended(call.call_id, self._loop.now()))
+        self._do(self.bell.call_ended(call.call_id, now))
 
     def _show(self) -> None:
+        for button in self.bell.take_presses():
+            self._happened(ServiceEvent.PRESSED, button=button, content=self._content(button))
         self._light.set(self.bell.light.level)
         self._chime.set(self.bell.chime.level)
         self._door.set(self.bell.door_open)
@@ -115,6 +144,7 @@ class DoorbellService(Appliance[str, Decision]):
         if isinstance(effect, StartRing):
             button = self._buttons[effect.button]
             say(f"{button.name}: ringing {', '.join(button.peers)}")
+            self._ringing[effect.ring] = effect.button
             self._ringer.ring(effect.ring, button, effect.seconds)
         elif isinstance(effect, StopRing):
             self._ringer.stop(effect.ring)
@@ -135,15 +165,15 @@ class DoorbellService(Appliance[str, Decision]):
         by = f" by {effect.peer}" if effect.peer else ""
         answer = f": {shown(effect.response)}" if effect.response is not None else ""
         say(f"{effect.button}: {effect.outcome}{by}{answer}")
-        action = self._settings.on.get(effect.outcome)
-        if action is not None:
-            facts = {
-                "event": effect.outcome.value,
-                "button": effect.button,
-                "peer": effect.peer,
-                "response": effect.response,
-            }
-            self._actions.run(action, facts)
+        self._happened(
+            effect.outcome, button=effect.button, peer=effect.peer, response=effect.response
+        )
+        if effect.outcome is PressOutcome.NOBODY:
+            content = self._content(effect.button)
+            self._happened(ServiceEvent.MISSED, button=effect.button, content=content)
+
+    def _content(self, button: str) -> object:
+        return self._buttons[button].content
 
 
 def _rules(button: Button) -> ButtonRules:

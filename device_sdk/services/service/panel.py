@@ -21,6 +21,7 @@ from ..history.store import HistoryOutcome
 from ..history.writer import History
 from ..logic.appliance import ButtonTiming, EndCall, SayInCall
 from ..logic.messages import text_of, text_or_all
+from ..logic.notice import ServiceEvent
 from ..logic.panel import (
     AcceptCall,
     CallEnd,
@@ -84,7 +85,15 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         self._since: dict[str, float] = {}
         self._missed_shown = 0
         super().__init__(
-            settings.account, settings.buttons, self.panel, self, pins, loop, notifier, make_link
+            settings.account,
+            settings.buttons,
+            self.panel,
+            self,
+            pins,
+            loop,
+            notifier,
+            make_link,
+            settings.on,
         )
         kept = settings.history
         self._history = History(kept.file if kept.named else None, kept.keep)
@@ -107,6 +116,8 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         return due
 
     def _show(self) -> None:
+        for button in self.panel.take_presses():
+            self._happened(ServiceEvent.PRESSED, button=button.value)
         self._light.set(self.panel.light.level)
         self._ringer.set(self.panel.ringer.level)
         self._missed.set(self.panel.missed > 0)
@@ -124,7 +135,17 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         quiet = self._is_quiet()
         call, caller = invitation.call_id, invitation.caller_id
         self._history.rang(call, caller, self._me, text_or_all(invitation.content))
-        self._do(self.panel.call(call, caller, self._loop.now(), quiet=quiet))
+        effects = self.panel.call(call, caller, self._loop.now(), quiet=quiet)
+        self._do(effects)
+        # In quiet hours no phone sounds either.
+        if not quiet and not any(isinstance(effect, RefuseCall) for effect in effects):
+            self._happened(
+                ServiceEvent.RINGING,
+                call_id=call,
+                peer=caller,
+                content=invitation.content,
+                channel=invitation.channel_id,
+            )
 
     def _is_quiet(self) -> bool:
         try:
@@ -160,7 +181,15 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
     def _call_ended(self, call: Call, reason: EndReason) -> None:
         self._talks.remove(call.call_id)
         now = self._loop.now()
-        self._history.talked(call.call_id, now - self._since.pop(call.call_id, now))
+        seconds = now - self._since.pop(call.call_id, now)
+        self._history.talked(call.call_id, seconds)
+        self._happened(
+            ServiceEvent.CALL_ENDED,
+            call_id=call.call_id,
+            peer=call.peer,
+            reason=str(reason),
+            seconds=round(seconds, 1),
+        )
         say(f"call with {call.peer} is over: {reason}")
         self._do(self.panel.call_ended(call.call_id, now))
 
@@ -206,19 +235,15 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
 
     def _tell(self, effect: TellEnd) -> None:
         say(f"call of {effect.caller}: {effect.end}")
-        action = self._settings.on.get(effect.end)
-        if action is None:
-            return
         invitation = self._calls.get(effect.call)
         facts: dict[str, object] = {
-            "event": effect.end.value,
             "call_id": effect.call,
             "peer": effect.caller,
             "response": self._settings.response if effect.end is CallEnd.ACCEPTED else None,
         }
         if invitation is not None:
             facts |= {"content": invitation.content, "channel": invitation.channel_id}
-        self._actions.run(action, facts)
+        self._happened(effect.end, **facts)
 
     # --- on the listener's thread: hand over -------------------------------------------------
 
