@@ -42,6 +42,7 @@ PARTS = {
         "--extra",
         "pi",
         "--extra",
+        "notify",
         "srv",
         "--extra",
         "web",
