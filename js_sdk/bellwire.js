@@ -970,7 +970,7 @@ class CalleeSide extends Side {
   isLive(call, invite) {
     const known = this.engine.watches.of(call.peer);
     const its = known.read && same(known.epoch, invite.epoch);
-    if (call.phase !== "new" && same(invite.asker, this.engine.epoch)) return !(its && known.online === false);
+    if (call.phase !== "new" && same(invite.asker, this.engine.epoch)) return !(known.read && known.online === !its);
     return call.phase !== "probing" && its && known.online === true;
   }
 
@@ -1034,7 +1034,7 @@ class CalleeSide extends Side {
     }
     for (const act of todo) {
       if (act === "say" || act === "ask") this.say(call, now, { ask: act === "ask", again: on === "resend" });
-      // It speaks though it was read offline: perhaps in a will that came late.
+      // It speaks though it was read gone: perhaps in a will that came late, or an older login's word.
       if (act === "ask" && invite && same(invite.asker, engine.epoch)) engine.readAgain(call.peer);
       else if (act === "clear") this.clear(call, call.phase === "clearing" ? "clear" : undefined);
     }

@@ -6,7 +6,7 @@ through by hand when it changes. ``make_vectors.py`` writes them down.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.effects import (
@@ -19,6 +19,7 @@ from device_sdk.core.effects import (
     Effect,
     Emit,
     Finished,
+    HangUp,
     Input,
     Logout,
     MessageReceived,
@@ -26,6 +27,7 @@ from device_sdk.core.effects import (
     PublishAcked,
     Ready,
     Refuse,
+    SayMessage,
     Send,
     Subscribe,
     Subscribed,
@@ -35,9 +37,17 @@ from device_sdk.core.effects import (
     Watch,
 )
 from device_sdk.core.engine import Engine
-from device_sdk.core.events import LocalEvent, Name, PeerLost, PresenceChanged, RemoteEvent
+from device_sdk.core.events import (
+    CallEvent,
+    LocalEvent,
+    Name,
+    PeerLost,
+    PresenceChanged,
+    RemoteEvent,
+)
 from device_sdk.core.settings import Settings
-from device_sdk.wire import codec, topics
+from device_sdk.errors import InvitationApiCallError, TooManyMessages
+from device_sdk.wire import codec, reasons, topics
 from device_sdk.wire.cells import (
     Answer,
     AnswerReason,
@@ -84,12 +94,25 @@ def means(topic: str, payload: bytes) -> dict[str, Any] | None:
         said |= {"reason": cell.reason} if cell.reason is not None else {}
         said |= {"response": cell.response.hex()} if cell.response is not None else {}
         said |= {"ask": True} if cell.ask else {}
-    return said | {"epoch": cell.epoch.hex()}
+    return said | _of_a_talk(cell) | {"epoch": cell.epoch.hex()}
+
+
+def _of_a_talk(cell: Cell) -> dict[str, Any]:
+    if isinstance(cell, Presence) or cell.talk is None:
+        return {}
+    count, got, messages = cell.talk
+    said: dict[str, Any] = {"talk": 1} | ({"count": count} if count else {})
+    said |= {"got": got} if got is not None else {}
+    return said | ({"messages": [m.hex() for m in messages]} if messages else {})
 
 
 def _event(event: object) -> dict[str, Any]:
     if isinstance(event, PresenceChanged):
         return {"event": event.name.value, "peer": event.peer, "online": event.online}
+    if isinstance(event, CallEvent):
+        told = {"event": event.name.value, "peer": event.call.key[0], "call_id": event.call.call_id}
+        told |= {"message": event.message.hex()} if event.message is not None else {}
+        return told | ({"reason": event.reason.value} if event.reason else {})
     assert isinstance(event, LocalEvent | RemoteEvent | PeerLost)  # noqa: S101 - all that are left
     call = event.call
     out = {"event": event.name.value, "peer": call.key[0], "call_id": call.call_id}
@@ -107,7 +130,8 @@ def _event(event: object) -> dict[str, Any]:
 class Player:
     """One engine and its clock, fed with a scene's inputs in their written form.
 
-    ``setup``: the scene's ``settings``, where they are not the protocol's, and its ``policy``.
+    ``setup``: the scene's ``settings``, where they are not the protocol's, its ``policy``, and
+    ``talk``, if this peer can stay in a call.
     """
 
     def __init__(self, setup: dict[str, Any] | None = None) -> None:
@@ -118,7 +142,13 @@ class Player:
             return AnswerReason(policy["reason"]) if open_calls >= policy["open"] else None
 
         settings = Settings(**given.get("settings", {}))
-        self.engine = Engine(ME, MINE, settings=settings, screen=screen if policy else None)
+        self.engine = Engine(
+            ME,
+            MINE,
+            settings=settings,
+            screen=screen if policy else None,
+            talk=given.get("talk", False),
+        )
         self.now = 0.0
         self._tokens: list[int] = []
 
@@ -129,7 +159,12 @@ class Player:
             out += self._feed(DeadlineReached(), max(due, self.now))
         self.now = at
         for given in self._inputs(what):
-            out += self._feed(given, at)
+            try:
+                out += self._feed(given, at)
+            except (InvitationApiCallError, TooManyMessages):
+                if not isinstance(given, SayMessage | HangUp):
+                    raise
+                out.append({"at": at, "raises": True})
         return out
 
     def _inputs(self, what: dict[str, Any]) -> list[Input]:
@@ -164,6 +199,11 @@ class Player:
                 return [Accept(**(detail | body))]
             case "refuse":
                 return [Refuse(**(detail | body))]
+            case "say":
+                return [SayMessage(**(detail | {"message": bytes.fromhex(detail["message"])}))]
+            case "hang_up":
+                word = {"reason": reasons.over(detail["reason"])} if "reason" in detail else {}
+                return [HangUp(**(detail | word))]
             case "watch":
                 return [Watch(**detail)]
             case "unwatch":
@@ -215,13 +255,13 @@ class Scene:
         setup = {"setup": self.setup} if self.setup else {}
         return {"name": self.name, "rules": self.rules} | setup | {"steps": self.steps}
 
-    def does(self, kind: str, **detail: Any) -> Scene:
+    def does(self, kind: str, **detail: Any) -> Self:
         """Something happens now."""
         what = {kind: {k: v.hex() if isinstance(v, bytes) else v for k, v in detail.items()}}
         self.steps.append({"at": self._at, "do": what, "out": self._player.play(self._at, what)})
         return self
 
-    def at(self, seconds: float) -> Scene:
+    def at(self, seconds: float) -> Self:
         """Time passes; what it makes the peer do is written down."""
         self._at = seconds
         return self.does("time")
@@ -234,7 +274,7 @@ class Scene:
         call: str = CALL,
         retained: bool = False,
         mine: bool = False,
-    ) -> Scene:
+    ) -> Self:
         """A cell comes in, of the peer's or (``mine``) of a previous login of this one."""
         if isinstance(cell, Presence):
             topic = topics.presence("sig", ME if mine else PEER)
@@ -245,26 +285,26 @@ class Scene:
         payload = b"" if cell is None else codec.encode(cell)
         return self.does("message", topic=topic, payload=payload, retained=retained)
 
-    def granted(self) -> Scene:
+    def granted(self) -> Self:
         """The broker has the subscriptions of a later connection."""
         return self.does(
             "subscribed", filters=[topics.presence("sig", ME), *topics.inbox("sig", ME)]
         )
 
-    def watches_then_not(self, peer: str) -> Scene:
+    def watches_then_not(self, peer: str) -> Self:
         """The app watches a peer, for a moment."""
         return self.does("watch", peer=peer).does("unwatch", peer=peer)
 
-    def comes_back(self) -> Scene:
+    def comes_back(self) -> Self:
         """A later connection, on which nothing stands in the way."""
         mine = Presence(True, MINE)
         return self.does("connected").hears(mine, mine=True, retained=True).granted()
 
-    def hears_own_presence(self) -> Scene:
+    def hears_own_presence(self) -> Self:
         """The echo that settles a first connection."""
         return self.hears(Presence(True, MINE), mine=True)
 
-    def sends(self, call: str = CALL, **more: Any) -> Scene:
+    def sends(self, call: str = CALL, **more: Any) -> Self:
         """The app calls."""
         return self.does("send", call_id=call, callee=PEER, **more)
 
@@ -507,6 +547,9 @@ def scenes() -> list[Scene]:
         _rings("callee: another epoch of the caller, and its answer", "Callee 6")
         .hears(Presence(True, FORMER))
         .hears(RINGING._replace(ttl=59_000, asker=MINE))
+        .hears(ONLINE)
+        .at(1)
+        .hears(RINGING._replace(ttl=58_000, asker=MINE))
         .at(61),
         _rings("callee: another epoch of the caller, and then its own", "Callee 6")
         .hears(Presence(True, FORMER))

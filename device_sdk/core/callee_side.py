@@ -370,7 +370,7 @@ class CalleeSide(TalkSide[CalleeCall, CalleeCall]):
                 ask, again = do is _ASK, on is _ON_RESEND
                 call = self._say(call, now, ask=ask, again=again, ring_at=ring_at)
                 if ask and invite is not None and self.admission.answers(invite):
-                    # It speaks though it was read offline: perhaps in a will that came late.
+                    # It speaks though it was read gone: by a late will, or an older login.
                     self._context.read_again(call.caller)
             elif do is _CLEAR:
                 self._clear(call.key, awaited=call.phase is _CLEARING)

@@ -36,8 +36,8 @@ class Known(NamedTuple):
         return self.read and bool(self.online) and self.epoch != epoch
 
     def gone(self, epoch: bytes) -> bool:
-        """Whether that login was read offline, on this connection; one that lives corrects it."""
-        return self.read and self.online is False and self.epoch == epoch
+        """Whether that login was read offline, or another online; one that lives corrects it."""
+        return self.read and self.online is (self.epoch != epoch)
 
 
 _NOTHING_KNOWN = Known()

@@ -21,6 +21,7 @@ TWO_PEERS: Final = (
     replace(pair("two peers", forbid=1), prompt=True),
     replace(pair("two peers, screened", lose=1), screened=True),
     replace(pair("two peers", bridge=1, restart=1), prompt=True),
+    replace(pair("two peers", bridge=1), prompt=True),
     replace(glare("both call, and accept"), verbs=("accept",)),
     replace(glare("both call, promptly", lose=1), prompt=True, verbs=("accept",)),
 )
