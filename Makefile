@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-doors soak-real clean
+.PHONY: help demo demo-web docs test test-web test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -30,10 +30,21 @@ $(LOWEST)/.ready: pyproject.toml tools/setup_env.sh
 demo: $(DEMO_STAMP) ## a doorbell rings a kitchen, for real, over a broker on loopback
 	@$(BIN)/python examples/demo.py
 
+demo-web: $(DEMO_STAMP) ## a page for your browser, which rings when you press Enter
+	@$(BIN)/python examples/demo_web.py
+
 # Hundreds of commands are started, which should not all compile the library again.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+
+AXE := .cache/axe/node_modules/axe-core/axe.min.js
+$(AXE):
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix .cache/axe axe-core@4.10
+
+test-web: export PYTHONDONTWRITEBYTECODE :=
+test-web: $(STAMP) $(AXE) ## the panel's page in a real browser (Debian: chromium chromium-driver npm)
+	@$(BIN)/python -m pytest -q -m browser tests/browser
 
 test-pythons: $(STAMP) ## demo and suite on Python 3.11 to 3.14, wheels on Arm; writes docs/platforms.md (root)
 	@$(BIN)/python -m pip install --quiet --group resolve

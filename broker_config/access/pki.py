@@ -198,6 +198,17 @@ def make_node(folder: Path, host: str) -> Certificate:
     )
 
 
+def make_web(folder: Path, names: list[str]) -> Certificate:
+    """A certificate for web pages that are served under those names, as a panel's is."""
+    return _issue(
+        _common_name(names[0]),
+        SERVER_DAYS,
+        names=[_general_name(name) for name in names],
+        purpose=ExtendedKeyUsageOID.SERVER_AUTH,
+        issuer=_ca(folder),
+    )
+
+
 def make_device(folder: Path, name: str) -> Certificate:
     """A client certificate for the device ``name``."""
     return _issue(

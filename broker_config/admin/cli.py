@@ -59,6 +59,17 @@ def _parser() -> argparse.ArgumentParser:
 
     device_cli.add_to(commands, _directory)
 
+    web = commands.add_parser(
+        "web-certificate", help="a certificate of this CA for a panel's page (https)"
+    )
+    web.add_argument(
+        "names", nargs="+", metavar="NAME", help="what browsers type: panel.local, an address"
+    )
+    web.add_argument(
+        "--to", dest="target", type=Path, default=Path(), metavar="DIR", help="where to (here)"
+    )
+    _directory(web)
+
     export = commands.add_parser(
         "export", help="the registry as the configuration of another broker, ready to start"
     )
@@ -174,6 +185,20 @@ def _renew(args: argparse.Namespace) -> int:
     return 0
 
 
+def _web_certificate(args: argparse.Namespace) -> int:
+    from .setup import web_certificate
+
+    certificate, key = web_certificate(args.directory, args.names, args.target)
+    print(f"certificate: {certificate}")
+    print(f"key:         {key}")
+    print(f"Move both to the panel, with {args.directory / 'tls' / 'ca.crt'}; in its settings:")
+    print("[web]")
+    print(f'cert_file = "{certificate.name}"')
+    print(f'key_file = "{key.name}"')
+    print('ca_file = "ca.crt"')
+    return 0
+
+
 def _export(args: argparse.Namespace) -> int:
     from .export import export
 
@@ -221,6 +246,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "init": _init,
     "renew": _renew,
     "device": device_cli.perform,
+    "web-certificate": _web_certificate,
     "export": _export,
     "status": _status,
     "doctor": _doctor,

@@ -114,6 +114,27 @@ def renew(directory: Path, names: list[str]) -> list[str]:
         return pki.make_server(tls, [*old, *names])
 
 
+def web_certificate(directory: Path, names: list[str], target: Path) -> tuple[Path, Path]:
+    """A certificate of this CA for a page under ``names``, and its key, into ``target``.
+
+    Named after the first name; what is there of an earlier one is replaced.
+    """
+    tls = directory / "tls"
+    if not (tls / "ca.key").exists():
+        raise SetupError(
+            f"there is no {tls / 'ca.key'}: say where the broker's directory is, --dir DIR"
+        )
+    pki.check_names(names)
+    made = pki.make_web(tls, names)
+    stem = names[0].replace("*", "_").replace(":", "-")
+    files = target / f"{stem}.crt", target / f"{stem}.key"
+    with Staged() as staged:
+        staged.add(files[1], made.key, over=True)
+        staged.add(files[0], made.certificate, over=True)
+        staged.place()
+    return files
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a device gets, this once: its secret, or the files of its certificate."""

@@ -24,6 +24,7 @@ from device_sdk import Call, CallEventListener, LocalInvitation, RemoteInvitatio
 from tests.commands import Command
 from tests.servers import BundledBroker, free_port
 
+CLONE = Path(__file__).parents[2]
 SECONDS = 30.0
 AWAY = (StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException)
 

@@ -1,7 +1,7 @@
 """The states of the page that are looked at: by axe, and by people as pictures in docs/images.
 
 ``python -m tests.browser.states docs/images`` makes the pictures anew (Debian:
-librsvg2-bin, pngquant, fonts).
+pngquant, fonts).
 """
 
 from __future__ import annotations
@@ -13,20 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.browser.conftest import Bell, Browser, Panel, chromium, until
+from tests.browser.conftest import CLONE, Bell, Browser, Panel, chromium, until
 from tests.servers import BundledBroker
-
-CLONE = Path(__file__).parents[2]
-#: A picture of a front door, drawn here: 5 KB as PNG, so it rides in the call itself.
-DOOR = Path(__file__).parent / "door.svg"
-
-
-def door_picture(folder: Path) -> bytes:
-    """The picture as PNG, of few colours."""
-    target = folder / "door.png"
-    subprocess.run(["rsvg-convert", "-o", target, DOOR], check=True)
-    squeeze(target)
-    return target.read_bytes()
 
 
 @contextmanager
@@ -120,7 +108,7 @@ def main(target: Path) -> int:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, BundledBroker() as broker:
         home = Path(name)
-        picture = door_picture(home)
+        picture = (CLONE / "examples" / "door.png").read_bytes()
         for shape_name, (width, height, dark, language) in SHAPES.items():
             folder = home / shape_name
             browser = Browser(chromium(language=language, folder=folder / "profile"))

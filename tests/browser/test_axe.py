@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Browser
-from tests.browser.states import CLONE, STATES, WEB, fresh, shape
+from tests.browser.conftest import CLONE, Browser
+from tests.browser.states import STATES, WEB, fresh, shape
 from tests.servers import BundledBroker
 
 pytestmark = pytest.mark.browser

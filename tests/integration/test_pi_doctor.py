@@ -16,7 +16,8 @@ from device_sdk.link.url import BrokerUrl
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor import check as doctor
 from device_sdk.services.doctor import dns_sd
-from device_sdk.services.doctor.check import Fault, Patient, examine
+from device_sdk.services.doctor.check import Patient, examine
+from device_sdk.services.doctor.fault import Fault
 from tests.conftest import need_mosquitto
 from tests.servers import Mosquitto, free_port
 from tools.image_test.broker import broker

@@ -16,7 +16,8 @@ from device_sdk.errors import BrokerUnreachable
 from device_sdk.link import srv
 from device_sdk.link.url import parse_brokers
 from device_sdk.services.config.account import Account
-from device_sdk.services.doctor.check import Fault, Patient, examine
+from device_sdk.services.doctor.check import Patient, examine
+from device_sdk.services.doctor.fault import Fault
 from tests.integration.conftest import MakePeer
 from tests.nameserver import NameServer, Srv, name_server
 from tests.servers import BundledBroker, free_port

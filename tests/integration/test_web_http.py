@@ -6,19 +6,28 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker_config import cli as broker_cli
+from broker_config.access import pki
+from device_sdk.services.config.web import WebSettings
+from device_sdk.services.doctor.fault import Fault
+from device_sdk.services.doctor.page import examine_page
 from device_sdk.services.logic.panel import CallEnd
 from device_sdk.services.web.access import COOKIE, Access
 from device_sdk.services.web.app import MAX_BODY, STATIC, PageApp
 from device_sdk.services.web.hub import Hub
 from device_sdk.services.web.page import Asker, Page, Verdict
 from device_sdk.services.web.server import WebError, WebServer, bind
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
 
 
 class Desk:
@@ -45,13 +54,13 @@ class Desk:
 class Site:
     """One server on a free port of loopback."""
 
-    def __init__(self, access: Access, **more: Any) -> None:
+    def __init__(self, access: Access, *, tls: dict[str, Path] | None = None, **more: Any) -> None:
         self.desk, self.hub = Desk(), Hub()
         app = PageApp(self.desk, self.desk.page, access, self.hub, **more)
         sock = bind("127.0.0.1", 0)
         self.port = sock.getsockname()[1]
         self.ended: list[str] = []
-        self.server = WebServer(app.asgi, self.hub, sock, self.ended.append)
+        self.server = WebServer(app.asgi, self.hub, sock, self.ended.append, **(tls or {}))
         self.server.start()
         self.host = f"127.0.0.1:{self.port}"
 
@@ -319,3 +328,64 @@ def test_a_server_that_ends_is_told(make_site) -> None:
     site.server._thread.join(10)
     assert site.ended == ["it ended by itself"]
     site.ended.clear()
+
+
+def test_https_with_a_certificate_of_the_brokers_ca(make_site, tmp_path: Path, capsys) -> None:
+    """What `bellwire-broker web-certificate` makes is served, trusted, and well to the doctor."""
+    tls = tmp_path / "broker" / "tls"
+    tls.mkdir(parents=True)
+    pki.make_ca(tls)
+    words = ["--dir", str(tmp_path / "broker"), "--to", str(tmp_path)]
+    assert broker_cli.main(["web-certificate", "panel.local", "127.0.0.1", *words]) == 0
+    assert 'cert_file = "panel.local.crt"' in capsys.readouterr().out
+    files = {"cert_file": tmp_path / "panel.local.crt", "key_file": tmp_path / "panel.local.key"}
+    assert files["key_file"].stat().st_mode & 0o777 == 0o600
+    site = make_site(Access(bytes(32), pin="314159"), tls=files)
+    context = ssl.create_default_context(cafile=tls / "ca.crt")
+    connection = http.client.HTTPSConnection("127.0.0.1", site.port, context=context, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("POST", "/sign-in", json.dumps({"secret": "314159"}), {
+            "Origin": f"https://{site.host}", "Content-Type": "application/json",
+        })  # fmt: skip
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert "Secure" in answer.getheader("set-cookie", "")
+    (tmp_path / "pin").write_text("314159")
+    web = WebSettings(port=site.port, pin_file=tmp_path / "pin", ca_file=tls / "ca.crt", **files)
+    assert examine_page(web) == f"page: https://127.0.0.1:{site.port}/ answers, with a PIN"
+    other = tmp_path / "other"
+    other.mkdir()
+    pki.make_ca(other)
+    foreign = WebSettings(port=site.port, ca_file=other / "ca.crt", **files)
+    with pytest.raises(Fault, match=r"certificate is not good: .*web-certificate NAME"):
+        examine_page(foreign)
+
+
+def test_a_web_certificate_that_cannot_be_made_is_said(tmp_path: Path, capsys) -> None:
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    assert broker_cli.main(["web-certificate", "panel.local", "--dir", str(tmp_path)]) == 2
+    assert "say where the broker's directory is, --dir DIR" in capsys.readouterr().err
+    pki.make_ca(tls)
+    assert broker_cli.main(["web-certificate", "pan el", "--dir", str(tmp_path)]) == 2
+    assert "'pan el' is no name or address of a host" in capsys.readouterr().err
+
+
+def test_what_the_doctor_says_of_a_page(shared: Site) -> None:
+    """That it answers, that nothing does, that something else does."""
+    assert examine_page(WebSettings(port=shared.port)).endswith("answers, for this machine")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert "nothing answers there" in examine_page(WebSettings(port=port))
+    with pytest.raises(Fault, match="can be reached from elsewhere"):
+        examine_page(WebSettings(host=EVERYWHERE, port=port))
+
+
+def test_a_certificate_that_is_none_is_said_before_serving(tmp_path: Path) -> None:
+    (tmp_path / "cert").write_text("none")
+    sock = bind("127.0.0.1", 0)
+    with contextlib.closing(sock), pytest.raises(WebError, match="cannot be used"):
+        WebServer(
+            lambda *_: None, Hub(), sock, print, cert_file=tmp_path / "cert",
+            key_file=tmp_path / "cert",
+        )  # fmt: skip

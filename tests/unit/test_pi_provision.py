@@ -602,3 +602,51 @@ def test_a_device_with_a_certificate(run, boot, tmp_path):
     code, out = run("--cert-file", str(pem), without=("--secret-file",))
     assert (code, tree(boot)) == (2, before)
     assert "--cert-file: " in out
+
+
+def test_a_panel_with_a_page(run, boot, tmp_path):
+    """Its PIN and certificate are beside the settings, systemd hands them over, its extra is in."""
+    (tmp_path / "pin").write_text("314159\n")
+    page = ("--role", "panel", "--peer", "kitchen", "--web", "8080")
+    code, out = run(*page, "--web-pin-file", str(tmp_path / "pin"))
+    assert code == 2
+    assert "no wheel of starlette" in out
+    assert "--extra web" in out
+    for name in ("starlette-1.0.0-py3-none-any.whl", "uvicorn-0.40.0-py3-none-any.whl"):
+        (tmp_path / "wheels" / name).write_bytes(b"wheel")
+    assert run(*page, "--web-pin-file", str(tmp_path / "pin"))[0] == 0
+    settings = tomllib.loads((boot / "bellwire" / "panel.toml").read_text())
+    assert settings["web"] == {"listen": "0.0.0.0:8080", "pin_file": "web-pin"}
+    assert (boot / "bellwire" / "web-pin").read_text() == "314159\n"
+    script = (boot / "bellwire" / "install.sh").read_text()
+    assert "web-pin web-users web-cert.pem web-key.pem" in script
+    assert "extra=pi,web\n" in script
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--web", "8080"), "--web is for a panel: --role panel"),
+        (("--role", "panel", "--web", "8080"), "can be reached from elsewhere"),
+        (("--role", "panel", "--web", "eighty"), "--web: expected [HOST:]PORT"),
+        (("--role", "panel", "--web-pin-file", "PIN"), "--web-pin-file is for a page: --web 8080"),
+        (
+            ("--role", "panel", "--web", "8080", "--web-pin-file", "SHORT"),
+            "at least 6 characters",
+        ),
+        (
+            ("--role", "panel", "--web", "8080", "--settings", "OWN", "--web-pin-file", "PIN"),
+            "have [web] already",
+        ),
+    ],
+)
+def test_a_page_that_cannot_be_is_refused_and_nothing_written(run, boot, tmp_path, more, says):
+    (tmp_path / "PIN").write_text("314159\n")
+    (tmp_path / "SHORT").write_text("31\n")
+    (tmp_path / "OWN").write_text('[web]\nlisten = "127.0.0.1:1"\n')
+    before = tree(boot)
+    files = {"PIN", "SHORT", "OWN"}
+    code, out = run(*(str(tmp_path / word) if word in files else word for word in more))
+    assert code == 2
+    assert says in out
+    assert tree(boot) == before

@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,25 +24,17 @@ from ..config.account import Account, Action
 from ..config.doorbell import DoorLine
 from ..config.metrics import MetricsSettings
 from ..config.timezone import described
+from ..config.web import WebSettings
 from ..metrics.window import check_installed, problem
 from ..service.link import make_client
 from . import dns_sd
+from .fault import Fault
+from .page import examine_page
 from .reach import Came, Reach
 
 _TIMEOUT = 5.0
 #: A clock that shows an earlier year was never set.
 _FIRST_YEAR = 2025
-
-
-class Fault(BellwireError):
-    """The first thing that is wrong; the message says what to do.
-
-    Of several brokers each may have one: ``problems``.
-    """
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
 
 
 def running_service() -> tuple[str, str] | None:
@@ -82,6 +74,8 @@ class Patient:
     now: Callable[[], float] = time.time
     browse: Callable[[], list[dns_sd.Found]] = dns_sd.browse
     service: Callable[[], tuple[str, str] | None] = running_service
+    #: The page of a panel; without a port there is none.
+    web: WebSettings = field(default_factory=WebSettings)
 
     @property
     def host(self) -> str:
@@ -131,6 +125,11 @@ def examine(patient: Patient) -> Iterator[str]:
                 yield f"{one}: {line}" if several else line
         except Fault as fault:
             problems += [f"{one}: {each}" if several else each for each in fault.problems]
+    if patient.web.port is not None:
+        try:
+            yield examine_page(patient.web)
+        except Fault as fault:
+            problems.append(str(fault))
     if patient.metrics is not None:
         try:
             yield _metrics(patient, patient.metrics)
@@ -359,7 +358,9 @@ def patient_of(path: Path) -> Patient:
 
     if "button" not in load(path):
         panel = read_panel(path)
-        return Patient(panel.account, metrics=panel.metrics, notify=_addresses(panel.on))
+        return Patient(
+            panel.account, metrics=panel.metrics, notify=_addresses(panel.on), web=panel.web
+        )
     bell = read_doorbell(path)
     rings = dict.fromkeys(peer for button in bell.buttons for peer in button.peers)
     return Patient(

@@ -28,7 +28,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _doctor(args: argparse.Namespace) -> int:
     from ..config.toml_reader import SettingsError
-    from .check import Fault, examine, patient_of
+    from .check import examine, patient_of
+    from .fault import Fault
 
     path = args.settings or next(
         (each for name in ("doorbell", "panel") if (each := _CARD / f"{name}.toml").exists()),

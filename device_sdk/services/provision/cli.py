@@ -20,6 +20,7 @@ from ..config.panel import read_panel
 from ..config.timezone import check_timezone, local_timezone
 from ..config.toml_reader import SettingsError
 from ..service.link import make_client
+from . import page
 from .broker_files import read_broker_directory
 from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
 from .card_files import (
@@ -107,6 +108,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--settings", type=Path, metavar="FILE",
         help="a TOML file of your own; its [account] is replaced by the options",
     )  # fmt: skip
+    page.add_options(parser)
     parser.add_argument("--hostname", metavar="NAME", help="default: the peer id")
     parser.add_argument("--wifi-ssid", metavar="SSID")
     parser.add_argument(
@@ -283,6 +285,7 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]
             beside[name] = _first_line(path, flag).encode() + b"\n"
         else:
             beside[name] = _text(path, flag).encode()
+    beside |= page.beside(args, _text)
     text = _settings_text(args, role, beside)
     _check_settings(text, role, beside)
     return beside, text
@@ -311,7 +314,10 @@ def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, byt
         rest = _DOORBELL.format(rings=rings)
         if args.door_pin is not None:
             rest += _DOOR.format(pin=args.door_pin, active=args.door_active, rings=rings)
-    return "\n".join(lines) + "\n\n" + rest
+    table = page.table(args, role, set(beside))
+    if table and page.has_page(rest):
+        raise ProvisionError("--web: the settings of --settings have [web] already; say it there")
+    return "\n".join(lines) + "\n\n" + rest + table
 
 
 def _without_account(text: str) -> str:
@@ -332,7 +338,12 @@ def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
         for name, data in beside.items():
             (Path(folder) / name).write_bytes(data)
         try:
-            account = (read_panel if role == "panel" else read_doorbell)(path).account
+            if role == "panel":
+                panel = read_panel(path)
+                panel.web.check()
+                account = panel.account
+            else:
+                account = read_doorbell(path).account
             account.check_files()
             make_client(account)
         except BellwireError as error:

@@ -43,7 +43,9 @@ def bind(host: str, port: int) -> socket.socket:
         sock.listen(128)
     except OSError as error:
         sock.close()
-        raise WebError(f"web: {host}:{port} cannot be listened on: {error.strerror}") from None
+        hint = "; below 1024 they are root's: 8080, or 8443 for https"
+        why = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
+        raise WebError(f"web: {host}:{port} cannot be listened on: {why}") from None
     return sock
 
 

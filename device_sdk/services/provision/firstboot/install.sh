@@ -135,7 +135,7 @@ rm -f "$units/$unit.d/ca.conf"
 # Systemd hands the service copies of what lies beside its settings.
 {
     echo '[Service]'
-    for name in secret ca.pem cert.pem key.pem; do
+    for name in secret ca.pem cert.pem key.pem web-pin web-users web-cert.pem web-key.pem; do
         [ ! -s "$here/$name" ] || echo "LoadCredential=$name:$here/$name"
     done
 } >"$units/$unit.d/credentials.conf"
