@@ -1,0 +1,34 @@
+"""docs/media.md: its settings are a doorbell's, its messages those that the services know."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.logic import messages
+from device_sdk.services.logic.messages import OpenResult
+from device_sdk.services.web.content import view_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "media.md").read_text()
+
+
+def test_the_settings_are_a_doorbells_and_the_page_shows_what_they_say(tmp_path):
+    (block,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    (tmp_path / "bell.toml").write_text(block)
+    (button,) = read_doorbell(tmp_path / "bell.toml").buttons
+    view = view_of(button.content, ["http://front-door.lan:1984"])
+    assert view.text == "somebody is at the door"
+    assert [each["kind"] for each in view.media] == ["whep", "page", "snapshot"]
+    assert all(each["allowed"] for each in view.media)
+
+
+def test_the_messages_in_the_table_are_those_of_the_services():
+    table = PAGE.partition("## Messages in a call")[2]
+    named = [ast.literal_eval(text.replace("true", "True").replace("false", "False"))
+             for text in re.findall(r'`(\{"d[^`…]*\})`', table)]  # fmt: skip
+    assert messages.asks_to_open(named[0]) == ""
+    assert messages.result_of_open(named[1]) == OpenResult(True)
+    assert messages.opened(OpenResult(True)) == named[1]
+    assert set(messages.opened(OpenResult(False, "no"))) == {"done", "ok", "why"}
