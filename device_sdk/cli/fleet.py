@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         shares = plan.shares(
             broker, peers, args.processes,
             rate=args.rate, seconds=args.seconds, login_timeout=args.login_timeout,
+            storms=not args.no_storms,
         )  # fmt: skip
         if args.ca_file is not None:
             Tls(args.ca_file).make_context()

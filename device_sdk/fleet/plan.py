@@ -20,6 +20,8 @@ FEW = 3
 #: Descriptors of a process beside its devices': pipes, the ping-pong, the sweep, modules.
 _SPARE = 256
 _LARGEST_TABLE = 1 << 24
+#: Panels that are in a process with few devices, and the part of all calls that is made there.
+_APART, _APART_CALLS = 8, 0.4
 
 
 class Peer(NamedTuple):
@@ -52,6 +54,8 @@ class Share(NamedTuple):
     seconds: float
     #: For how long a storm of logins is waited for.
     login_timeout: float
+    #: Whether it has few devices, so that it serves them at once while others log thousands in.
+    apart: bool = False
 
 
 def anonymous(devices: int, panels: int) -> list[Peer]:
@@ -162,30 +166,43 @@ def shares(
     rate: float,
     seconds: float,
     login_timeout: float,
+    storms: bool = False,
 ) -> list[Share]:
-    """A share for each process: who calls is where the first whom it calls is."""
+    """A share for each process: who calls is where the first whom it calls is.
+
+    With ``storms`` there is one process more, with few devices of a large fleet. A process logs its
+    thousands in for seconds, in which it serves none of those that are back already: so how long
+    calls take meanwhile is measured where that is nobody's time but the broker's.
+    """
     *fleet, ping_door, ping_panel = peers
     place: dict[str, int] = {}
     called = {name for peer in fleet for name in peer.calls}
+    panels = [each.name for each in fleet if each.name in called]
+    apart = panels[:_APART] if storms and len(panels) >= 10 * _APART else []
+    place |= dict.fromkeys(apart, processes)
     for number, peer in enumerate(each for each in fleet if each.name in called or not each.calls):
-        place[peer.name] = number % processes
+        place.setdefault(peer.name, number % processes)
     for peer in fleet:
         if peer.name not in place:
             place[peer.name] = place[peer.calls[0]]
-    parts: list[list[Peer]] = [[] for _ in range(processes)]
+    parts: list[list[Peer]] = [[] for _ in range(processes + bool(apart))]
     for peer in fleet:
         mine = place[peer.name]
         calls = tuple(name for name in peer.calls if place[name] == mine)
         parts[mine].append(peer._replace(calls=calls))
-    callers = [sum(bool(peer.calls) for peer in part) for part in parts]
+    callers = [sum(bool(peer.calls) for peer in part) for part in parts[:processes]]
+    rates = [rate * count / max(1, sum(callers)) for count in callers]
+    if apart:
+        rates = [*(each * (1 - _APART_CALLS) for each in rates), rate * _APART_CALLS]
     return [
         Share(
             broker,
             tuple(part),
             (ping_door, ping_panel) if number == 0 else None,
-            rate * callers[number] / max(1, sum(callers)),
+            rates[number],
             seconds,
             login_timeout,
+            number == processes,
         )
         for number, part in enumerate(parts)
     ]

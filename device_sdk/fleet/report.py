@@ -12,6 +12,7 @@ from .books import CallFault
 #: Above this part of a core the fleet's own process is what is measured.
 BUSY = 0.9
 _PERCENTILES = (50.0, 95.0, 99.0, 99.9)
+_STORMS = ("login", "reconnect", "again")
 #: What a phase is called to people.
 _PHASES = {"calm": "calm", "reconnect": "reconnect storm", "again": "power back", "login": "login"}
 
@@ -35,6 +36,7 @@ def build(
 ) -> dict[str, Any]:
     """The report of all processes together."""
     rang = _merged(results, "rang")
+    apart = _merged([result for result in results if result["apart"]], "rang")
     received = _merged(results, "received")
     ping = [each for result in results for each in result["ping"]]
     faults: Counter[str] = Counter()
@@ -61,9 +63,17 @@ def build(
         "ping_pong_ms": floor,
         "ratio": round(receipt["p50"] / floor["p50"], 2) if receipt["n"] and floor["n"] else None,
         "ring_meanwhile_ms": {
-            name: percentiles(rang[name])
-            for name in ("login", "reconnect", "again")
-            if name in rang
+            name: percentiles((apart or rang)[name])
+            for name in _STORMS
+            if name in (apart or rang)
+        },
+        "late_ms": {
+            "apart" if apart_ones else "others": {
+                phase: round(max(each["late"].get(phase, 0.0) for each in those) * 1000, 1)
+                for phase in _STORMS
+            }
+            for apart_ones in (True, False)
+            if (those := [each for each in results if each["apart"] is apart_ones])
         },
         "calls": dict(calls),
         "calls_per_second": round(calm["calls"] / calm["seconds"], 1) if calm.get("calls") else 0.0,
@@ -127,6 +137,12 @@ def text(report: Mapping[str, Any]) -> list[str]:
     for what, each in rows:
         figures = " ".join(f"{each[f'p{p:g}']:9.2f}" for p in _PERCENTILES if f"p{p:g}" in each)
         said.append(f"{what:<34} {figures or 'none'} {each['n']:>8,}")
+    if report["ring_meanwhile_ms"]:
+        late = report["late_ms"].get("apart") or report["late_ms"]["others"]
+        figures = ", ".join(
+            f"{_PHASES[name]} {late[name]:.0f}" for name in report["ring_meanwhile_ms"]
+        )
+        said.append(f"  of that at most the fleet's own, ms: {figures}")
     if report["ratio"] is not None:
         said.append(f"{'knows beside ping-pong, p50':<34} {report['ratio']:9.2f} x")
     ends = ", ".join(f"{count:,} {end}" for end, count in report["calls"].items())

@@ -81,6 +81,8 @@ class Worker:
         #: Times without a link of everybody: from, until, how many at most were without.
         self.outages: list[list[float]] = []
         self._complete = False
+        #: How late this process was at most, by phase: so long it served nobody.
+        self._late: dict[str, float] = {}
         #: What the broker said to one that it does not let in.
         self._refusal: BrokerRefused | None = None
         self._ping: PingPong | None = None
@@ -209,8 +211,10 @@ class Worker:
     async def _ticking(self) -> None:
         told = 0.0
         while True:
+            due = time.monotonic() + _PROGRESS
             await asyncio.sleep(_PROGRESS)
             now = time.monotonic()
+            self._late[self.phase] = max(self._late.get(self.phase, 0.0), now - due)
             if now - told >= 1.0:
                 told = now
                 for device in self.devices.values():
@@ -304,6 +308,8 @@ class Worker:
                 received.setdefault(call.phase, []).append(call.received_at - call.pressed_at)
         faults = Counter(str(finding.fault) for finding in self.books.findings)
         return {
+            "apart": self._share.apart,
+            "late": self._late,
             "rang": rang,
             "received": received,
             "ping": self._ping.took if self._ping is not None else [],

@@ -222,6 +222,24 @@ def test_shares_keep_both_ends_of_each_call_together(processes: int) -> None:
     assert [share.pair is not None for share in shares] == [True] + [False] * (processes - 1)
 
 
+def test_few_devices_of_a_large_fleet_are_apart_in_storms() -> None:
+    """In a process of their own, with both ends of their calls and a part of all calls."""
+    peers = plan.anonymous(400, 200)
+    shares = plan.shares(BROKER, peers, 2, rate=10.0, seconds=1.0, login_timeout=60.0, storms=True)
+    assert [share.apart for share in shares] == [False, False, True]
+    assert sum(share.rate for share in shares) == pytest.approx(10.0)
+    last = shares[-1]
+    names = {peer.name for peer in last.peers}
+    assert sum("panel" in name for name in names) == 8
+    callers = [peer for peer in last.peers if peer.calls]
+    assert len(callers) == 8
+    assert all(callee in names for peer in callers for callee in peer.calls)
+    assert last.rate == pytest.approx(4.0)
+    small = plan.shares(BROKER, plan.anonymous(60, 20), 1, rate=1.0, seconds=1.0,
+                        login_timeout=60.0, storms=True)  # fmt: skip
+    assert [share.apart for share in small] == [False]
+
+
 def test_a_fleet_over_the_descriptors_is_refused_with_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -265,7 +283,7 @@ def built(*, phase: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> di
     result: dict[str, Any] = {
         "rang": {"calm": [0.002], "again": [0.5]}, "received": {"calm": [0.003]}, "ping": [0.001],
         "calls": {"made": 10, "accepted": 10}, "faults": {}, "findings": [], "left": 0,
-        "problems": [], "outages": [[1.0, 3.0, 5]],
+        "problems": [], "outages": [[1.0, 3.0, 5]], "apart": False, "late": {"again": 0.4},
     }  # fmt: skip
     asked = {"devices": 10, "panels": 3, "processes": 2, "brokers": ["mqtt://<x>"]}
     phases = {name: dict(figures) for name in ("login", "calm", "cut", "again")}
@@ -281,6 +299,15 @@ def test_the_report_adds_up() -> None:
     said = "\n".join(report.text(found))
     assert "0 lost, 0 duplicate, 0 ghost, 0 split" in said
     assert "--processes spreads it" in said
+
+
+def test_rings_in_a_storm_are_those_of_the_process_with_few_devices() -> None:
+    """One that logs thousands in serves nobody meanwhile; how late each was is told beside."""
+    found = built(apart=True, rang={"calm": [0.002], "again": [0.02]}, late={"again": 0.003})
+    assert found["ring_meanwhile_ms"]["again"]["p50"] == 20.0
+    assert (found["late_ms"]["apart"]["again"], found["late_ms"]["others"]["again"]) == (3.0, 400.0)
+    assert "of that at most the fleet's own, ms: power back 3" in "\n".join(report.text(found))
+    assert built()["ring_meanwhile_ms"]["again"]["p50"] == 500.0
 
 
 @pytest.mark.parametrize(
