@@ -21,7 +21,7 @@ FEW = 3
 _SPARE = 256
 _LARGEST_TABLE = 1 << 24
 #: Panels that are in a process with few devices, and the part of all calls that is made there.
-_APART, _APART_CALLS = 8, 0.4
+_APART, APART_CALLS = 8, 0.4
 
 
 class Peer(NamedTuple):
@@ -193,7 +193,7 @@ def shares(
     callers = [sum(bool(peer.calls) for peer in part) for part in parts[:processes]]
     rates = [rate * count / max(1, sum(callers)) for count in callers]
     if apart:
-        rates = [*(each * (1 - _APART_CALLS) for each in rates), rate * _APART_CALLS]
+        rates = [*(each * (1 - APART_CALLS) for each in rates), rate * APART_CALLS]
     return [
         Share(
             broker,

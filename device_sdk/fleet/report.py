@@ -36,7 +36,8 @@ def build(
 ) -> dict[str, Any]:
     """The report of all processes together."""
     rang = _merged(results, "rang")
-    apart = _merged([result for result in results if result["apart"]], "rang")
+    few = [result for result in results if result["apart"]]
+    apart = _merged(few, "rang")
     received = _merged(results, "received")
     ping = [each for result in results for each in result["ping"]]
     faults: Counter[str] = Counter()
@@ -62,6 +63,7 @@ def build(
         "receipt_ms": receipt,
         "ping_pong_ms": floor,
         "ratio": round(receipt["p50"] / floor["p50"], 2) if receipt["n"] and floor["n"] else None,
+        "receipt_apart_ms": percentiles(_merged(few, "received").get("calm", [])),
         "ring_meanwhile_ms": {
             name: percentiles((apart or rang)[name])
             for name in _STORMS
@@ -132,6 +134,8 @@ def text(report: Mapping[str, Any]) -> list[str]:
         ("press → the caller knows", report["receipt_ms"]),
         ("bare ping-pong", report["ping_pong_ms"]),
     ]
+    if report["receipt_apart_ms"]["n"]:
+        rows.insert(2, ("  of few devices apart", report["receipt_apart_ms"]))
     rows += [(f"  ring meanwhile: {_PHASES[name]}", each)
              for name, each in report["ring_meanwhile_ms"].items()]  # fmt: skip
     for what, each in rows:

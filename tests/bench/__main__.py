@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import flood, footprint, latency, medians, wire
+from . import brokers, flood, footprint, latency, medians, wire
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -72,6 +72,10 @@ def of_latency(options: Options) -> str:
     )
 
 
+def of_brokers(options: Options) -> str:
+    return table(brokers.HEAD, brokers.run(200 if options.quick else 1000))
+
+
 def of_footprint(options: Options) -> str:
     rows = footprint.run(5 if options.quick else 30)
     return table(footprint.HEAD, rows) + "\n" + table(footprint.IMPORT_HEAD, footprint.imports())
@@ -102,6 +106,7 @@ def of_pi(_options: Options) -> str:
 
 PARTS: dict[str, tuple[str, Callable[[Options], str]]] = {
     "latency": ("How long a call takes", of_latency),
+    "brokers": ("A ring on every broker", of_brokers),
     "footprint": ("What a client costs", of_footprint),
     "wire": ("Bytes on the wire", of_wire),
     "flood": ("While another peer floods", of_flood),

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from device_sdk.fleet.plan import APART_CALLS
 from tests.exported import Exported, ExportedMosquitto, Nats
 from tests.servers import BrokerProcess, BundledBroker
 
@@ -32,7 +33,7 @@ SECONDS = 10
 PATIENCE = 5.0
 HEAD = (
     "| broker | devices | calls/s | rings p50 / p99 ms | knows p50 / p99 ms | ping-pong p50 ms"
-    " | ÷ ping-pong (ten devices)"
+    " | ÷ ping-pong (ten devices) | few apart: knows p50, ÷ ten devices"
     " | first / reconnect / again s | broker CPU ms a call | KB a device"
     " | links down | lost, double, ghost, split |"
 )
@@ -95,6 +96,10 @@ def row(name: str, found: dict[str, Any], first: dict[str, Any]) -> str:
         for each in (logged_in.get(n) for n in ("first", "reconnect", "again")) if each
     )  # fmt: skip
     ratio = f"{found['ratio'] or 0:.2f} ({first['ratio']:.2f})"
+    apart = found["receipt_apart_ms"]
+    grown = "-"
+    if apart["n"] and first["receipt_ms"]["n"]:
+        grown = f"{apart['p50']:.2f}, {apart['p50'] / first['receipt_ms']['p50']:.2f}"
     faults = ", ".join(str(count) for count in found["faults"].values())
     broker = found.get("broker", {})
     cpu, memory = broker.get("cpu_ms_per_call"), broker.get("kb_per_device")
@@ -102,7 +107,7 @@ def row(name: str, found: dict[str, Any], first: dict[str, Any]) -> str:
     return (
         f"| {name} | {found['asked']['devices']:,} | {found['calls_per_second']:.0f}"
         f" | {both(found['ring_ms'])} | {both(found['receipt_ms'])}"
-        f" | {found['ping_pong_ms'].get('p50', 0):.2f} | {ratio} | {storms}"
+        f" | {found['ping_pong_ms'].get('p50', 0):.2f} | {ratio} | {grown} | {storms}"
         f" | {'-' if cpu is None else f'{cpu:.2f}'}"
         f" | {'-' if memory is None else f'{memory:.1f}'} | {outages or '-'} | {faults} |"
     )
@@ -114,6 +119,7 @@ def main() -> int:
     parser.add_argument("--devices", nargs="+", type=int, default=[100, 1000, 5000])
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--processes", default="1")
+    parser.add_argument("--login-timeout", default="300")
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
@@ -124,7 +130,10 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder, started(name, Path(folder)) as broker:
                 seconds = SECONDS * (3 if asked.kill else 1)
                 more = ["--seconds", str(seconds), "--processes", asked.processes]
-                first = fleet(broker, 10, asked.rate, "--seconds", "5", "--no-storms")
+                more += ["--login-timeout", asked.login_timeout]
+                # Its rate is that of the few that are apart in the large one.
+                rate = asked.rate * APART_CALLS
+                first = fleet(broker, 10, rate, "--seconds", "10", "--no-storms")
                 if asked.kill:
                     more.append("--no-storms")
                     killer = threading.Thread(target=kill, args=(broker, SECONDS))

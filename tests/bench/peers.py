@@ -1,8 +1,8 @@
 """One measured peer in a process of its own, told what to do by lines of JSON on its input.
 
-``python -m tests.bench.peers ROLE URL NAME PEER [--nagle]``. Roles: ``ping``/``pong`` are bare paho
-clients, the floor; ``caller``/``callee`` are the threaded face, with ``aio-`` the asyncio one.
-Each answers every command with one line of JSON; times are milliseconds.
+``python -m tests.bench.peers ROLE URL NAME PEER [--nagle] [--qos0]``. Roles: ``ping``/``pong`` are
+bare paho clients, the floor; ``caller``/``callee`` are the threaded face, with ``aio-`` the asyncio
+one. Each answers every command with one line of JSON; times are milliseconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def commands() -> Any:
 # --- the floor -----------------------------------------------------------------------------------
 
 
-def bare(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
+def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> None:
     """A paho client that sends and waits for the echo, or echoes: QoS 1, one topic each way."""
     import socket
 
@@ -51,14 +51,14 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
 
     def came(_c: Any, _u: Any, message: Any) -> None:
         if role == "pong":
-            client.publish(f"bench/{peer}", message.payload, qos=1)
+            client.publish(f"sig/bench/{peer}", message.payload, qos=1)
         else:
             stamp[0] = time.perf_counter()
             echoed.set()
 
     client.on_socket_open = opened
     client.on_message = came
-    client.on_connect = lambda *_: client.subscribe(f"bench/{name}", qos=1)
+    client.on_connect = lambda *_: client.subscribe(f"sig/bench/{name}", qos=qos)
     client.on_subscribe = lambda *_: ready.set()
     client.connect(where.host, where.port)
     client.loop_start()
@@ -71,7 +71,7 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
             time.sleep(PAUSE)
             echoed.clear()
             start = time.perf_counter()
-            client.publish(f"bench/{peer}", payload, qos=1)
+            client.publish(f"sig/bench/{peer}", payload, qos=1)
             if not echoed.wait(5):
                 raise SystemExit("no echo within 5 s")
             times.append((stamp[0] - start) * 1000)
@@ -82,12 +82,12 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool) -> None:
 # --- the threaded face ---------------------------------------------------------------------------
 
 
-def threaded(url: str, name: str, peer: str, nagle: bool) -> None:
+def threaded(url: str, name: str, peer: str, nagle: bool, qos: int) -> None:
     from device_sdk import CallEventListener, SignalingClient
 
     _allow_nagle(nagle)
     # A hundred calls underway are more than the caps against floods let through.
-    client = SignalingClient(name, url, max_calls_per_caller=200, max_calls=200)
+    client = SignalingClient(name, url, subscribe_qos=qos, max_calls_per_caller=200, max_calls=200)
     manager = client.call_manager
     heard: dict[str, Callable[[float], None]] = {}
 
@@ -277,9 +277,10 @@ def _allow_nagle(nagle: bool) -> None:
 if __name__ == "__main__":
     role, url, name, peer = sys.argv[1:5]
     nagle = "--nagle" in sys.argv
+    qos = 0 if "--qos0" in sys.argv else 1
     if role in ("ping", "pong"):
-        bare(role, url, name, peer, nagle)
+        bare(role, url, name, peer, nagle, qos)
     elif role.startswith("aio-"):
         asynchronous(url, name, peer, nagle)
     else:
-        threaded(url, name, peer, nagle)
+        threaded(url, name, peer, nagle, qos)

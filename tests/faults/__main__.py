@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.exported import Bridge, Nats
 from tests.faults.cells import FAULTS, OPEN, STATES, Fault, Result, every_peer_id, run
 from tests.faults.registered import RegisteredBroker
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
@@ -18,6 +19,8 @@ from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 BROKERS: dict[str, Callable[[Path], BrokerProcess]] = {
     "bundled": lambda _folder: BundledBroker(),
     "mosquitto": Mosquitto,
+    "bridge": Bridge,
+    "nats": Nats,
 }
 BEGIN, END = "<!-- fault matrix: written by make faults -->", "<!-- end of the fault matrix -->"
 
@@ -73,7 +76,7 @@ def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Re
         if name not in FAULTS[fault].brokers:
             continue
         with (
-            tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
             broker_for(FAULTS[fault], name, Path(folder)) as broker,
         ):
             at = time.monotonic()
@@ -104,11 +107,13 @@ def main() -> int:
     failed = 0
     brokers = args.broker or list(BROKERS)
     for turn in range(args.repeat):
-        # One after the other at each broker, and the brokers side by side: a cell mostly waits. The
+        # One after the other at each broker, and two brokers side by side: a cell mostly waits. The
         # second goes backwards, so that both do not start their processes at the same time.
-        orders = [list(args.only or FAULTS), list(args.only or FAULTS)[::-1]]
-        with ThreadPoolExecutor(len(brokers)) as pool:
-            parts = pool.map(_at_broker, brokers, orders, [tuple(args.state or STATES)] * 2)
+        faults = list(args.only or FAULTS)
+        orders = [faults[:: -1 if number % 2 else 1] for number in range(len(brokers))]
+        with ThreadPoolExecutor(2) as pool:
+            states = [tuple(args.state or STATES)] * len(brokers)
+            parts = pool.map(_at_broker, brokers, orders, states)
             results = [result for part in parts for result in part]
         failed += sum(bool(result.problem) for result in results)
         print(

@@ -132,7 +132,7 @@ class Fault:
     both: bool = False  # hits both ends at once: there is no choosing one
     process: bool = False  # the end is a process of its own
     only: str = ""  # the one end that can have it
-    brokers: tuple[str, ...] = ("bundled", "mosquitto")
+    brokers: tuple[str, ...] = ("bundled", "mosquitto", "bridge", "nats")
     without: frozenset[tuple[str, str]] = frozenset()  # state and end: there is no such cell
 
     @property
@@ -151,6 +151,9 @@ class Fault:
         return self.name in ("killed", "bridge-ghost", "taken-over")
 
 
+#: Of one node: what hits the whole broker, which tests/faults/cluster.py does to several, and what
+#: makes a bridge of one.
+WHOLE = ("bundled", "mosquitto")
 FAULTS = {
     fault.name: fault
     for fault in (
@@ -174,6 +177,7 @@ FAULTS = {
             12,
             "its start, up to 5 s between two attempts, then resync",
             both=True,
+            brokers=WHOLE,
         ),
         Fault(
             "broker-stopped",
@@ -181,6 +185,7 @@ FAULTS = {
             BROKER_STOPPED + 15,
             "the stop, 10 s for a greeting that fell into it, up to 5 s to the next attempt",
             both=True,
+            brokers=WHOLE,
         ),
         Fault(
             "broker-away",
@@ -188,6 +193,7 @@ FAULTS = {
             BROKER_AWAY + 12,
             "the time it is away, then as the broker's SIGKILL",
             both=True,
+            brokers=WHOLE,
         ),
         Fault(
             "resolver",
@@ -239,6 +245,7 @@ FAULTS = {
             "behind a bridge that was down: all comes again, without RETAIN",
             5,
             "as a reset",
+            brokers=WHOLE,
         ),
         Fault(
             "bridge-ghost",
@@ -247,6 +254,7 @@ FAULTS = {
             "the time it is away, then as a restart",
             process=True,
             only="caller",
+            brokers=WHOLE,
         ),
         Fault(
             "taken-over",
@@ -436,6 +444,11 @@ def peer_id(end: int, number: int, attempt: int) -> str:
     return f"{('door', 'kitchen')[end]}-{number}-{attempt}"
 
 
+def port_of(broker: BrokerProcess, end: int) -> int:
+    """The port of the node that this end is at: of several nodes each end has its own."""
+    return int(broker.urls[-end].rpartition(":")[2])
+
+
 def every_peer_id() -> list[str]:
     """Whoever may be at an end of any cell of a fault."""
     numbers = range(len(STATES) * len(ENDS))
@@ -499,7 +512,7 @@ class Cell:
         for i, end in enumerate(ENDS):
             self.proxy[end] = stack.enter_context(
                 Proxy(
-                    world.broker.port,
+                    port_of(world.broker, i),
                     world.proxies,
                     seed=self.number * 2 + i,
                     source=self._address(i),
@@ -507,7 +520,11 @@ class Cell:
             )
         for i, end in enumerate(ENDS):
             name = peer_id(i, self.number, self.attempt)
-            options: dict[str, Any] = {"realm": world.realm, **self.timers}
+            options: dict[str, Any] = {
+                "realm": world.realm,
+                "subscribe_qos": world.broker.subscribe_qos,
+                **self.timers,
+            }
             if isinstance(world.broker, RegisteredBroker):
                 options["password"] = world.broker.secrets[name]
             url = self._url(end)
@@ -751,10 +768,14 @@ class Cell:
 
     def _log_in_elsewhere(self, older: Peer) -> None:
         """A second login of the end, by a way of its own; both ways take their time."""
-        way = self.more.enter_context(Proxy(self.world.broker.port, self.world.proxies))
+        port = port_of(self.world.broker, 1 - ENDS.index(self.end))  # of several nodes another
+        way = self.more.enter_context(Proxy(port, self.world.proxies))
         for proxy in (way, self.proxy[self.end]):
             proxy.slow(0.05, 0.0, 0.0)
-        newer = ThreadedPeer(older.peer_id, way.url, realm=self.world.realm, **self.timers)
+        qos = self.world.broker.subscribe_qos
+        newer = ThreadedPeer(
+            older.peer_id, way.url, realm=self.world.realm, subscribe_qos=qos, **self.timers
+        )
         self.more.callback(self._log_out, newer)
         newer.login(SETUP)
         self.older, self.peer[self.end] = older, newer

@@ -307,7 +307,9 @@ def test_rings_in_a_storm_are_those_of_the_process_with_few_devices() -> None:
     assert found["ring_meanwhile_ms"]["again"]["p50"] == 20.0
     assert (found["late_ms"]["apart"]["again"], found["late_ms"]["others"]["again"]) == (3.0, 400.0)
     assert "of that at most the fleet's own, ms: power back 3" in "\n".join(report.text(found))
+    assert found["receipt_apart_ms"] == report.percentiles([0.003])
     assert built()["ring_meanwhile_ms"]["again"]["p50"] == 500.0
+    assert built()["receipt_apart_ms"] == {"n": 0}
 
 
 @pytest.mark.parametrize(
