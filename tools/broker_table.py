@@ -33,6 +33,8 @@ ROWS = {
     "a peer written from the protocol's text alone": "tests.integration.test_bare_peer",
     "a call between nodes: TLS, secrets, 8 KB of content":
         f"{_EXPORTED}.test_a_call_from_one_node_to_another",
+    "no ring between nodes waits 40 ms for a delayed acknowledgement":
+        f"{_EXPORTED}.test_no_ring_waits_for_a_delayed_acknowledgement",
     "cells of 20 KiB":
         f"{_EXPORTED}.test_the_largest_cell_is_taken",
     "nobody is let in without a secret":

@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import signal
 import ssl
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -267,6 +269,20 @@ def test_a_call_from_one_node_to_another(secured: Secured) -> None:
         panel.accept(theirs, "y" * 8000)
         door.expect("local_invitation_accepted", mine.call_id)
         assert mine.response == "y" * 8000
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_no_ring_waits_for_a_delayed_acknowledgement(secured: Secured, node: int) -> None:
+    """Either way: Nagle's algorithm somewhere between the ends holds up each of them for 40 ms."""
+    took = []
+    with secured.peer("kitchen.1", node) as door, secured.peer("bedroom", 1 - node) as panel:
+        for _ in range(8):
+            began = time.perf_counter()
+            mine, _ = ring(door, panel)
+            took.append(time.perf_counter() - began)
+            door.cancel(mine)
+            panel.expect("remote_invitation_canceled", mine.call_id)
+    assert statistics.median(took) < 0.03, took
 
 
 def test_nobody_else_speaks_in_a_call_or_ends_it(secured: Secured, login: Login) -> None:
