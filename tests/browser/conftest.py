@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +74,12 @@ class Panel:
     def kill(self) -> None:
         assert self.command is not None
         self.command.__exit__(None, None, None)
+
+    def stop_kindly(self) -> None:
+        """As systemd does."""
+        assert self.command is not None
+        self.command.signal(signal.SIGTERM)
+        assert self.command.end() == 0
 
     def stop(self) -> None:
         if self.command is not None:

@@ -153,6 +153,27 @@ def test_a_missed_call_is_shown_with_its_time_until_seen(
     assert browser.find("#missed-title").text == "Missed calls"
 
 
+def test_all_calls_are_listed_also_after_a_restart(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """The page's service keeps them: `bellwire history` has the same."""
+    browser.open(panel.url)
+    bell.ring()
+    browser.press(".call button.open")
+    browser.see(".call .door", "The door is open")
+    browser.press(".call button.hang-up")
+    browser.gone(".call")
+    browser.press("#listed summary")
+    browser.see("#listed li", "answered · door opened")
+    assert panel.command is not None
+    assert panel.command.process.poll() is None
+    panel.stop_kindly()
+    panel.start()
+    browser.gone("#lost")
+    browser.see("#listed li", "answered · door opened")
+    browser.gone("#missed")
+
+
 def test_do_not_disturb(browser: Browser, panel: Panel, bell: Bell) -> None:
     """The doorbell is told, nothing rings, the call is shown as missed; a restart keeps it."""
     browser.open(panel.url)

@@ -23,8 +23,9 @@ from device_sdk.services.doctor.page import examine_page
 from device_sdk.services.logic.panel import CallEnd
 from device_sdk.services.web.access import COOKIE, Access
 from device_sdk.services.web.app import MAX_BODY, STATIC, PageApp
+from device_sdk.services.web.asked import Asker, Verdict
 from device_sdk.services.web.hub import Hub
-from device_sdk.services.web.page import Asker, Page, Verdict
+from device_sdk.services.web.page import Page
 from device_sdk.services.web.server import WebError, WebServer, bind
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from device_sdk.services.history.store import HistoryOutcome, HistoryRow
 from device_sdk.services.logic.panel import CallEnd
-from device_sdk.services.web.page import (
-    DOOR_ANSWERS,
-    MAX_KEPT,
-    MAX_MISSED,
+from device_sdk.services.web.asked import (
     AcceptIt,
     Asker,
     HangUpIt,
-    Page,
     Problem,
     RefuseIt,
     SayIt,
     Verdict,
 )
+from device_sdk.services.web.page import DOOR_ANSWERS, MAX_KEPT, MAX_MISSED, Page
 
 ANNA, BEN = Asker("tab-a", "Anna"), Asker("tab-b", "Ben")
 
@@ -208,3 +206,40 @@ def test_whatever_changes_has_a_new_version_and_nothing_else_has(page: Page) -> 
     page.set_disturb(False)
     assert page.version > version
     assert page.shown()["disturb"] is False
+
+
+def test_all_calls_are_listed_with_how_they_ended_and_whether_the_door_was_opened(
+    page: Page,
+) -> None:
+    up(page).open("c", ANNA, 1)
+    page.message("c", {"done": "open", "ok": True}, 1002)
+    page.message("c", {"done": "open", "ok": False}, 1003)
+    page.over("c", "peer lost", 1004)
+    for number, end in enumerate(CallEnd):
+        page.ringing(f"{number}", "gate", None, 1)
+        page.ended(f"{number}", end, 2000 + number)
+    rows = [(row["outcome"], row["by"], row["opened"]) for row in page.shown()["listed"]][::-1]
+    assert rows[0] == ("answered", "Anna", True)
+    assert [row[0] for row in rows[1:]] == [
+        "answered",
+        "refused",
+        "missed",
+        "answered_elsewhere",
+        "failed",
+    ]
+
+
+def test_what_a_previous_life_kept_is_listed_and_no_news() -> None:
+    page = Page("kitchen")
+    page.restore(
+        [
+            HistoryRow("a", 900, "gate", "kitchen", HistoryOutcome.ANSWERED, "kitchen"),
+            HistoryRow("b", 901, "gate", "kitchen", HistoryOutcome.ANSWERED, "Anna", True),
+            HistoryRow("c", 902, "gate", "kitchen", HistoryOutcome.MISSED, text="parcel"),
+            HistoryRow("d", None, "gate", "kitchen", HistoryOutcome.MISSED),
+        ]
+    )
+    shown = page.shown()
+    assert [row["by"] for row in shown["listed"]] == ["", "", "Anna", ""]
+    assert shown["missed"] == [{"caller": "gate", "at": 902, "text": "parcel"}]
+    assert (shown["unseen"], shown["last"], page.by("a")) == (0, None, "")

@@ -96,7 +96,8 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
             settings.on,
         )
         kept = settings.history
-        self._history = History(kept.file if kept.named else None, kept.keep)
+        keeps = kept.named or settings.web.port is not None  # a page shows them
+        self._history = History(kept.file if keeps else None, kept.keep)
         self._light = self._output("light", settings.light)
         self._ringer = self._output("ringer", settings.ringer.output)
         self._missed = self._output("missed", settings.missed_light)
@@ -159,8 +160,14 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         now = self._loop.now()
         self._do(self.panel.ended(invitation.call_id, end, now, goes_on=goes_on))
         here = end in (CallEnd.ACCEPTED, CallEnd.REFUSED)
-        self._history.ended(invitation.call_id, _KEPT_AS[end], self._me if here else "")
+        self._history.ended(
+            invitation.call_id, _KEPT_AS[end], self._who(invitation.call_id) if here else ""
+        )
         self._calls.pop(invitation.call_id, None)
+
+    def _who(self, _call_id: str) -> str:
+        """Who has answered or refused that call here, for the history."""
+        return self._me
 
     def _missed_call(self, missed: MissedCall) -> None:
         text = text_or_all(missed.content)

@@ -2,6 +2,7 @@
 
 ::
 
+    asked.py    what browsers ask, and what comes of it: words
     page.py     the page's state: who rings, who is in a call; pure, time and tabs are arguments
     content.py  what a page shows of a call's content; pure
     access.py   who may see it, from which address it may be asked; pure

@@ -21,8 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import access as rules
 from .access import Access
+from .asked import Asker, Problem, Verdict
 from .hub import MAX_PAGES, Hub
-from .page import Asker, Page, Problem, Verdict
+from .page import Page
 from .words import language_of, sentence
 
 STATIC = Path(__file__).parent / "static"

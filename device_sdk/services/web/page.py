@@ -12,107 +12,34 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..logic.messages import ask_to_open
+from ..history.store import HistoryOutcome, HistoryRow
+from ..logic.messages import ask_to_open, result_of_open
 from ..logic.panel import CallEnd
+from .asked import (
+    NOBODY,
+    AcceptIt,
+    Asker,
+    Door,
+    Effect,
+    HangUpIt,
+    Problem,
+    RefuseIt,
+    SayIt,
+    Stage,
+    Verdict,
+)
 from .content import Picture, View, pack_sdp, signal_of, view_of
 
 #: Missed calls that are shown.
 MAX_MISSED = 50
+#: Calls of all kinds that are listed.
+MAX_LISTED = 30
 #: Texts and signals of a call that are kept for pages that come later.
 MAX_KEPT = 64
 #: How long the other side may take to say what became of *open*; seconds.
 DOOR_ANSWERS = 10.0
-
-
-class Stage(StrEnum):
-    """Where a call is, for the page."""
-
-    RINGING = "ringing"
-    #: Accepted here; the caller has not decided yet.
-    ANSWERING = "answering"
-    REFUSING = "refusing"
-    #: Both are in it.
-    UP = "up"
-
-
-class Door(StrEnum):
-    """What became of *open* in a call."""
-
-    ASKED = "asked"
-    OPEN = "open"
-    NOT_OPENED = "not opened"
-    #: Asked, and not answered in time.
-    UNKNOWN = "unknown"
-
-
-class Problem(StrEnum):
-    """Why what a browser asked is not done; :mod:`.words` has the sentences."""
-
-    #: Somebody else was first.
-    ANSWERED = "answered"
-    REFUSED = "refused"
-    #: There is no such call any more.
-    OVER = "over"
-    #: It rings, or is being answered: nobody is in it yet.
-    NOT_UP = "not up"
-    #: The door was asked a moment ago.
-    ASKED = "asked"
-    #: The browser's answer does not fit.
-    UNFIT = "unfit"
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptIt:
-    """Accept that call with ``response`` (None: the panel's own)."""
-
-    call: str
-    response: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class RefuseIt:
-    """Refuse that call."""
-
-    call: str
-
-
-@dataclass(frozen=True, slots=True)
-class SayIt:
-    """Say ``message`` in that call."""
-
-    call: str
-    message: Any
-
-
-@dataclass(frozen=True, slots=True)
-class HangUpIt:
-    """Hang up that call."""
-
-    call: str
-
-
-Effect = AcceptIt | RefuseIt | SayIt | HangUpIt
-
-
-class Verdict(NamedTuple):
-    """What is to be done, or why not; ``by`` is who was first, where that is known."""
-
-    effects: tuple[Effect, ...] = ()
-    problem: Problem | None = None
-    by: str = ""
-
-
-class Asker(NamedTuple):
-    """Which tab asks, and for whom; both may be empty."""
-
-    tab: str = ""
-    user: str = ""
-
-
-NOBODY = Asker()
 
 
 @dataclass(slots=True)
@@ -133,6 +60,7 @@ class PageCall:
     #: Asked while the call was not up yet.
     wants_open: bool = False
     wants_end: bool = False
+    opened: bool = False
     up_since: float | None = None
     said: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     signals: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
@@ -178,6 +106,7 @@ class Page:
         self._calls: dict[str, PageCall] = {}
         self._missed: deque[dict[str, Any]] = deque(maxlen=MAX_MISSED)
         self._unseen = 0
+        self._listed: deque[dict[str, Any]] = deque(maxlen=MAX_LISTED)
         self._last: dict[str, Any] | None = None
         self._ended = 0
 
@@ -192,8 +121,23 @@ class Page:
             "calls": [call.shown() for call in self._calls.values()],
             "missed": list(reversed(self._missed)),
             "unseen": self._unseen,
+            "listed": list(reversed(self._listed)),
             "last": self._last,
         }
+
+    def restore(self, rows: Iterable[HistoryRow]) -> None:
+        """What a previous life has kept of calls, the oldest first; none of it is news."""
+        for row in rows:
+            if row.outcome is HistoryOutcome.MISSED and row.at is not None:
+                self._missed.append({"caller": row.caller, "at": row.at, "text": row.text})
+            by = "" if row.answered_by == self._peer else row.answered_by
+            self._list(row.caller, row.at, row.outcome, by, opened=row.opened)
+        self._changed()
+
+    def by(self, call: str) -> str:
+        """The name of who has answered or refused that call here, if that is known."""
+        known = self._calls.get(call)
+        return "" if known is None else known.asker.user
 
     def picture(self, call: str, number: int) -> Picture | None:
         """A picture of that call's content."""
@@ -252,12 +196,9 @@ class Page:
         known = self._calls.get(call)
         if known is None:
             return
-        if isinstance(message, dict) and message.get("done") == "open":
-            known.door = Door.OPEN if message.get("ok") is True else Door.NOT_OPENED
-            known.why = (
-                "" if known.door is Door.OPEN else view_of({"text": message.get("why")}).text
-            )
-            known.door_by = None
+        if (result := result_of_open(message)) is not None:
+            known.door, known.why = Door.OPEN if result.ok else Door.NOT_OPENED, result.why
+            known.door_by, known.opened = None, known.opened or result.ok
         elif (signal := signal_of(message)) is not None:
             known.signal_count += 1
             known.signals.append({"n": known.signal_count, **signal})
@@ -275,8 +216,7 @@ class Page:
 
     def missed(self, caller: str, content: object, at: float) -> None:
         """A call that nobody answered, or that never rang here."""
-        self._missed.append({"caller": caller, "at": at, "text": view_of(content).text})
-        self._unseen += 1
+        self._miss(caller, view_of(content).text, at)
         self._changed()
 
     # --- what browsers ask --------------------------------------------------------------------
@@ -396,8 +336,29 @@ class Page:
         }
         self._changed()
         if how == CallEnd.MISSED:
-            self._missed.append({"caller": known.caller, "at": at, "text": known.view.text})
-            self._unseen += 1
+            self._miss(known.caller, known.view.text, at)
+            return
+        # Whoever ends a call that both were in: it was answered.
+        up = known.stage is Stage.UP or how == CallEnd.ACCEPTED
+        outcome = HistoryOutcome.ANSWERED if up else HistoryOutcome(how.replace(" ", "_"))
+        self._list(known.caller, at, outcome, known.asker.user, opened=known.opened)
+
+    def _miss(self, caller: str, text: str, at: float) -> None:
+        self._missed.append({"caller": caller, "at": at, "text": text})
+        self._unseen += 1
+        self._list(caller, at, HistoryOutcome.MISSED)
+
+    def _list(
+        self,
+        caller: str,
+        at: float | None,
+        outcome: HistoryOutcome,
+        by: str = "",
+        *,
+        opened: bool = False,
+    ) -> None:
+        row = {"caller": caller, "at": at, "outcome": outcome, "by": by, "opened": opened}
+        self._listed.append(row)
 
     def _changed(self) -> None:
         self.version += 1

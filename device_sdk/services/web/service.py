@@ -18,6 +18,7 @@ from ...states import EndReason, InvitationApiCallErrorCode, RemoteInvitationSta
 from ..config.history import default_file
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
+from ..history.store import HistoryError, HistoryFilter, HistoryRow
 from ..logic.panel import CallEnd
 from ..service.appliance import Exit, log
 from ..service.link import ClientRunner
@@ -26,9 +27,10 @@ from ..service.panel import PanelService
 from ..service.sd_notify import Notifier
 from .access import Access
 from .app import PageApp
+from .asked import AcceptIt, Asker, Effect, HangUpIt, Problem, RefuseIt, SayIt, Verdict
 from .content import MAX_SDP
 from .hub import Hub
-from .page import AcceptIt, Asker, Effect, HangUpIt, Page, Problem, RefuseIt, SayIt, Verdict
+from .page import MAX_MISSED, Page
 from .server import WebServer, bind
 from .state_file import PageState
 
@@ -72,6 +74,14 @@ class WebPanelService(PanelService):
             key_file=web.key_file,
         )
         super().__init__(settings, pins, loop, notifier, make_link, wall)
+        self._page.restore(self._remembered())
+
+    def _remembered(self) -> list[HistoryRow]:
+        try:
+            return self._history.read(HistoryFilter(limit=MAX_MISSED))[::-1]
+        except HistoryError as error:
+            log.warning("the page's list of calls begins anew: %s", error)
+            return []
 
     def run(self) -> int:
         """See :class:`~.appliance.Appliance`; the page is served as long as it turns."""
@@ -118,6 +128,9 @@ class WebPanelService(PanelService):
         super()._over(invitation, end)
         if end is not CallEnd.ACCEPTED or invitation._talk is None:
             self._page.ended(invitation.call_id, end, self._unix())
+
+    def _who(self, call_id: str) -> str:
+        return self._page.by(call_id) or super()._who(call_id)
 
     def _missed_call(self, missed: MissedCall) -> None:
         super()._missed_call(missed)

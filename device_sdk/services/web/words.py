@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .page import Problem
+from .asked import Problem
 
 LANGUAGES = ("en", "de")
 

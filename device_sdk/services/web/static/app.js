@@ -287,7 +287,12 @@ function showSide() {
     return item;
   }));
   $("#seen").hidden = !state.unseen;
-  $("#side").hidden = !state.peers.length && !state.missed.length;
+  $("#listed").hidden = !state.listed.length;
+  $("#listed ul").replaceChildren(...state.listed.map((call) => {
+    const how = call.by && call.outcome === "answered" ? say("was_answeredBy", call) : say(`was_${call.outcome}`, call);
+    return row(["b", call.caller], ["time", call.at === null ? "" : when(call.at)], ["span", how + (call.opened ? ` · ${say("wasOpened")}` : "")]);
+  }));
+  $("#side").hidden = !state.peers.length && !state.listed.length;
 }
 
 function showEnd(before) {
@@ -438,6 +443,7 @@ document.documentElement.lang = LANGUAGE;
 put($("#sound"), say("sound"));
 put($("#peers-title"), say("peers"));
 put($("#seen"), say("seen"));
+put($("#listed summary"), say("listed"));
 put($("#https span"), say("httpsWhy"));
 put($("#https a"), say("httpsHow"));
 $("#https").hidden = window.isSecureContext;

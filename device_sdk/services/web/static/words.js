@@ -25,6 +25,8 @@ const WORDS = {
     micOther: "The microphone cannot be used: {why}", noTalk: "The talk did not come about: {why}",
     httpsWhy: "Talking, and installing this page, needs https.", httpsHow: "What to do",
     signIn: "Who is there?", user: "Name", userOptional: "Name (empty: with the PIN)", pin: "PIN", password: "Password", pinOrPassword: "PIN or password", go: "Sign in",
+    listed: "All calls", was_ringing: "rings", was_answered: "answered", was_answeredBy: "answered by {by}", was_refused: "refused", was_missed: "missed", was_canceled: "given up",
+    was_answered_elsewhere: "answered elsewhere", was_failed: "did not come about", was_unknown: "how it ended is not known", wasOpened: "door opened",
     notSent: "That did not reach the panel. Try again.",
   },
   de: {
@@ -50,6 +52,8 @@ const WORDS = {
     micOther: "Das Mikrofon geht nicht: {why}", noTalk: "Das Gespräch kam nicht zustande: {why}",
     httpsWhy: "Sprechen, und diese Seite installieren, geht nur mit https.", httpsHow: "Was zu tun ist",
     signIn: "Wer ist da?", user: "Name", userOptional: "Name (leer: mit der PIN)", pin: "PIN", password: "Passwort", pinOrPassword: "PIN oder Passwort", go: "Anmelden",
+    listed: "Alle Anrufe", was_ringing: "klingelt", was_answered: "angenommen", was_answeredBy: "von {by} angenommen", was_refused: "abgelehnt", was_missed: "verpasst", was_canceled: "aufgegeben",
+    was_answered_elsewhere: "woanders angenommen", was_failed: "kam nicht zustande", was_unknown: "Ausgang unbekannt", wasOpened: "Tür geöffnet",
     notSent: "Das kam beim Gerät nicht an. Bitte noch einmal.",
   },
 };
