@@ -183,7 +183,7 @@ function writeItem(value, depth, what) {
     return join([head(2, bytes.length), bytes]);
   }
   if (typeof value !== "object") throw new InvalidArgument(what, `a ${typeof value} is no CBOR value without tags`);
-  if (depth === 0) throw new InvalidArgument(what, `deeper than ${MAX_DEPTH - 1} levels`);
+  if (depth === 0) throw new InvalidArgument(what, `deeper than ${MAX_DEPTH - (what === "message" ? 2 : 1)} levels`);
   if (Array.isArray(value)) return join([head(4, value.length), ...value.map((item) => writeItem(item, depth - 1, what))]);
   if (!(value instanceof Map) && ![Object.prototype, null].includes(Object.getPrototypeOf(value))) {
     throw new InvalidArgument(what, `a ${value.constructor?.name} is no CBOR value without tags`);
@@ -223,23 +223,34 @@ function halves(bits) {
   return [];
 }
 
-/** A content, response or message as CBOR, at most 8 KiB; throws InvalidArgument. */
-export function encodeBody(value, what = "content") {
-  const data = Uint8Array.from(writeItem(value, MAX_DEPTH - 1, what));
-  if (data.length > MAX_BODY) throw new InvalidArgument(what, `${data.length} bytes encoded; at most ${MAX_BODY} are allowed`);
+/** A content or response as CBOR, at most 8 KiB; throws InvalidArgument. */
+export function encodeBody(value, what = "content", around = 0) {
+  const data = Uint8Array.from(writeItem(value, MAX_DEPTH - 1 - around, what));
+  const most = MAX_BODY - 2 * around;
+  if (data.length > most) throw new InvalidArgument(what, `${data.length} bytes encoded; at most ${most} are allowed`);
   return data;
 }
+
+/** A message likewise: an array stands around it in its cell. */
+export const encodeMessage = (value) => encodeBody(value, "message", 1);
 
 /** The value in a body that came with a decoded cell. */
 export const decodeBody = (data) => (data === undefined ? undefined : readItem(data, 0, MAX_DEPTH)[0]);
 
 // --- wire: cells and topics (docs/protocol.md, Cells, Topics) ----------------------------------
 
-const STATES = { invite: ["ringing", "accepted", "ended"], answer: ["received", "accepted", "refused", "failed", "seen"], presence: ["offline", "online"] };
-const FINAL = new Set(["refused", "failed", "seen"]);
+const STATES = { invite: ["ringing", "accepted", "ended", "over"], answer: ["received", "accepted", "refused", "failed", "seen", "talking", "over"], presence: ["offline", "online"] };
+/** In these a cell says what a call that goes on has to say: its body is an array of messages. */
+const TALKS = { invite: ["accepted", "over"], answer: ["talking", "over"], presence: [] };
+/** In these it only offers to stay in the call. */
+const OFFERS = { invite: ["ringing"], answer: ["accepted"], presence: [] };
+const MAX_MESSAGES = 64;
+const FINAL = new Set(["refused", "failed", "seen", "over"]);
 const ENDED = ["canceled", "answered elsewhere", "expired", "peer offline", "no response", "caller restarted"];
 const ANSWERED = ["declined", "busy", "do not disturb", "accept failure", "callee expired", "caller lost"];
 const REFUSALS = ANSWERED.slice(0, 3);
+/** Reasons 7 and up. */
+const OVER = ["hung up", "peer lost", "restarted", "time is up", "logged out"];
 const BODY = 5;
 /** Key, name, type, size or most, kinds of cell that have it (with "!": required). */
 const FIELDS = [
@@ -252,22 +263,33 @@ const FIELDS = [
   [8, "group", "bytes", 16, "invite"],
   [9, "time", "uint", Number.MAX_SAFE_INTEGER, "invite presence"],
   [10, "ask", "bool", 0, "answer presence"],
-  // 11 to 13: what is said in a call after accepted, once the protocol has it.
+  [11, "talk", "said", 1, "invite answer"],
+  [12, "count", "said", 0, "invite answer"],
+  [13, "got", "said", 0, "invite answer"],
   [14, "generation", "uint", Number.MAX_SAFE_INTEGER, "presence"],
   [15, "age", "uint", Number.MAX_SAFE_INTEGER, "presence"],
   [16, "asker", "bytes", 8, "invite"],
 ];
 
+/** What a cell says of its talk, `{count, got, messages}`, as its fields. */
+function talkFields(kind, { state, talk }) {
+  if (!talk) return undefined;
+  if (!TALKS[kind].includes(state)) return { talk: 1 };
+  const { count, got, messages = [] } = talk;
+  return { talk: 1, count: count || undefined, got, body: messages.length ? join([head(4, messages.length), ...messages]) : undefined };
+}
+
 /** The bytes of a cell: `{state, epoch, …}` by the names above, the body encoded already. */
 export function encodeCell(kind, cell) {
   const parts = [[0, 1, 1], head(0, STATES[kind].indexOf(cell.state))];
+  cell = { ...cell, ...talkFields(kind, cell) };
   let pairs = 2;
   for (const [key, name, type, , kinds] of FIELDS) {
     const value = cell[name];
     if (!kinds.includes(kind) || value === undefined || value === false) continue;
     if (value === 0 && kind === "presence" && key > 10) continue;
     pairs++;
-    parts.push([key], type === "any" ? value : type === "uint" ? head(0, value) : writeItem(value, 0, name));
+    parts.push([key], type === "any" ? value : type === "uint" || type === "said" ? head(0, value) : writeItem(value, 0, name));
   }
   return join([head(5, pairs), ...parts]);
 }
@@ -303,11 +325,36 @@ export function decodeCell(kind, data) {
   if (version !== 1) throw new DecodeError("unknown version", `version ${version}; this end speaks 1`);
   const cell = { state: STATES[kind][get(1, "uint", STATES[kind].length - 1, true)] };
   for (const [key, name, type, most, kinds] of FIELDS) {
-    if (!kinds.includes(kind)) continue;
+    if (!kinds.includes(kind) || type === "said") continue;
     const value = get(key, type, most, kinds.includes(`${kind}!`) || (name === "ttl" && cell.state === "ringing"));
     if (value !== undefined && value !== false && !(["ttl", "asker"].includes(name) && cell.state !== "ringing")) cell[name] = value;
   }
+  const talk = known.get(11);
+  if (!talk || talk.length > 1 || talk[0] !== 1) {
+    // Anything but 1 is of a later addition, and read as if it were absent.
+    if (["talking", "over"].includes(cell.state)) throw new DecodeError("wrong type", `${cell.state} is none without talk`);
+  } else if (OFFERS[kind].includes(cell.state)) cell.talk = {};
+  else if (TALKS[kind].includes(cell.state)) {
+    const messages = readMessages(cell.body);
+    delete cell.body;
+    cell.talk = { count: get(12, "uint", Number.MAX_SAFE_INTEGER) ?? 0, got: get(13, "uint", Number.MAX_SAFE_INTEGER), messages };
+    if (messages.length > cell.talk.count) throw new DecodeError("wrong type", `${messages.length} messages, the last numbered ${cell.talk.count}`);
+  }
   return cell;
+}
+
+/** The messages in a body that is known to be sound, each encoded. */
+function readMessages(body) {
+  if (body === undefined) return [];
+  const size = body[0] === 0x98 ? body[1] : body[0] - 0x80;
+  if (!(size >= 0 && size <= MAX_MESSAGES && body[0] >> 5 === 4)) throw new DecodeError("wrong type", `key ${BODY} is no array of at most ${MAX_MESSAGES} messages`);
+  const messages = [];
+  for (let pos = body[0] === 0x98 ? 2 : 1; messages.length < size; ) {
+    const [, end] = readItem(body, pos, MAX_DEPTH);
+    messages.push(body.slice(pos, end));
+    pos = end;
+  }
+  return messages;
 }
 
 /** A peer id as topic level, user name and, with more behind it, client id; throws InvalidArgument. */
@@ -371,6 +418,9 @@ export const SETTINGS = Object.freeze({
   presenceLinger: 600,
   startupTimeout: 2,
   logoutGrace: 1,
+  talkLimit: 7200,
+  peerLostGrace: 10,
+  linkLostGrace: 30,
   maxCallsPerCaller: 8,
   maxCalls: 64,
 });
@@ -425,14 +475,44 @@ const TIMES = ["ringAt", "ackAt", "acceptAt", "resendAt", "keepAt", "cancelAt", 
 function due(call) {
   let at = Infinity;
   for (const name of TIMES) if (call[name] < at) at = call[name];
-  return at;
+  return talks(call) ? Math.min(at, talkDue(call.talk)) : at;
 }
 const keyOf = (peer, callId) => `${peer}\n${callId}`;
 const same = (a, b) => a !== undefined && b !== undefined && compare(a, b) === 0;
 
+/**
+ * What a record holds of a call that goes on: a value, changed as a whole. `can`: both have said so
+ * far that they can stay; `up`: it goes on here; `epoch`: the other's login; `heard`: the other is
+ * known to be in it; `count` messages were said or wait, the last of them are `waiting` for their
+ * acknowledgement; `got` of the other's were handled; `limitAt`, `lostAt`, `cutAt`: when it ends by
+ * its time, without its peer, without a link; `reason`: why it is over.
+ */
+const OFFERED = { can: true, up: false, heard: false, count: 0, got: 0, waiting: [], quiet: 0 };
+const talks = (call) => Boolean(call.talk?.up);
+const talkDue = ({ limitAt = Infinity, lostAt = Infinity, cutAt = Infinity }) => Math.min(limitAt, lostAt, cutAt);
+const over = (talk, reason) => ({ ...talk, up: false, reason, limitAt: undefined, lostAt: undefined, cutAt: undefined });
+
+/** What a cell says of it now: the oldest that wait, as many as fit. */
+function saidOf({ count, got, heard, waiting }) {
+  let size = 2;
+  let carried = 0;
+  while (carried < waiting.length && (size += waiting[carried].length) <= MAX_BODY) carried++;
+  return { count: count - waiting.length + carried, got: heard ? got : undefined, messages: waiting.slice(0, carried) };
+}
+
+/** Take in what the other's cell says of it: as it is then, and what is new in it. */
+function readTalk(talk, { count = 0, got = 0, messages = [] }) {
+  const acknowledged = talk.count - talk.waiting.length;
+  if (got > acknowledged && got <= talk.count) talk = { ...talk, waiting: talk.waiting.slice(got - acknowledged) };
+  const news = count - talk.got;
+  if (news <= 0 || !messages.length) return [talk, [], messages.length > 0];
+  if (count - messages.length > talk.got) return [talk, [], false];
+  return [{ ...talk, got: count }, messages.slice(-news), false];
+}
+
 // Both tables: phase × input → the next phase, then what to do, in order; what is missing is illegal.
 const DECISIONS = { cancel: "ended say canceled", logout: "ended say canceled", elsewhere: "ended say canceled", ringTimeout: "ended say failure" };
-const IN_CLEARING = { received: "clearing", accepted: "clearing", refused: "clearing", failed: "clearing" };
+const IN_CLEARING = { received: "clearing", accepted: "clearing", refused: "clearing", failed: "clearing", talking: "clearing", over: "clearing" };
 /** The caller's end. */
 export const CALLER = {
   sent: {
@@ -457,9 +537,12 @@ export const CALLER = {
   accepted: {
     received: "accepted",
     accepted: "accepted",
-    seen: "clearing clear",
-    failed: "clearing clear peerLost",
-    refused: "clearing clear peerLost",
+    seen: "clearing clear talkEnded",
+    failed: "clearing clear peerLost talkEnded",
+    refused: "clearing clear peerLost talkEnded",
+    talking: "talking",
+    over: "clearing clear talkEnded",
+    hangUp: "over say talkEnded",
     resend: "accepted say",
     notTaken: "accepted",
     keepExpired: "clearing clear",
@@ -470,20 +553,47 @@ export const CALLER = {
     seen: "clearing clear",
     failed: "clearing clear",
     refused: "clearing clear",
+    talking: "ended",
+    over: "clearing clear",
     resend: "ended say",
+    notTaken: "gone",
+    keepExpired: "clearing clear",
+  },
+  talking: {
+    received: "talking",
+    accepted: "talking",
+    talking: "talking",
+    over: "clearing clear talkEnded",
+    seen: "clearing clear talkEnded",
+    failed: "clearing clear talkEnded",
+    refused: "clearing clear talkEnded",
+    hangUp: "over say talkEnded",
+    resend: "talking say",
+  },
+  over: {
+    received: "over",
+    accepted: "over",
+    talking: "over",
+    over: "clearing clear",
+    seen: "clearing clear",
+    refused: "clearing clear",
+    failed: "clearing clear",
+    resend: "over say",
     notTaken: "gone",
     keepExpired: "clearing clear",
   },
   clearing: { ...IN_CLEARING, seen: "clearing", acked: "gone", notTaken: "gone" },
 };
 
-const AGAIN = { ringing: "over say", retained: "over say", accepted: "over say", ended: "over say" };
+const AGAIN = { ringing: "over say", retained: "over say", accepted: "over say", ended: "over say", talks: "over say", talkOver: "over say" };
+const TALKED = { talks: "over say", talkOver: "over say" };
 /** The callee's end; `new` is a call not known here. */
 export const CALLEE = {
   new: {
     ringing: "ringing say extend received",
     retained: "probing ask",
     accepted: "over say",
+    ...TALKED,
     ended: "over say missed",
     turnAway: "over say missed",
     overload: "over say",
@@ -492,6 +602,7 @@ export const CALLEE = {
     ringing: "ringing say extend received",
     retained: "probing ask",
     accepted: "over say",
+    ...TALKED,
     ended: "over say missed",
     cleared: "clearing clear",
     turnAway: "over say missed",
@@ -506,6 +617,8 @@ export const CALLEE = {
     ringing: "ringing say extend",
     retained: "ringing ask",
     accepted: "over say failure",
+    talks: "over say failure",
+    talkOver: "over say failure",
     ended: "over say end",
     cleared: "clearing clear canceled",
     accept: "accepting say",
@@ -520,6 +633,7 @@ export const CALLEE = {
     ringing: "accepting say",
     retained: "accepting say",
     accepted: "over say accepted",
+    talks: "talking say accepted talkStarted",
     ended: "over say end",
     cleared: "clearing clear canceled",
     acceptTimeout: "over say failure",
@@ -527,16 +641,33 @@ export const CALLEE = {
     logout: "over say failure",
     notTaken: "over say failure",
   },
+  talking: {
+    ringing: "talking",
+    retained: "talking",
+    talks: "talking",
+    talkOver: "over say talkEnded",
+    accepted: "over say talkEnded", // a later login of the caller's, which does not talk
+    ended: "over say talkEnded",
+    cleared: "clearing clear talkEnded",
+    hangUp: "over say talkEnded",
+    resend: "talking say",
+  },
   over: { ...AGAIN, resend: "over say", cleared: "clearing clear", keepExpired: "clearing clear", logout: "over", notTaken: "gone" },
   clearing: { ...AGAIN, cleared: "clearing", acked: "remembered", logout: "clearing", notTaken: "gone" },
   remembered: { ...AGAIN, cleared: "remembered clear", forget: "gone", logout: "remembered" },
 };
 const UNDECIDED = ["sent", "received"];
-const DECIDED = ["accepted", "ended"];
+const DECIDED = ["accepted", "ended", "over"];
 const OPEN = ["ringing", "accepting"];
-const WATCHING = ["probing", ...OPEN];
+const LIVE = [...OPEN, "talking"];
+const WATCHING = ["probing", ...LIVE];
 const TOLD = new Set(["receivedByPeer", "accepted", "refused", "failure", "received"]);
 const ENDS = { cancel: "canceled", logout: "canceled", elsewhere: "answered elsewhere", ringTimeout: "expired", offline: "peer offline", silent: "no response", accepted: "accepted", notTaken: "not allowed" };
+/** What an invite says in a phase of another name. */
+const SAYS = { sent: "ringing", received: "ringing", talking: "accepted" };
+const overReason = (number) => OVER[number - 7] ?? "hung up";
+/** What ended it here alone is "peer lost" for the other. */
+const overNumber = (reason) => (OVER.includes(reason) ? OVER.indexOf(reason) + 7 : 8);
 const refusal = (number) => ANSWERED[number <= 3 ? number - 1 : 0] ?? "declined";
 const failure = (number) => (number >= 4 && ANSWERED[number - 1]) || "accept failure";
 
@@ -562,6 +693,7 @@ class Side {
     if (this.maySay(call.key)) this.engine.sayCell(this.kind, call, undefined, purpose);
   }
   resync(now) {
+    for (const call of this.calls.values()) if (call.talk?.cutAt !== undefined) call.talk = { ...call.talk, cutAt: undefined };
     for (const key of [...this.calls.keys()]) this.sayKey(key, now);
   }
   sayKey(key, now) {
@@ -587,8 +719,113 @@ class Side {
     this.engine.count("too many");
     return false;
   }
-  tell(name, call, more) {
-    this.engine.out.push({ tell: name, side: this.kind === "invite" ? "local" : "remote", call: { ...call, ...more } });
+  tell(name, call, more, message) {
+    this.engine.out.push({ tell: name, side: this.kind === "invite" ? "local" : "remote", call: { ...call, ...more }, message });
+  }
+
+  // --- calls that go on after accepted (docs/protocol.md, Talk)
+
+  inTalk({ peer, callId }) {
+    const call = this.calls.get(keyOf(peer, callId));
+    if (call && talks(call)) return call;
+    throw new CallError("ALREADY_END", "the call is over, or never went on after accepted");
+  }
+
+  message(command, now) {
+    const call = this.inTalk(command);
+    const { talk } = call;
+    if (talk.waiting.length >= MAX_MESSAGES) throw new CallError("TOO_MANY_MESSAGES", `${MAX_MESSAGES} messages wait for the other side; send again when it has handled some`);
+    const said = saidOf(talk).count;
+    call.talk = { ...talk, count: talk.count + 1, waiting: [...talk.waiting, command.body] };
+    // What finds no room in the cell waits until there is some.
+    if (saidOf(call.talk).count > said) this.say(call, now);
+  }
+
+  hangUp(command, now) {
+    this.endTalk(this.inTalk(command), command.reason, now);
+  }
+
+  endTalks(reason, now) {
+    for (const call of [...this.calls.values()]) if (talks(call)) this.endTalk(call, reason, now);
+  }
+
+  endTalk(call, reason, now) {
+    call.talk = over(call.talk, reason);
+    this.step(call, "hangUp", now);
+  }
+
+  /** The call is up from now on, with that login of the other. */
+  begin(call, epoch, now, heard) {
+    const { settings, watches } = this.engine;
+    const inDoubt = !heard || (watches.of(call.peer).current && !watches.there(call.peer, epoch));
+    const lostAt = inDoubt ? now + settings.linkLostGrace : undefined;
+    call.talk = { ...call.talk, can: true, up: true, epoch, heard, limitAt: now + settings.talkLimit, lostAt };
+  }
+
+  /** Take in what the other's cell says of the talk; after the `last` no answer is due. */
+  hear(call, said, now, last) {
+    const before = saidOf(call.talk).count;
+    const [talk, messages, repeated] = readTalk(call.talk, said);
+    call.talk = talk;
+    if (!last) {
+      if (messages.length || saidOf(talk).count > before) this.say(call, now);
+      else if (repeated || said.got === undefined) {
+        const quiet = onceMore(talk.quiet, now);
+        if (quiet !== undefined) {
+          call.talk = { ...talk, quiet };
+          this.say(call, now);
+        }
+      } else if (!talk.waiting.length) call.resendAt = undefined;
+    }
+    for (const message of messages) this.tell("callMessage", call, {}, message);
+  }
+
+  /** What the presence of somebody says who may be in a call with this peer. */
+  peerSeen(peer, presence, now) {
+    const { settings } = this.engine;
+    for (const call of [...this.calls.values()]) {
+      const { talk } = call;
+      if (call.peer !== peer || !talks(call)) continue;
+      const online = presence?.state === "online";
+      const its = same(presence?.epoch, talk.epoch);
+      if (online && its) {
+        if (talk.heard) call.talk = { ...talk, lostAt: undefined };
+        // Another login is doubt, not proof: one that lives says itself that the call is over.
+      } else if (!presence || online || its) {
+        const at = now + (presence ? settings.peerLostGrace : settings.linkLostGrace);
+        if (!(talk.lostAt <= at)) call.talk = { ...talk, lostAt: at };
+      }
+    }
+  }
+
+  /** The link is gone: what goes on ends if it does not come back. */
+  cut(now) {
+    for (const call of this.calls.values()) {
+      if (talks(call)) call.talk = { ...call.talk, cutAt: call.talk.cutAt ?? now + this.engine.settings.linkLostGrace };
+    }
+  }
+
+  /** Whether a deadline of the talk was due; it has ended then. */
+  talkDue(call, now) {
+    if (!talks(call) || !(talkDue(call.talk) <= now)) return false;
+    this.endTalk(call, call.talk.limitAt <= now ? "time is up" : "peer lost", now);
+    return true;
+  }
+
+  /** The broker does not take a cell of a talk: it is over; true if its last word is tried, without messages. */
+  talkNotTaken(key, now) {
+    const { talk } = this.calls.get(key);
+    if (!talk?.up && talk?.reason === undefined) return false;
+    if (talk.up) this.endTalk(this.calls.get(key), "not allowed", now);
+    const call = this.calls.get(key);
+    call.talk = { ...call.talk, waiting: [] };
+    if (!talk.waiting.length) return false;
+    this.engine.outbox.lift(this.kind + key);
+    return true;
+  }
+
+  giveUpTalk(call) {
+    if (talks(call)) this.tell("callEnded", call, { talk: over(call.talk, "logged out") });
   }
 }
 
@@ -599,7 +836,7 @@ class CallerSide extends Side {
     if (this.calls.has(key)) throw new CallError("ALREADY_SENT", "it was sent before; make a new call");
     const ring = ringTimeout ?? engine.settings.ringTimeout;
     const ack = ackTimeout ?? engine.settings.ackTimeout;
-    const call = { key, peer, callId, phase: "sent", body, channel, group, time, seq: 0, quiet: 0, ringAt: now + ring, ackAt: now + ack, ackTimeout: ack };
+    const call = { key, peer, callId, phase: "sent", body, channel, group, time, seq: 0, quiet: 0, ringAt: now + ring, ackAt: now + ack, ackTimeout: ack, talk: engine.talk ? OFFERED : undefined };
     this.say(this.keep(call), now);
     engine.watchCall(peer);
     if (this.away(peer)) this.noteOffline(call);
@@ -612,12 +849,14 @@ class CallerSide extends Side {
   }
 
   logOut(now) {
+    this.endTalks("logged out", now);
     for (const call of [...this.calls.values()]) if (UNDECIDED.includes(call.phase)) this.step(call, "logout", now);
   }
 
   abort() {
     for (const call of this.calls.values()) {
       if (UNDECIDED.includes(call.phase) && !call.previous) this.tell("failure", call, { reason: "logged out" });
+      else this.giveUpTalk(call);
     }
     this.calls.clear();
   }
@@ -636,10 +875,35 @@ class CallerSide extends Side {
       if (!this.isAside(key)) this.unknown(peer, callId, answer, now);
       return;
     }
+    // An "over" of a call that does not go on here is as final as any.
+    if (answer.state === "over" && [...UNDECIDED, "accepted"].includes(call.phase) && !talks(call)) answer = { state: "failed", epoch: answer.epoch };
     const entry = CALLER[call.phase][answer.state];
-    if (entry === undefined) throw new DecodeError("out of place", `${answer.state} where it cannot be`);
+    const talking = answer.state === "talking";
+    if (entry === undefined || (talking && !this.goesOn(call, answer))) throw new DecodeError("out of place", `${answer.state} where it cannot be`);
+    if (talks(call) && entry.includes("talkEnded")) {
+      const last = answer.state === "over";
+      if (last) this.hear(call, answer.talk, now, true);
+      call.talk = over(call.talk, last ? overReason(answer.reason) : "peer lost");
+    }
     call = this.step(call, answer.state, now, answer);
-    if ((answer.ask || lifted) && !entry.includes(" say") && call.phase !== "clearing") this.sayFor(call, now, answer.ask && answer.epoch);
+    if (talking) {
+      if (talks(call)) this.talking(call, answer, now);
+    } else if ((answer.ask || lifted) && !entry.includes(" say") && call.phase !== "clearing") this.sayFor(call, now, answer.ask && answer.epoch);
+  }
+
+  /** Whether "talking" has a place there: of the login that accepted, if it still goes on. */
+  goesOn(call, answer) {
+    return !["accepted", "talking"].includes(call.phase) || (talks(call) && same(answer.epoch, call.talk.epoch));
+  }
+
+  talking(call, answer, now) {
+    if (!call.talk.heard) {
+      const there = this.engine.watches.there(call.peer, answer.epoch);
+      call.talk = { ...call.talk, heard: true, lostAt: there ? undefined : call.talk.lostAt };
+      // What was said with the decision is said again as any message is.
+      if (call.talk.waiting.length) Object.assign(call, { resendAt: now + this.engine.settings.resendFirst, delay: this.engine.settings.resendFirst });
+    }
+    this.hear(call, answer.talk, now);
   }
 
   found(peer, callId, cell, now) {
@@ -651,11 +915,20 @@ class CallerSide extends Side {
 
   /** A call that this login did not make: what rang there is ended, a decision stands. */
   adopt({ peer, callId, cell }, now, resendAt) {
+    if (cell.talk && cell.state !== "ringing") {
+      // It went on, and does not in this login: nothing that was said in it is said again.
+      const talk = { ...OFFERED, heard: true, reason: cell.state === "over" ? overReason(cell.reason) : "restarted" };
+      return this.keep({ ...this.former(peer, callId, cell, now, resendAt), phase: "over", reason: "accepted", talk });
+    }
     const reason = cell.state === "accepted" ? "accepted" : cell.state === "ended" ? ENDED[cell.reason - 1] ?? "expired" : "caller restarted";
-    const call = { key: keyOf(peer, callId), peer, callId, phase: cell.state === "accepted" ? "accepted" : "ended", reason, previous: true };
-    Object.assign(call, { body: cell.body, channel: cell.channel, group: cell.group, time: cell.time, seq: cell.seq, quiet: 0 });
-    Object.assign(call, { resendAt, delay: this.engine.settings.probeInterval, keepAt: now + this.engine.settings.missedCallTtl });
+    const call = { ...this.former(peer, callId, cell, now, resendAt), phase: cell.state === "accepted" ? "accepted" : "ended", reason };
+    Object.assign(call, { body: cell.body, channel: cell.channel, group: cell.group, time: cell.time });
     return this.keep(shorten(call));
+  }
+
+  former(peer, callId, { seq }, now, resendAt) {
+    const { probeInterval, missedCallTtl } = this.engine.settings;
+    return { key: keyOf(peer, callId), peer, callId, previous: true, seq, quiet: 0, resendAt, delay: probeInterval, keepAt: now + missedCallTtl };
   }
 
   acked(purpose, key, now) {
@@ -669,9 +942,8 @@ class CallerSide extends Side {
   }
 
   setAside(key, now) {
-    const call = this.calls.get(key);
-    if (!call) return;
-    this.step(call, "notTaken", now);
+    if (!this.calls.has(key) || this.talkNotTaken(key, now)) return;
+    this.step(this.calls.get(key), "notTaken", now);
     if (!this.calls.has(key)) this.remember(key, now);
   }
 
@@ -688,13 +960,13 @@ class CallerSide extends Side {
   }
 
   back(peer, now) {
-    for (const call of [...this.calls.values()]) if (call.peer === peer && ["sent", ...DECIDED].includes(call.phase)) this.sayFor(call, now);
+    for (const call of [...this.calls.values()]) if (call.peer === peer && saysAgain(call)) this.sayFor(call, now);
   }
 
   gone(peer) {
     for (const call of this.calls.values()) {
       if (call.peer !== peer) continue;
-      if (DECIDED.includes(call.phase)) call.resendAt = undefined;
+      if (DECIDED.includes(call.phase) || call.phase === "talking") call.resendAt = undefined;
       else if (call.phase === "sent") this.noteOffline(call);
     }
   }
@@ -704,6 +976,7 @@ class CallerSide extends Side {
   }
 
   fireOne(call, now) {
+    if (this.talkDue(call, now)) return;
     if (call.cancelAt <= now) this.tellCanceled(call);
     else if (call.ringAt <= now) this.step(call, "ringTimeout", now);
     else if (call.ackAt <= now) {
@@ -732,6 +1005,8 @@ class CallerSide extends Side {
       }
       if (phase === "clearing" && this.isAside(call.key)) call.phase = "gone"; // its clear would not be taken either
       if (DECIDED.includes(phase)) call.keepAt = now + this.engine.settings.missedCallTtl;
+      if (phase === "accepted" && call.talk && answer.talk) this.begin(call, answer.epoch, now, false);
+      else if (phase === "accepted") call.talk = undefined;
     }
     if (todo[0] === "say") this.say(call, now, { again: on === "resend" });
     if (todo[0] === "clear") this.clear(call, "clear");
@@ -741,7 +1016,10 @@ class CallerSide extends Side {
       this.tellCanceled(call);
     }
     for (const act of todo) {
-      if (TOLD.has(act) && !call.previous) this.tell(act, call);
+      if (TOLD.has(act) && !call.previous) {
+        this.tell(act, call);
+        if (act === "accepted" && talks(call)) this.tell("callStarted", call);
+      } else if (act === "talkEnded" && call.talk?.reason) this.tell("callEnded", call);
       else if (act === "others" && call.group) {
         for (const leg of [...this.calls.values()]) {
           if (leg !== call && same(leg.group, call.group) && UNDECIDED.includes(leg.phase)) this.step(leg, "elsewhere", now);
@@ -757,7 +1035,7 @@ class CallerSide extends Side {
     const { engine } = this;
     call.resendAt = undefined;
     if (!this.maySay(call.key)) return;
-    if (call.phase === "sent" || (DECIDED.includes(call.phase) && !engine.watches.of(call.peer).away)) {
+    if (saysAgain(call) && (call.phase === "sent" || !engine.watches.of(call.peer).away)) {
       call.delay = again ? Math.min(call.delay * 2, engine.settings.resendMax) : engine.settings.resendFirst;
       call.resendAt = now + call.delay;
     }
@@ -766,8 +1044,10 @@ class CallerSide extends Side {
       call.ackAt = now + call.ackTimeout;
     }
     const { phase, body, channel, group, time } = call;
-    const cell = { state: DECIDED.includes(phase) ? phase : "ringing", epoch: engine.epoch, seq: nextSeq(call) };
-    if (phase !== "accepted") Object.assign(cell, { body, channel, group, time });
+    const cell = { state: SAYS[phase] ?? phase, epoch: engine.epoch, seq: nextSeq(call) };
+    if (["ringing", "ended"].includes(cell.state)) Object.assign(cell, { body, channel, group, time });
+    if (phase !== "ended") cell.talk = call.talk && saidOf(call.talk);
+    if (phase === "over") cell.reason = overNumber(call.talk.reason);
     if (phase === "ended") cell.reason = ENDED.indexOf(call.reason) + 1 || 3;
     if (cell.state === "ringing") Object.assign(cell, { asker: asker || undefined, ttl: Math.max(0, Math.round((call.ringAt - now) * 1000)) });
     engine.sayCell("invite", call, cell, phase === "ended" && call.cancelPending ? "cancel" : undefined);
@@ -805,7 +1085,7 @@ class CallerSide extends Side {
   unknown(peer, callId, answer, now) {
     if (!this.mayAnswer(peer, now)) return;
     const key = keyOf(peer, callId);
-    const cell = { state: "ringing", seq: 0 };
+    const cell = answer.state === "talking" ? { state: "accepted", seq: 0, talk: {} } : { state: "ringing", seq: 0 };
     if (this.calls.size >= MAX_KEPT) this.clear({ key, peer, callId });
     else if (!FINAL.has(answer.state) && !(this.remembered.get(key) > now)) {
       this.say(this.adopt({ peer, callId, cell }, now), now);
@@ -833,6 +1113,9 @@ class CallerSide extends Side {
   }
 }
 
+/** Whether the callee has yet to show that it knows what the cell says. */
+const saysAgain = (call) => (call.phase === "talking" ? call.talk.waiting.length > 0 : ["sent", ...DECIDED].includes(call.phase));
+
 /** What is said again of an end: whoever missed the call may see a short content. */
 function shorten(call) {
   if (call.body?.length > ENDED_CONTENT) call.body = undefined;
@@ -856,11 +1139,15 @@ class CalleeSide extends Side {
   }
 
   logOut(now) {
+    this.endTalks("logged out", now);
     for (const call of [...this.calls.values()]) this.step(call, "logout", now);
   }
 
   abort() {
-    for (const call of this.calls.values()) if (OPEN.includes(call.phase)) this.tell("failure", call, { reason: "logged out" });
+    for (const call of this.calls.values()) {
+      if (OPEN.includes(call.phase)) this.tell("failure", call, { reason: "logged out" });
+      else this.giveUpTalk(call);
+    }
     this.calls.clear();
     this.remembered.clear();
   }
@@ -869,12 +1156,14 @@ class CalleeSide extends Side {
     const { engine } = this;
     const key = keyOf(peer, callId);
     if (this.isAside(key) && !this.calls.has(key)) return; // over here, and cannot be answered
-    let on = invite === undefined ? "cleared" : invite.state !== "ringing" ? invite.state : retained || !invite.ttl ? "retained" : "ringing";
+    if (invite?.talk && !engine.talk && invite.state !== "over") invite = { ...invite, talk: undefined };
+    const talked = invite?.talk && invite.state !== "ringing";
+    let on = invite === undefined ? "cleared" : talked ? { accepted: "talks", over: "talkOver" }[invite.state] : invite.state !== "ringing" ? invite.state : retained || !invite.ttl ? "retained" : "ringing";
     let call = this.calls.get(key) ?? this.remembered.get(key);
     if (!call) {
       if (!invite) return;
       const { epoch, body, channel, group, time } = invite;
-      call = { key, peer, callId, phase: "new", epoch, body, channel: channel || undefined, group, time, answer: "received", seq: 0, quiet: 0 };
+      call = { key, peer, callId, phase: "new", epoch, body, channel: channel || undefined, group, time, answer: "received", seq: 0, quiet: 0, talk: invite.talk && OFFERED };
     }
     if (on === "ringing" && !this.isLive(call, invite)) {
       on = "retained"; // a bridge hands on what its far side had retained, without the flag
@@ -890,7 +1179,38 @@ class CalleeSide extends Side {
         return;
       }
     } else if (["new", "remembered"].includes(call.phase) && !this.mayAnswer(peer, now)) return;
-    this.step(call, on, now, { invite, copy: true });
+    if (["accepting", "talking"].includes(call.phase) && (call.talk || talked)) this.talked(call, on, invite, now);
+    else this.step(call, on, now, { invite, copy: true });
+  }
+
+  /** Take in the caller's cell of a call that goes on, or may do so now. */
+  talked(call, on, invite, now) {
+    const said = ["talks", "talkOver"].includes(on) ? invite.talk : undefined;
+    if (call.phase === "accepting") {
+      if (!said || !call.talk) {
+        if (said || on === "accepted") {
+          call.talk = undefined; // one of the two cannot
+          on = "accepted";
+        }
+        this.step(call, on, now, { invite, copy: true });
+        return;
+      }
+      this.begin(call, invite.epoch, now, true);
+      // Handed over once the app knows that the call goes on; acknowledged with this word.
+      const [talk, messages] = readTalk(call.talk, said);
+      call.talk = talk;
+      this.step(call, "talks", now, { invite });
+      call = this.calls.get(call.key);
+      for (const message of messages) this.tell("callMessage", call, {}, message);
+      if (on === "talks") return;
+    }
+    if (["talks", "ringing", "retained"].includes(on)) {
+      if (said && same(invite.epoch, call.talk.epoch)) this.hear(call, said, now);
+      return;
+    }
+    if (on === "talkOver") this.hear(call, said, now, true);
+    call.talk = over(call.talk, on === "talkOver" ? overReason(invite.reason) : invite ? "restarted" : "peer lost");
+    this.step(call, on, now, { invite });
   }
 
   found(peer, callId, cell, now) {
@@ -900,6 +1220,10 @@ class CalleeSide extends Side {
     const call = { key, peer, callId, seq: cell.seq, quiet: 0, phase: "over", answer: cell.state, answerReason: cell.reason, response: cell.body };
     if (cell.state === "received") Object.assign(call, { phase: "probing", answerReason: undefined, response: undefined });
     else if (cell.state === "accepted") Object.assign(call, { answer: "failed", answerReason: 4, response: undefined });
+    else if (["talking", "over"].includes(cell.state)) {
+      const reason = cell.state === "over" ? overReason(cell.reason) : "restarted";
+      Object.assign(call, { answer: "over", answerReason: undefined, talk: { ...OFFERED, heard: true, reason } });
+    }
     else if (cell.reason !== undefined && !ANSWERED[cell.reason - 1]) call.answerReason = undefined;
     call.keepAt = now + engine.settings.missedCallTtl;
     call.delay = engine.settings.probeInterval;
@@ -915,7 +1239,7 @@ class CalleeSide extends Side {
 
   callerSeen(peer, presence, now, { retained, changed, back }) {
     for (const call of [...this.calls.values()]) {
-      if (call.peer !== peer || !WATCHING.includes(call.phase)) continue;
+      if (call.peer !== peer || !WATCHING.includes(call.phase) || talks(call)) continue;
       const online = presence.state === "online";
       const its = same(presence.epoch, call.epoch);
       if (call.phase === "probing") {
@@ -930,8 +1254,8 @@ class CalleeSide extends Side {
   }
 
   setAside(key, now) {
+    if (!this.calls.has(key) || this.talkNotTaken(key, now)) return;
     const call = this.calls.get(key);
-    if (!call) return;
     const carried = call.response !== undefined && ["accepting", "over"].includes(call.phase);
     if (call.phase === "accepting" && !carried) return; // the caller's word alone counts
     if (call.phase === "over" && carried) call.response = undefined;
@@ -960,6 +1284,7 @@ class CalleeSide extends Side {
   }
 
   fireOne(call, now) {
+    if (this.talkDue(call, now)) return;
     const known = this.engine.watches.of(call.peer);
     const replaced = known.read && known.online && !same(known.epoch, call.epoch);
     const on = call.ringAt <= now ? (replaced ? "replaced" : "ringExpired") : call.acceptAt <= now ? "acceptTimeout" : call.keepAt <= now ? "keepExpired" : "resend";
@@ -975,7 +1300,7 @@ class CalleeSide extends Side {
   }
 
   ringsAfterAll(call, now) {
-    if (this.overloaded(call.peer, OPEN)) return this.step(call, "overload", now, { refusal: 2 });
+    if (this.overloaded(call.peer, LIVE)) return this.step(call, "overload", now, { refusal: 2 });
     const reason = this.screen(call);
     if (reason) return this.step(call, "turnAway", now, { refusal: reason });
     return this.step({ ...call, ringAt: call.liveAt }, "alive", now);
@@ -983,14 +1308,14 @@ class CalleeSide extends Side {
 
   /** What the app's policy says of it: undefined to ring, or the number of a refusal. */
   screen(call) {
-    const open = [...this.calls.values()].filter((other) => OPEN.includes(other.phase)).length;
+    const open = [...this.calls.values()].filter((other) => LIVE.includes(other.phase)).length + [...this.engine.caller.calls.values()].filter(talks).length;
     return this.engine.screen?.({ ...call }, open);
   }
 
   turnAway(call, on, invite) {
     // What is in doubt is asked about first; it takes no place of a live call.
     if (on !== "ringing") return call.phase === "new" && this.overloaded(call.peer, ["probing"]) ? ["overload", 2] : undefined;
-    if (this.overloaded(call.peer, OPEN)) return ["overload", 2];
+    if (this.overloaded(call.peer, LIVE)) return ["overload", 2];
     const reason = this.screen({ ...call, body: invite.body, channel: invite.channel });
     return reason ? ["turnAway", reason] : undefined;
   }
@@ -1039,7 +1364,7 @@ class CalleeSide extends Side {
       else if (act === "clear") this.clear(call, call.phase === "clearing" ? "clear" : undefined);
     }
     // Whom the app answered is told until it is seen; the others say it again by themselves.
-    if (call.phase === "over" && before !== "over" && before !== "accepting" && on !== "refuse" && this.calls.size >= MAX_KEPT) {
+    if (call.phase === "over" && !["over", "accepting", "talking"].includes(before) && on !== "refuse" && this.calls.size >= MAX_KEPT) {
       Object.assign(call, { phase: "remembered", resendAt: undefined, keepAt: now + settings.dedupWindow });
     }
     this.keep(call);
@@ -1049,7 +1374,8 @@ class CalleeSide extends Side {
       else engine.watchCall(call.peer);
     }
     for (const act of todo) {
-      if (act === "end") this.tell(["canceled", "answered elsewhere"].includes(call.reason) ? "canceled" : "failure", call);
+      if (act === "talkStarted" || act === "talkEnded") this.tell(act.replace("talk", "call"), call);
+      else if (act === "end") this.tell(["canceled", "answered elsewhere"].includes(call.reason) ? "canceled" : "failure", call);
       else if (act === "missed" ? call.reason !== "answered elsewhere" : TOLD.has(act) || act === "canceled") this.tell(act, call);
     }
   }
@@ -1058,20 +1384,24 @@ class CalleeSide extends Side {
   advance(call, on, invite, refused = 1, response = undefined) {
     const before = call.phase;
     const [phase, ...todo] = CALLEE[before][on].split(" ");
-    if (invite) {
+    if (invite && before !== "talking") {
       call.epoch = invite.epoch;
+      if (before === "probing") call.talk = invite.talk && OFFERED;
       if (before === "probing") for (const name of ["body", "channel", "group", "time"]) call[name] = invite[name] ?? call[name];
     }
     if (phase === before) return todo;
     call.phase = phase;
     if (phase === "ringing") call.resendAt = call.keepAt = undefined;
+    else if (before === "talking") Object.assign(call, { answer: on === "hangUp" ? "over" : "seen", response: undefined, resendAt: undefined });
     else if (phase === "accepting") Object.assign(call, { answer: "accepted", response, ringAt: undefined });
     else {
       call.ringAt = call.acceptAt = call.resendAt = call.keepAt = undefined;
       const ends = (answer, answerReason, reason = ANSWERED[answerReason - 1]) => Object.assign(call, { answer, answerReason, reason });
       if (on === "notTaken" && OPEN.includes(before)) ends("failed", 4, "not allowed").response = undefined;
       else if (on === "accepted" && before === "accepting") ends("seen", undefined, "accepted");
-      else if ((on === "accepted" && ["new", "probing", "ringing"].includes(before)) || on === "acceptTimeout") ends("failed", 4);
+      else if (on === "talks" && before === "accepting") ends("talking", undefined, "accepted");
+      else if (on === "talkOver" && ["new", "probing", "ringing"].includes(before)) ends("seen", undefined, "accept failure");
+      else if ((["accepted", "talks"].includes(on) && ["new", "probing", "ringing"].includes(before)) || on === "acceptTimeout") ends("failed", 4);
       else if (on === "logout" && OPEN.includes(before)) before === "accepting" ? ends("failed", 4, "logged out") : (call.reason = "logged out");
       else if (on === "refuse") ends("refused", refused).response = response;
       else if (on === "ringExpired" || (on === "keepExpired" && before === "probing")) ends("failed", 5);
@@ -1087,11 +1417,14 @@ class CalleeSide extends Side {
     const { settings, epoch } = this.engine;
     call.resendAt = undefined;
     if (!this.maySay(call.key)) return;
-    if (["probing", "accepting", "over"].includes(call.phase)) {
-      call.delay = again ? Math.min(call.delay * 2, settings.resendMax) : call.phase === "over" ? settings.resendFirst : settings.probeInterval;
+    if (["probing", "accepting", "over"].includes(call.phase) || (call.phase === "talking" && call.talk.waiting.length)) {
+      call.delay = again ? Math.min(call.delay * 2, settings.resendMax) : ["over", "talking"].includes(call.phase) ? settings.resendFirst : settings.probeInterval;
       call.resendAt = now + call.delay;
     }
-    this.engine.sayCell("answer", call, { state: call.answer, epoch, seq: nextSeq(call), body: call.response, reason: call.answerReason, ask });
+    const cell = { state: call.answer, epoch, seq: nextSeq(call), body: call.response, reason: call.answerReason, ask };
+    if (call.talk && ["accepted", "talking", "over"].includes(call.answer)) cell.talk = saidOf({ ...call.talk, heard: true });
+    if (call.talk && call.answer === "over") cell.reason = overNumber(call.talk.reason);
+    this.engine.sayCell("answer", call, cell);
   }
 
   keep(call) {
@@ -1193,6 +1526,11 @@ class Watches {
     const known = this.known.get(peer);
     return known ? { ...known, away: Boolean(known.current && !known.online) } : NOTHING_KNOWN;
   }
+  /** Whether that login was read online, on this connection. */
+  there(peer, epoch) {
+    const { read, online, epoch: its } = this.of(peer);
+    return Boolean(read && online && same(its, epoch));
+  }
   add(peer) {
     this.idle.delete(peer);
     if (this.known.has(peer)) return false;
@@ -1254,7 +1592,7 @@ export class Engine {
   awaited = new Map();
   outbox = new Outbox();
   watches = new Watches();
-  constructor(me, epoch, { realm = "sig", settings = {}, screen } = {}) {
+  constructor(me, epoch, { realm = "sig", settings = {}, screen, talk = false } = {}) {
     escapePeer(me);
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(realm)) throw new InvalidArgument("realm", "1 to 64 of A-Z a-z 0-9 _ -");
     for (const [name, value] of Object.entries(settings)) {
@@ -1263,7 +1601,7 @@ export class Engine {
     }
     this.settings = { ...SETTINGS, ...settings };
     if (this.settings.ringTimeout > MAX_TTL / 1000) throw new InvalidArgument("ringTimeout", "at most a day");
-    Object.assign(this, { me, epoch, realm, screen, own: presenceTopic(realm, me), token: 0, first: true, aside: [] });
+    Object.assign(this, { me, epoch, realm, screen, talk, own: presenceTopic(realm, me), token: 0, first: true, aside: [] });
     this.caller = new CallerSide(this, "invite");
     this.callee = new CalleeSide(this, "answer");
     const level = escapePeer(me);
@@ -1379,6 +1717,8 @@ export class Engine {
       const known = this.watches.known.get(peer);
       if (known) known.current = true;
       this.caller.watched(peer, now);
+      // If it does not tell of it, nobody may be there.
+      if (!this.watches.of(peer).read) for (const side of [this.caller, this.callee]) side.peerSeen(peer, undefined, now);
       if (peer === this.me && !this.up && !this.asking) {
         // It may grant before it says what is retained, but not a second time.
         if (this.heard || this.readOn) this.comeBack(now);
@@ -1391,7 +1731,7 @@ export class Engine {
     if (filters.includes(this.inboxFilters[0])) this.out.push({ note: "ready" });
   }
 
-  on_disconnected() {
+  on_disconnected(_, now) {
     if (this.linked) {
       this.first = false;
       this.aside.push(...this.outbox.lost());
@@ -1404,6 +1744,8 @@ export class Engine {
     this.caller.disconnected();
     this.callee.disconnected();
     if (this.leaving) this.finish();
+    this.caller.cut(now);
+    this.callee.cut(now);
   }
 
   // --- messages
@@ -1492,6 +1834,7 @@ export class Engine {
     // A retained reading where nothing was known answers my subscription: no coming back.
     else if (changed && !(retained && before.online === undefined)) this.caller.back(peer, now);
     if (presence) this.callee.callerSeen(peer, presence, now, { retained, changed, back: changed && before.online !== undefined });
+    for (const side of [this.caller, this.callee]) side.peerSeen(peer, presence, now);
   }
 
   on_acked({ token }, now) {
@@ -1517,6 +1860,12 @@ export class Engine {
   }
   on_refuse(command, now) {
     this.callee.refuse(command, now);
+  }
+  on_say(command, now) {
+    (command.made ? this.caller : this.callee).message(command, now);
+  }
+  on_hangUp(command, now) {
+    (command.made ? this.caller : this.callee).hangUp(command, now);
   }
   on_time() {}
   on_watch({ peer }) {
