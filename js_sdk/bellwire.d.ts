@@ -11,6 +11,9 @@ export type Body =
   | { [key: string]: Body }
   | Map<Body, Body>;
 
+/** What is said in a call that goes on: as a Body, at most 8,190 bytes encoded. */
+export type Message = Body;
+
 /** Why a call ended, in the protocol's words. */
 export type Reason =
   | "accepted"
@@ -25,9 +28,13 @@ export type Reason =
   | "callee expired"
   | "caller lost"
   | "not allowed"
-  | "logged out";
+  | "logged out"
+  | "hung up"
+  | "peer lost"
+  | "restarted"
+  | "time is up";
 export type Refusal = "declined" | "busy" | "do not disturb";
-export type CallState = "calling" | "ringing" | "accepting" | "accepted" | "refused" | "canceled" | "failed";
+export type CallState = "calling" | "ringing" | "accepting" | "accepted" | "refused" | "canceled" | "failed" | "over";
 export type ClientState = "disconnected" | "connecting" | "connected" | "reconnecting" | "aborted";
 
 /** How a connection is opened: `webSocket` by default, `tcp()` of `bellwire/node` in Node. */
@@ -51,6 +58,9 @@ export interface Settings {
   presenceLinger: number;
   startupTimeout: number;
   logoutGrace: number;
+  talkLimit: number;
+  peerLostGrace: number;
+  linkLostGrace: number;
   /** Caps, as numbers of invitations. */
   maxCallsPerCaller: number;
   maxCalls: number;
@@ -71,6 +81,8 @@ export interface ClientOptions {
   password?: string;
   /** The peer id, escaped, by default. */
   username?: string;
+  /** Accepted calls go on until one side hangs up, if the other side can, too. */
+  talk?: boolean;
   realm?: string;
   settings?: Partial<Settings>;
   /** Seconds; 20 by default. */
@@ -91,7 +103,7 @@ export interface CallOptions {
   ackTimeout?: number;
 }
 
-/** One call, made or come in. Event: "change", at each step. */
+/** One call, made or come in. Events: "change", at each step; "message", what the other said in `detail`. */
 export class Call extends EventTarget {
   readonly incoming: boolean;
   readonly peer: string;
@@ -108,12 +120,21 @@ export class Call extends EventTarget {
   readonly offline?: boolean;
   /** The callee was lost after the call had been accepted. */
   readonly peerLost?: boolean;
-  /** Resolves with this call when it has ended; never rejects. */
+  /** It was accepted and goes on (both sides with `talk: true`); in the end it is "over". */
+  readonly up: boolean;
+  /** Resolves with this call when it was accepted, refused, canceled or failed; never rejects. */
+  readonly decided: Promise<Call>;
+  /** The same when it has ended: at once where it does not go on. */
   readonly ended: Promise<Call>;
   /** Throws CallError once it has ended. */
   accept(response?: Body): void;
   refuse(options?: { response?: Body; reason?: Refusal }): void;
   cancel(): void;
+  /** While it is up; handled there once, in order. Throws CallError, ALREADY_END or TOO_MANY_MESSAGES (64 wait). */
+  send(message: Message): void;
+  /** What the other side says, until the call has ended; of what nobody reads 1,024 wait. */
+  messages(): AsyncIterableIterator<Message>;
+  hangUp(reason?: "hung up" | "time is up"): void;
 }
 
 /** One peer at a broker. Events: "state", "ring", "missed", "presence", "lost" (see `detail`). */
@@ -126,7 +147,7 @@ export class Client extends EventTarget {
   logout(): Promise<{ code: string; problem: string }>;
   /** Make a call; the Call at once. */
   invite(peer: string, options?: CallOptions): Call;
-  /** Make a call; resolves with the Call when it has ended. `signal` cancels it. */
+  /** Make a call; resolves with the Call when it is decided. `signal` cancels it. */
   call(peer: string, options?: CallOptions & { signal?: AbortSignal; onChange?: (call: Call) => void }): Promise<Call>;
   /** The calls that ring here, until logout. */
   rings(): AsyncIterableIterator<Call>;
@@ -135,7 +156,7 @@ export class Client extends EventTarget {
 }
 
 export class CallError extends Error {
-  readonly code: "ALREADY_SENT" | "ALREADY_END" | "ALREADY_ACCEPT" | "NOT_LOGGEDIN";
+  readonly code: "ALREADY_SENT" | "ALREADY_END" | "ALREADY_ACCEPT" | "NOT_LOGGEDIN" | "TOO_MANY_MESSAGES";
 }
 export class LoginError extends Error {
   readonly code: "refused" | "denied" | "aborted" | "timeout" | "logged out";
@@ -155,6 +176,7 @@ export type Cell = { state: string; epoch: Uint8Array; [field: string]: unknown 
 export const MAX_CELL: number;
 export const MAX_BODY: number;
 export function encodeBody(value: Body, what?: string): Uint8Array;
+export function encodeMessage(value: Message): Uint8Array;
 export function decodeBody(data: Uint8Array | undefined): Body | undefined;
 export function encodeCell(kind: Kind, cell: Cell): Uint8Array;
 export function decodeCell(kind: Kind, data: Uint8Array): Cell;
@@ -172,7 +194,7 @@ export class Engine {
   constructor(
     me: string,
     epoch: Uint8Array,
-    options?: { realm?: string; settings?: Partial<Settings>; screen?: (call: object, open: number) => number | undefined },
+    options?: { realm?: string; settings?: Partial<Settings>; screen?: (call: object, open: number) => number | undefined; talk?: boolean },
   );
   readonly closed: boolean;
   readonly drops: Record<string, number>;

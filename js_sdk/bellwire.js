@@ -590,19 +590,19 @@ const TALKED = { talks: "over say", talkOver: "over say" };
 /** The callee's end; `new` is a call not known here. */
 export const CALLEE = {
   new: {
+    ...TALKED,
     ringing: "ringing say extend received",
     retained: "probing ask",
     accepted: "over say",
-    ...TALKED,
     ended: "over say missed",
     turnAway: "over say missed",
     overload: "over say",
   },
   probing: {
+    ...TALKED,
     ringing: "ringing say extend received",
     retained: "probing ask",
     accepted: "over say",
-    ...TALKED,
     ended: "over say missed",
     cleared: "clearing clear",
     turnAway: "over say missed",
@@ -614,11 +614,11 @@ export const CALLEE = {
     notTaken: "gone",
   },
   ringing: {
+    talks: "over say failure",
+    talkOver: "over say failure",
     ringing: "ringing say extend",
     retained: "ringing ask",
     accepted: "over say failure",
-    talks: "over say failure",
-    talkOver: "over say failure",
     ended: "over say end",
     cleared: "clearing clear canceled",
     accept: "accepting say",
@@ -630,10 +630,10 @@ export const CALLEE = {
     notTaken: "gone failure",
   },
   accepting: {
+    talks: "talking say accepted talkStarted",
     ringing: "accepting say",
     retained: "accepting say",
     accepted: "over say accepted",
-    talks: "talking say accepted talkStarted",
     ended: "over say end",
     cleared: "clearing clear canceled",
     acceptTimeout: "over say failure",
@@ -2109,14 +2109,23 @@ export class LoginError extends Error {
   }
 }
 
+/** Messages of a call that nobody has read wait; over this, the oldest go. */
+const MAX_UNREAD = 1024;
+
 /**
  * One call, made or come in. `state`: "calling", "ringing", "accepting", then one of "accepted",
- * "refused", "canceled", "failed"; `reason` says why. `ended` resolves with the call itself and never
- * rejects. Events: "change" at each step. What is said in a call after accepted will have its place here.
+ * "refused", "canceled", "failed"; `reason` says why. If both sides can (`talk: true`) an accepted call
+ * goes on: it is `up`, has `send`, `messages()` and `hangUp`, and is "over" in the end. `decided` and
+ * `ended` resolve with the call itself and never reject. Events: "change" at each step, "message".
  */
 export class Call extends EventTarget {
+  up = false;
   #do;
+  #decide;
   #end;
+  #unread = [];
+  #news;
+  #wake;
   constructor(side, call, act) {
     super();
     this.incoming = side === "remote";
@@ -2126,9 +2135,13 @@ export class Call extends EventTarget {
     this.content = decodeBody(call.body);
     this.state = this.incoming ? "ringing" : "calling";
     this.#do = act;
+    this.decided = new Promise((resolve) => {
+      this.#decide = resolve;
+    });
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
+    this.#stir();
   }
   /** Answer a call that rings here; `response` reaches the caller. Await `ended` for who won. */
   accept(response) {
@@ -2145,29 +2158,72 @@ export class Call extends EventTarget {
   cancel() {
     this.#do({ cancel: this.#id });
   }
+  /** Say something to the other side while the call is up: it is handled there once, in order. */
+  send(message) {
+    this.#inTalk();
+    this.#do({ say: { ...this.#id, made: !this.incoming, body: encodeMessage(message) } });
+  }
+  /** End a call that is up: "hung up" or "time is up". */
+  hangUp(reason = "hung up") {
+    if (!["hung up", "time is up"].includes(reason)) throw new InvalidArgument("reason", '"hung up" or "time is up"');
+    this.#inTalk();
+    this.#do({ hangUp: { ...this.#id, made: !this.incoming, reason } });
+  }
+  /** What the other side says, until the call has ended: `for await (const message of call.messages())`. */
+  async *messages() {
+    while (this.#unread.length || this.#end) {
+      if (this.#unread.length) yield this.#unread.shift();
+      else await this.#news;
+    }
+  }
+  #inTalk() {
+    if (!this.up) throw new CallError("ALREADY_END", `the call does not go on: ${this.state}, ${this.reason ?? "undecided"}`);
+  }
   get #id() {
     return { peer: this.peer, callId: this.callId };
   }
+  /** Let all go on that wait for a message. */
+  #stir() {
+    this.#wake?.();
+    this.#news = new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+  /** @internal */
+  _hear(data) {
+    const message = decodeBody(data);
+    this.#unread.push(message);
+    if (this.#unread.length > MAX_UNREAD) this.#unread.shift();
+    this.#stir();
+    this.dispatchEvent(Object.assign(new Event("message"), { detail: message }));
+  }
   /** @internal */
   _take(name, call) {
-    const end = { accepted: "accepted", refused: "refused", canceled: "canceled", failure: "failed" }[name];
+    const end = { accepted: "accepted", refused: "refused", canceled: "canceled", failure: "failed", callEnded: "over" }[name];
     this.received ||= name === "receivedByPeer";
     this.offline = name === "peerOffline" || (this.offline && !this.received);
-    if (end || name === "peerLost") this.reason = call.reason;
+    if (end || name === "peerLost") this.reason = end === "over" ? call.talk.reason : call.reason;
     if (name === "peerLost") this.peerLost = true;
     if (end) {
       this.state = end;
+      this.up = end === "accepted" && talks(call);
       if (!this.incoming) this.response = decodeBody(call.response);
-      this.#end(this);
+      this.#decide(this);
+      if (!this.up) {
+        this.#end(this);
+        this.#end = undefined;
+        this.#stir();
+      }
     }
     this.dispatchEvent(new Event("change"));
-    return Boolean(end);
+    return Boolean(end) && !this.up;
   }
 }
 
 /**
  * One peer at a broker. Options: `url`, `peer`, `password`, `username` (the peer's own by default),
- * `realm`, `settings`, `policy(call, open)` → undefined or a reason to refuse, `open` (the transport).
+ * `talk` (accepted calls go on), `realm`, `settings`, `policy(call, open)` → undefined or a reason to
+ * refuse, `open` (the transport).
  * Events: "state" (`client.state`), "missed" and "presence" (in `event.detail`), "lost" (a call).
  */
 export class Client extends EventTarget {
@@ -2186,7 +2242,7 @@ export class Client extends EventTarget {
   });
   constructor(options) {
     super();
-    const { peer, realm, settings, policy } = options;
+    const { peer, realm, settings, policy, talk } = options;
     const screen = policy && ((call, open) => {
       try {
         const reason = policy({ peer: call.peer, callId: call.callId, channel: call.channel, content: decodeBody(call.body) }, open);
@@ -2196,7 +2252,7 @@ export class Client extends EventTarget {
         return undefined;
       }
     });
-    this.#engine = new Engine(peer, crypto.getRandomValues(new Uint8Array(8)), { realm, settings, screen });
+    this.#engine = new Engine(peer, crypto.getRandomValues(new Uint8Array(8)), { realm, settings, screen, talk });
     const level = escapePeer(peer);
     // What is drawn is told to nobody but the broker: who knows a client id can end its connection.
     const drawn = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[byte & 31]).join("");
@@ -2236,7 +2292,7 @@ export class Client extends EventTarget {
     return call;
   }
 
-  /** Make a call and wait for how it ends; the Call then. `signal` cancels it, `onChange(call)` hears each step. */
+  /** Make a call and wait for what becomes of it; the Call then. `signal` cancels it, `onChange(call)` hears each step. */
   async call(peer, { signal, onChange, ...options } = {}) {
     const call = this.invite(peer, options);
     if (onChange) call.addEventListener("change", () => onChange(call));
@@ -2249,7 +2305,7 @@ export class Client extends EventTarget {
     };
     if (signal?.aborted) cancel();
     signal?.addEventListener("abort", cancel, { once: true });
-    await call.ended;
+    await call.decided;
     signal?.removeEventListener("abort", cancel);
     return call;
   }
@@ -2302,6 +2358,7 @@ export class Client extends EventTarget {
   }
 
   #command(input) {
+    if (this.#engine.closed && !input.logout) throw new CallError("NOT_LOGGEDIN", "this login is over; nothing can be said any more");
     try {
       this.#engine.handle(input, this.#now);
     } finally {
@@ -2431,7 +2488,7 @@ export class Client extends EventTarget {
     this.#over({ code, problem });
   }
 
-  #hear({ tell, call }) {
+  #hear({ tell, call, message }) {
     if (tell === "missed") {
       this.#event("missed", { peer: call.peer, callId: call.callId, reason: call.reason, channel: call.channel, content: decodeBody(call.body), time: call.time });
       return;
@@ -2445,6 +2502,11 @@ export class Client extends EventTarget {
         queue.wake?.();
       }
       this.#event("ring", known);
+      return;
+    }
+    if (tell === "callStarted") return; // "accepted" said so
+    if (tell === "callMessage") {
+      known?._hear(message);
       return;
     }
     if (tell === "peerLost") this.#event("lost", { peer: call.peer, callId: call.callId, reason: call.reason });

@@ -43,8 +43,8 @@ def need_node() -> None:
 class Script(Command):
     """A JavaScript peer that is logged in."""
 
-    def __init__(self, url: str, peer: str, realm: str) -> None:
-        words = (Path(__file__).with_name("javascript_peer.mjs"), url, peer, realm)
+    def __init__(self, url: str, peer: str, realm: str, *options: str) -> None:
+        words = (Path(__file__).with_name("javascript_peer.mjs"), url, peer, realm, *options)
         super().__init__(*words, program=(str(NODE),), stdin=subprocess.PIPE)
         self.peer = peer
 
@@ -77,13 +77,13 @@ class Pair:
     def __init__(self, broker: BrokerProcess, stack: contextlib.ExitStack) -> None:
         self.broker, self.realm, self._stack = broker, f"js{next(_numbers)}", stack
 
-    def page(self) -> Script:
-        script = self._stack.enter_context(Script(self.broker.url, "page", self.realm))
+    def page(self, *options: str) -> Script:
+        script = self._stack.enter_context(Script(self.broker.url, "page", self.realm, *options))
         script.told_of("ready")
         return script
 
-    def kitchen(self) -> ThreadedPeer:
-        peer = ThreadedPeer("kitchen", self.broker.url, realm=self.realm)
+    def kitchen(self, **options: Any) -> ThreadedPeer:
+        peer = ThreadedPeer("kitchen", self.broker.url, realm=self.realm, **options)
         return self._stack.enter_context(peer)
 
 
@@ -180,6 +180,47 @@ def test_it_is_called_and_the_call_expires(pair: Pair) -> None:
     kitchen.expect("local_invitation_failure", mine.call_id)
     ended = page.told_of("ended", callId=mine.call_id)
     assert (ended["state"], ended["reason"]) == ("failed", "expired")
+
+
+@pytest.mark.parametrize("page_calls", [True, False])
+def test_they_talk(pair: Pair, page_calls: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Messages go both ways, in order, each once, until the one who did not call hangs up."""
+    kitchen, page = pair.kitchen(talk=True), pair.page("talk")
+    if page_calls:
+        call_id = page.call("kitchen")
+        theirs = kitchen.expect("remote_invitation_received", call_id).invitation
+        kitchen.accept(theirs, "hello")
+    else:
+        theirs = kitchen.press("page")
+        call_id = theirs.call_id
+        page.told_of("ring", callId=call_id)
+        page.do("accept", callId=call_id, response="hello")
+    kitchen.expect("call_started", call_id)
+    page.told_of("up", callId=call_id)
+    messages = [{"open": number} for number in range(20)]
+    for message in messages:
+        page.do("say", callId=call_id, message=message)
+        theirs.call.send(message)
+    kitchen.expect("call_message", call_id, nth=20)
+    page.told_of("message", message=messages[-1])
+    assert [t.args[1] for t in kitchen.heard.told if t.name == "call_message"] == messages
+    assert [t["message"] for t in page.told if t["event"] == "message"] == messages
+    if page_calls:
+        theirs.call.hang_up()
+    else:
+        page.do("hangUp", callId=call_id)
+    kitchen.expect("call_ended", call_id)
+    assert theirs.call.reason is EndReason.HUNG_UP
+    ended = page.told_of("ended", callId=call_id)
+    assert (ended["state"], ended["reason"]) == ("over", "hung up")
+
+
+def test_only_one_of_them_talks(pair: Pair) -> None:
+    """Then the call ends with accepted, as ever."""
+    kitchen, page = pair.kitchen(), pair.page("talk")
+    call_id = page.call("kitchen")
+    kitchen.accept(kitchen.expect("remote_invitation_received", call_id).invitation)
+    assert page.told_of("ended", callId=call_id)["state"] == "accepted"
 
 
 def test_it_is_killed_while_it_calls(pair: Pair) -> None:
