@@ -173,6 +173,8 @@ export const webSocket: Open;
 
 export type Kind = "invite" | "answer" | "presence";
 export type Cell = { state: string; epoch: Uint8Array; [field: string]: unknown };
+/** What this peer has of what one may leave out: "talk". */
+export const PROFILES: readonly string[];
 export const MAX_CELL: number;
 export const MAX_BODY: number;
 export function encodeBody(value: Body, what?: string): Uint8Array;

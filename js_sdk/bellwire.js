@@ -401,6 +401,9 @@ export function newCallId() {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").slice(0, 22);
 }
 
+/** What of the protocol a peer may leave out and this one has: docs/vectors/ has vectors of each. */
+export const PROFILES = ["talk"];
+
 // --- core: one login's calls; time, ids and bytes come in, effects go out ----------------------
 
 /** The protocol's timers (seconds) and caps; a peer may have its own. */

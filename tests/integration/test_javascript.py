@@ -183,7 +183,7 @@ def test_it_is_called_and_the_call_expires(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("page_calls", [True, False])
-def test_they_talk(pair: Pair, page_calls: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_they_talk(pair: Pair, page_calls: bool) -> None:
     """Messages go both ways, in order, each once, until the one who did not call hangs up."""
     kitchen, page = pair.kitchen(talk=True), pair.page("talk")
     if page_calls:
