@@ -255,23 +255,31 @@ def camera() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def test_media_by_address_are_shown_where_the_settings_allow_it(
+def test_media_by_address_are_shown_the_best_that_comes_where_the_settings_allow_it(
     browser: Browser, make_panel, bell: Bell, camera: tuple[str, list[str]]
 ) -> None:
-    """A snapshot again and again, a page in a frame, a broken WHEP said; of others, none."""
+    """A camera that is broken gives way to the next; of other origins nothing is loaded."""
     origin, asked = camera
     panel = make_panel(f'[web]\nmedia = ["{origin}"]\n')
     browser.open(panel.url)
-    media = [
-        {"kind": "snapshot", "url": f"{origin}/snapshot.png"},
-        {"kind": "page", "url": f"{origin}/live"},
-        {"kind": "whep", "url": f"{origin}/whep"},
-        {"kind": "page", "url": origin.replace("127.0.0.1", "localhost") + "/foreign"},
-    ]
-    bell.ring({"text": "hello", "media": media})
+    broken = {"kind": "whep", "url": f"{origin}/whep"}
+    snapshot = {"kind": "snapshot", "url": f"{origin}/snapshot.png"}
+    page = {"kind": "page", "url": f"{origin}/live"}
+    foreign = {"kind": "page", "url": origin.replace("127.0.0.1", "localhost") + "/foreign"}
+    first = bell.ring({"media": [foreign, broken, snapshot, page]})
     until(lambda: sum("/snapshot" in each for each in asked) >= 2, "the picture, twice")
+    browser.gone(".call iframe")
+    first.cancel()
+    browser.gone(".call")
+    second = bell.ring({"media": [page, snapshot]})
     until(lambda: "/live" in asked, "the page in its frame")
+    second.cancel()
+    browser.gone(".call")
+    third = bell.ring({"text": "hello", "media": [broken]})
     browser.see(".call .problem", "does not come: 503")
+    third.cancel()
+    browser.gone(".call")
+    bell.ring({"text": "hello", "media": [foreign]})
     browser.see(".call .media p", "/foreign")
     assert "/foreign" not in asked
     browser.press(".call button.answer")

@@ -219,6 +219,7 @@ def test_which_documents_have_settings() -> None:
         "metrics.md": 1,
         "notify.md": 1,
         "raspberry-pi.md": 2,
+        "web.md": 1,
     }
 
 
@@ -229,6 +230,7 @@ def test_which_snippets_are_not_run() -> None:
 
 
 EXEMPT = {
+    "make test-web does it in a real browser",
     "it takes minutes, and mosquitto and NATS",
     "it is a part of the suite",
     "it takes three minutes, and TIMES=10 takes 20",

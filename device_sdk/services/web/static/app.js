@@ -93,31 +93,44 @@ class Card {
     this.talk = null;
   }
 
+  // The best that there is, and what comes after it where that does not come.
   showMedia(call) {
-    const into = $(".media", this.node);
-    for (const each of call.media) {
-      if (each.url && !each.allowed) {
-        const line = document.createElement("p");
-        line.textContent = say("notAllowed", { ...call, url: each.url, origin: new URL(each.url).origin });
-        into.append(line);
-      } else if (each.kind === "snapshot") {
-        this.showPicture(call, each, into);
-      } else if (each.kind === "page") {
-        const frame = document.createElement("iframe");
-        frame.title = say("live", call);
-        frame.sandbox = "allow-scripts allow-same-origin";
-        frame.src = each.url;
-        into.append(frame);
-      } else if (each.kind === "whep") {
-        whep(each.url, into, say("live", call)).then(
-          (end) => (cards.has(this.id) ? this.ends.push(end) : end()),
-          (error) => { this.problem = say("noLive", { ...call, why: error.message }); this.show(this.call); },
-        );
-      }
+    const seen = call.media.filter((each) => each.url || each.picture !== undefined);
+    const rest = seen.filter((each) => each.allowed || !each.url);
+    if (rest.length) {
+      this.showNext(call, rest);
+    } else if (seen.length) {
+      const line = document.createElement("p");
+      line.textContent = say("notAllowed", { ...call, url: seen[0].url, origin: new URL(seen[0].url).origin });
+      $(".media", this.node).append(line);
     }
   }
 
-  showPicture(call, each, into) {
+  showNext(call, [each, ...rest]) {
+    const into = $(".media", this.node);
+    const fails = (text) => {
+      if (!cards.has(this.id)) return;
+      if (rest.length) return this.showNext(call, rest);
+      this.problem = text;
+      this.show(this.call);
+    };
+    if (each.kind === "page") {
+      const frame = document.createElement("iframe");
+      frame.title = say("live", call);
+      frame.sandbox = "allow-scripts allow-same-origin";
+      frame.src = each.url;
+      into.append(frame);
+    } else if (each.kind === "whep") {
+      whep(each.url, into, say("live", call)).then(
+        (end) => (cards.has(this.id) ? this.ends.push(end) : end()),
+        (error) => fails(say("noLive", { ...call, why: error.message })),
+      );
+    } else {
+      this.showPicture(call, each, into, () => fails(say("noPicture", call)));
+    }
+  }
+
+  showPicture(call, each, into, fails) {
     const picture = document.createElement("img");
     picture.alt = say("picture", call);
     const from = each.url || `/picture/${call.id}/${each.picture}`;
@@ -127,9 +140,8 @@ class Card {
       if (each.url) timer = setTimeout(() => { picture.src = `${from}${from.includes("?") ? "&" : "?"}t=${Date.now()}`; }, 1000);
     };
     picture.onerror = () => {
-      this.problem = say("noPicture", call);
       picture.remove();
-      this.show(this.call);
+      fails();
     };
     picture.src = from;
     this.ends.push(() => clearTimeout(timer));
