@@ -76,7 +76,9 @@ export interface Rung {
 
 export interface ClientOptions {
   /** `ws:` or `wss:`; with `tcp()` of `bellwire/node`, `mqtt:` or `mqtts:`. */
-  url: string;
+  url?: string;
+  /** Instead of it: several that are as good as each other, all encrypted or none. */
+  urls?: string[];
   peer: string;
   password?: string;
   /** The peer id, escaped, by default. */
@@ -141,6 +143,8 @@ export class Call extends EventTarget {
 export class Client extends EventTarget {
   constructor(options: ClientOptions);
   readonly state: ClientState;
+  /** The broker that is dialed, or serves. */
+  readonly url: string;
   /** What was wrong last with the connection, for a person. */
   readonly problem?: string;
   login(): Promise<Client>;
@@ -164,6 +168,16 @@ export class LoginError extends Error {
 export class InvalidArgument extends TypeError {}
 export class DecodeError extends Error {
   readonly cause: string;
+}
+
+/** The order in which a peer tries several brokers. */
+export function spread(urls: string[], peer: string): string[];
+/** Which of them it is now; `failed` goes on to the next and gives the pause before it. Seconds. */
+export class Rotation {
+  constructor(urls: string[]);
+  readonly url: string;
+  readonly patience: number;
+  failed(lasted: number | undefined, jitter: number): number;
 }
 
 /** The transport of pages. */

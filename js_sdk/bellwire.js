@@ -2091,6 +2091,44 @@ export class Mqtt {
   }
 }
 
+/** The order in which `peer` tries `urls`: its own, and the same whatever order they are given in. */
+export function spread(urls, peer) {
+  const rank = (url) => {
+    let hash = 0x811c9dc5;
+    for (const byte of TEXT.encode(`${peer}\0${url}`)) hash = Math.imul(hash ^ byte, 0x01000193);
+    hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
+    return (hash ^ (hash >>> 13)) >>> 0;
+  };
+  return [...urls].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+
+/** Which of several brokers is dialed next and when: the one that serves until it fails, then the next; no way back is preferred. */
+export class Rotation {
+  at = 0;
+  #failed = 0; // one after the other, since one served
+  constructor(urls) {
+    this.urls = urls;
+  }
+  get url() {
+    return this.urls[this.at];
+  }
+  get #rounds() {
+    return Math.min(Math.floor(this.#failed / this.urls.length), 16);
+  }
+  /** Seconds for each step of a connection; where there is no other broker, as long as silence may last. */
+  get patience() {
+    return this.urls.length === 1 ? SILENT : Math.min(2 * 2 ** Math.max(0, this.#rounds - 1), 16);
+  }
+  /** Go on to the next; the pause before it, in seconds. `lasted`: how long this one had served; `jitter`: 0 to 1. */
+  failed(lasted, jitter) {
+    if (lasted >= 1) this.#failed = 0;
+    const pause = Math.min(0.1 * 2 ** this.#rounds, 5);
+    this.#failed++;
+    this.at = (this.at + 1) % this.urls.length;
+    return pause * (0.5 + jitter / 2);
+  }
+}
+
 /** Opens `url` (ws: or wss:) and says by `on.open()`, `on.data(bytes)`, `on.close(why)` what happens. */
 export function webSocket(url, on) {
   const socket = new WebSocket(url, "mqtt");
@@ -2224,7 +2262,7 @@ export class Call extends EventTarget {
 }
 
 /**
- * One peer at a broker. Options: `url`, `peer`, `password`, `username` (the peer's own by default),
+ * One peer at a broker. Options: `url` (or `urls`, of several that are as good), `peer`, `password`, `username` (the peer's own by default),
  * `talk` (accepted calls go on), `realm`, `settings`, `policy(call, open)` → undefined or a reason to
  * refuse, `open` (the transport).
  * Events: "state" (`client.state`), "missed" and "presence" (in `event.detail`), "lost" (a call).
@@ -2237,7 +2275,9 @@ export class Client extends EventTarget {
   #timer;
   #calls = new Map();
   #rings = new Set();
-  #failures = 0;
+  #rotation;
+  #refusals = new Set(); // that every broker refuses is final, while the login is awaited
+  #problems = new Map(); // of each broker, why it did not take the login
   #login;
   #over;
   #ended = new Promise((resolve) => {
@@ -2245,7 +2285,11 @@ export class Client extends EventTarget {
   });
   constructor(options) {
     super();
-    const { peer, realm, settings, policy, talk } = options;
+    const { url, urls = [url], peer, realm, settings, policy, talk } = options;
+    if (!Array.isArray(urls) || !urls.length || urls.some((one) => typeof one !== "string" || !one)) throw new InvalidArgument("url", "one text, or `urls`, a list of them");
+    if (new Set(urls).size < urls.length) throw new InvalidArgument("urls", "one is there twice");
+    if (new Set(urls.map((one) => /^(wss|mqtts):/.test(one))).size > 1) throw new InvalidArgument("urls", "all are encrypted, or none");
+    this.#rotation = new Rotation(spread(urls, peer));
     const screen = policy && ((call, open) => {
       try {
         const reason = policy({ peer: call.peer, callId: call.callId, channel: call.channel, content: decodeBody(call.body) }, open);
@@ -2262,12 +2306,17 @@ export class Client extends EventTarget {
     this.#options = { open: webSocket, loginTimeout: 20, clientId: `${level}:${drawn}`, username: level, ...options };
   }
 
+  /** The broker that is dialed, or serves. */
+  get url() {
+    return this.#rotation.url;
+  }
+
   /** Resolves once this peer can be called; rejects with LoginError. Reconnects by itself from then on. */
   login() {
     if (this.#login) return this.#login.done;
     this.#login = {};
     this.#login.done = new Promise((resolve, reject) => Object.assign(this.#login, { resolve, reject }));
-    this.#login.timer = setTimeout(() => this.#stop("timeout", `no login within ${this.#options.loginTimeout} s: ${this.problem ?? "the broker is silent"}`), this.#options.loginTimeout * 1000);
+    this.#login.timer = setTimeout(() => this.#stop("timeout", `no login within ${this.#options.loginTimeout} s: ${this.#why() ?? "the broker is silent"}`), this.#options.loginTimeout * 1000);
     this.#open();
     return this.#login.done;
   }
@@ -2356,6 +2405,12 @@ export class Client extends EventTarget {
     return performance.now() / 1000;
   }
 
+  /** What was wrong with each broker. */
+  #why() {
+    if (this.#rotation.urls.length === 1) return this.problem;
+    return [...this.#problems].map(([url, problem]) => `${url}: ${problem}`).join("; ") || undefined;
+  }
+
   #report(error) {
     queueMicrotask(() => globalThis.reportError ? globalThis.reportError(error) : console.error(error));
   }
@@ -2381,7 +2436,7 @@ export class Client extends EventTarget {
   #open() {
     if (this.#engine.closed) return;
     this.#set(this.state === "disconnected" ? "connecting" : this.state);
-    const link = { opened: this.#now, heard: this.#now };
+    const link = { heard: this.#now };
     this.#link = link;
     const mine = (act) => (value) => {
       if (this.#link !== link) return;
@@ -2397,8 +2452,11 @@ export class Client extends EventTarget {
     });
     const { clientId, username, password } = this.#options;
     try {
-      link.socket = this.#options.open(this.#options.url, {
-        open: mine(() => link.mqtt.connect({ clientId, username, password, will: this.#engine.will() })),
+      link.socket = this.#options.open(this.url, {
+        open: mine(() => {
+          link.greeted = true;
+          link.mqtt.connect({ clientId, username, password, will: this.#engine.will() });
+        }),
         data: mine((data) => link.mqtt.feed(data)),
         close: (why) => this.#broke(link, why),
       });
@@ -2414,12 +2472,15 @@ export class Client extends EventTarget {
       const { code } = input.refused;
       const problem = `the broker refused the login (${["", "protocol", "client id", "not available", "user name or password", "not authorised"][code] ?? code})`;
       this.problem = problem;
-      if (this.#login?.resolve && [1, 2, 4, 5].includes(code)) this.#stop("refused", problem);
-      else this.#broke(link, problem);
+      if ([1, 2, 4, 5].includes(code)) this.#refusals.add(this.url);
+      if (this.#login?.resolve && this.#refusals.size === this.#rotation.urls.length) {
+        this.#problems.set(this.url, problem);
+        this.#stop("refused", this.#why());
+      } else this.#broke(link, problem);
       return;
     }
     if (input.connected) {
-      link.up = true;
+      link.up = this.#now;
       input.connected.time = Math.floor(Date.now() / 1000);
     }
     this.#feed(input);
@@ -2429,13 +2490,14 @@ export class Client extends EventTarget {
     if (this.#link !== link) return;
     this.#link = undefined;
     this.problem = why;
+    this.#problems.set(this.url, why);
+    // Where nothing was said the will would say of somebody who is about to be back that he is gone.
+    if (link.greeted && !link.spoke) link.socket?.send([0xe0, 0]);
     link.socket?.close();
-    if (link.up) this.#failures = this.#now - link.opened > 1 ? 0 : this.#failures + 1;
-    else this.#failures++;
-    if (link.up) this.#feed({ disconnected: {} });
+    if (link.up !== undefined) this.#feed({ disconnected: {} });
     if (this.#engine.closed) return;
     this.#set(this.state === "connected" ? "reconnecting" : this.state);
-    const delay = Math.min(5, 0.1 * 2 ** Math.min(this.#failures, 6)) * (0.5 + Math.random() / 2);
+    const delay = this.#rotation.failed(link.up && this.#now - link.up, Math.random());
     this.retryAt = this.#now + delay;
     this.#rearm();
   }
@@ -2447,6 +2509,7 @@ export class Client extends EventTarget {
       else if (effect.tell) this.#hear(effect);
       else if (!effect.drop && this.#link?.up) {
         const link = this.#link;
+        link.spoke ||= effect.publish !== undefined;
         link.mqtt.perform(effect);
         if (link.mqtt.waiting.size > MAX_REMEMBERED) return this.#broke(link, "the broker acknowledges nothing");
       }
@@ -2456,6 +2519,8 @@ export class Client extends EventTarget {
 
   #note({ note, filter }) {
     if (note === "ready") {
+      if (this.#link) this.#link.ready = true;
+      this.#problems.clear();
       this.#set("connected");
       if (this.#login?.resolve) {
         clearTimeout(this.#login.timer);
@@ -2533,8 +2598,13 @@ export class Client extends EventTarget {
     const link = this.#link;
     let at = link?.up || !link ? this.#engine.deadline() : Infinity;
     if (!link) at = Math.min(at, this.retryAt ?? Infinity);
-    else at = Math.min(at, link.heard + (link.pinged ? SILENT : PING_AFTER));
+    else at = Math.min(at, link.heard + Math.min(this.#silent(link), link.pinged ? SILENT : PING_AFTER));
     if (at < Infinity) this.#timer = setTimeout(() => this.#due(), Math.min(Math.max(0, (at - this.#now) * 1000 + 1), 2 ** 31 - 1));
+  }
+
+  /** How long this connection may be silent: while it comes about, not long where there is another broker. */
+  #silent(link) {
+    return link.ready ? SILENT : this.#rotation.patience;
   }
 
   #due() {
@@ -2543,7 +2613,7 @@ export class Client extends EventTarget {
     if (!link && this.retryAt <= now) {
       this.retryAt = undefined;
       this.#open();
-    } else if (link && now >= link.heard + SILENT) this.#broke(link, "the broker says nothing");
+    } else if (link && now >= link.heard + this.#silent(link)) this.#broke(link, "the broker says nothing");
     else if (link && now >= link.heard + PING_AFTER) {
       if (link.up && !link.pinged) link.socket?.send([0xc0, 0]);
       link.pinged = true;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Client, DecodeError, Engine, InvalidArgument, Mqtt, decodeBody, decodeCell, encodeBody, encodeCell } from "../bellwire.js";
+import { Client, DecodeError, Engine, InvalidArgument, Mqtt, Rotation, decodeBody, decodeCell, encodeBody, encodeCell, spread } from "../bellwire.js";
 import "../node.js";
 
 /** Numbers that look random and are the same each time (mulberry32). */
@@ -135,4 +135,99 @@ test("a login that is refused, and one that nobody answers, are rejected with wh
   await assert.rejects(login(refusing), { code: "refused", message: /not authorised/ });
   await assert.rejects(login(() => ({ send() {}, close() {} })), { code: "timeout" });
   await assert.rejects(login(() => { throw new TypeError("bad url"); }), { code: "refused", message: /bad url/ });
+});
+
+test("several brokers: each peer has its own order, whatever order they are given in", () => {
+  const urls = ["a", "b", "c", "d"].map((name) => `mqtts://${name}.example`);
+  const peers = Array.from({ length: 400 }, (_, number) => `peer${number}`);
+  for (const peer of peers) {
+    assert.deepEqual(spread([...urls].reverse(), peer), spread(urls, peer));
+    // Without one of them the others stay as they are.
+    assert.deepEqual(spread(urls.slice(1), peer), spread(urls, peer).filter((url) => url !== urls[0]));
+  }
+  for (const place of [0, 1]) {
+    const times = urls.map((url) => peers.filter((peer) => spread(urls, peer)[place] === url).length);
+    assert(times.every((count) => count > 60), `${place}: ${times}`);
+  }
+});
+
+test("several brokers: on to the next at once, longer pauses once all have failed, no way back", () => {
+  const rotation = new Rotation(["a", "b"]);
+  const pauses = [];
+  for (let i = 0; i < 14; i++) {
+    assert.equal(rotation.url, "ab"[i % 2]);
+    pauses.push(rotation.failed(undefined, 1));
+  }
+  assert.deepEqual(pauses, [0.1, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 1.6, 3.2, 3.2, 5, 5]);
+  assert.equal(rotation.patience, 16);
+  assert.equal(rotation.failed(3600, 0), 0.05); // it had served: the next at once, by the least jitter
+  assert.equal(rotation.url, "b");
+  assert.equal(rotation.patience, 2);
+});
+
+/** A transport whose `brokers[url]` says how it goes: "dead", "silent", or an MQTT code of its CONNACK. */
+const transport = (brokers, dialed) => (url, on) => {
+  dialed.push(url);
+  const how = brokers[url];
+  queueMicrotask(() => (how === "dead" ? on.close("nobody there") : on.open()));
+  const answer = (bytes) => queueMicrotask(() => on.data(Uint8Array.from(bytes)));
+  const send = (bytes) => {
+    if (how === "silent") return;
+    if (bytes[0] === 0x10) answer([0x20, 2, 0, how]);
+    if (bytes[0] === 0x82) answer([0x90, 5, bytes[2], bytes[3], 1, 1, 1]);
+  };
+  return { send, close() {} };
+};
+
+test("several brokers: a login goes on to the one that serves; what all refuse is rejected with why of each", async () => {
+  const urls = ["x://a", "x://b", "x://c"];
+  const dialed = [];
+  const brokers = { "x://a": "dead", "x://b": "dead", "x://c": "dead" };
+  const order = spread(urls, "me");
+  brokers[order[2]] = 0;
+  const client = new Client({ urls, peer: "me", open: transport(brokers, dialed), settings: { startupTimeout: 0.05 } });
+  await client.login();
+  assert.deepEqual(dialed, order);
+  assert.equal(client.url, order[2]);
+  await client.logout();
+  const refusing = { "x://a": 5, "x://b": 4, "x://c": 5 };
+  await assert.rejects(new Client({ urls, peer: "me", open: transport(refusing, []) }).login(), ({ code, message }) => code === "refused" && urls.every((url) => message.includes(url)));
+  const stuck = new Client({ urls, peer: "me", open: transport({ ...refusing, [order[0]]: "dead" }, []), loginTimeout: 0.6 });
+  await assert.rejects(stuck.login(), ({ code, message }) => code === "timeout" && message.includes("nobody there"));
+});
+
+test("several brokers: one that takes the connection and says nothing costs two seconds", async () => {
+  const urls = ["x://a", "x://b"];
+  const order = spread(urls, "me");
+  const dialed = [];
+  const client = new Client({ urls, peer: "me", open: transport({ [order[0]]: "silent", [order[1]]: 0 }, dialed), settings: { startupTimeout: 0.05 } });
+  const before = performance.now();
+  await client.login();
+  assert(performance.now() - before > 1_900);
+  assert.deepEqual(dialed, order);
+  await client.logout();
+});
+
+test("urls that do not fit are told where they come in", () => {
+  for (const urls of [[], ["ws://a", "ws://a"], ["ws://a", "wss://b"], "ws://a", [1], [""]]) assert.throws(() => new Client({ urls, peer: "me" }), InvalidArgument);
+  assert.throws(() => new Client({ peer: "me" }), InvalidArgument);
+});
+
+test("a call that does not go on, or not any more, says so; a login that is over says so", async () => {
+  const client = new Client({ url: "x://a", peer: "me", talk: true, open: transport({ "x://a": 0 }, []), settings: { startupTimeout: 0.05 } });
+  await client.login();
+  const call = client.invite("you");
+  assert.throws(() => call.send("hello"), { code: "ALREADY_END" });
+  assert.throws(() => call.hangUp(), { code: "ALREADY_END" });
+  assert.throws(() => call.hangUp("bored"), InvalidArgument);
+  const messages = [];
+  const reading = (async () => {
+    for await (const message of call.messages()) messages.push(message);
+  })();
+  await client.logout();
+  assert.equal((await call.ended).state, "canceled");
+  await reading;
+  assert.deepEqual(messages, []);
+  assert.throws(() => client.invite("you"), { code: "NOT_LOGGEDIN" });
+  assert.throws(() => call.cancel(), { code: "NOT_LOGGEDIN" });
 });

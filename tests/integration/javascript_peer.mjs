@@ -7,7 +7,7 @@ import { tcp } from "../../js_sdk/node.js";
 
 const [url, peer, realm, talk] = process.argv.slice(2);
 const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
-const client = new Client({ url, peer, realm, talk: talk === "talk", open: tcp() });
+const client = new Client({ urls: url.split(","), peer, realm, talk: talk === "talk", open: tcp() });
 const calls = new Map();
 
 function follow(call) {
@@ -23,11 +23,11 @@ function follow(call) {
   call.ended.then(({ state, reason, response }) => say({ event: "ended", callId, state, reason, response }));
 }
 
-client.addEventListener("state", () => say({ event: "state", state: client.state }));
+client.addEventListener("state", () => say({ event: "state", state: client.state, url: client.url }));
 client.addEventListener("missed", ({ detail }) => say({ event: "missed", ...detail }));
 client.addEventListener("presence", ({ detail }) => say({ event: "presence", ...detail }));
 await client.login();
-say({ event: "ready" });
+say({ event: "ready", url: client.url });
 
 const act = {
   call({ to, ...options }) {
