@@ -175,8 +175,9 @@ def test_an_unknown_client_sends_no_large_frame(broker: Running) -> None:
 def test_metrics_on_ipv6_and_idle_readers(broker: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that connects and says nothing holds no thread for ever."""
     from broker_config.admin import metrics
+    from device_sdk.services.metrics import http_server
 
-    monkeypatch.setattr(metrics._Quiet, "timeout", 0.2)
+    monkeypatch.setattr(http_server._Quiet, "timeout", 0.2)
     window = metrics.MetricsServer(broker.broker, "::1", 0)
     try:
         with socket.create_connection(("::1", window.port)) as idle:
