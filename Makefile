@@ -76,7 +76,7 @@ broker-soak: $(STAMP) ## kill the broker 200 times under load, then its core in 
 	@$(BIN)/python -m tests.broker_support.killing 200
 	@$(BIN)/python -m tests.broker_support.simulation 1000000
 
-faults: $(STAMP) ## the fault matrix on both brokers; writes its tables into docs/reliability.md
+faults: $(STAMP) ## the fault matrix on four brokers; writes its tables into docs/reliability.md
 	@$(BIN)/python -m tests.faults --write docs/reliability.md
 
 cluster-faults: $(STAMP) ## nodes of a cluster and of a bridge die while a hundred calls ring; TIMES=10

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from device_sdk.wire.topics import CallTopic, parse
 
+from ..access.registry import RegistryError, load
 from .running import broker_process
 from .settings import BrokerSettings
 
@@ -67,13 +68,17 @@ def look(settings: BrokerSettings, *, cells: bool = True) -> KnownDevices:
 
 
 def applied(settings: BrokerSettings, digest: str, patience: float = PATIENCE) -> bool | None:
-    """Wait until the running broker goes by the registry of ``digest``; None if it cannot say."""
+    """Wait until the running broker goes by the registry of ``digest``; None if it cannot say.
+
+    Or by the registry as it is now: of two commands at once the later one's has the earlier one's
+    change in it, and the broker may never read the earlier one's by itself.
+    """
     if not settings.storage.file:
         return None
     until = time.monotonic() + patience
     while True:
         try:
-            if look(settings, cells=False).applied == digest:
+            if look(settings, cells=False).applied in (digest, _digest_now(settings)):
                 return True
         except sqlite3.Error:
             return None
@@ -82,6 +87,13 @@ def applied(settings: BrokerSettings, digest: str, patience: float = PATIENCE) -
         if time.monotonic() > until:
             return False
         time.sleep(_LOOK)
+
+
+def _digest_now(settings: BrokerSettings) -> str:
+    try:
+        return load(settings.registry).digest
+    except RegistryError:
+        return ""  # somebody's hand is in it: the broker will say so
 
 
 def cells_of(settings: BrokerSettings, name: str, known: KnownDevices) -> list[str]:

@@ -67,6 +67,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=_set("subscribe_qos", 1),
         help="a cluster of NATS wants 0",
     )
+    who.add_argument(
+        "--accept-timeout",
+        type=float,
+        metavar="S",
+        default=_set("accept_timeout", 5.0),
+        help="as the devices have it (default: 5)",
+    )
     what = parser.add_argument_group("what they do")
     what.add_argument("--rate", type=float, default=10.0, metavar="CALLS_PER_S", help="default: 10")
     what.add_argument("--seconds", type=float, default=10.0, metavar="S",
@@ -95,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     _in_range("--login-timeout", args.login_timeout, 1, 3600)
     _in_range("--keepalive", args.keepalive, 1, 65535)
     _in_range("--subscribe-qos", args.subscribe_qos, 0, 1)
+    _in_range("--accept-timeout", args.accept_timeout, 0.1, 3600)
     _in_range("--processes", args.processes, 1, 64)
     peers = _peers(args, broker)
     devices = len(peers) - 2
@@ -169,7 +177,7 @@ def _broker(args: argparse.Namespace) -> Broker:
     if args.table is not None and (warning := clear_text(args.broker[0])):
         write(f"bellwire: warning: {warning}\n", sys.stderr)
     tls = Tls(args.ca_file) if urls[0].tls else None
-    return Broker(urls, realm, args.keepalive, args.subscribe_qos, tls)
+    return Broker(urls, realm, args.keepalive, args.subscribe_qos, args.accept_timeout, tls)
 
 
 def _found(url: AnyUrl) -> tuple[BrokerUrl, ...]:

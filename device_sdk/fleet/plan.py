@@ -39,11 +39,12 @@ class Broker(NamedTuple):
     realm: str
     keepalive: int
     subscribe_qos: int
+    accept_timeout: float
     tls: Tls | None = None
 
 
 class Share(NamedTuple):
-    """What one process has to do; ``pair`` plays ping-pong."""
+    """What one process has to do; ``pair`` plays ping-pong, beside the few devices if there are."""
 
     broker: Broker
     peers: tuple[Peer, ...]
@@ -198,7 +199,7 @@ def shares(
         Share(
             broker,
             tuple(part),
-            (ping_door, ping_panel) if number == 0 else None,
+            (ping_door, ping_panel) if number == len(parts) - 1 else None,
             rates[number],
             seconds,
             login_timeout,

@@ -47,6 +47,7 @@ def build(
         calls.update(result["calls"])
     ring, receipt = percentiles(rang.get("calm", [])), percentiles(received.get("calm", []))
     floor = percentiles(ping)
+    beside = percentiles(_merged(few, "received").get("calm", [])) if few else receipt
     calm = phases.get("calm", {})
     report: dict[str, Any] = {
         "asked": dict(asked),
@@ -62,8 +63,8 @@ def build(
         "ring_ms": ring,
         "receipt_ms": receipt,
         "ping_pong_ms": floor,
-        "ratio": round(receipt["p50"] / floor["p50"], 2) if receipt["n"] and floor["n"] else None,
-        "receipt_apart_ms": percentiles(_merged(few, "received").get("calm", [])),
+        "ratio": round(beside["p50"] / floor["p50"], 2) if beside["n"] and floor["n"] else None,
+        "receipt_apart_ms": beside if few else percentiles([]),
         "ring_meanwhile_ms": {
             name: percentiles((apart or rang)[name])
             for name in _STORMS

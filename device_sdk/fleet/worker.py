@@ -52,7 +52,9 @@ def site_of(broker: Broker) -> FleetSite:
         host, port = resolve(url.host, url.port)
         name = url.certified if context is not None else None
         addresses.append(Address(host, port, str(url), context, name))
-    settings = Settings(ring_timeout=RING_TIMEOUT, ack_timeout=ACK_TIMEOUT)
+    settings = Settings(
+        ring_timeout=RING_TIMEOUT, ack_timeout=ACK_TIMEOUT, accept_timeout=broker.accept_timeout
+    )
     return FleetSite(addresses, broker.realm, broker.keepalive, broker.subscribe_qos, settings)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from broker_config.export.site import FAIL_OVER
 from device_sdk.fleet.plan import APART_CALLS
 from tests.exported import Exported, ExportedMosquitto, Nats
 from tests.servers import BrokerProcess, BundledBroker
@@ -67,7 +68,9 @@ def fleet(broker: BrokerProcess, devices: int, rate: float, *more: str) -> dict[
         report = Path(folder) / "fleet.json"
         words = ["--devices", str(devices), "--rate", str(rate), "--json", str(report)]
         words += ["--broker", *broker.urls, "--broker-pid", *pids(broker)]
-        words += ["--subscribe-qos", str(broker.subscribe_qos), *more]
+        words += ["--subscribe-qos", str(broker.subscribe_qos)]
+        # As account.toml of the export tells the devices of a cluster; else the default.
+        words += ["--accept-timeout", str(FAIL_OVER if len(broker.urls) > 1 else 5.0), *more]
         done = subprocess.run([*FLEET, *words], check=False, stdout=subprocess.PIPE, text=True)
         print(done.stdout, file=sys.stderr, flush=True)
         found: dict[str, Any] = json.loads(report.read_text())

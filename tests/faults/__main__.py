@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import tempfile
 import time
@@ -25,13 +26,20 @@ BROKERS: dict[str, Callable[[Path], BrokerProcess]] = {
 BEGIN, END = "<!-- fault matrix: written by make faults -->", "<!-- end of the fault matrix -->"
 
 
-def table(results: list[Result]) -> str:
-    """The results as Markdown: a table for each broker, and the bounds."""
+def table(results: list[Result], before: str = "") -> str:
+    """The results as Markdown: a table for each broker, and the bounds.
+
+    ``before``: what stands there now, and stays of brokers without results.
+    """
     lines = [BEGIN, ""]
     by: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         by.setdefault((result.broker, result.fault, result.state), []).append(result)
+    ran = {result.broker for result in results}
     for broker in BROKERS:
+        if broker not in ran:
+            lines += re.findall(rf"^### {broker}\n.*?(?=^### )", before, re.DOTALL | re.MULTILINE)
+            continue
         lines += [
             f"### {broker}",
             "",
@@ -61,6 +69,11 @@ def write(path: Path, text: str) -> None:
     before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     path.write_text(before + text + after)
+
+
+def written(path: Path) -> str:
+    """What stands between its marks there."""
+    return path.read_text().partition(BEGIN)[2].partition(END)[0]
 
 
 def broker_for(fault: Fault, name: str, folder: Path) -> BrokerProcess:
@@ -122,7 +135,7 @@ def main() -> int:
             flush=True,
         )
         if args.write is not None:
-            write(args.write, table(results))
+            write(args.write, table(results, written(args.write)))
     return 1 if failed else 0
 
 

@@ -969,12 +969,13 @@ class Cell:
 
     def _cells(self) -> list[str]:
         realm = self.world.realm
-        with Raw(self.world.broker.port) as raw:
+        several = len(self.world.broker.urls) > 1  # what another node knows may come later
+        with Raw(self.world.broker.port, patient=several) as raw:
             as_device: dict[str, str] = {}
             if isinstance(self.world.broker, RegisteredBroker):
                 secret = self.world.broker.secrets[OBSERVER]
                 as_device = {"user": OBSERVER, "password": secret}
-            assert raw.connect(f"{OBSERVER}.{self.number}", **as_device) == 0
+            assert raw.connect(f"{OBSERVER}:{self.number}", **as_device) == 0
             raw.subscribe(
                 f"{realm}/v1/{self.callee.peer_id}/invite/+/+",
                 f"{realm}/v1/{self.caller.peer_id}/answer/+/+",

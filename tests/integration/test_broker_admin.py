@@ -20,8 +20,11 @@ import pytest
 
 from broker_config import cli
 from broker_config.access import pki
+from broker_config.access.registry import load as load_registry
+from broker_config.admin import outside
 from broker_config.admin import setup as broker_setup
-from broker_config.admin.running import alone
+from broker_config.admin.running import alone, tell_broker
+from broker_config.admin.settings import load as load_settings
 from device_sdk import SignalingClient
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, serving, setup_on_free_ports, trust
@@ -724,3 +727,19 @@ def test_a_doorbell_removed_while_it_rings_stops_the_panel_and_nothing_else(
         ring(study)
         rung.wait_until(lambda _: rung.names() == [*over, over[0]], SOON, "the next ring")
         assert panel.stats["connects"] == 1
+
+
+def test_of_two_commands_at_once_both_are_told_that_it_was_read(directory: Path) -> None:
+    """The broker may read in one go what both have written: the earlier state it never goes by."""
+    served = Served(directory)
+    try:
+        broker_setup.add(directory, "garage")
+        earlier = load_registry(directory / "devices.json").digest
+        broker_setup.add(directory, "attic")
+        now = load_registry(directory / "devices.json").digest
+        settings = load_settings(directory)
+        assert tell_broker(directory)
+        assert outside.applied(settings, now)
+        assert outside.applied(settings, earlier, patience=0.5)
+    finally:
+        served.stop()
