@@ -37,12 +37,15 @@ class Desk:
     def __init__(self) -> None:
         self.page = Page("kitchen")
         self.hangs = False
+        self.waiting: list[Callable[[], None]] = []
         self.lock = threading.Lock()
 
     def post(self, call: Callable[[], None]) -> None:
-        if not self.hangs:
-            with self.lock:
-                call()
+        if self.hangs:
+            self.waiting.append(call)
+            return
+        with self.lock:
+            call()
 
     def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> Verdict:
         if action == "answer":
@@ -215,11 +218,16 @@ def test_an_error_within_is_500_and_the_server_goes_on(shared: Site) -> None:
     assert shared.ask("GET", "/state")[0] == 200
 
 
-def test_a_panel_that_hangs_is_said_to(make_site, monkeypatch) -> None:
+def test_a_panel_that_hangs_is_said_to_and_does_nothing_later(make_site, monkeypatch) -> None:
+    """Who was told that it was not done has not opened a door ten seconds after."""
     monkeypatch.setattr("device_sdk.services.web.app.ASK_TIMEOUT", 0.05)
     site = make_site()
+    site.desk.page.ringing("c", "front-door", "hello", 1)
     site.desk.hangs = True
-    assert site.told("/disturb")[0] == 503
+    assert site.told("/calls/c/answer")[0] == 503
+    (late,) = site.desk.waiting
+    late()
+    assert site.desk.page.shown()["calls"][0]["stage"] == "ringing"
 
 
 def sign_in(site: Site, secret: str, user: str = "") -> tuple[int, str]:

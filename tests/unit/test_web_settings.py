@@ -46,6 +46,8 @@ def test_a_full_table(web, tmp_path: Path) -> None:
     assert (found.host, found.port, found.pin_file) == (EVERYWHERE, 8080, tmp_path / "pin")
     assert (found.peers, found.media, found.door) == (("front-door",), ("http://camera",), "gate")
     assert found.url == "http://127.0.0.1:8080/"
+    assert found.elsewhere() == " (elsewhere: http://panel.lan:8080/)"
+    assert WebSettings(port=8080).elsewhere() == ""
     assert "panel.lan" in found.own_names()
 
 

@@ -46,6 +46,13 @@ class WebSettings:
         host = f"[{host}]" if ":" in host else host
         return f"http{'s' if self.https else ''}://{host}:{self.port}/"
 
+    def elsewhere(self) -> str:
+        """What to type on other machines, for a line to people; empty on loopback."""
+        if self.host in LOOPBACK:
+            return ""
+        name = self.names[0] if self.names else f"{socket.gethostname().partition('.')[0]}.local"
+        return f" (elsewhere: http{'s' if self.https else ''}://{name}:{self.port}/)"
+
     def pin(self) -> str | None:
         """The PIN, read now; :class:`SettingsError`."""
         if self.pin_file is None:

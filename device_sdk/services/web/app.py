@@ -189,6 +189,8 @@ class PageApp:
 
         def run() -> None:
             result, error = None, None
+            if done.done():
+                return  # given up, and told so: no door is opened later on
             try:
                 result = call()
             except Exception as problem:  # noqa: BLE001 - it is the request's, which raises it

@@ -86,7 +86,7 @@ class WebPanelService(PanelService):
     def run(self) -> int:
         """See :class:`~.appliance.Appliance`; the page is served as long as it turns."""
         self._web.start()
-        say(f"page: {self._web_settings.url}")
+        say(f"page: {self._web_settings.url}{self._web_settings.elsewhere()}")
         return super().run()
 
     def _close(self) -> None:

@@ -393,6 +393,7 @@ function showLost() {
   line.hidden = !lost;
   put(line, lost ? say("lost") : "");
   $("#link").hidden = lost;
+  document.body.classList.toggle("lost", lost); // what was there is not known to be there now
 }
 
 function startHearing() {
