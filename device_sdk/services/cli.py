@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .config.account import Action
     from .config.doorbell import DoorbellSettings
     from .config.panel import PanelSettings
+    from .config.sip import SipSettings
     from .config.web import WebSettings
 
 #: Where a provisioned card keeps its settings.
@@ -57,6 +58,13 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         else:
             _web_options(parser)
         parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
+    what = "be a SIP phone's end: it rings like a panel"
+    parser = subparsers.add_parser("sip", help=what, description=what.capitalize())
+    parser.add_argument(
+        "--settings", type=Path, required=True, metavar="FILE", help="the TOML file"
+    )
+    parser.add_argument("--check", action="store_true", help="read the settings, then exit")
+    parser.set_defaults(run=_run_sip, keyboard=False)
     from .doctor import cli as doctor_cli
     from .history import cli as history_cli
     from .provision import cli as provision_cli
@@ -133,6 +141,23 @@ def _run_panel(args: argparse.Namespace) -> int:
     return _explained(serve)
 
 
+def _run_sip(args: argparse.Namespace) -> int:
+    from .config.sip import read_sip
+    from .service.appliance import Exit
+
+    def serve() -> int:
+        settings = read_sip(args.settings)
+        _check(settings, [*_commands(settings.on)], args)
+        if args.check:
+            say(f"{args.settings}: {settings.account.peer} rings {settings.uri}, as it should be")
+            return Exit.OK
+        from .service.sip import SipService
+
+        return _serve(args, settings, SipService, has_pins=False)
+
+    return _explained(serve)
+
+
 def _panel_class(web: WebSettings) -> Any:
     """The panel's service, with its page if there is to be one."""
     if web.port is None:
@@ -159,7 +184,7 @@ def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
 
 
 def _check(
-    settings: DoorbellSettings | PanelSettings,
+    settings: DoorbellSettings | PanelSettings | SipSettings,
     commands: list[tuple[str, ...]],
     args: argparse.Namespace,
 ) -> None:

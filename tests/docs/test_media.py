@@ -6,7 +6,9 @@ import ast
 import re
 from pathlib import Path
 
+from device_sdk.cli import main
 from device_sdk.services.config.doorbell import read_doorbell
+from device_sdk.services.config.sip import read_sip
 from device_sdk.services.logic import messages
 from device_sdk.services.logic.messages import OpenResult
 from device_sdk.services.web.content import view_of
@@ -15,7 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "media.md").read_text()
 
 
 def test_the_settings_are_a_doorbells_and_the_page_shows_what_they_say(tmp_path):
-    (block,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    block, _ = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     (tmp_path / "bell.toml").write_text(block)
     (button,) = read_doorbell(tmp_path / "bell.toml").buttons
     view = view_of(button.content, ["http://front-door.lan:1984"])
@@ -32,3 +34,12 @@ def test_the_messages_in_the_table_are_those_of_the_services():
     assert messages.result_of_open(named[1]) == OpenResult(True)
     assert messages.opened(OpenResult(True)) == named[1]
     assert set(messages.opened(OpenResult(False, "no"))) == {"done", "ok", "why"}
+
+
+def test_the_settings_of_a_sip_phone_are_checked_as_the_page_says(tmp_path, capsys):
+    _, block = re.findall(r"^```toml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    path = tmp_path / "sip.toml"
+    path.write_text(block)
+    assert read_sip(path).open_key == "9"
+    assert main(["sip", "--check", "--settings", str(path)]) == 0
+    assert "phone rings sip:kitchen@192.168.1.20" in capsys.readouterr().out

@@ -21,4 +21,4 @@ def test_the_settings_are_accepted(tmp_path):
 
 def test_every_event_is_in_the_tables():
     named = set(re.findall(r"`\[on\.(\w+)\]`", PAGE))
-    assert named == set(doorbell.EVENTS) | set(panel._ON)
+    assert named == set(doorbell.EVENTS) | set(panel.ON)

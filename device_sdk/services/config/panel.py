@@ -50,7 +50,7 @@ class PanelSettings:
 
 
 #: ``[on.accepted]`` and so on; a key cannot hold the space of "answered elsewhere" unquoted.
-_ON = {end.value.replace(" ", "_"): end.value for end in CallEnd} | {
+ON = {end.value.replace(" ", "_"): end.value for end in CallEnd} | {
     event.value: event.value for event in ServiceEvent
 }
 
@@ -78,7 +78,7 @@ def read_panel(path: Path) -> PanelSettings:
         outputs[name] = settings.read_output(table)
         table.done()
     quiet, when_quiet = _read_quiet(root.table("do_not_disturb"))
-    on = settings.read_actions(root.table("on"), _ON)
+    on = settings.read_actions(root.table("on"), ON)
     history = read_history_settings(root, path, account.peer)
     web = read_web(root.table("web"), path)
     metrics = read_metrics(root)

@@ -1,0 +1,177 @@
+"""``bellwire sip``: the decisions of ``sip`` wired to a client and to baresip."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from ...client.display import say, shown
+from ...client.invitations import RemoteInvitationBase as RemoteInvitation
+from ...client.listener import Call, CallEventListener
+from ...errors import ClientClosed, InvitationApiCallError
+from ...states import EndReason, RemoteInvitationError
+from ...wire.cells import AnswerReason
+from ..config.sip import SipSettings
+from ..gpio.pins import Pins
+from ..logic.appliance import EndCall, SayInCall
+from ..logic.messages import result_of_open, text_of
+from ..logic.notice import ServiceEvent
+from ..logic.panel import AcceptCall, CallEnd, RefuseCall
+from ..logic.sip import Decision, DialSip, HangUpSip, SipBridge
+from .appliance import Appliance
+from .baresip import Baresip
+from .link import ClientRunner
+from .loop import Loop
+from .sd_notify import Notifier
+from .talks import Talks
+
+
+class SipService(Appliance[str, Decision], CallEventListener):
+    """One SIP phone as a peer; see :class:`~.appliance.Appliance`.
+
+    The ``on_remote_…`` and ``on_call_…`` methods hand over from the listener's thread to the loop.
+    """
+
+    def __init__(
+        self,
+        settings: SipSettings,
+        pins: Pins,
+        loop: Loop,
+        notifier: Notifier,
+        make_link: Callable[..., ClientRunner] = ClientRunner,
+    ) -> None:
+        self._settings = settings
+        self.bridge = SipBridge(talk_limit=settings.account.talk_limit, open_key=settings.open_key)
+        self._invitations: dict[str, Any] = {}
+        self._talks = Talks()
+        super().__init__(
+            settings.account, {}, self.bridge, self, pins, loop, notifier, make_link, settings.on
+        )
+        self._baresip = Baresip(settings.host, settings.port, self, loop.post)
+        self._baresip.start()
+
+    def _show(self) -> None:
+        """It has no lights."""
+
+    def _close(self) -> None:
+        self._baresip.stop()
+
+    # --- what baresip tells, on the loop -----------------------------------------------------
+
+    def on_baresip(self, there: bool) -> None:
+        """See :class:`~.baresip.SipEvents`."""
+        say(f"baresip is {'there' if there else 'gone'}")
+        self._do(self.bridge.connected() if there else self.bridge.disconnected())
+
+    def on_dialed(self, why: str) -> None:
+        """See :class:`~.baresip.SipEvents`."""
+        self._do(self.bridge.dialed(why))
+
+    def on_hung_up(self) -> None:
+        """See :class:`~.baresip.SipEvents`."""
+        self._do(self.bridge.hung_up())
+
+    def on_sip_event(self, kind: str, parameter: str) -> None:
+        """See :class:`~.baresip.SipEvents`."""
+        self._do(self.bridge.event(kind, parameter))
+
+    # --- what the client tells, on the loop --------------------------------------------------
+
+    def _received(self, invitation: RemoteInvitation) -> None:
+        call, caller = invitation.call_id, invitation.caller_id
+        self._invitations[call] = invitation
+        say(f"{caller} rings the phone")
+        self._do(self.bridge.call(call, caller))
+        self._happened(ServiceEvent.RINGING, call_id=call, peer=caller, content=invitation.content)
+
+    def _over(self, invitation: RemoteInvitation, end: CallEnd) -> None:
+        call = invitation.call_id
+        self._invitations.pop(call, None)
+        say(f"call of {invitation.caller_id}: {end}")
+        goes_on = end is CallEnd.ACCEPTED and invitation._talk is not None
+        self._do(self.bridge.ended(call, end, self._loop.now(), goes_on=goes_on))
+        self._happened(end, call_id=call, peer=invitation.caller_id, content=invitation.content)
+
+    def _started(self, call: Call) -> None:
+        self._talks.add(call)
+        self._do(self.bridge.call_started(call.call_id))
+
+    def _message(self, call: Call, message: Any) -> None:
+        if (text := text_of(message)) is not None:
+            say(f"{call.peer} says: {shown(text)}")
+        if (result := result_of_open(message)) is not None:
+            say(f"door of {call.peer}: {'open' if result.ok else f'not opened: {result.why}'}")
+
+    def _ended(self, call: Call, reason: EndReason) -> None:
+        self._talks.remove(call.call_id)
+        say(f"call with {call.peer} is over: {reason}")
+        self._do(self.bridge.call_ended(call.call_id, self._loop.now()))
+        self._happened(
+            ServiceEvent.CALL_ENDED, call_id=call.call_id, peer=call.peer, reason=str(reason)
+        )
+
+    # --- what goes out -----------------------------------------------------------------------
+
+    def _perform(self, effect: Decision) -> None:
+        if isinstance(effect, DialSip):
+            self._baresip.dial(self._settings.uri)
+        elif isinstance(effect, HangUpSip):
+            self._baresip.hang_up()
+        elif isinstance(effect, SayInCall):
+            self._talks.send(effect.call, effect.message)
+        elif isinstance(effect, EndCall):
+            self._talks.hang_up(effect.call)
+        else:
+            self._answer(effect)
+
+    def _answer(self, effect: AcceptCall | RefuseCall) -> None:
+        manager = self._link.client.call_manager
+        # What ended a moment ago is told by its own event.
+        with contextlib.suppress(InvitationApiCallError, ClientClosed, KeyError):
+            invitation = self._invitations[effect.call]
+            if isinstance(effect, AcceptCall):
+                manager.accept_remote_invitation(invitation, self._settings.response)
+            else:
+                reason = AnswerReason.BUSY if effect.busy else AnswerReason.DECLINED
+                manager.refuse_remote_invitation(invitation, reason=reason)
+
+    # --- on the listener's thread: hand over -------------------------------------------------
+
+    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._received(invitation))
+
+    def on_remote_invitation_accepted(self, invitation: RemoteInvitation) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._over(invitation, CallEnd.ACCEPTED))
+
+    def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._over(invitation, CallEnd.REFUSED))
+
+    def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
+        """See :class:`CallEventListener`."""
+        elsewhere = invitation.reason is EndReason.ANSWERED_ELSEWHERE
+        end = CallEnd.ANSWERED_ELSEWHERE if elsewhere else CallEnd.MISSED
+        self._loop.post(lambda: self._over(invitation, end))
+
+    def on_remote_invitation_failure(
+        self, invitation: RemoteInvitation, error: RemoteInvitationError
+    ) -> None:
+        """See :class:`CallEventListener`."""
+        failed = error is RemoteInvitationError.ACCEPT_FAILURE
+        end = CallEnd.FAILED if failed else CallEnd.MISSED
+        self._loop.post(lambda: self._over(invitation, end))
+
+    def on_call_started(self, call: Call) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._started(call))
+
+    def on_call_message(self, call: Call, message: Any) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._message(call, message))
+
+    def on_call_ended(self, call: Call, reason: EndReason) -> None:
+        """See :class:`CallEventListener`."""
+        self._loop.post(lambda: self._ended(call, reason))
