@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web docs test test-web test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-doors soak-real clean
+.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -90,6 +90,9 @@ soak: $(STAMP) ## 100,000 simulated calls under faults, as many that go on, soak
 	@$(BIN)/python -m tests.soak --talk
 	@$(MAKE) --no-print-directory soak-doors
 	@$(MAKE) --no-print-directory soak-real
+
+test-sip: $(STAMP) ## a SIP phone rings and answers, with two real baresips (apt install baresip-core)
+	@$(BIN)/python -m pytest -q -m sip tests/integration/test_sip.py
 
 soak-doors: $(STAMP) ## doors opened in 100,000 simulated calls under faults, and in 1,000 real ones
 	@$(BIN)/python -m tests.soak.doors

@@ -26,6 +26,7 @@ from device_sdk import Call, CallEventListener, EndReason, SignalingClient
 from device_sdk.services.service.baresip import Netstrings, netstring
 from tests.servers import BrokerProcess, free_port
 
+pytestmark = pytest.mark.sip
 REQUIRE = "BELLWIRE_REQUIRE_BARESIP"
 SECONDS = 15
 _numbers = itertools.count()

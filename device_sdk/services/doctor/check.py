@@ -354,8 +354,12 @@ def patient_of(path: Path) -> Patient:
     """Who is to be examined, by a doorbell's or a panel's file."""
     from ..config.doorbell import read_doorbell
     from ..config.panel import read_panel
+    from ..config.sip import read_sip
     from ..config.toml_reader import load
 
+    if "sip" in load(path):
+        sip = read_sip(path)
+        return Patient(sip.account, metrics=sip.metrics, notify=_addresses(sip.on))
     if "button" not in load(path):
         panel = read_panel(path)
         return Patient(
