@@ -21,10 +21,13 @@ from device_sdk.wire.cells import (
     InviteState,
     Presence,
 )
+from tools import random_talks, talk_vectors
 from tools.random_scenes import generated
 from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, THEIRS, means, scenes
 
 GENERATED = "generated.json.gz"
+#: Of a profile of their own, which a peer without talk leaves out.
+TALK, TALK_GENERATED = "talk.json", "talk-generated.json.gz"
 VECTORS = Path(__file__).parent.parent / "docs" / "vectors"
 RINGING = Invite(InviteState.RINGING, MINE, 1, ttl=60_000)
 BODIES: tuple[Any, ...] = (
@@ -178,10 +181,12 @@ def tolerated() -> list[dict[str, Any]]:
         ("a presence with a seq, of any type", "presence", cbor2.dumps(ONLINE | {3: [], 8: 1})),
         ("a presence with generation and age 0", "presence", cbor2.dumps(ONLINE | {14: 0, 15: 0})),
     ]
-    return [
-        {"name": n, "kind": kind, "hex": w.hex(), "means": means(_topic(kind), w)}
-        for n, kind, w in wires
-    ]
+    return [_read(row) for row in wires]
+
+
+def _read(row: tuple[str, str, bytes]) -> dict[str, Any]:
+    name, kind, data = row
+    return {"name": name, "kind": kind, "hex": data.hex(), "means": means(_topic(kind), data)}
 
 
 def bodies() -> list[dict[str, Any]]:
@@ -290,7 +295,12 @@ def malformed() -> list[dict[str, Any]]:
         ("more items than bytes", "invite", wire("05bb" + "ff" * 8)),
         ("a string longer than the rest", "invite", wire("055a00ffffff")),
     ]
-    return [{"name": n, "kind": k, "hex": d.hex(), "cause": _cause(k, d)} for n, k, d in rows]
+    return [_refused(row) for row in rows]
+
+
+def _refused(row: tuple[str, str, bytes]) -> dict[str, Any]:
+    name, kind, data = row
+    return {"name": name, "kind": kind, "hex": data.hex(), "cause": _cause(kind, data)}
 
 
 def _cause(kind: str, data: bytes) -> str:
@@ -449,7 +459,14 @@ def build() -> dict[str, str]:
         "calls.json": [scene.written for scene in scenes()],
     }
     texts = {name: _text(value, 3 if name == "calls.json" else 1) for name, value in files.items()}
-    return texts | {GENERATED: json.dumps(packed(generated()), separators=(",", ":"))}
+    return texts | {
+        GENERATED: json.dumps(packed(generated()), separators=(",", ":")),
+        TALK: _text(talk_vectors.build(_cell, _read, _refused), 1),
+        TALK_GENERATED: json.dumps(
+            {"profile": talk_vectors.PROFILE} | packed(list(random_talks.scenes())),
+            separators=(",", ":"),
+        ),
+    }
 
 
 def read(path: Path) -> str:

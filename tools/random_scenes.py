@@ -202,7 +202,7 @@ class RandomScene:
                 InviteState.RINGING: (AnswerState.RECEIVED, AnswerState.RECEIVED, *_ANSWERS),
                 InviteState.ACCEPTED: (AnswerState.SEEN, *_ANSWERS),
                 InviteState.ENDED: (AnswerState.SEEN, AnswerState.SEEN, AnswerState.REFUSED),
-            }[said]
+            }.get(said, (AnswerState.SEEN,))
             state = draw.choice(states)
             reasons = {AnswerState.REFUSED: (1, 2, 3), AnswerState.FAILED: (4, 5, 6)}
             cell = Answer(

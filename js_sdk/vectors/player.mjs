@@ -1,5 +1,6 @@
 // Plays the project's vectors (docs/vectors/README.md) against an implementation of this one's shape:
-// `checks(sdk)` are all of them, each `{name, run}`, where `run` throws at the first difference.
+// `checks(sdk)` are all of them, each `{name, run}`, where `run` throws at the first difference; those of a
+// profile, as `talk`, are among them for an implementation that names it in its `PROFILES`.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
@@ -10,18 +11,23 @@ const bytes = (hex) => Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseIn
 const hex = (data) => Buffer.from(data).toString("hex");
 /** More effects of one input than any scene has: time that does not pass any more. */
 const ENDLESS = 20_000;
+/** The words of the reasons from 7. */
+const OVER = ["hung up", "peer lost", "restarted", "time is up", "logged out"];
+
+const unzipped = (name) => JSON.parse(gunzipSync(readFileSync(new URL(name, VECTORS))));
 
 export const vectors = {
   cells: load("cells.json"),
   malformed: load("malformed.json"),
   topics: load("topics.json"),
   calls: load("calls.json"),
-  generated: JSON.parse(gunzipSync(readFileSync(new URL("generated.json.gz", VECTORS)))),
+  generated: unzipped("generated.json.gz"),
+  /** Each profile's own; `calls` and `generated` as those of everybody. */
+  profiles: [{ ...load("talk.json"), generated: unzipped("talk-generated.json.gz") }],
 };
 
 /** A generated scene in the form of the others. */
-function unpacked({ steps, ...scene }) {
-  const { table } = vectors.generated;
+function unpacked({ steps, ...scene }, table) {
   const effect = (said, stepAt) => {
     const [at, what] = typeof said === "number" ? [stepAt, said] : said;
     return { at, ...table[what] };
@@ -30,8 +36,14 @@ function unpacked({ steps, ...scene }) {
 }
 
 function means(sdk, kind, data) {
-  const { state, ...cell } = sdk.decodeCell(kind, data);
+  const { state, talk, ...cell } = sdk.decodeCell(kind, data);
   const told = { [kind]: state };
+  if (talk) {
+    told.talk = 1;
+    if (talk.count) told.count = talk.count;
+    if (talk.got !== undefined) told.got = talk.got;
+    if (talk.messages?.length) told.messages = talk.messages.map(hex);
+  }
   const body = kind === "invite" ? "content" : "response";
   for (const [name, value] of Object.entries(cell)) {
     // What is 0 there is as good as not there.
@@ -58,13 +70,14 @@ function topics(sdk) {
 /** A command of the vectors as the engine's. */
 function input(what) {
   const [[kind, detail]] = Object.entries(what);
-  const { callee, caller, call_id: callId, content, response, group, payload, ring_timeout: ringTimeout, ack_timeout: ackTimeout, wall: time, ...rest } = detail;
+  const { callee, caller, call_id: callId, content, response, group, payload, message, ring_timeout: ringTimeout, ack_timeout: ackTimeout, wall: time, ...rest } = detail;
   const given = { ...rest, peer: rest.peer ?? callee ?? caller, callId, ringTimeout, ackTimeout, time };
-  const body = content ?? response;
+  const body = content ?? response ?? message;
   if (body !== undefined) given.body = bytes(body);
   if (group !== undefined) given.group = bytes(group);
   if (payload !== undefined) given.payload = bytes(payload);
-  return { [kind]: given };
+  if (kind === "hang_up") given.reason = OVER[(given.reason ?? 7) - 7];
+  return { [camel(kind)]: given };
 }
 
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
@@ -79,6 +92,13 @@ function output(effect, at) {
   if (effect.unsubscribe) return { at, unsubscribe: effect.unsubscribe };
   if (effect.note) return { at, note: effect.note };
   if (effect.tell === "presence") return { at, tell: { event: "presence_changed", peer: effect.peer, online: effect.online ?? null } };
+  if (effect.tell?.startsWith("call")) {
+    const { call, message } = effect;
+    const tell = { event: snake(effect.tell), peer: call.peer, call_id: call.callId };
+    if (message) tell.message = hex(message);
+    if (call.talk?.reason) tell.reason = call.talk.reason;
+    return { at, tell };
+  }
   if (effect.tell) {
     const { call } = effect;
     const name = effect.tell === "missed" ? "missed_call" : `${effect.side}_invitation_${snake(effect.tell)}`;
@@ -108,8 +128,9 @@ const byTopic = (list) => [...list].sort((a, b) => a.at - b.at || String(a.publi
 
 /** A scene with all that does not depend on who plays it. */
 function prepared(scene, inOrder) {
-  const { settings = {}, policy } = scene.setup ?? {};
+  const { settings = {}, policy, talk = false } = scene.setup ?? {};
   return {
+    talk,
     settings: Object.fromEntries(Object.entries(settings).map(([name, value]) => [camel(name), value])),
     screen: policy && ((_call, open) => (open >= policy.open ? policy.reason : undefined)),
     inOrder,
@@ -120,8 +141,8 @@ function prepared(scene, inOrder) {
   };
 }
 
-function play(sdk, { settings, screen, inOrder, steps }) {
-  const engine = new sdk.Engine("me", new TextEncoder().encode("epoch-me"), { settings, screen });
+function play(sdk, { settings, screen, talk, inOrder, steps }) {
+  const engine = new sdk.Engine("me", new TextEncoder().encode("epoch-me"), { settings, screen, talk });
   let tokens = [];
   let now = 0;
   let fed = 0;
@@ -143,6 +164,9 @@ function play(sdk, { settings, screen, inOrder, steps }) {
     if (step.do.disconnected) tokens = [];
     if (step.do.acked) {
       for (const token of tokens.splice(0, step.do.acked.first ?? Infinity)) out.push(...feed({ acked: { token } }, now));
+    } else if (step.out.some(({ raises }) => raises)) {
+      assert.throws(() => engine.handle(step.input, now));
+      out.push({ at: now, raises: true });
     } else out.push(...feed(step.input, now));
     const is = inOrder(out);
     // Their texts first: that takes a tenth of the time.
@@ -151,25 +175,24 @@ function play(sdk, { settings, screen, inOrder, steps }) {
   assert.equal(engine.drops.defect, undefined, "a defect, taken for a malformed message");
 }
 
-const scenes = [];
-for (const scene of vectors.calls) scenes.push({ name: `call: ${scene.name}`, scene: prepared(scene, (list) => list) });
-for (const scene of vectors.generated.scenes) scenes.push({ name: `generated: ${scene.name}`, scene: prepared(unpacked(scene), byTopic) });
+function* inScenes({ calls, generated: { scenes, table } }) {
+  for (const scene of calls) yield { name: `call: ${scene.name}`, scene: prepared(scene, (list) => list) };
+  for (const scene of scenes) yield { name: `generated: ${scene.name}`, scene: prepared(unpacked(scene, table), byTopic) };
+}
+const scenes = [...inScenes(vectors)];
+const ofProfiles = vectors.profiles.map((vectorsOfIt) => ({ ...vectorsOfIt, scenes: [...inScenes(vectorsOfIt)] }));
 
-/** Every vector, the short ones first. */
-export function* checks(sdk) {
-  for (const vector of [...vectors.cells.cells, ...vectors.cells.tolerated]) {
+function* inCells(sdk, { cells, tolerated }) {
+  for (const vector of [...cells, ...tolerated]) {
     yield { name: `cell: ${vector.name}`, run: () => assert.deepEqual(means(sdk, vector.kind, bytes(vector.hex)), vector.means) };
   }
-  for (const { name, kind, hex: expected } of vectors.cells.cells) {
+  for (const { name, kind, hex: expected } of cells) {
     yield { name: `written again: ${name}`, run: () => assert.equal(hex(sdk.encodeCell(kind, sdk.decodeCell(kind, bytes(expected)))), expected) };
   }
-  const rewritten = (body) => hex(sdk.encodeBody(sdk.decodeBody(bytes(body))));
-  for (const { name, hex: body, written: expected } of vectors.cells.bodies) yield { name: `body: ${name}`, run: () => assert.equal(rewritten(body), expected) };
-  for (const { name, means: { content, response } } of vectors.cells.cells) {
-    const body = content ?? response;
-    if (body !== undefined) yield { name: `body written again: ${name}`, run: () => assert.equal(rewritten(body), body) };
-  }
-  for (const { name, kind, hex: data, cause } of vectors.malformed) {
+}
+
+function* refused(sdk, malformed) {
+  for (const { name, kind, hex: data, cause } of malformed) {
     yield {
       name: `malformed: ${name}`,
       run: () => assert.throws(() => sdk.decodeCell(kind, bytes(data)), (error) => {
@@ -179,8 +202,23 @@ export function* checks(sdk) {
       }),
     };
   }
+}
+
+/** Every vector, the short ones first. */
+export function* checks(sdk) {
+  const profiles = ofProfiles.filter(({ profile }) => sdk.PROFILES?.includes(profile));
+  yield* inCells(sdk, vectors.cells);
+  for (const profile of profiles) yield* inCells(sdk, profile);
+  const rewritten = (body) => hex(sdk.encodeBody(sdk.decodeBody(bytes(body))));
+  for (const { name, hex: body, written: expected } of vectors.cells.bodies) yield { name: `body: ${name}`, run: () => assert.equal(rewritten(body), expected) };
+  for (const { name, means: { content, response } } of vectors.cells.cells) {
+    const body = content ?? response;
+    if (body !== undefined) yield { name: `body written again: ${name}`, run: () => assert.equal(rewritten(body), body) };
+  }
+  yield* refused(sdk, vectors.malformed);
+  for (const profile of profiles) yield* refused(sdk, profile.malformed);
   yield { name: "topics", run: () => topics(sdk) };
-  for (const { name, scene } of scenes) yield { name, run: () => play(sdk, scene) };
+  for (const { name, scene } of [scenes, ...profiles.map((profile) => profile.scenes)].flat()) yield { name, run: () => play(sdk, scene) };
 }
 
 /** The first vector that `sdk` does not fulfil, as `{name, error}`; undefined for none. */
