@@ -704,6 +704,10 @@ def further_scenes() -> list[Scene]:
     for at in (1, 2, 3):
         _cut(unanswerable, at)
     unanswerable.hears(RINGING).hears(None)
+    ignored = _rings("callee: what it cannot answer does not ring again", "Not taken 5")
+    for at in (1, 2, 3):
+        _cut(ignored, at)
+    ignored.hears(RINGING).hears(ONLINE, retained=True).at(62)
     silent = _rings("callee: an accept that the broker does not take", "Not taken 5")
     silent.does("acked").does("accept", **here)
     for at in (1, 2, 3):
@@ -729,7 +733,7 @@ def further_scenes() -> list[Scene]:
         ids = topics.call_id_from_bytes(bytes((9, number)) * 8)
         asked.hears(RINGING._replace(content=None, epoch=FORMER), call=ids, retained=True)
     asked.hears(ONLINE, retained=True).hears(RINGING)
-    few = {"settings": {"max_calls_per_caller": 1}}
+    few, two = ({"settings": {"max_calls_per_caller": n}} for n in (1, 2))
     return [
         # which answers carry the response
         _rings("callee: a response stays in what accept leads to", "Cells, Callee 3")
@@ -784,6 +788,12 @@ def further_scenes() -> list[Scene]:
         .does("acked"),
         # asking
         _calls("caller: asked while it clears", "Caller 6").hears(REFUSED).hears(asks).hears(asks),
+        _calls("caller: what answered an ask answers none later", "Caller 6")
+        .hears(asks)
+        .does("acked")
+        .does("disconnected")
+        .at(1)
+        .comes_back(),
         _calls("caller: asked too often", "Caller 6")
         .hears(asks)
         .hears(asks)
@@ -1005,6 +1015,13 @@ def further_scenes() -> list[Scene]:
         .hears(ONLINE, retained=True)
         .hears(RINGING, call=SECOND)
         .hears(RINGING._replace(asker=MINE)),
+        Scene("callee: asked, and over the cap once its caller is read", "Callee 9", setup=two)
+        .hears(RINGING)
+        .hears(RINGING, call=SECOND)
+        .hears(RINGING._replace(asker=MINE), call=SECOND)
+        .hears(RINGING, call=third)
+        .hears(RINGING._replace(asker=MINE), call=third)
+        .hears(ONLINE, retained=True),
         # logging out
         _rings("callee: logs out, its caller is away", "Logging out")
         .does("refuse", **here)
@@ -1033,6 +1050,7 @@ def further_scenes() -> list[Scene]:
         aside,
         lifted,
         unanswerable,
+        ignored,
         silent,
         wordy,
         again,
