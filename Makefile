@@ -44,6 +44,7 @@ $(AXE):
 
 test-web: export PYTHONDONTWRITEBYTECODE :=
 test-web: $(STAMP) $(AXE) ## the panel's page in a real browser (Debian: chromium chromium-driver npm)
+	@$(BIN)/python -m pip install --quiet --group media
 	@$(BIN)/python -m pytest -q -m browser tests/browser
 
 test-pythons: $(STAMP) ## demo and suite on Python 3.11 to 3.14, wheels on Arm; writes docs/platforms.md (root)
