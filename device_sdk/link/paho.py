@@ -223,9 +223,11 @@ class PahoLink:
         except Exception as error:  # noqa: BLE001 - whatever it is, this link is done
             self._break(error)
 
-    def publish(self, topic: str, payload: bytes, token: int | None) -> None:
-        """Publish, retained, QoS 1."""
-        info = self._client.publish(topic, payload, qos=1, retain=True)
+    def publish(
+        self, topic: str, payload: bytes, token: int | None, *, retain: bool = True
+    ) -> None:
+        """Publish, QoS 1; all that the protocol says is retained."""
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
         if token is not None and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._tokens[info.mid] = token
 

@@ -1,4 +1,4 @@
-"""The subcommands of ``bellwire`` for a Pi: doorbell, panel, history, doctor, provision, wheels.
+"""The subcommands of ``bellwire`` for a Pi: doorbell, panel, homeassistant, doctor and more.
 
 :func:`add_commands` registers them; each handler imports what it needs, so that ``bellwire call``
 stays as light as it was.
@@ -67,8 +67,10 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.set_defaults(run=_run_sip, keyboard=False)
     from .doctor import cli as doctor_cli
     from .history import cli as history_cli
+    from .homeassistant import cli as homeassistant_cli
     from .provision import cli as provision_cli
 
+    homeassistant_cli.add(subparsers)
     history_cli.add(subparsers)
     doctor_cli.add(subparsers)
     provision_cli.add(subparsers)

@@ -27,6 +27,7 @@ def test_there_is_one_for_each_role():
     assert [unit.stem for unit in UNITS] == [
         "bellwire-broker",
         "bellwire-doorbell",
+        "bellwire-homeassistant",
         "bellwire-panel",
     ]
 

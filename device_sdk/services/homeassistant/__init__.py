@@ -1,0 +1,1 @@
+"""A bridge between Bellwire and the MQTT broker that Home Assistant has."""
