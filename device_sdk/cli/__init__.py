@@ -1,4 +1,4 @@
-"""The ``bellwire`` command: call, listen, watch, trace, and a Pi's services.
+"""The ``bellwire`` command: call, talk, listen, watch, trace, and a Pi's services.
 
 argparse, and nothing imported that the command at hand does not need: it runs on small devices.
 """
@@ -40,7 +40,7 @@ _REFUSED = {
 
 def _parser(first: str | None) -> Parser:
     from .. import __version__
-    from . import call, listen, trace, watch
+    from . import call, listen, talk, trace, watch
 
     parser = Parser(
         prog="bellwire",
@@ -51,6 +51,7 @@ def _parser(first: str | None) -> Parser:
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
     call.add(commands)
+    talk.add(commands)
     listen.add(commands)
     watch.add(commands)
     trace.add(commands)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from ..client.invitations import Event
-from ..client.threaded import SignalingClient
+from ..client.threaded import Call, SignalingClient
 from ..errors import InvalidArgument
 from ..states import ConnectionChange, ConnectionState, RemoteInvitationState
 from .errors import CommandError, ExitCode, Interrupted
@@ -59,6 +59,16 @@ class QueueClient(SignalingClient):
         while self._unsettled() and time.monotonic() < deadline:
             time.sleep(_LOOK)
 
+    def unheard(self, call: Call) -> int:
+        """How many messages of mine in ``call`` are not acknowledged."""
+        with self._guard:
+            session = self._session
+            if session is None:
+                return 0
+            key, engine = (call.peer, call.call_id), session.engine
+            record = (engine.caller if call._made else engine.callee).calls.get(key)
+            return 0 if record is None else len(record.talk.messages.waiting)
+
     def _unsettled(self) -> bool:
         with self._guard:
             session = self._session
@@ -72,10 +82,13 @@ class QueueClient(SignalingClient):
             )
 
 
-def make_client(options: Options, **settings: float | None) -> QueueClient:
-    """A client for ``options``; raises :class:`UsageError` naming what is wrong with which."""
+def make_client(options: Options, *, talk: bool = False) -> QueueClient:
+    """A client for ``options``, that can ``talk`` or not.
+
+    Raises :class:`UsageError` naming what is wrong with which.
+    """
     peer = options.peer
-    given: dict[str, Any] = {n: value for n, value in settings.items() if value is not None}
+    given: dict[str, Any] = {}
     for name in ("ack_timeout", "accept_timeout"):
         if options[name] is not None:
             given[name] = options[name]
@@ -89,6 +102,7 @@ def make_client(options: Options, **settings: float | None) -> QueueClient:
             realm=options.realm,
             keepalive=15 if options["keepalive"] is None else options["keepalive"],
             subscribe_qos=1 if options["subscribe_qos"] is None else options["subscribe_qos"],
+            talk=talk,
             **given,
         )
     except InvalidArgument as error:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from ..client.display import plain, shown
 from ..errors import DecodeError
 from ..wire import codec, reasons, topics
-from ..wire.cells import Answer, AnswerState, Invite, InviteState
+from ..wire.cells import Answer, AnswerState, Invite, InviteState, Said
+from ..wire.talk_cells import decode_message
+from .say import said
 
 _GUTTER = 21
 _SHORTEST, _LONGEST = 22, 58
@@ -87,7 +89,8 @@ class Ladder:
         call.size += len(payload)
         name, label, tail = _label(parsed.kind, payload)
         # The caller decides; what the callee refused or failed needs no decision.
-        if payload and name in ("good", "bad") and (parsed.kind == "invite" or name == "bad"):
+        decides = name in ("good", "bad") and (parsed.kind == "invite" or name == "bad")
+        if payload and (decides or label.startswith("over")):
             call.end = label.partition(" · ")[0]
         lines.append(self._arrow(at, call, parsed, name, (label, tail), retained))
         if payload:
@@ -239,15 +242,41 @@ def _invite(cell: Invite) -> tuple[str, str, str]:
         left = f" · {(cell.ttl or 0) / 1000:.3g} s"
         answers = " · still so" if cell.asker is not None else ""
         return "ring", f"ringing{answers}{_body(cell.content)}{left}", seq
+    texts, got = _talk(cell.talk)
     if cell.state is InviteState.ACCEPTED:
-        return "good", "accepted", seq
+        return "good", f"accepted{texts}", got + seq
+    if cell.state is InviteState.OVER:
+        return "dim", f"over: {reasons.over(cell.reason)}{texts}", got + seq
     return "bad", f"ended: {_ENDED.get(cell.reason or 0, cell.reason)}", seq
+
+
+def _talk(talk: Said | None) -> tuple[str, str]:
+    """The messages that a cell carries, each with its number; how many of the other's it got."""
+    if talk is None:
+        return "", ""
+    first = talk.count - len(talk.messages) + 1
+    texts = [f" · {n} {_message(each)}" for n, each in enumerate(talk.messages, first)]
+    if talk.got is None:
+        return " · talks" + "".join(texts), ""
+    return "".join(texts), f" · got {talk.got}"
+
+
+def _message(data: bytes) -> str:
+    value = decode_message(data)
+    text = isinstance(value, dict) and value.keys() == {"text"} and isinstance(value["text"], str)
+    return f'"{said(value)}"' if text else said(value)
 
 
 def _answer(cell: Answer) -> tuple[str, str, str]:
     word = cell.state.name.lower()
     if cell.state in (AnswerState.REFUSED, AnswerState.FAILED):
         word += f": {_ANSWERED.get(cell.reason or 0, cell.reason)}"
+    elif cell.state is AnswerState.OVER:
+        word += f": {reasons.over(cell.reason)}"
+    texts = got = ""
+    if cell.state in (AnswerState.TALKING, AnswerState.OVER):
+        texts, got = _talk(cell.talk)
     name = {AnswerState.ACCEPTED: "good", AnswerState.REFUSED: "bad", AnswerState.FAILED: "bad"}
     ask = " · still so?" if cell.ask else ""
-    return name.get(cell.state, "dim"), f"{word}{ask}{_body(cell.response)}", f" · seq {cell.seq}"
+    words = f"{word}{ask}{texts}{_body(cell.response)}"
+    return name.get(cell.state, "dim"), words, f"{got} · seq {cell.seq}"

@@ -11,6 +11,7 @@ from ..client.display import at_time, jsonable, plain, shown, write
 from ..client.invitations import Event
 from ..core.events import Name
 from ..states import ConnectionState, EndReason, LocalInvitationError, RemoteInvitationError
+from ..wire.talk_cells import MAX_MESSAGE
 
 #: Style by name: SGR numbers of ECMA-48.
 _STYLES = {"good": "32", "bad": "31", "ring": "1;33", "dim": "2", "bold": "1"}
@@ -98,6 +99,14 @@ _REMOTE_FAILURES = {
 }
 
 
+def said(message: Any) -> str:
+    """A message of a call for a person, whole: of a map with a text alone the text."""
+    if isinstance(message, dict) and message.keys() == {"text"}:
+        text = message["text"]
+        message = text if isinstance(text, str) else message
+    return shown(message, MAX_MESSAGE)
+
+
 def human(event: Event) -> tuple[str, str] | None:
     """Style and text of an event; None where a person need not hear of it."""
     peer, reason = plain(event.peer), reason_of(event)
@@ -149,7 +158,7 @@ def human(event: Event) -> tuple[str, str] | None:
         case Name.CALL_STARTED:
             return "good", f"☎ in a call with {peer}"
         case Name.CALL_MESSAGE:
-            return "", f"  {peer}{content}"
+            return "", f"  {peer}: {said(event.content)}"
         case Name.CALL_ENDED:
             return "dim", f"✘ the call with {peer} is over ({reason})"
         case Name.MISSED_CALL:

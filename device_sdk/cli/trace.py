@@ -9,6 +9,7 @@ import time
 from ..errors import DecodeError
 from ..wire import codec, topics
 from ..wire.cells import Answer, Invite
+from ..wire.talk_cells import decode_message
 from .client import raising
 from .errors import ExitCode, UsageError
 from .ladder import Ladder
@@ -97,12 +98,16 @@ def _fields(seen: Seen, realm: str, call: str | None, say: Say) -> None:
 def _cell(cell: Invite | Answer) -> dict[str, object]:
     body = cell.content if isinstance(cell, Invite) else cell.response
     name = "content" if isinstance(cell, Invite) else "response"
-    return {
+    fields: dict[str, object] = {
         "state": cell.state.name,
         "reason": cell.reason,
         "seq": cell.seq,
         name: None if body is None else codec.decode_body(body),
     }
+    if cell.talk is not None:
+        messages = [decode_message(each) for each in cell.talk.messages]
+        fields["talk"] = {"count": cell.talk.count, "got": cell.talk.got, "messages": messages}
+    return fields
 
 
 def _presence(payload: bytes) -> str:

@@ -23,10 +23,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from device_sdk import CallEventListener, RemoteInvitation, SignalingClient, Tls
+from device_sdk import Call, CallEventListener, RemoteInvitation, SignalingClient, Tls
 from device_sdk.cli.options import Options, add_options
 from tests.servers import BundledBroker
 
@@ -88,6 +89,11 @@ class _Accepts(CallEventListener):
         """Answer the door."""
         self.client.call_manager.accept_remote_invitation(invitation, "come in")
 
+    def on_call_message(self, call: Call, message: Any) -> None:
+        """Say so, and hang up."""
+        call.send(message)
+        call.hang_up()
+
 
 @pytest.mark.parametrize(
     "snippet", [s for s in ALL if s.language == "python" and not s.exempt], ids=str
@@ -96,7 +102,7 @@ def test_python(snippet: Snippet, url: str, tmp_path: Path) -> None:
     """It ends by itself, without an error, when somebody in the kitchen accepts."""
     script = tmp_path / "snippet.py"
     script.write_text(snippet.code.replace(PLACEHOLDER, url))
-    with SignalingClient("kitchen", url) as kitchen:
+    with SignalingClient("kitchen", url, talk=True) as kitchen:
         kitchen.call_manager.add_event_listener(_Accepts(kitchen))
         done = subprocess.run(
             [sys.executable, script],
@@ -231,6 +237,7 @@ def test_which_snippets_are_not_run() -> None:
 
 EXEMPT = {
     "make test-web does it in a real browser",
+    "it is typed into two terminals, as tests/integration/test_cli_talk.py does",
     "it takes minutes, and mosquitto and NATS",
     "it is a part of the suite",
     "it takes three minutes, and TIMES=10 takes 20",

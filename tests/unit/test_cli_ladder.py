@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from device_sdk.cli.ladder import Ladder
 from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence, Said
+from device_sdk.wire.talk_cells import encode_message
 
 EPOCH = b"12345678"
 CALL = topics.call_id_from_bytes(bytes(16))
@@ -48,6 +49,29 @@ def test_a_whole_call() -> None:
     assert "cleared" in cleared
     *_, footer = wire.say("kitchen", "door", None, kind="answer")
     assert "ended: canceled, and forgotten: 6 messages" in footer
+
+
+def test_a_call_that_goes_on() -> None:
+    """Each message with its number, what was handled of the other's, and why it was over."""
+    wire = Wire()
+    texts = tuple(encode_message(each) for each in ({"text": "hello"}, {"text": 1}, "plain"))
+    wire.say("door", "kitchen", RINGING)
+
+    def line(cell: Cell) -> str:
+        answers = isinstance(cell, Answer)
+        return wire.say(*(("kitchen", "door") if answers else ("door", "kitchen")), cell)[-1]
+
+    assert "accepted · talks · seq 2" in line(Invite(InviteState.ACCEPTED, EPOCH, 2, talk=Said()))
+    assert "talking · got 0 · seq 1" in line(Answer(AnswerState.TALKING, EPOCH, 1, talk=Said(0, 0)))
+    said = line(Invite(InviteState.ACCEPTED, EPOCH, 3, talk=Said(3, 0, texts[:2])))
+    assert 'accepted · 2 "hello" · 3 {"text": 1} · got 0 · seq 3' in said
+    over = Answer(AnswerState.OVER, EPOCH, 2, reason=10, talk=Said(4, 3, texts[2:]))
+    assert "over: time is up · 4 plain · got 3 · seq 2" in line(over)
+    wire.say("door", "kitchen", None)
+    *_, footer = wire.say("kitchen", "door", None, kind="answer")
+    assert "over: time is up, and forgotten: 7 messages" in footer
+    last = Invite(InviteState.OVER, EPOCH, 4, reason=99, talk=Said(0, 1))
+    assert "over: hung up · got 1" in line(last)
 
 
 def test_a_question_and_its_answer() -> None:
