@@ -30,7 +30,7 @@ SECONDS = 30.0
 AWAY = (StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException)
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+def until(true: Callable[[], Any], what: str | Callable[[], str], seconds: float = SECONDS) -> Any:
     """Wait until something holds; fails with ``what`` was waited for."""
     deadline = time.monotonic() + seconds
     while True:

@@ -335,6 +335,16 @@ def test_a_content_that_is_no_map_is_shown_as_text(
     browser.see(".call .text", '"two"')
 
 
+def test_a_browser_would_install_it(browser: Browser, panel: Panel) -> None:
+    """Manifest and icons are as Chromium wants them; this machine's own is a secure origin."""
+    browser.open(panel.url)
+    asked = "Page.getInstallabilityErrors"
+    until(
+        lambda: not browser.driver.execute_cdp_cmd(asked, {})["installabilityErrors"],
+        lambda: str(browser.driver.execute_cdp_cmd(asked, {})),
+    )
+
+
 def test_german(panel: Panel, bell: Bell, tmp_path: Path) -> None:
     """The browser's language is the page's, and the server's sentences'."""
     browser = Browser(chromium(language="de-DE", folder=tmp_path / "german"))

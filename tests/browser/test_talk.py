@@ -6,6 +6,7 @@ The doorbell's side of the talk is a second tab: a browser, too, so both ends ar
 from __future__ import annotations
 
 import http.server
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +213,9 @@ class Camera(http.server.BaseHTTPRequestHandler):
     """A camera: a snapshot, a page, and a WHEP end that is broken."""
 
     asked: list[str]
+    #: Offers that came to a working WHEP end, and its answers.
+    offers: queue.SimpleQueue[str]
+    answers: queue.SimpleQueue[str]
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
@@ -224,7 +228,22 @@ class Camera(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.asked.append(self.path)
-        self.send_response(503)
+        answer = b""
+        if self.path == "/working":
+            offer = self.rfile.read(int(self.headers["Content-Length"]))
+            self.offers.put(offer.decode())
+            answer = self.answers.get(timeout=20).encode()
+        self.send_response(201 if answer else 503)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Expose-Headers", "Location")
+        self.send_header("Content-Type", "application/sdp")
+        self.send_header("Location", "/session/1")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_DELETE(self) -> None:
+        self.asked.append(f"DELETE {self.path}")
+        self.send_response(200)
         self.send_header("Access-Control-Allow-Origin", "*")
         self.end_headers()
 
@@ -249,6 +268,7 @@ def camera() -> Iterator[tuple[str, list[str]]]:
     """Its origin, and the paths that were asked for."""
     asked: list[str] = []
     handler = type("Handler", (Camera,), {"asked": asked})
+    Camera.offers, Camera.answers = queue.SimpleQueue(), queue.SimpleQueue()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
@@ -284,6 +304,34 @@ def test_media_by_address_are_shown_the_best_that_comes_where_the_settings_allow
     assert "/foreign" not in asked
     browser.press(".call button.answer")
     browser.see(".call .state", "In a call")
+
+
+def test_a_cameras_live_view_by_whep(
+    browser: Browser, make_panel, bell: Bell, camera: tuple[str, list[str]]
+) -> None:
+    """The picture moves while it rings; when the call is over, the camera is told so."""
+    origin, asked = camera
+    panel = make_panel(f'[web]\nmedia = ["{origin}"]\n')
+    page = browser.open(panel.url)
+    lens = doorbells_tab(browser, panel)
+    browser.to(page)
+    invitation = bell.ring({"media": [{"kind": "whep", "url": f"{origin}/working"}]})
+    browser.see(".call.rings")
+    browser.to(lens)
+    offer = Camera.offers.get(timeout=20)
+    Camera.answers.put(browser.driver.execute_async_script(ANSWER, offer))
+    browser.to(page)
+    until(
+        lambda: browser.run("return document.querySelector('.call video').videoWidth > 2"),
+        "a moving picture",
+    )
+    assert browser.run("return document.querySelector('.call video').muted")
+    until(
+        lambda: browser.run("return [...cards.values()][0].ends.length") == 1, "the view to be kept"
+    )
+    invitation.cancel()
+    browser.gone(".call")
+    until(lambda: "DELETE /session/1" in asked, "the camera is told")
 
 
 def test_a_picture_within_the_content(browser: Browser, panel: Panel, bell: Bell) -> None:

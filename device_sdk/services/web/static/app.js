@@ -2,7 +2,7 @@
 "use strict";
 
 const $ = (selector, root = document) => root.querySelector(selector);
-const PATIENCE = 4500; // ms without a word from the panel
+const PATIENCE = 4000; // ms without a word from the panel
 const TAB = sessionStorage.tab || (sessionStorage.tab = randomName());
 const cards = new Map(); // call id → what is shown of it
 let state = null;
