@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import hashlib
 import itertools
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -314,15 +317,22 @@ PAGE = """<!doctype html><script type="module">
 const told = (what) => fetch("/told", { method: "POST", body: JSON.stringify(what) });
 try {
   const { Client } = await import("/bellwire.js");
-  const client = new Client({ url: "URL", peer: "page", realm: "REALM" });
+  const client = new Client({ url: "URL", peer: "page", realm: "REALM", talk: true });
   await client.login();
-  const { state, response } = await client.call("kitchen", { content: { from: "page" } });
+  const call = await client.call("kitchen", { content: { from: "page" } });
+  const { state, response } = call;
   await told({ state, response });
+  call.send("one");
+  call.send({ two: 2 });
+  for await (const message of call.messages()) await told({ message });
+  await told({ over: call.reason });
   for await (const ring of client.rings()) {
     ring.accept({ heard: ring.content });
+    await ring.decided;
+    ring.hangUp();
     await ring.ended;
     await client.logout();
-    await told({ answered: ring.state });
+    await told({ answered: ring.reason });
   }
 } catch (error) {
   await told({ error: String(error.stack) });
@@ -405,20 +415,29 @@ def browsing(page: str, folder: Path) -> Iterator[queue.Queue[dict[str, Any]]]:
 def test_a_page_in_chromium_calls_and_is_called(
     browsers_broker: Running, tmp_path: Path, scheme: str
 ) -> None:
-    """The module as it is, loaded by a page, over WebSockets of the bundled broker."""
+    """The module as it is, loaded by a page, over WebSockets of the bundled broker; they talk."""
     port = browsers_broker.broker.bound()[scheme][1]
     realm = f"js{next(_numbers)}"
     page = PAGE.replace("URL", f"{scheme}://localhost:{port}/mqtt").replace("REALM", realm)
     url = f"mqtt://127.0.0.1:{browsers_broker.port}"
-    with ThreadedPeer("kitchen", url, realm=realm) as kitchen, browsing(page, tmp_path) as told:
+    kitchen = ThreadedPeer("kitchen", url, realm=realm, talk=True)
+    with kitchen, browsing(page, tmp_path) as told:
         rang = kitchen.expect("remote_invitation_received", timeout=40).invitation
         assert rang.content == {"from": "page"}
         kitchen.accept(rang, "come in")
         assert told.get(timeout=10) == {"state": "accepted", "response": "come in"}
+        kitchen.expect("call_message", rang.call_id, nth=2)
+        heard = [t.args[1] for t in kitchen.heard.told if t.name == "call_message"]
+        assert heard == ["one", {"two": 2}]
+        rang.call.send("bye")
+        assert told.get(timeout=10) == {"message": "bye"}
+        rang.call.hang_up()
+        assert told.get(timeout=10) == {"over": "hung up"}
         mine = kitchen.press("page", "hello, page")
         kitchen.expect("local_invitation_accepted", mine.call_id)
         assert mine.response == {"heard": "hello, page"}
-        assert told.get(timeout=10) == {"answered": "accepted"}
+        kitchen.expect("call_ended", mine.call_id)
+        assert told.get(timeout=10) == {"answered": "hung up"}
 
 
 def test_the_snippet_of_its_readme_runs(browsers_broker: Running, tmp_path: Path) -> None:
@@ -434,11 +453,35 @@ def test_the_snippet_of_its_readme_runs(browsers_broker: Running, tmp_path: Path
         snippet = snippet.replace(there, here)
     page = f'<!doctype html><script type="module">{snippet}</script>'
     url = f"mqtt://127.0.0.1:{browsers_broker.port}"
-    with ThreadedPeer("front-door", url) as door, browsing(page, tmp_path):
+    door = ThreadedPeer("front-door", url, talk=True)
+    with door, browsing(page, tmp_path):
         rang = door.expect("remote_invitation_received", timeout=40).invitation
         assert rang.content == {"text": "who is there?"}
-        door.refuse(rang)
-        door.expect("remote_invitation_refused", rang.call_id)
+        door.accept(rang)
+        assert door.expect("call_message", rang.call_id).args[1] == {"do": "open"}
+        rang.call.send({"done": "open", "ok": True})
+        door.expect("call_ended", rang.call_id)
+        assert rang.call.reason is EndReason.HUNG_UP
         mine = door.press("kitchen")
         door.expect("local_invitation_accepted", mine.call_id)
         assert mine.response == {"text": "coming"}
+
+
+def test_the_minified_file_is_made_from_the_source_as_it_is() -> None:
+    """``node build.mjs`` makes it; CI compares it byte for byte."""
+    source = hashlib.sha256((JS / "bellwire.js").read_bytes()).hexdigest()
+    assert f"SHA-256 {source} */" in (JS / "dist" / "bellwire.min.js").read_text()[:200]
+
+
+def test_its_readme_says_its_sizes() -> None:
+    """To the kilobyte, of what is read and of what a page loads, each also compressed."""
+    said = re.search(
+        r"(\d+) KB \((\d+) KB compressed\); `bellwire/min`, .*? has (\d+) KB \((\d+) KB\)",
+        (JS / "README.md").read_text(),
+    )
+    assert said is not None
+    sizes = []
+    for name in ("bellwire.js", "dist/bellwire.min.js"):
+        data = (JS / name).read_bytes()
+        sizes += [len(data), len(gzip.compress(data, 9))]
+    assert [int(size) for size in said.groups()] == [round(size / 1000) for size in sizes]
