@@ -55,6 +55,13 @@ class AnyonePlugin(BaseAuthPlugin, BaseTopicPlugin):
         return True
 
 
+#: Failures a second, and at once, before a name at an address has to wait; and all names there. A
+#: secret is 20 random bytes, so it is the processor that is spared, and the log.
+_FAILURES, _FAILURES_OF_ALL = (0.5, 10), (2.0, 50)
+#: Stands for all names at an address; none is called so.
+_ANY = ""
+
+
 class Verifier:
     """Checks secrets against argon2 hashes in threads, and remembers which were right.
 
@@ -66,7 +73,8 @@ class Verifier:
         self._key = secrets.token_bytes(32)
         self._right: dict[str, bytes] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="argon2")
-        self._failures: dict[str, Allowance] = {}
+        #: Of a name at an address, and of all names there: many may be behind one address.
+        self._failures: dict[tuple[str, str], Allowance] = {}
         self._remembered = remembered_failures
         #: For names that don't exist: saying no takes as long as for a wrong secret.
         self._nobody = HASHER.hash(secrets.token_hex(20))
@@ -75,21 +83,25 @@ class Verifier:
         return hmac.new(self._key, hashed.encode() + b"\0" + secret, hashlib.sha256).digest()
 
     async def right(self, name: str, hashed: str | None, secret: str, address: str) -> bool:
-        """Whether ``secret`` is the one of ``hashed``; an address that fails a lot is slowed."""
+        """Whether ``secret`` is the one of ``hashed``; who fails a lot is slowed.
+
+        That is a name at an address; all other names there are only when many of them fail.
+        """
         data = secret.encode("utf-8", "surrogateescape")
         mac = self._mac(hashed, data) if hashed else b""
         if hashed and hmac.compare_digest(self._right.get(name, b""), mac):
             return True
         loop = asyncio.get_running_loop()
-        pause = self._pause(address, loop.time())
+        pause = max(self._pause((address, who), loop.time()) for who in (name, _ANY))
         if pause:
             await asyncio.sleep(pause)
         fits = await loop.run_in_executor(self._pool, self._check, hashed or self._nobody, data)
         if fits and hashed:
             self._right[name] = mac
-            self._failures.pop(address, None)
+            self._failures.pop((address, name), None)
             return True
-        self._count_failure(address, loop.time())
+        for who, rate, burst in ((name, *_FAILURES), (_ANY, *_FAILURES_OF_ALL)):
+            self._count_failure((address, who), rate, burst, loop.time())
         return False
 
     @staticmethod
@@ -99,15 +111,14 @@ class Verifier:
         except (VerificationError, InvalidHashError):
             return False
 
-    def _pause(self, address: str, now: float) -> float:
-        allowance = self._failures.get(address)
+    def _pause(self, who: tuple[str, str], now: float) -> float:
+        allowance = self._failures.get(who)
         return 0.0 if allowance is None else min(allowance.owed(now), 30.0)
 
-    def _count_failure(self, address: str, now: float) -> None:
-        if address not in self._failures and len(self._failures) >= self._remembered:
+    def _count_failure(self, who: tuple[str, str], rate: float, burst: int, now: float) -> None:
+        if who not in self._failures and len(self._failures) >= self._remembered:
             del self._failures[next(iter(self._failures))]
-        allowance = self._failures.setdefault(address, Allowance(0.5, 10, now))
-        allowance.take(now)
+        self._failures.setdefault(who, Allowance(rate, burst, now)).take(now)
 
     def close(self) -> None:
         """Let the threads go."""
