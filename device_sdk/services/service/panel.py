@@ -10,10 +10,10 @@ from typing import Any
 from ...client.display import say, shown
 from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
-from ...client.listener import Call, CallEventListener
+from ...client.listener import Call
 from ...client.schedule import is_quiet
 from ...errors import ClientClosed, InvitationApiCallError
-from ...states import EndReason, InvitationApiCallErrorCode, RemoteInvitationError
+from ...states import EndReason, InvitationApiCallErrorCode
 from ...wire.cells import AnswerReason
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
@@ -36,6 +36,7 @@ from ..logic.panel import (
 )
 from .actions import SoundCommand
 from .appliance import Appliance, log
+from .incoming import IncomingCalls
 from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
@@ -53,10 +54,10 @@ _KEPT_AS = {
 }
 
 
-class PanelService(Appliance[PanelButton, Decision], CallEventListener):
+class PanelService(Appliance[PanelButton, Decision], IncomingCalls):
     """One panel; see :class:`~.appliance.Appliance`.
 
-    The ``on_remote_…`` methods hand over from the listener's thread to the loop.
+    What the client tells is handed over to the loop by :class:`~.incoming.IncomingCalls`.
     """
 
     def __init__(
@@ -251,48 +252,3 @@ class PanelService(Appliance[PanelButton, Decision], CallEventListener):
         if invitation is not None:
             facts |= {"content": invitation.content, "channel": invitation.channel_id}
         self._happened(effect.end, **facts)
-
-    # --- on the listener's thread: hand over -------------------------------------------------
-
-    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._received(invitation))
-
-    def on_remote_invitation_accepted(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._over(invitation, CallEnd.ACCEPTED))
-
-    def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._over(invitation, CallEnd.REFUSED))
-
-    def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`. Canceled before anybody came is a call missed."""
-        elsewhere = invitation.reason is EndReason.ANSWERED_ELSEWHERE
-        end = CallEnd.ANSWERED_ELSEWHERE if elsewhere else CallEnd.MISSED
-        self._loop.post(lambda: self._over(invitation, end))
-
-    def on_remote_invitation_failure(
-        self, invitation: RemoteInvitation, error: RemoteInvitationError
-    ) -> None:
-        """See :class:`CallEventListener`."""
-        failed = error is RemoteInvitationError.ACCEPT_FAILURE
-        self._loop.post(
-            lambda: self._over(invitation, CallEnd.FAILED if failed else CallEnd.MISSED)
-        )
-
-    def on_missed_call(self, missed: MissedCall) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._missed_call(missed))
-
-    def on_call_started(self, call: Call) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._call_started(call))
-
-    def on_call_message(self, call: Call, message: Any) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._call_message(call, message))
-
-    def on_call_ended(self, call: Call, reason: EndReason) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._call_ended(call, reason))

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ...client.display import say, shown
+from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
-from ...client.listener import Call, CallEventListener
+from ...client.listener import Call
 from ...errors import ClientClosed, InvitationApiCallError
-from ...states import EndReason, RemoteInvitationError
+from ...states import EndReason
 from ...wire.cells import AnswerReason
 from ..config.sip import SipSettings
 from ..gpio.pins import Pins
@@ -21,16 +22,17 @@ from ..logic.panel import AcceptCall, CallEnd, RefuseCall
 from ..logic.sip import Decision, DialSip, HangUpSip, SipBridge
 from .appliance import Appliance
 from .baresip import Baresip
+from .incoming import IncomingCalls
 from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
 from .talks import Talks
 
 
-class SipService(Appliance[str, Decision], CallEventListener):
+class SipService(Appliance[str, Decision], IncomingCalls):
     """One SIP phone as a peer; see :class:`~.appliance.Appliance`.
 
-    The ``on_remote_…`` and ``on_call_…`` methods hand over from the listener's thread to the loop.
+    What the client tells is handed over to the loop by :class:`~.incoming.IncomingCalls`.
     """
 
     def __init__(
@@ -93,17 +95,23 @@ class SipService(Appliance[str, Decision], CallEventListener):
         self._do(self.bridge.ended(call, end, self._loop.now(), goes_on=goes_on))
         self._happened(end, call_id=call, peer=invitation.caller_id, content=invitation.content)
 
-    def _started(self, call: Call) -> None:
+    def _missed_call(self, missed: MissedCall) -> None:
+        say(f"missed: {missed.caller_id}")
+        self._happened(
+            CallEnd.MISSED, call_id=missed.call_id, peer=missed.caller_id, content=missed.content
+        )
+
+    def _call_started(self, call: Call) -> None:
         self._talks.add(call)
         self._do(self.bridge.call_started(call.call_id))
 
-    def _message(self, call: Call, message: Any) -> None:
+    def _call_message(self, call: Call, message: Any) -> None:
         if (text := text_of(message)) is not None:
             say(f"{call.peer} says: {shown(text)}")
         if (result := result_of_open(message)) is not None:
             say(f"door of {call.peer}: {'open' if result.ok else f'not opened: {result.why}'}")
 
-    def _ended(self, call: Call, reason: EndReason) -> None:
+    def _call_ended(self, call: Call, reason: EndReason) -> None:
         self._talks.remove(call.call_id)
         say(f"call with {call.peer} is over: {reason}")
         self._do(self.bridge.call_ended(call.call_id, self._loop.now()))
@@ -135,43 +143,3 @@ class SipService(Appliance[str, Decision], CallEventListener):
             else:
                 reason = AnswerReason.BUSY if effect.busy else AnswerReason.DECLINED
                 manager.refuse_remote_invitation(invitation, reason=reason)
-
-    # --- on the listener's thread: hand over -------------------------------------------------
-
-    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._received(invitation))
-
-    def on_remote_invitation_accepted(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._over(invitation, CallEnd.ACCEPTED))
-
-    def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._over(invitation, CallEnd.REFUSED))
-
-    def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        elsewhere = invitation.reason is EndReason.ANSWERED_ELSEWHERE
-        end = CallEnd.ANSWERED_ELSEWHERE if elsewhere else CallEnd.MISSED
-        self._loop.post(lambda: self._over(invitation, end))
-
-    def on_remote_invitation_failure(
-        self, invitation: RemoteInvitation, error: RemoteInvitationError
-    ) -> None:
-        """See :class:`CallEventListener`."""
-        failed = error is RemoteInvitationError.ACCEPT_FAILURE
-        end = CallEnd.FAILED if failed else CallEnd.MISSED
-        self._loop.post(lambda: self._over(invitation, end))
-
-    def on_call_started(self, call: Call) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._started(call))
-
-    def on_call_message(self, call: Call, message: Any) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._message(call, message))
-
-    def on_call_ended(self, call: Call, reason: EndReason) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._ended(call, reason))
