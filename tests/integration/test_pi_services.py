@@ -14,6 +14,7 @@ import threading
 
 import pytest
 
+from device_sdk.services.history.store import read_history
 from tests.servers import BrokerProcess, free_port
 
 _numbers = itertools.count()
@@ -189,9 +190,12 @@ def test_a_panel_in_a_call_is_busy_for_others_and_free_afterwards(make_service):
     panel.expect("gate rings")
 
 
-def test_the_door_is_opened_in_the_call_by_whom_it_obeys_and_by_nobody_else(make_service):
-    third = PANEL + "[open]\npin = 7\n"
-    kitchen, office = (make_service("panel", peer, third) for peer in ("kitchen", "office"))
+def test_the_door_is_opened_in_the_call_by_whom_it_obeys_and_by_nobody_else(make_service, tmp_path):
+    """And a panel that keeps a history has it there."""
+    kept = tmp_path / "calls.history"
+    third = f'{PANEL}[open]\npin = 7\n[history]\nfile = "{kept}"\n'
+    kitchen = make_service("panel", "kitchen", third)
+    office = make_service("panel", "office", PANEL + "[open]\npin = 7\n")
     both = BUTTON.replace('["kitchen"]', '["kitchen", "office"]')
     door = '[door]\npin = 23\nseconds = 1\nobeys = ["kitchen"]\n'
     bell = make_service("doorbell", "front-door", both + door)
@@ -214,6 +218,16 @@ def test_the_door_is_opened_in_the_call_by_whom_it_obeys_and_by_nobody_else(make
     office.key("open")
     office.expect("door of front-door: not opened: this door does not obey you")
     bell.expect("door not opened: this door does not obey you; asked by office")
+    assert kitchen.end() == 0
+    elsewhere, answered = read_history(kept)
+    assert (answered.caller, answered.callee, answered.text) == (
+        "front-door", "kitchen", "somebody is here",
+    )  # fmt: skip
+    assert (answered.outcome, answered.answered_by, answered.opened) == (
+        "answered", "kitchen", True,
+    )  # fmt: skip
+    assert answered.seconds is not None
+    assert elsewhere.outcome == "answered_elsewhere"
 
 
 def test_without_a_panel_the_chime_sounds(make_service):

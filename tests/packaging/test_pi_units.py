@@ -16,6 +16,7 @@ UNITS = sorted(
     for path in resources.files("device_sdk.services.provision").joinpath("units").iterdir()
     if path.name.endswith(".service")
 )
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "baresip").glob("*.service"))
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="needs systemd-analyze"
 )
@@ -47,11 +48,13 @@ def test_exposure(unit):
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [*UNITS, *EXAMPLES], ids=lambda unit: unit.stem)
 def test_systemd_finds_nothing_wrong(unit, tmp_path):
     # The programs are on the Pi; here anything executable stands in for them.
     copy = tmp_path / unit.name
-    copy.write_text(re.sub(r"/opt/bellwire/venv/bin/[\w-]+", "/bin/true", unit.read_text()))
+    copy.write_text(
+        re.sub(r"=-?/(opt/bellwire/venv|usr)/bin/[\w-]+", "=/bin/true", unit.read_text())
+    )
     done = subprocess.run(
         ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False
     )
