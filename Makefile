@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults model soak soak-day soak-doors soak-real clean
+.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ faults: $(STAMP) ## the fault matrix on four brokers; writes its tables into doc
 
 cluster-faults: $(STAMP) ## nodes of a cluster and of a bridge die while a hundred calls ring; TIMES=10
 	@$(BIN)/python -m tests.faults.cluster --times $(or $(TIMES),1)
+
+interop: $(STAMP) ## the JavaScript and the Python peer call each other, on two brokers; prints the table
+	@$(BIN)/python -m tests.interop
 
 model: $(STAMP) ## every interleaving of the real engine within bounds, and the mutations it catches
 	@$(BIN)/python -m tests.model

@@ -32,8 +32,12 @@ say({ event: "ready", url: client.url });
 const act = {
   call({ to, ...options }) {
     const call = client.invite(to, options);
-    say({ event: "calling", callId: call.callId });
+    say({ event: "calling", callId: call.callId, to });
     follow(call);
+  },
+  group({ peers }) {
+    const group = crypto.getRandomValues(new Uint8Array(16));
+    for (const to of peers) act.call({ to, group });
   },
   accept: ({ callId, response }) => calls.get(callId).accept(response),
   refuse: ({ callId, ...options }) => calls.get(callId).refuse(options),
