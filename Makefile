@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons coverage lint bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
+.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons coverage lint micro bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+micro: $(STAMP) ## size, heap and cost of a press of the peer for microcontrollers
+	@$(BIN)/python -m tools.micro
 
 docs: $(STAMP) ## the guides and the API reference as a site, in .cache/site
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs

@@ -1,0 +1,1213 @@
+"""A Bellwire peer for microcontrollers: MicroPython, and CPython too. One file, nothing else.
+
+    peer = Peer("front-door", "broker.local", 1883, on_event=print)
+    call = peer.call("kitchen", {"button": 1})
+    while not call.over:
+        peer.poll(100)
+
+It keeps to "What a small peer may leave out" of docs/protocol.md, and to its Talk with one message
+underway. Events: `on_event(name, call, value)`, called from `poll` only; call is None for what
+concerns no call. Nothing that comes from the wire, and no fault of the link, is raised.
+
+Bounded: MAX_PACKET bytes are kept of a packet (the rest is read away), MAX_CALLS calls ring, talk
+or are underway, twice as many are held with those that only wait to be seen by the other, and
+REMEMBERED are known after that.
+"""
+
+import binascii
+import gc
+import hashlib
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+try:
+    from micropython import const
+except ImportError:
+    const = int
+
+MAX_PACKET = 1024
+MAX_CALLS = 4
+REMEMBERED = 16
+# Until the broker has answered a connection, or taken what is written.
+_LINK_MS = const(5000)
+
+# States of a call: those of its own cell (Cells), and those that have none.
+_RINGING = const(0)
+_ENDED = const(2)
+_CALLER_OVER = const(3)
+_RECEIVED = const(0)
+_ACCEPTED = const(1)
+_REFUSED = const(2)
+_FAILED = const(3)
+_SEEN = const(4)
+_TALKING = const(5)
+_OVER = const(6)
+_ASKED = const(8)
+_CLEARED = const(9)
+# Reasons (Reasons, Talk).
+_CANCELED = const(1)
+_EXPIRED = const(3)
+_PEER_OFFLINE = const(4)
+_NO_RESPONSE = const(5)
+_RESTARTED = const(6)
+_DECLINED = const(1)
+_BUSY = const(2)
+_ACCEPT_FAILURE = const(4)
+_CALLEE_EXPIRED = const(5)
+_HUNG_UP = const(7)
+_PEER_LOST = const(8)
+_TALK_RESTARTED = const(9)
+_TIME_IS_UP = const(10)
+_LOGGED_OUT = const(11)
+
+# What kind of value each key has: number, text, anything, true or false, or that many bytes.
+_TYPES = (0, 0, 8, 0, 0, "any", "text", 0, 16, 0, "bool", "any", 0, 0, 0, 0, 8)
+_KEYS = {
+    "invite": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16),
+    "answer": (0, 1, 2, 3, 5, 7, 10, 11, 12, 13),
+    "presence": (0, 1, 2, 9, 10, 14, 15),
+}
+_STATES = {"invite": 3, "answer": 6, "presence": 1}
+
+if hasattr(time, "ticks_ms"):
+    _now, _diff, _add = time.ticks_ms, time.ticks_diff, time.ticks_add
+else:
+
+    def _now():
+        return int(time.monotonic() * 1000)
+
+    def _diff(a, b):
+        return a - b
+
+    def _add(a, b):
+        return a + b
+
+
+def _head(major, n):
+    major <<= 5
+    if n < 24:
+        return bytes((major | n,))
+    for info, form, limit in ((24, ">BB", 256), (25, ">BH", 65536), (26, ">BI", 1 << 32)):
+        if n < limit:
+            return struct.pack(form, major | info, n)
+    return struct.pack(">BQ", major | 27, n)
+
+
+def encode(value):
+    """CBOR as cells have it (Cells); ValueError for a value that it has no form for."""
+    if value is None:
+        return b"\xf6"
+    if value is True or value is False:
+        return b"\xf5" if value else b"\xf4"
+    if isinstance(value, int):
+        return _head(0, value) if value >= 0 else _head(1, -1 - value)
+    if isinstance(value, float):
+        return b"\xfb" + struct.pack(">d", value)
+    if isinstance(value, str):
+        value = value.encode()
+        return _head(3, len(value)) + value
+    if isinstance(value, (bytes, bytearray)):
+        return _head(2, len(value)) + value
+    if isinstance(value, (list, tuple)):
+        return _head(4, len(value)) + b"".join([encode(v) for v in value])
+    if isinstance(value, dict):
+        pairs = sorted([(encode(k), encode(value[k])) for k in value])
+        return _head(5, len(pairs)) + b"".join([k + v for k, v in pairs])
+    raise ValueError("no CBOR for it")
+
+
+def _text(raw):
+    """UTF-8, and nothing else; MicroPython's own decoder takes more."""
+    i = 0
+    while i < len(raw):
+        c = raw[i]
+        i += 1
+        if c < 128:
+            continue
+        more = 1 if c < 0xE0 else 2 if c < 0xF0 else 3
+        if not 0xC2 <= c < 0xF5:
+            raise ValueError
+        c &= 0x3F >> more
+        for _ in range(more):
+            if raw[i] & 0xC0 != 0x80:
+                raise ValueError
+            c = c << 6 | raw[i] & 0x3F
+            i += 1
+        if c < (0, 128, 2048, 65536)[more] or c > 0x10FFFF or 0xD800 <= c < 0xE000:
+            raise ValueError
+    return str(raw, "utf-8")
+
+
+class _Reader:
+    """Reads strict CBOR; what is wrong is a ValueError or an IndexError."""
+
+    def __init__(self, data):
+        self.data = data
+        self.at = 0
+
+    def take(self, n):
+        raw = bytes(self.data[self.at : self.at + n])
+        if len(raw) < n:
+            raise ValueError
+        self.at += n
+        return raw
+
+    def head(self):
+        first = self.data[self.at]
+        self.at += 1
+        n = first & 31
+        if n > 23:
+            if n > 27:
+                raise ValueError
+            size = 1 << (n - 24)
+            n = int.from_bytes(self.take(size), "big")
+            if first < 0xE0 and n < (24 if size == 1 else 1 << (4 * size)):
+                raise ValueError
+        return first, n
+
+    def item(self, depth=1, keep=True):
+        start = self.at
+        first, n = self.head()
+        major = first >> 5
+        if major < 2:
+            return -1 - n if major else n
+        if major < 4:
+            if n > len(self.data):
+                raise ValueError
+            raw = self.take(n)
+            return raw if major == 2 else _text(raw)
+        if major == 7:
+            if first == 0xF9:
+                sign = -1 if n & 0x8000 else 1
+                exp = n >> 10 & 31
+                n &= 1023
+                if exp == 31:
+                    return float("nan") if n else sign * float("inf")
+                return sign * ((n + 1024) * 2.0 ** (exp - 25) if exp else n * 2.0**-24)
+            if first >= 0xFA:
+                raw = bytes(self.data[start + 1 : self.at])
+                return struct.unpack(">f" if first == 0xFA else ">d", raw)[0]
+            if not 0xF4 <= first <= 0xF6:
+                raise ValueError
+            return (False, True, None)[first - 0xF4]
+        if major == 6 or depth > 15 or n > len(self.data):
+            raise ValueError
+        if major == 4:
+            found = []
+            for _ in range(n):
+                value = self.item(depth + 1, keep)
+                if keep:
+                    found.append(value)
+            return found
+        found = {}
+        for key, _ in self.keys(n):
+            value = self.item(depth + 1, keep)
+            if keep:
+                found[key] = value
+        return found
+
+    def keys(self, n):
+        """Each of the keys of a map, and its bytes; who asks for them reads the values."""
+        seen = set()
+        for _ in range(n):
+            start = self.at
+            if self.data[start] >> 5 in (4, 5):
+                raise ValueError
+            key = self.item(16)
+            raw = bytes(self.data[start : self.at])
+            if raw in seen:
+                raise ValueError
+            seen.add(raw)
+            yield key, raw
+
+
+def decode(kind, data):
+    """A cell as {key: value}, the body still encoded; ValueError if it is none."""
+    try:
+        reader = _Reader(data)
+        first, n = reader.head()
+        if first >> 5 != 5 or len(data) > 20480:
+            raise ValueError
+        cell = {}
+        for key, raw in reader.keys(n):
+            start = reader.at
+            known = raw[0] < 17 and (key in _KEYS[kind] or key == 5)
+            type_ = _TYPES[key] if known else "any"
+            value = reader.item(1, known and key != 5)
+            if not known:
+                continue
+            if key == 5:
+                value = bytes(data[start : reader.at])
+                good = len(value) <= 8192
+            elif type_ == 0:
+                good = data[start] < 0x20 and value < 1 << 53
+            elif type_ == "text":
+                good = isinstance(value, str) and len(value.encode()) <= 64
+            elif type_ == "bool":
+                good = value is True or value is False
+            elif type_ == "any":
+                if value is True or value != 1 or data[start] > 23:
+                    continue
+                good = True
+            else:
+                good = isinstance(value, bytes) and len(value) == type_
+            if not good:
+                raise ValueError
+            if key in _KEYS[kind]:
+                cell[key] = value
+        state = cell[1]
+        if reader.at != len(data) or cell[0] != 1 or state > _STATES[kind] or 2 not in cell:
+            raise ValueError
+        if (
+            kind != "presence"
+            and 3 not in cell
+            or kind == "invite"
+            and state == 0
+            and 4 not in cell
+        ):
+            raise ValueError
+        if (kind == "invite" and state == 3 or kind == "answer" and state > 4) and 11 not in cell:
+            raise ValueError
+        if cell.get(4, 0) > 86400000:
+            raise ValueError
+        return cell
+    except (IndexError, KeyError, TypeError, RuntimeError, OverflowError):
+        raise ValueError("no cell")
+
+
+def escape(peer):
+    """A peer id as a topic level; ValueError if it is no peer id (Topics)."""
+    level = ""
+    if not 1 <= len(peer) <= 64 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in peer):
+        raise ValueError("no peer id")
+    for b in peer.encode():
+        c = chr(b)
+        level += c if b < 128 and (c.isalpha() or c.isdigit() or c in "-_") else "%%%02X" % b
+    if len(level) > 192:
+        raise ValueError("no peer id")
+    return level
+
+
+def unescape(level):
+    """And back; ValueError for any other spelling than `escape` gives."""
+    parts = level.split("%")
+    raw = parts[0].encode()
+    for part in parts[1:]:
+        raw += bytes((int(part[:2], 16),)) + part[2:].encode()
+    peer = _text(raw)
+    if escape(peer) != level:
+        raise ValueError
+    return peer
+
+
+class Call:
+    """One call, at either end: `peer`, `id`, `out`, `content`, `response`, `reason`, `over`."""
+
+    def __init__(self, peer, call_id, out, state):
+        self.peer, self.id, self.out, self.state = peer, call_id, out, state
+        self.seq = self.count = self.acked = 0
+        self.content = self.response = self.reason = self.got = self.epoch = None
+        self.body = self.message = self.due = self.end = self.clearing = None
+        self.delay = 2000
+        self.said = self.asked = None
+        # Whether the other offers to talk; whether there is a talk now; its end for the app.
+        self.offer = self.talk = self.over = self.heard = False
+        # Rings here, and can be accepted or refused.
+        self.ringing = False
+
+
+class Peer:
+    """One login. Call `poll` again and again; everything else only notes what is to be said."""
+
+    def __init__(
+        self, me, host, port=1883, password=None, realm="sig", tls=None, on_event=None,
+        counter=None, keepalive=15, user=None,
+    ):  # fmt: skip
+        """`tls`: an ssl.SSLContext. `counter`: a file in flash, where random numbers repeat."""
+        self.me, self.host, self.port, self.tls = escape(me), host, port, tls
+        self.user, self.password = user or self.me, password
+        self.realm, self.keepalive = realm, keepalive
+        self.on_event = on_event or (lambda *_: None)
+        self._salt = b""
+        if counter:
+            try:
+                with open(counter) as file:
+                    n = int(file.read())
+            except (OSError, ValueError):
+                n = 0
+            with open(counter, "w") as file:
+                file.write(str(n + 1))
+            self._salt = b"%d" % (n + 1)
+        self._drawn = 0
+        self.epoch = self._fresh()[:8]
+        self._client = self.me + ":" + str(binascii.hexlify(self._fresh()[:8]), "ascii")
+        self._born = None
+        self.generation = self._said_generation = 0
+        self.calls = {}
+        self._done = []
+        self._watched = []
+        self._online = {}
+        self.ready = self.aborted = False
+        # Bytes of all packets, both ways: what a press costs.
+        self.bytes = 0
+        self._sock = None
+        self._retry = None
+        self._wait = 500
+        self._buffer = bytearray(MAX_PACKET)
+        self._lost = _now()
+
+    def _fresh(self):
+        self._drawn += 1
+        return hashlib.sha256(self._salt + b".%d." % self._drawn + os.urandom(16)).digest()
+
+    # --- what the app does -------------------------------------------------------------------
+
+    def call(self, peer, content=None, ring_ms=60000, talk=False):
+        """Ring; the call, whose end is told as an event and by `over`."""
+        escape(peer)
+        call_id = str(binascii.b2a_base64(self._fresh()[:16]), "ascii").strip().rstrip("=")
+        call_id = call_id.replace("+", "-").replace("/", "_")
+        call = Call(peer, call_id, True, _RINGING)
+        call.content, call.offer, call.mine = content, False, talk
+        if content is not None:
+            call.body = encode(content)
+            if len(call.body) > MAX_PACKET // 2:
+                raise ValueError("too large")
+        self._room()
+        call.end = _add(_now(), ring_ms)
+        call.quiet = _add(_now(), min(30000, ring_ms * 9 // 10))
+        self.calls[(True, peer, call_id)] = call
+        self._watch(peer)
+        self._say(call)
+        return call
+
+    def cancel(self, call):
+        """Nothing if it was decided before."""
+        if call.out and call.state == _RINGING:
+            self._decide(call, _ENDED, _CANCELED, "canceled")
+
+    def accept(self, call, response=None, talk=False):
+        """The call is accepted once its caller says so: the event `accepted`."""
+        if not call.out and call.state == _RECEIVED:
+            call.body = None if response is None else encode(response)
+            call.mine = talk
+            call.end = _add(_now(), 5000)
+            self._set(call, _ACCEPTED)
+
+    def refuse(self, call, reason=_DECLINED):
+        if not call.out and call.state == _RECEIVED:
+            call.body = None
+            self._decide(call, _REFUSED, reason, "refused")
+
+    def send(self, call, value):
+        """Whether it was taken: one message at a time, while the call goes on."""
+        if not call.talk or call.message is not None:
+            return False
+        call.message = encode([value])
+        call.count += 1
+        self._set(call, call.state)
+        return True
+
+    def hang_up(self, call, reason=_HUNG_UP):
+        if call.talk:
+            self._decide(call, _CALLER_OVER if call.out else _OVER, reason, "over")
+
+    def close(self):
+        """End what goes on, wait a second at most until the others know, disconnect."""
+        for call in list(self.calls.values()):
+            self.cancel(call)
+            self.hang_up(call, _LOGGED_OUT)
+            if not call.out and call.state == _ACCEPTED:
+                self._decide(call, _FAILED, _ACCEPT_FAILURE, "failed")
+        until = _add(_now(), 1000)
+        while self.ready and _diff(until, _now()) > 0 and self._busy():
+            self.poll(50)
+        try:
+            if self._sock:
+                self._publish(self._presence(self.me), self._cell(0))
+                self._write(b"\xe0\x00")
+        except OSError:
+            pass
+        self._drop()
+        self.aborted = True
+
+    def _busy(self):
+        return any(c.state not in (_ASKED, _RECEIVED) or c.out for c in self.calls.values())
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def poll(self, wait_ms=0):
+        """One turn: connect, take what came, say what is due; waits that long at most."""
+        if self.aborted:
+            return
+        try:
+            if self._sock is None:
+                if self._retry is None or _diff(_now(), self._retry) >= 0:
+                    self._connect()
+                else:
+                    time.sleep(min(wait_ms, max(0, _diff(self._retry, _now())), 50) / 1000)
+            if self._sock is not None and not self._receive() and wait_ms:
+                self._poller.poll(min(wait_ms, 100))
+                self._receive()
+            self._timers()
+        except Exception as error:
+            # A link that broke, no memory, a broker that speaks no MQTT: the next one may do.
+            gc.collect()
+            self._drop()
+            self._event("offline", None, error)
+
+    def _event(self, name, call=None, value=None):
+        try:
+            self.on_event(name, call, value)
+        except Exception as error:
+            # A listener's fault is shown, and ends nothing.
+            if hasattr(sys, "print_exception"):
+                sys.print_exception(error)
+            else:
+                sys.excepthook(type(error), error, None)
+
+    def _connect(self):
+        self._retry = _add(_now(), self._wait)
+        self._wait = min(self._wait * 2, 5000)
+        info = socket.getaddrinfo(self.host, self.port, 0, socket.SOCK_STREAM)[0]
+        sock = socket.socket(info[0], info[1], info[2])
+        self._sock = sock
+        sock.settimeout(_LINK_MS / 1000)
+        try:
+            sock.setsockopt(6, 1, 1)  # TCP_NODELAY
+        except (OSError, AttributeError):
+            pass
+        sock.connect(info[-1])
+        if self.tls:
+            sock = self._sock = self.tls.wrap_socket(sock, server_hostname=self.host)
+        sock.setblocking(False)
+        self._poller = select.poll()
+        self._poller.register(sock, 1)
+        self._next = 0
+        self._left = -1
+        self._kind = None
+        self._acks = {}
+        self._online = {}
+        self._watched = []
+        self._found = 0
+        self.ready = self._connected = False
+        self._heard = self._spoke = self._began = _now()
+        flags = 0x2E | (0x40 if self.password else 0) | 0x80
+        body = b"\x00\x04MQTT\x04" + struct.pack(">BH", flags, self.keepalive)
+        fields = [self._client, self._presence(self.me), self._cell(0), self.user]
+        if self.password:
+            fields.append(self.password)
+        self._packet(0x10, body + b"".join([_field(f) for f in fields]))
+
+    def _drop(self):
+        sock, self._sock = self._sock, None
+        if self.ready:
+            self._lost = _now()
+        self.ready = False
+        if sock:
+            try:
+                sock.close()
+            except OSError:
+                pass
+        if self._retry is None:
+            self._retry = _add(_now(), self._wait)
+
+    def _timers(self):
+        now = _now()
+        if self._sock is not None:
+            silent = _diff(now, self._heard)
+            if silent > self.keepalive * 1500 or not self._connected and silent > _LINK_MS:
+                raise OSError(110)
+            if _diff(now, self._spoke) > self.keepalive * 500:
+                self._write(b"\xc0\x00")
+            if self._connected and not self.ready and _diff(now, self._began) > 2000:
+                self._settle()
+        for call in list(self.calls.values()):
+            if call.end is not None and _diff(now, call.end) >= 0:
+                self._expire(call)
+            elif (
+                call.out
+                and call.state == _RINGING
+                and not call.heard
+                and _diff(now, call.quiet) >= 0
+            ):
+                gone = self.ready and not self._online.get(call.peer)
+                self._decide(call, _ENDED, _PEER_OFFLINE if gone else _NO_RESPONSE, "failed")
+            elif call.talk and not self.ready and _diff(now, self._lost) > 30000:
+                self.hang_up(call, _PEER_LOST)
+            elif call.due is not None and self.ready and _diff(now, call.due) >= 0:
+                delay = min(call.delay * 2, 30000)
+                self._say(call)
+                call.delay = delay
+
+    def _expire(self, call):
+        call.end = None
+        if call.talk:
+            self.hang_up(call, call.lost)
+        elif call.out:
+            if call.state == _RINGING:
+                self._decide(call, _ENDED, _EXPIRED, "failed")
+        elif call.state == _ACCEPTED:
+            self._decide(call, _FAILED, _ACCEPT_FAILURE, "failed")
+        elif call.state == _ASKED:
+            call.over = True  # it never rang
+            self._decide(call, _FAILED, _CALLEE_EXPIRED, "missed")
+        elif call.state == _RECEIVED:
+            self._decide(call, _FAILED, _CALLEE_EXPIRED, "failed")
+
+    # --- MQTT --------------------------------------------------------------------------------
+
+    def _write(self, data):
+        self.bytes += len(data)
+        self._spoke = start = _now()
+        send = getattr(self._sock, "send", None) or self._sock.write
+        view = memoryview(data)
+        while view:
+            try:
+                n = send(view)
+            except OSError as error:
+                if error.args[0] not in (2, 3, 11, 35):
+                    raise
+                n = 0
+            if n:
+                view = view[n:]
+            elif _diff(_now(), start) > _LINK_MS:
+                raise OSError(110)
+            else:
+                time.sleep(0.005)
+
+    def _packet(self, kind, body):
+        n = len(body)
+        head = bytes((kind,))
+        while n > 127:
+            head += bytes((n & 127 | 128,))
+            n >>= 7
+        self._write(head + bytes((n,)) + body)
+
+    def _number(self):
+        self._next = self._next % 65535 + 1
+        return struct.pack(">H", self._next)
+
+    def _publish(self, topic, payload):
+        if self._sock is None:
+            return 0
+        self._packet(0x33, _field(topic) + self._number() + payload)
+        return self._next
+
+    def _subscribe(self, filters, kind=0x82):
+        body = self._number()
+        for each in filters:
+            body += _field(each) + (b"\x01" if kind == 0x82 else b"")
+        self._packet(kind, body)
+
+    def _read(self, n):
+        try:
+            data = (getattr(self._sock, "recv", None) or self._sock.read)(n)
+        except OSError as error:
+            if error.args[0] in (2, 3, 11, 35):
+                return None
+            raise
+        if data == b"":
+            raise OSError(104)
+        if data:
+            self.bytes += len(data)
+            self._heard = _now()
+        return data
+
+    def _receive(self):
+        """Take packets while there are some, sixteen at most; whether there was one."""
+        took = 0
+        while took < 16 and self._sock is not None:
+            if self._left < 0:
+                data = self._read(1)
+                if not data:
+                    break
+                if self._kind is None:
+                    self._kind, self._size, self._shift = data[0], 0, 0
+                    continue
+                self._size |= (data[0] & 127) << self._shift
+                self._shift += 7
+                if data[0] > 127:
+                    if self._shift > 21:
+                        raise OSError(71)
+                    continue
+                self._left, self._have = self._size, 0
+            while self._left:
+                data = self._read(min(self._left, 256))
+                if not data:
+                    return took
+                keep = min(len(data), MAX_PACKET - self._have)
+                self._buffer[self._have : self._have + keep] = data[:keep]
+                self._have += keep
+                self._left -= len(data)
+            self._left = -1
+            kind, self._kind = self._kind, None
+            took += 1
+            self._take(kind, memoryview(self._buffer)[: self._have])
+        return took
+
+    def _take(self, kind, data):
+        if kind == 0x20:
+            if data[1]:
+                raise OSError("refused by the broker: %d" % data[1])
+            self._connected = True
+            out = self.realm + "/v1/+/"
+            self._outbox = [out + kind + "/" + self.me + "/+" for kind in ("invite", "answer")]
+            self._subscribe([self._presence(self.me)] + self._outbox)
+            self._present()
+        elif kind == 0x40:
+            call = self._acks.pop(data[0] << 8 | data[1], None)
+            if call is not None and call.state == _CLEARED:
+                self._forget(call)
+        elif kind == 0x90:
+            if 0x80 in bytes(data[2:]) and len(data) > 3:
+                raise OSError("not allowed to subscribe")
+        elif kind >> 4 == 3:
+            n = data[0] << 8 | data[1]
+            if n + 4 > len(data):
+                raise OSError(71)
+            at = n + 2
+            if kind & 6:
+                self._write(b"\x40\x02" + bytes(data[at : at + 2]))
+                at += 2
+            topic, data = bytes(data[2 : n + 2]), data[at:]
+            for cut in (self._size > self._have, True):
+                try:
+                    self._heard_cell(topic, data, kind & 1, cut)
+                    break
+                except MemoryError:
+                    gc.collect()  # once more, as one that is too large
+                except (ValueError, IndexError):
+                    break  # no cell, or no topic of this protocol: dropped (Cells)
+
+    # --- connecting --------------------------------------------------------------------------
+
+    def _presence(self, level):
+        return self.realm + "/v1/" + level + "/presence"
+
+    def _cell(self, state, *pairs):
+        cell = [(0, b"\x01"), (1, encode(state)), (2, encode(self.epoch))]
+        cell += [p for p in pairs if p[1] is not None]
+        return _head(5, len(cell)) + b"".join([encode(k) + v for k, v in cell])
+
+    def _present(self):
+        if self._born is None:
+            self._born = _now()
+        age = _diff(_now(), self._born)
+        self._said_generation = self.generation
+        generation = encode(self.generation) if self.generation else None
+        self._publish(
+            self._presence(self.me),
+            self._cell(1, (14, generation), (15, encode(age) if age > 0 else None)),
+        )
+
+    def _settle(self):
+        self.ready = True
+        self._wait = 500
+        base = self.realm + "/v1/" + self.me
+        self._subscribe(self._outbox, 0xA2)
+        self._subscribe([base + "/invite/+/+", base + "/answer/+/+"])
+        for call in list(self.calls.values()):
+            self._watch(call.peer)
+            if call.state == _CLEARED:
+                self._clear(call)
+            else:
+                self._say(call, ask=not call.out and call.state == _RECEIVED)
+        self._event("online")
+
+    def _watch(self, peer):
+        if not self.ready or peer in self._watched:
+            return
+        self._watched.append(peer)
+        self._subscribe([self._presence(escape(peer))])
+        if len(self._watched) > 2 * MAX_CALLS:
+            busy = [c.peer for c in self.calls.values()]
+            for old in self._watched:
+                if old not in busy and old != peer:
+                    self._watched.remove(old)
+                    self._online.pop(old, None)
+                    self._subscribe([self._presence(escape(old))], 0xA2)
+                    break
+
+    # --- what comes in -----------------------------------------------------------------------
+
+    def _heard_cell(self, topic, data, retained, cut):
+        levels = _text(topic).split("/")
+        if len(levels) < 4 or levels[0] != self.realm or levels[1] != "v1":
+            return
+        kind = levels[3]
+        owner = unescape(levels[2])
+        if kind == "presence":
+            if len(levels) == 4 and not cut:
+                self._heard_presence(
+                    levels[2], owner, decode(kind, data) if len(data) else {}, retained
+                )
+            return
+        if len(levels) != 6 or kind not in ("invite", "answer"):
+            return
+        writer, call_id = unescape(levels[4]), levels[5]
+        good = call_id.replace("-", "a").replace("_", "a")
+        raw = good.encode()
+        if len(raw) != 22 or call_id[-1] not in "AQgw" or writer == owner:
+            return
+        if not all(48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 for b in raw):
+            return
+        if cut:
+            if kind == "invite" and levels[2] == self.me:
+                self._too_large(writer, call_id, data)
+            return
+        cell = decode(kind, data) if len(data) else {}
+        if levels[4] == self.me:
+            self._find(kind, owner, call_id, cell)
+        elif levels[2] == self.me:
+            heard = self._invited if kind == "invite" else self._answered
+            heard(writer, call_id, cell, retained)
+
+    def _too_large(self, peer, call_id, data):
+        """What is not held is answered by its first bytes: a map, version 1, its state."""
+        if bytes(data[1:4]) != b"\x00\x01\x01" or (False, peer, call_id) in self.calls:
+            return
+        if data[4] == _RINGING:
+            self._once(peer, call_id, _REFUSED, _BUSY)
+        else:
+            self._final(peer, call_id, data[4])
+
+    def _final(self, peer, call_id, state):
+        if state == _ACCEPTED:
+            self._once(peer, call_id, _FAILED, _ACCEPT_FAILURE)
+        else:
+            self._once(peer, call_id, _SEEN, None)
+
+    def _once(self, peer, call_id, state, reason):
+        """Answer a call that is not held, and remember that."""
+        known = [d for d in self._done if d[0] == peer and d[1] == call_id]
+        if known:
+            state, reason = known[0][2:]
+        else:
+            self._done.append((peer, call_id, state, reason))
+            del self._done[:-REMEMBERED]
+        pairs = (3, b"\x01"), (7, encode(reason) if reason else None)
+        self._publish(self._topic("answer", peer, call_id), self._cell(state, *pairs))
+
+    def _heard_presence(self, level, peer, cell, retained):
+        if level != self.me:
+            if peer in self._watched:
+                online = cell.get(1) == 1
+                before = self._online.get(peer)
+                self._online[peer] = cell[2] if online else None
+                for call in list(self.calls.values()):
+                    if call.peer == peer:
+                        self._peer_is(call, cell, online and before != cell[2] and not retained)
+            return
+        mine = cell.get(2) == self.epoch
+        online = cell.get(1) == 1
+        if mine and online:
+            if not retained:
+                if self._said_generation != self.generation:
+                    self._present()
+                if not self.ready:
+                    self._settle()
+            return
+        if mine and cell.get(10):
+            return
+        theirs = cell.get(14, 0)
+        higher = (theirs, cell.get(2, b"")) > (self.generation, self.epoch)
+        if not self.ready or retained:
+            if higher:
+                self.generation = min(theirs + 1, (1 << 53) - 1)
+            if not cell and not retained:
+                self._present()
+            return
+        if (online or cell.get(10)) and higher:
+            if cell.get(15, 0) > _diff(_now(), self._born):
+                self.generation = theirs + 1
+            else:
+                self._write(b"\xe0\x00")
+                self._drop()
+                self.aborted = True
+                self._event("aborted")
+                return
+        self._present()
+
+    def _find(self, kind, peer, call_id, cell):
+        """A cell that a former life left (f)."""
+        if not cell or cell[2] == self.epoch or (kind == "invite", peer, call_id) in self.calls:
+            return
+        state, reason = cell[1], None
+        if kind == "invite":
+            if state == _RINGING:
+                state, reason = _ENDED, _RESTARTED
+            elif state == _ACCEPTED and 11 in cell:
+                state, reason = _CALLER_OVER, _TALK_RESTARTED
+        elif state == _ACCEPTED:
+            state, reason = _FAILED, _ACCEPT_FAILURE
+        elif state == _TALKING:
+            state, reason = _OVER, _TALK_RESTARTED
+        topic = self._topic(kind, peer, call_id)
+        if reason:
+            talk = b"\x01" if reason == _TALK_RESTARTED else None
+            seq = encode(min(cell[3] + 1, (1 << 53) - 1))
+            self._publish(topic, self._cell(state, (3, seq), (7, encode(reason)), (11, talk)))
+            return
+        self._found += kind == "invite"
+        if kind == "answer" or self._found > 8:
+            self._publish(topic, b"")
+
+    # --- calls -------------------------------------------------------------------------------
+
+    def _topic(self, kind, peer, call_id):
+        return "/".join((self.realm, "v1", escape(peer), kind, self.me, call_id))
+
+    def _room(self):
+        """Whether a further call may ring; those that wait to be seen give way to new ones."""
+        old = [c for c in self.calls.values() if c.over]
+        if len(self.calls) >= 2 * MAX_CALLS and old:
+            if not old[0].out:
+                self._done.append((old[0].peer, old[0].id, old[0].state, old[0].reason))
+            self._forget(old[0])
+        if len([c for c in self.calls.values() if not c.over]) >= MAX_CALLS:
+            raise ValueError("too many calls")
+
+    def _forget(self, call):
+        self.calls.pop((call.out, call.peer, call.id), None)
+        del self._done[:-REMEMBERED]
+
+    def _say(self, call, ask=False, asker=None):
+        now = _now()
+        state = _RECEIVED if call.state == _ASKED else call.state
+        ask = ask or call.state == _ASKED
+        call.seq += 1
+        ringing = call.out and state == _RINGING
+        body = (
+            call.body
+            if (state < 2 or state == _ENDED if call.out else state in (1, 3, 4))
+            else None
+        )
+        if call.out and state == _ENDED and body and len(body) > 512:
+            body = None
+        if call.out and state == _ACCEPTED:
+            body = None
+        up = call.talk or state == (_CALLER_OVER if call.out else _OVER)
+        talk = up or (
+            call.mine if ringing or not call.out and state == _ACCEPTED and call.offer else False
+        )
+        pairs = (
+            (3, encode(call.seq)),
+            (4, encode(max(0, _diff(call.end, now))) if ringing else None),
+            (5, call.message if up else body),
+            (7, encode(call.reason) if call.reason and state in (2, 3, _OVER) else None),
+            (10, b"\xf5" if ask else None),
+            (11, b"\x01" if talk else None),
+            (12, encode(call.count) if up and call.count else None),
+            (13, encode(call.got) if up and call.got is not None else None),
+            (16, encode(asker) if asker else None),
+        )  # fmt: skip
+        call.said = now
+        call.due = None if self._rests(call) else _add(now, call.delay)
+        if self.ready:
+            kind = "invite" if call.out else "answer"
+            self._publish(self._topic(kind, call.peer, call.id), self._cell(state, *pairs))
+
+    def _rests(self, call):
+        """Whether nothing has to be said again."""
+        if call.out:
+            return (
+                call.state == _RINGING
+                and call.heard
+                or (call.talk and call.got is not None and call.message is None)
+            )
+        return call.state == _RECEIVED or call.state == _TALKING and call.message is None
+
+    def _set(self, call, state):
+        call.state = state
+        call.ringing = False
+        call.delay = 1000 if state in (_ACCEPTED, _ASKED) and not call.out else 2000
+        self._say(call)
+
+    def _reply(self, call, ask=False, asker=None):
+        """Say it again, once a second at most."""
+        now = _now()
+        if call.asked is None or _diff(now, call.asked) >= 1000:
+            call.asked = now
+            self._say(call, ask, asker)
+        elif call.due is None:
+            call.due = _add(call.asked, 1000)
+
+    def _decide(self, call, state, reason, event):
+        call.reason, call.end, call.talk = reason, None, False
+        self._set(call, state)
+        self._tell(call, event)
+
+    def _tell(self, call, event, value=None):
+        """Its end for the app, once."""
+        if not call.over or event == "missed":
+            call.over = True
+            self._event(event, call, call.reason if value is None else value)
+
+    def _clear(self, call):
+        call.state, call.due, call.end = _CLEARED, None, None
+        call.ringing = False
+        call.talk = False
+        kind = "invite" if call.out else "answer"
+        number = self._publish(self._topic(kind, call.peer, call.id), b"") if self.ready else 0
+        if number:
+            self._acks[number] = call
+
+    def _peer_is(self, call, cell, came):
+        """What is read of a peer's presence."""
+        online = cell.get(1) == 1
+        now = _now()
+        if call.talk:
+            if online and cell[2] == call.epoch:
+                call.end, call.lost = call.limit, _TIME_IS_UP
+            elif (online or cell.get(2) == call.epoch or not cell) and call.lost != _PEER_LOST:
+                call.end, call.lost = _add(now, 10000 if cell else 30000), _PEER_LOST
+            return
+        if call.out:
+            if came and call.due is not None:
+                call.delay = 2000
+                self._say(call)
+        elif call.state == _ASKED:
+            if online and cell[2] == call.epoch and call.fresh and _diff(now, call.fresh) <= 2000:
+                self._ring(call, _add(call.fresh, call.ttl + 2000))
+            elif came:
+                self._reply(call)
+        elif call.state == _RECEIVED:
+            if online != (cell.get(2) == call.epoch) and cell:
+                grace = _add(now, 10000)
+                if _diff(call.end, grace) > 0:
+                    call.end = grace
+                self._reply(call, True)
+            elif came:
+                self._reply(call, True)
+
+    def _ring(self, call, end):
+        call.end = end
+        call.state = _RECEIVED
+        self._say(call)
+        call.ringing = True
+        self._event("ring", call, call.content)
+
+    def _invited(self, peer, call_id, cell, retained):
+        call = self.calls.get((False, peer, call_id))
+        if not cell:
+            if call is None or call.state == _CLEARED:
+                self._publish(self._topic("answer", peer, call_id), b"")
+                return
+            if call.talk:
+                call.reason = _PEER_LOST
+                self._tell(call, "over")
+            elif call.state != _ASKED:
+                call.reason = call.reason or _CANCELED
+                self._tell(call, "canceled")
+            state = call.state if _REFUSED <= call.state <= _SEEN or call.state == _OVER else _SEEN
+            self._done.append((peer, call_id, state, call.reason if state != _SEEN else None))
+            self._clear(call)
+            return
+        state = cell[1]
+        if call is not None and call.state == _CLEARED:
+            self._forget(call)
+            call = None
+        if call is None:
+            known = [d for d in self._done if d[0] == peer and d[1] == call_id]
+            if known or state != _RINGING:
+                self._final(peer, call_id, state)
+                if not known and state == _ENDED and cell.get(7, _EXPIRED) != 2:
+                    content = _Reader(cell[5]).item(2) if 5 in cell else None
+                    self._event("missed", None, (peer, content))
+                return
+            try:
+                self._room()
+            except ValueError:
+                self._once(peer, call_id, _REFUSED, _BUSY)
+                return
+            call = Call(peer, call_id, False, _ASKED)
+            call.mine = False
+            call.fresh = None if retained else _now()
+            call.content = _Reader(cell[5]).item(2) if 5 in cell else None
+            call.end = _add(_now(), 86400000)
+            self.calls[(False, peer, call_id)] = call
+        if state == _RINGING:
+            call.epoch, call.ttl = cell[2], cell[4]
+            call.offer = call.offer or 11 in cell
+            known = self._online.get(peer) == cell[2]
+            live = not retained and cell[4] and (cell.get(16) == self.epoch or known)
+            if call.state == _ASKED:
+                if live:
+                    self._ring(call, _add(_now(), cell[4] + 2000))
+                elif call.said is None:
+                    call.delay = 1000
+                    self._say(call)
+                    self._watch(peer)
+                else:
+                    self._reply(call)
+            else:
+                if live and call.state == _RECEIVED:
+                    call.end = _add(_now(), cell[4] + 2000)
+                self._reply(call, call.state == _RECEIVED and not live)
+        elif call.talk:
+            if cell[2] != call.epoch and state in (_ACCEPTED, _CALLER_OVER) and 11 in cell:
+                return
+            if state == _ENDED or 11 not in cell:
+                call.reason = _TALK_RESTARTED
+            else:
+                self._messages(call, cell)
+                if state != _CALLER_OVER:
+                    return
+                call.reason = cell.get(7, _HUNG_UP)
+            self._seen(call, "over")
+        elif call.state == _ACCEPTED:
+            if state == _ENDED:
+                self._ended(call, cell)
+                return
+            self._event("accepted", call, None)
+            if not (call.mine and call.offer and 11 in cell):
+                call.over = True
+                self._set(call, _SEEN)
+                call.end = None
+                return
+            self._up(call, cell[2])
+            call.got = 0
+            call.state = _TALKING
+            if not self._messages(call, cell):
+                self._set(call, _TALKING)
+            if state == _CALLER_OVER:
+                call.reason = cell.get(7, _HUNG_UP)
+                self._seen(call, "over")
+        elif call.state in (_ASKED, _RECEIVED):
+            if state == _ACCEPTED:
+                self._decide(call, _FAILED, _ACCEPT_FAILURE, "failed")
+            else:
+                self._ended(call, cell)
+        else:
+            self._reply(call)
+
+    def _ended(self, call, cell):
+        call.reason = cell.get(7, _EXPIRED)
+        call.body = None
+        if call.state == _ASKED:
+            self._seen(call, "missed" if call.reason != 2 else "")
+        else:
+            self._seen(call, "canceled" if call.reason in (1, 2) else "failed")
+
+    def _seen(self, call, event):
+        call.talk, call.end = False, None
+        self._set(call, _SEEN)
+        if event:
+            self._tell(call, event)
+        call.over = True
+
+    def _up(self, call, epoch):
+        call.talk, call.epoch = True, epoch
+        call.limit = call.end = _add(_now(), 7200000)
+        call.lost = _TIME_IS_UP
+
+    def _messages(self, call, cell):
+        """Handle what is new (Talk 4); whether the cell was said."""
+        got = cell.get(13)
+        if got is not None and call.acked < got <= call.count:
+            call.acked = got
+            call.message = None
+            call.due = None
+            self._event("sent", call, got)
+        body = _Reader(cell[5]).item(2) if 5 in cell else []
+        if not isinstance(body, list) or len(body) > 64:
+            return False
+        last = cell.get(12, 0)
+        first = last - len(body) + 1
+        handled = False
+        if first <= (call.got or 0) + 1:
+            for n, value in enumerate(body):
+                if first + n > (call.got or 0):
+                    call.got = first + n
+                    handled = True
+                    self._event("message", call, value)
+                    if not call.talk:
+                        return True  # the listener hung up: what follows is not handled
+        if handled:
+            self._set(call, call.state)
+        elif (body and last <= (call.got or 0)) or (not call.out and got is None):
+            self._reply(call)
+        return handled
+
+    def _answered(self, peer, call_id, cell, _retained):
+        call = self.calls.get((True, peer, call_id))
+        if not cell:
+            return
+        state = cell[1]
+        final = state not in (_RECEIVED, _ACCEPTED, _TALKING)
+        if call is None:
+            topic = self._topic("invite", peer, call_id)
+            if final:
+                self._publish(topic, b"")
+            elif state == _TALKING:
+                pairs = (3, b"\x01"), (7, b"\x09"), (11, b"\x01")
+                self._publish(topic, self._cell(_CALLER_OVER, *pairs))
+            else:
+                self._publish(topic, self._cell(_ENDED, (3, b"\x01"), (7, b"\x06")))
+            return
+        if call.state == _CLEARED:
+            self._clear(call)
+            return
+        if call.state == _RINGING:
+            if state in (_SEEN, _TALKING):
+                return
+            if not call.heard:
+                call.heard = True
+                call.due = None
+                self._event("received", call)
+            if state == _RECEIVED:
+                if cell.get(10):
+                    self._reply(call, False, cell[2])
+            elif state == _ACCEPTED:
+                call.response = _Reader(cell[5]).item(2) if 5 in cell else None
+                call.end = None
+                if call.mine and 11 in cell:
+                    self._up(call, cell[2])
+                    call.end, call.lost = _add(_now(), 30000), _PEER_LOST
+                    self._set(call, _ACCEPTED)
+                    self._event("accepted", call, call.response)
+                else:
+                    self._set(call, _ACCEPTED)
+                    self._tell(call, "accepted", call.response)
+            else:
+                call.reason = cell.get(7)
+                call.response = _Reader(cell[5]).item(2) if 5 in cell else None
+                self._clear(call)
+                self._tell(call, "refused" if state == _REFUSED else "failed")
+        elif call.talk:
+            if state in (_TALKING, _OVER):
+                if state == _TALKING and cell[2] != call.epoch:
+                    return
+                if call.got is None:
+                    call.got = 0
+                    call.end, call.lost = call.limit, _TIME_IS_UP
+                    if call.message is None:
+                        call.due = None
+                self._messages(call, cell)
+                if state == _OVER and call.talk:
+                    call.reason = cell.get(7, _HUNG_UP)
+                    self._clear(call)
+                    self._tell(call, "over")
+            elif final:
+                call.reason = _PEER_LOST
+                self._clear(call)
+                self._tell(call, "over")
+            else:
+                self._reply(call)
+        elif final:
+            if call.state == _ACCEPTED and state in (_REFUSED, _FAILED):
+                self._event("lost", call, cell.get(7))
+            self._clear(call)
+        else:
+            self._reply(call)
+
+
+def _field(value):
+    if isinstance(value, str):
+        value = value.encode()
+    return struct.pack(">H", len(value)) + value
