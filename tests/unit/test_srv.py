@@ -26,6 +26,8 @@ from device_sdk.link.factory import GuardedLink, paho_links
 from device_sdk.link.paho import PahoLink
 from device_sdk.link.srv import look_up
 from device_sdk.link.url import BrokerUrl, SrvUrl, Tls, parse_broker, parse_brokers
+from device_sdk.services.config.homeassistant import read_homeassistant
+from device_sdk.services.config.toml_reader import SettingsError
 from tests.integration.certificates import Authority
 from tests.nameserver import NameServer, Srv, name_server
 
@@ -199,3 +201,15 @@ def test_weights_are_shares() -> None:
     assert 2850 < first.count("a") < 3150
     assert 850 < first.count("b") < 1150
     assert first.count("c") < 40
+
+
+def test_the_broker_of_home_assistant_is_one(tmp_path: Path) -> None:
+    """A domain may have several: said with the line, before anything is dialed."""
+    path = tmp_path / "homeassistant.toml"
+    path.write_text(
+        '[account]\npeer = "hub"\nbroker = "mqtts+srv://bell.example"\n'
+        '[mqtt]\nbroker = "mqtts+srv://home.example"\nca_file = "ca.pem"\n'
+    )
+    with pytest.raises(SettingsError, match=r"broker: .*one that Home Assistant has") as caught:
+        read_homeassistant(path)
+    assert len(caught.value.problems) == 1

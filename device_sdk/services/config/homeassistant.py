@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...client.vocabulary import FILES
-from ...link.url import BrokerUrl
+from ...link.url import BrokerUrl, SrvUrl, parse_broker
 from ...wire.topics import check_peer_id
 from ..homeassistant.names import Names
 from . import account as settings
@@ -110,7 +110,7 @@ def _beside(path: Path, table: Table, name: str) -> Path | None:
 
 def _check_one(broker: str) -> str:
     settings.check_broker(broker)
-    if "," in broker or " " in broker.strip():
+    if "," in broker or " " in broker.strip() or isinstance(parse_broker(broker), SrvUrl):
         raise ValueError("expected one broker: the one that Home Assistant has")
     return broker
 
