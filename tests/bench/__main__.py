@@ -38,6 +38,13 @@ are 1.3 times the floor at p50 and 1.6 times at p99.
 """
 
 
+ON_EVERY_BROKER = """\
+`invite → receivedByPeer`, threaded, beside the ping-pong on the same broker, each as
+`bellwire-broker export` configures it; of several nodes the two ends are at different ones.
+
+"""
+
+
 class Options(NamedTuple):
     """How much is measured: ``runs`` and ``beside`` are of the latency and broker-before parts."""
 
@@ -73,7 +80,7 @@ def of_latency(options: Options) -> str:
 
 
 def of_brokers(options: Options) -> str:
-    return table(brokers.HEAD, brokers.run(200 if options.quick else 1000))
+    return ON_EVERY_BROKER + table(brokers.HEAD, brokers.run(200 if options.quick else 1000))
 
 
 def of_footprint(options: Options) -> str:
