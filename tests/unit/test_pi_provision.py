@@ -104,10 +104,7 @@ def test_each_node_of_a_cluster_is_in_the_settings(run, boot):
 
 
 def test_a_card_whose_broker_dns_names(run, boot, tmp_path):
-    """What looks it up is installed with the rest, and missed before anything is written.
-
-    So is what serves figures, and a page.
-    """
+    """What looks it up is installed with the rest, and missed before anything is written."""
     domain = ("--broker", "mqtts+srv://bell.example")
     code, out = run(*domain, without=("--broker",))
     assert code == 2
@@ -120,15 +117,27 @@ def test_a_card_whose_broker_dns_names(run, boot, tmp_path):
     account = tomllib.loads((boot / "bellwire" / "doorbell.toml").read_text())["account"]
     assert account["broker"] == "mqtts+srv://bell.example"
     assert "\nextra=pi,srv\n" in (boot / "bellwire" / "install.sh").read_text()
-    (tmp_path / "own.toml").write_text("[metrics]\nlisten = '9884'\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "extra", "wheel"),
+    [
+        ('[metrics]\nlisten = "9884"\n', "metrics", "prometheus_client"),
+        ('[on.missed]\nnotify = ["json://192.0.2.1"]\n', "notify", "apprise"),
+    ],
+)
+def test_a_card_whose_settings_need_more(run, boot, tmp_path, settings, extra, wheel):
+    """What serves figures, or tells a phone, is installed with the rest, too."""
+    (tmp_path / "own.toml").write_text(settings)
     own = ("--role", "panel", "--settings", str(tmp_path / "own.toml"))
     code, out = run(*own)
     assert code == 2
-    assert "no wheel of prometheus_client" in out
-    assert "--extra metrics`" in out
-    (tmp_path / "wheels" / "prometheus_client-0.26.0-py3-none-any.whl").write_bytes(b"")
-    assert run(*own)[0] == 0
-    assert "\nextra=pi,metrics\n" in (boot / "bellwire" / "install.sh").read_text()
+    assert f"no wheel of {wheel}" in out
+    assert f"--extra {extra}`" in out
+    (tmp_path / "wheels" / f"{wheel}-1.0-py3-none-any.whl").write_bytes(b"")
+    code, out = run(*own)
+    assert code == 0, out
+    assert f"\nextra=pi,{extra}\n" in (boot / "bellwire" / "install.sh").read_text()
 
 
 def wifi(tmp_path: Path) -> tuple[str, ...]:

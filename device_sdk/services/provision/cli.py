@@ -141,7 +141,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     wheels.add_argument("--role", choices=("doorbell", "panel", "broker"), default="doorbell")
     wheels.add_argument(
         "--extra", action="append", default=[], choices=sorted(EXTRAS),
-        help="also what [metrics] or [web] in the settings needs, or mqtts+srv://DOMAIN (srv)",
+        help="also what [metrics], [web] or notify there needs, or mqtts+srv://DOMAIN (srv)",
     )  # fmt: skip
     _target_options(wheels)
     wheels.set_defaults(run=_wheels)
@@ -226,7 +226,9 @@ def _extras(text: str) -> list[str]:
     """What settings need beyond what every one does."""
     asked = tomllib.loads(text)
     broker = str(asked.get("account", {}).get("broker"))
-    return [extra for extra in EXTRAS if extra in asked or f"+{extra}:" in broker]
+    keys = {key for table in (asked, *asked.get("on", {}).values(), asked.get("chime", {}))
+            for key in table}  # fmt: skip
+    return [extra for extra in EXTRAS if extra in keys or f"+{extra}:" in broker]
 
 
 def _read_broker_directory(args: argparse.Namespace, hostname: str) -> dict[str, bytes]:

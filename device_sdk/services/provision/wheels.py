@@ -63,6 +63,7 @@ class Target:
 #: What settings may ask for beyond a role's own extra, and the wheels that say it is there.
 EXTRAS = {
     "metrics": ("prometheus_client",),
+    "notify": ("apprise",),
     "srv": ("dnspython",),
     "web": ("starlette", "uvicorn"),
 }
