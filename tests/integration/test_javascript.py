@@ -299,6 +299,21 @@ def test_its_broker_is_killed() -> None:
         assert page.told_of("ended", callId=call_id)["state"] == "accepted"
 
 
+def test_it_goes_on_to_the_next_broker() -> None:
+    """Past one that is dead at the login; and when the one that serves is killed, at once."""
+    with BundledBroker() as one, BundledBroker() as two, contextlib.ExitStack() as stack:
+        urls = f"mqtt://127.0.0.1:1,{one.url},{two.url}"
+        page = stack.enter_context(Script(urls, "page", "several"))
+        first = page.told_of("ready")["url"]
+        serving, other = (one, two) if first == one.url else (two, one)
+        serving.kill()
+        page.told_of("state", state="connected", url=other.url)
+        kitchen = stack.enter_context(ThreadedPeer("kitchen", other.url, realm="several"))
+        call_id = page.call("kitchen")
+        kitchen.accept(kitchen.expect("remote_invitation_received", call_id).invitation)
+        assert page.told_of("ended", callId=call_id)["state"] == "accepted"
+
+
 def test_it_logs_out(pair: Pair) -> None:
     """In due form: its call is canceled there, and no will follows."""
     kitchen, page = pair.kitchen(), pair.page()
