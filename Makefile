@@ -104,8 +104,9 @@ test-sip: $(STAMP) ## a SIP phone rings and answers, with two real baresips (apt
 soak-doors: $(STAMP) ## doors opened in 100,000 simulated calls under faults, and in 1,000 real ones
 	@$(BIN)/python -m tests.soak.doors
 
-soak-real: $(STAMP) ## 5,000 real calls while the broker is killed; 1,000 ring groups
+soak-real: $(STAMP) ## 5,000 real calls while the broker is killed, as many that go on; 1,000 ring groups
 	@$(BIN)/python -m tests.soak.real_calls
+	@$(BIN)/python -m tests.soak.real_calls --talk
 	@$(BIN)/python -m tests.soak.ring_group
 
 soak-day: $(STAMP) ## a day of 500 devices in half an hour, one of them hostile (MINUTES=30)

@@ -4,7 +4,8 @@
 nothing lost, no ghost, no duplicate, no split; the exit status says whether that held.
 
 Four doors call four panels, each with several calls at once. What the panel does is chosen by the
-call: accept, refuse, or let the door cancel. Timers are those of the protocol, shortened.
+call: accept, refuse, or let the door cancel. Timers are those of the protocol, shortened. With
+``--talk`` calls go on after *accepted* (:mod:`tests.soak.real_talks`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from device_sdk import CallEventListener, LoginError
 from device_sdk.aio import SignalingClient
 from tests.servers import BundledBroker
+from tests.soak import real_talks
 
 REALM = "soak"
 PANELS = 4
@@ -167,6 +169,8 @@ async def press(client: SignalingClient, panel: str, books: Books, plan: str) ->
         with contextlib.suppress(RuntimeError):  # it ended in that moment
             client.cancel(invitation)
     await invitation.wait()
+    if invitation.call is not None:
+        await invitation.call.wait()
 
 
 async def hurt(broker: BundledBroker, done: asyncio.Event, every: tuple[float, float]) -> int:
@@ -182,19 +186,22 @@ async def hurt(broker: BundledBroker, done: asyncio.Event, every: tuple[float, f
         kills += 1
 
 
-async def run(calls: int, seed: int, broker: BundledBroker) -> bool:
+async def run(calls: int, seed: int, broker: BundledBroker, *, talk: bool = False) -> bool:
     """Make the calls, print the totals; whether everything held."""
     random.seed(seed)
     books, done = Books(), asyncio.Event()
+    talks, timers = real_talks.Talks(), {**TIMERS, **(real_talks.TIMERS if talk else {})}
     began = time.monotonic()
     clients: list[SignalingClient] = []
     try:
         pairs = []
         for i in range(PANELS):
-            panel = SignalingClient(f"panel-{i}", broker.url, realm=REALM, **TIMERS)
-            door = SignalingClient(f"door-{i}", broker.url, realm=REALM, **TIMERS)
+            panel = SignalingClient(f"panel-{i}", broker.url, realm=REALM, **timers)
+            door = SignalingClient(f"door-{i}", broker.url, realm=REALM, **timers)
             panel.call_manager.add_event_listener(Panel(books))
             door.call_manager.add_event_listener(Door(books))
+            for name, client in (("door", door), ("panel", panel)):
+                client.call_manager.add_event_listener(real_talks.Talker(talks, name))
             for client in (panel, door):
                 await client.login()
                 clients.append(client)
@@ -221,7 +228,7 @@ async def run(calls: int, seed: int, broker: BundledBroker) -> bool:
         kills = await hurting
         # Both ends linked once more, every end has to be known and every cell cleared.
         deadline = time.monotonic() + 60
-        while books.problems()["unfinished"] or await left(broker):
+        while books.problems()["unfinished"] or talks.problems()["not ended"] or await left(broker):
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.5)
@@ -248,7 +255,16 @@ async def run(calls: int, seed: int, broker: BundledBroker) -> bool:
             one.calls[call_id] = call
             if one.problems():
                 print(call_id, call)
-    return not problems and not remains and len(books.calls) == calls
+    wrong = talks.problems()
+    if talk:
+        print(f"{talks}; {dict(wrong) or 'nothing'} wrong with them")
+    if wrong:
+        for call_id, sides in talks.calls.items():
+            one = real_talks.Talks()
+            one.calls[call_id] = sides
+            if one.problems():
+                print(call_id, sides)
+    return not problems and not wrong and not remains and len(books.calls) == calls
 
 
 async def left(broker: BundledBroker) -> int:
@@ -268,9 +284,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.soak.real_calls", description=__doc__)
     parser.add_argument("--calls", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--talk", action="store_true", help="calls go on: messages, hanging up")
     args = parser.parse_args()
     with BundledBroker() as broker:
-        return 0 if asyncio.run(run(args.calls, args.seed, broker)) else 1
+        return 0 if asyncio.run(run(args.calls, args.seed, broker, talk=args.talk)) else 1
 
 
 if __name__ == "__main__":

@@ -15,3 +15,8 @@ def test_ring_groups_of_three_answered_by_two_at_once(bundled_broker: BrokerProc
 def test_calls_while_the_broker_is_killed() -> None:
     with BundledBroker() as broker:
         assert asyncio.run(real_calls.run(150, 11, broker))
+
+
+def test_calls_that_go_on_while_the_broker_is_killed() -> None:
+    with BundledBroker() as broker:
+        assert asyncio.run(real_calls.run(60, 11, broker, talk=True))
