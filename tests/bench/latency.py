@@ -87,22 +87,34 @@ def measure(broker: BrokerProcess, calls: int) -> list[list[str]]:
         ("caller", url, "t-caller", "t-callee"),
         ("aio-callee", url, "a-callee", "a-caller"),
         ("aio-caller", url, "a-caller", "a-callee"),
-    ) as (_, ping, callee, caller, _, aio_caller):
-        for one, command in ((ping, {"size": size}), (caller, {"do": "ring"}), (aio_caller, {})):
+        ("talk-callee", url, "k-callee", "k-caller"),
+        ("talk-caller", url, "k-caller", "k-callee"),
+    ) as (_, ping, callee, caller, _, aio_caller, _, talker):
+        for one, command in (
+            (ping, {"size": size}),
+            (caller, {"do": "ring"}),
+            (aio_caller, {}),
+            (talker, {"do": "talk"}),
+        ):
             one.ask(calls=30, **command)  # warm
         floor: list[float] = []
         ours: list[float] = []
         aio: list[float] = []
+        talked: list[float] = []
         each = max(1, calls // ROUNDS)
         for _ in range(ROUNDS):
             floor += ping.ask(calls=each, size=size)
             ours += caller.ask(do="ring", calls=each)
             floor += ping.ask(calls=each, size=size)
             aio += aio_caller.ask(calls=each)
+            floor += ping.ask(calls=each, size=size)
+            talked += talker.ask(do="talk", calls=each)
         base = p50_p99(floor)
         rows.append(_row("bare paho ping-pong, QoS 1 (floor)", floor, base))
         rows.append(_row("invite → receivedByPeer, threaded", ours, base))
         rows.append(_row("invite → receivedByPeer, asyncio", aio, base))
+
+        rows.append(_row("message → handled → acknowledged", talked, base))
 
         callee.ask(do="told")
         accepted = caller.ask(do="accept", calls=calls // 4)

@@ -2,7 +2,8 @@
 
 ``python -m tests.bench.peers ROLE URL NAME PEER [--nagle] [--qos0]``. Roles: ``ping``/``pong`` are
 bare paho clients, the floor; ``caller``/``callee`` are the threaded face, with ``aio-`` the asyncio
-one. Each answers every command with one line of JSON; times are milliseconds.
+one, with ``talk-`` the threaded one whose calls go on. Each answers every command with one line of
+JSON; times are milliseconds.
 """
 
 from __future__ import annotations
@@ -82,12 +83,14 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> No
 # --- the threaded face ---------------------------------------------------------------------------
 
 
-def threaded(url: str, name: str, peer: str, nagle: bool, qos: int) -> None:
+def threaded(url: str, name: str, peer: str, nagle: bool, qos: int, *, talk: bool) -> None:
     from device_sdk import CallEventListener, SignalingClient
 
     _allow_nagle(nagle)
     # A hundred calls underway are more than the caps against floods let through.
-    client = SignalingClient(name, url, subscribe_qos=qos, max_calls_per_caller=200, max_calls=200)
+    client = SignalingClient(
+        name, url, subscribe_qos=qos, max_calls_per_caller=200, max_calls=200, talk=talk
+    )
     manager = client.call_manager
     heard: dict[str, Callable[[float], None]] = {}
 
@@ -132,6 +135,8 @@ def threaded(url: str, name: str, peer: str, nagle: bool, qos: int) -> None:
             say(_cancel(client, heard, peer, command["calls"]))
         elif what == "accept":
             say(_accepted(client, heard, peer, command["calls"]))
+        elif what == "talk":
+            say(_talked(client, heard, peer, command["calls"]))
         elif what == "rate":
             say(_rate(client, heard, peer, command["calls"], command["underway"]))
     client.logout()
@@ -215,6 +220,40 @@ def _accepted(client: Any, heard: Any, peer: str, calls: int) -> list[float]:
     return times
 
 
+def _talked(client: Any, heard: Any, peer: str, calls: int) -> list[float]:
+    """Message to acknowledged, which is when this engine has read that it was handled."""
+    from device_sdk.core.talk_side import TalkSide
+
+    event = threading.Event()
+    stamp = [0.0]
+    hear = TalkSide._hear
+
+    def heard_it(self: Any, call: Any, *args: Any, **options: Any) -> Any:
+        after = hear(self, call, *args, **options)
+        if call.talk.waits and not after.talk.waits:
+            stamp[0] = time.perf_counter()
+            event.set()
+        return after
+
+    TalkSide._hear = heard_it  # type: ignore[method-assign]  # the app is not told of it
+    heard["received"] = heard["accepted"] = lambda _: None
+    _settled(client)
+    call = client.call(peer, "accept").call
+    times = []
+    for _ in range(calls):
+        time.sleep(PAUSE)
+        event.clear()
+        start = time.perf_counter()
+        call.send({"text": CONTENT})
+        if not event.wait(5):
+            raise SystemExit("not acknowledged within 5 s")
+        times.append((stamp[0] - start) * 1000)
+    TalkSide._hear = hear  # type: ignore[method-assign]
+    call.hang_up()
+    _settled(client)
+    return times
+
+
 def _rate(client: Any, heard: Any, peer: str, calls: int, underway: int) -> float:
     """Whole calls (sent, rung, accepted, told) a second, with so many underway at once."""
     heard["received"] = lambda _: None
@@ -283,4 +322,4 @@ if __name__ == "__main__":
     elif role.startswith("aio-"):
         asynchronous(url, name, peer, nagle)
     else:
-        threaded(url, name, peer, nagle, qos)
+        threaded(url, name, peer, nagle, qos, talk=role.startswith("talk-"))

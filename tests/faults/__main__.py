@@ -29,13 +29,14 @@ BEGIN, END = "<!-- fault matrix: written by make faults -->", "<!-- end of the f
 def table(results: list[Result], before: str = "") -> str:
     """The results as Markdown: a table for each broker, and the bounds.
 
-    ``before``: what stands there now, and stays of brokers without results.
+    ``before``: what stands there now, and stays where there are no results.
     """
     lines = [BEGIN, ""]
     by: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         by.setdefault((result.broker, result.fault, result.state), []).append(result)
     ran = {result.broker for result in results}
+    kept = _cells_of(before)
     for broker in BROKERS:
         if broker not in ran:
             lines += re.findall(rf"^### {broker}\n.*?(?=^### )", before, re.DOTALL | re.MULTILINE)
@@ -56,12 +57,29 @@ def table(results: list[Result], before: str = "") -> str:
                 worst = max((r.seconds for r in found), default=0.0)
                 wanted = len(fault.cells(state))
                 shown = f"{passed}/{wanted} · {worst:.1f} s" if found else ""
+                if not found:
+                    shown = kept.get((broker, fault.title, state), "")
                 cells.append("open" if (name, state) in OPEN else shown)
             lines.append(f"| {fault.title} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["### Bounds", "", "| fault | bound | because |", "|---|---|---|"]
     lines += [f"| {f.title} | {f.bound:.0f} s | {f.why} |" for f in FAULTS.values()]
     return "\n".join([*lines, "", END])
+
+
+def _cells_of(text: str) -> dict[tuple[str, str, str], str]:
+    """Broker, title of a fault and state: what the tables say there."""
+    found: dict[tuple[str, str, str], str] = {}
+    broker, head = "", [""]
+    for line in text.splitlines():
+        words = [word.strip() for word in line.strip("|").split("|")]
+        if line.startswith("### "):
+            broker = line.removeprefix("### ")
+        elif line.startswith("| fault |"):
+            head = words
+        elif line.startswith("|") and broker in BROKERS:
+            found |= {(broker, words[0], s): w for s, w in zip(head, words, strict=False) if w}
+    return found
 
 
 def write(path: Path, text: str) -> None:
@@ -95,7 +113,7 @@ def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Re
             at = time.monotonic()
             found = run(FAULTS[fault], broker, states)
         bad = [result for result in found if result.problem]
-        worst = max(result.seconds for result in found)
+        worst = max((result.seconds for result in found), default=0.0)
         lines = [
             f"{name:10} {fault:15} {len(found) - len(bad)}/{len(found)} passed, the slowest"
             f" {worst:.1f} of {FAULTS[fault].bound:.0f} s ({time.monotonic() - at:.1f} s)",

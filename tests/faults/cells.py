@@ -38,7 +38,12 @@ STATES = (
     "probing",
     "logging in",
     "idle",
+    "in a call",
+    "message underway",
+    "hanging up",
 )
+#: Of a call that goes on: both said ``talk``, and both were told that it began.
+TALKS = STATES[-3:]
 ENDS = ("caller", "callee")
 LOCAL_ENDS = {
     "local_invitation_accepted": "ACCEPTED",
@@ -239,6 +244,7 @@ FAULTS = {
             "each publish of a cell of the end closes its link",
             40,
             "the ring_timeout of 30 s of a caller that hears no decision, and two trials",
+            without=frozenset((state, end) for state in TALKS for end in ENDS),
         ),
         Fault(
             "bridge",
@@ -307,6 +313,8 @@ def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
     "+ lost": the caller was told besides that the peer was lost.
     """
     accepted = {"ACCEPTED"}
+    if state in TALKS:
+        return accepted, accepted
     if fault == "bridge-ghost":
         fault = "killed"  # the same, whatever flag its cells come with
     if fault == "removed":
@@ -345,6 +353,27 @@ def expected(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
         # 20 s is more than the 5 s that a callee waits for the decision.
         return {"ACCEPTED + lost"}, {"FAILURE"}
     return accepted, accepted
+
+
+def expected_talk(fault: str, state: str, end: str) -> tuple[set[str], set[str]]:
+    """Why a call that went on is over, as the caller and the callee are told; "-" is told no end.
+
+    A link that comes back in time ends nothing: then one of them hangs up.
+    """
+    hung_up = {"hung up"}
+    here, there = hung_up, hung_up
+    if fault in ("killed", "bridge-ghost"):
+        # Its next life is not in the call; what it had said before stands.
+        here, there = (hung_up, hung_up) if state == "hanging up" else ({"-"}, {"restarted"})
+    elif fault == "taken-over":
+        here, there = {"logged out"}, {"restarted"}  # Newer logins 1
+        if state == "hanging up":
+            here, there = hung_up, hung_up | {"restarted"}
+    elif fault == "removed":
+        here, there = {"peer lost"}, {"peer lost"}
+        if state == "hanging up":
+            here, there = hung_up, hung_up | {"peer lost"}
+    return (there, here) if end == "callee" else (here, there)
 
 
 #: States in which all that decides how the call ends was taken before the fault, by end.
@@ -527,6 +556,8 @@ class Cell:
             }
             if isinstance(world.broker, RegisteredBroker):
                 options["password"] = world.broker.secrets[name]
+            if self.state in TALKS:
+                options["talk"] = True
             url = self._url(end)
             peer: Peer
             if self.fault.process and end == self.end:
@@ -618,6 +649,38 @@ class Cell:
         told = self.callee.expect("remote_invitation_received", self.call.call_id, timeout=timeout)
         return told.invitation
 
+    @property
+    def _says(self) -> str:
+        """Who says the message that is underway, or hangs up."""
+        return self.end if self.end != "both" else ENDS[self.number % 2]
+
+    def _reach_talk(self) -> None:
+        """A call that goes on; in it something of the end's is held before the other."""
+        self._ring()
+        self.callee.accept(self.theirs)
+        self.talks = {
+            end: self.peer[end].expect("call_started", self.call.call_id, timeout=SETUP).args[0]
+            for end in ENDS
+        }
+        if self.state == "in a call":
+            return
+        says, call = self._says, self.talks[self._says]
+        other = ENDS[1 - ENDS.index(says)]
+        proxy = self.proxy[other]
+        proxy.hold(DOWN)
+        before = proxy.topics[DOWN, WRITES[says]]
+
+        def action() -> None:
+            if self.state == "hanging up":
+                self.peer[says].hang_up(call)
+            else:
+                self.peer[says].send_message(call, "underway")
+
+        def held() -> None:
+            proxy.wait(lambda p: p.topics[DOWN, WRITES[says]] > before, "the cell", STEP)
+
+        self._act(says, action, held)
+
     def _reach(self) -> None:
         caller, callee = self.proxy["caller"], self.proxy["callee"]
         match self.state:
@@ -650,6 +713,9 @@ class Cell:
                 )
                 return
         self._log_in("caller", "callee")
+        if self.state in TALKS:
+            self._reach_talk()
+            return
         match self.state:
             case "sent, unseen":
                 callee.hold(DOWN)
@@ -819,6 +885,9 @@ class Cell:
 
     def _go_on(self) -> None:
         """What the people at both ends do next."""
+        if self.state in TALKS:
+            self._go_on_talking()
+            return
         if self.state in ("logging in", "idle") and self.call is None:
             if self.state == "logging in":
                 for peer in self.peer.values():
@@ -857,6 +926,46 @@ class Cell:
         assert self.injected_at is not None
         self.result.seconds = time.monotonic() - self.injected_at
 
+    def _go_on_talking(self) -> None:
+        """Where the call has outlived the fault both say something, and the other end hangs up."""
+        gone = self.fault.dies or self.fault.name == "removed"
+        if not gone and self.state != "hanging up":
+            for end in ENDS:
+                self.peer[end].send_message(self.talks[end], f"of the {end}")
+            for end, other in (ENDS, ENDS[::-1]):
+                said = ["underway"] * (self.state == "message underway" and self._says == other)
+                said.append(f"of the {other}")
+                wait = self.peer[end].heard.wait_until
+                wait(lambda _told, e=end, s=said: self._messages(e) == s, self.left, f"{said}")
+            other = ENDS[1 - ENDS.index(self._says)]
+            self.peer[other].hang_up(self.talks[other])
+        want = expected_talk(self.fault.name, self.state, self.end)
+        wanted = dict(zip(ENDS, want, strict=True))
+        while not all(self._talk_end(end) in wanted[end] for end in ENDS):
+            found = {end: self._talk_end(end) for end in ENDS}
+            assert self.left > 0.01, f"the call is over as {found}, not {wanted}"
+            threading.Event().wait(0.02)  # of two lives there is no one place that tells of both
+        assert self.injected_at is not None
+        self.result.seconds = time.monotonic() - self.injected_at
+
+    def _messages(self, end: str) -> list[Any]:
+        told = [t for life in self._lives(end) for t in life.told]
+        return [t.args[1] for t in told if t.name == "call_message"]
+
+    def _talk_end(self, end: str) -> str:
+        told = [t for life in self._lives(end) for t in life.told]
+        return " and ".join(str(t.args[0].reason) for t in told if t.name == "call_ended") or "-"
+
+    def _check_talk(self) -> None:
+        """One end as expected, nothing after it or twice, and nothing of it in a next life."""
+        want = expected_talk(self.fault.name, self.state, self.end)
+        for end, reasons in zip(ENDS, want, strict=True):
+            assert self._talk_end(end) in reasons, f"{end}: {self._talk_end(end)}"
+            assert len(set(self._messages(end))) == len(self._messages(end)), self._messages(end)
+            lives = [life.names(self.call.call_id) for life in self._lives(end)]
+            assert "call_ended" not in lives[0][:-1], f"{end}: told after the end: {lives}"
+            assert not any(name.startswith("call_") for life in lives[1:] for name in life), lives
+
     def _accept_if_it_rings(self) -> None:
         """It need not, and may be over again before it is accepted."""
         with contextlib.suppress(AssertionError, InvitationApiCallError):
@@ -890,6 +999,8 @@ class Cell:
             self._check_forbidden()
         else:
             self._check_cleared()
+        if self.state in TALKS:
+            self._check_talk()
         want_caller, want_callee = expected(self.fault.name, self.state, self.end)
         assert self._caller_outcome() in want_caller, f"caller: {self._caller_outcome()}"
         assert self._callee_outcome() in want_callee, f"callee: {self._callee_outcome()}"

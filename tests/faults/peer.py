@@ -15,6 +15,7 @@ from device_sdk import CallEventListener, SignalingClient
 from device_sdk.core.events import Name
 
 _writing = threading.Lock()
+_calls: dict[str, Any] = {}
 
 
 def say(**what: Any) -> None:
@@ -27,8 +28,11 @@ class Speaker(CallEventListener):
 
 
 def _speak(name: str) -> Any:
-    def method(_self: Any, first: Any, *_more: Any) -> None:
+    def method(_self: Any, first: Any, *more: Any) -> None:
+        if name == Name.CALL_STARTED:
+            _calls[first.call_id] = first
         say(
+            message=more[0] if name == Name.CALL_MESSAGE else None,
             event=name,
             call_id=getattr(first, "call_id", ""),
             state=getattr(getattr(first, "state", None), "name", ""),
@@ -68,6 +72,10 @@ def main() -> None:
                     client.call_manager.accept_remote_invitation(client.call_manager.get(call_id))
                 case "refuse":
                     client.call_manager.refuse_remote_invitation(client.call_manager.get(call_id))
+                case "say":
+                    _calls[call_id].send(command["message"])
+                case "hang up":
+                    _calls[call_id].hang_up()
                 case "logout":
                     client.logout()
             say(done=command["do"], call_id=call_id)

@@ -45,7 +45,13 @@ class _Life:
             invitation = SimpleNamespace(**said)
             with heard._news:
                 heard.told.append(
-                    Told(said["event"], (invitation,), "", time.monotonic(), said["state"])
+                    Told(
+                        said["event"],
+                        (invitation, said["message"]),
+                        "",
+                        time.monotonic(),
+                        said["state"],
+                    )
                 )
                 heard._news.notify_all()
         done.put({"done": "", "error": "the process ended"})
@@ -152,4 +158,12 @@ class ProcessPeer(Peer):
     def refuse(self, invitation: Any, response: Any = None, reason: Any = None) -> None:
         del response, reason
         self.tell("refuse", call_id=invitation.call_id)
+        self.done()
+
+    def send_message(self, call: Any, message: Any) -> None:
+        self.tell("say", call_id=call.call_id, message=message)
+        self.done()
+
+    def hang_up(self, call: Any) -> None:
+        self.tell("hang up", call_id=call.call_id)
         self.done()

@@ -73,7 +73,9 @@ class Books:
             found["duplicate"] += len(door) > 1 or len(panel) > 1 or rings > 1
             found["unfinished"] += bool(rings) and not panel
             found["ghost"] += call.rang_late
-            found["split"] += not agree(door, panel, "peer_lost" in call.door)
+            # A call that went on here may have been over, and told so, before the other end failed.
+            lost = "peer_lost" in call.door or "talk over" in call.door
+            found["split"] += not agree(door, panel, lost)
         return +found
 
 
@@ -118,6 +120,9 @@ class Door(CallEventListener):
 
     def on_local_invitation_peer_lost(self, invitation: Any, _reason: Any) -> None:
         self._note(invitation, "peer_lost")
+
+    def on_call_ended(self, call: Any, _reason: Any) -> None:
+        self._note(call, "talk over")
 
 
 class Panel(CallEventListener):
