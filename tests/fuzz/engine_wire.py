@@ -11,6 +11,7 @@ import argparse
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
@@ -18,13 +19,15 @@ from unittest.mock import patch
 from device_sdk.core import callee_side, caller_side, side
 from device_sdk.core.admission import Held
 from device_sdk.core.callee import Phase as CalleePhase
-from device_sdk.core.caller import UNDECIDED
+from device_sdk.core.caller import UNDECIDED, CallerCall
 from device_sdk.core.effects import (
     Accept,
     Cancel,
     Connected,
     DeadlineReached,
     Disconnected,
+    Emit,
+    HangUp,
     Input,
     Logout,
     MessageReceived,
@@ -32,6 +35,7 @@ from device_sdk.core.effects import (
     Publish,
     PublishAcked,
     Refuse,
+    SayMessage,
     Send,
     Subscribe,
     Subscribed,
@@ -39,8 +43,10 @@ from device_sdk.core.effects import (
     Watch,
 )
 from device_sdk.core.engine import Engine
+from device_sdk.core.events import CallEvent, Name
 from device_sdk.core.settings import Settings
-from device_sdk.errors import InvitationApiCallError
+from device_sdk.errors import InvitationApiCallError, TooManyMessages
+from device_sdk.states import EndReason
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import (
     Answer,
@@ -50,13 +56,15 @@ from device_sdk.wire.cells import (
     InviteState,
     Offer,
     Presence,
+    Said,
 )
+from device_sdk.wire.talk_cells import encode_message
 
 CAP = 3
 SETTINGS = Settings(
     ring_timeout=4, ack_timeout=3, accept_timeout=2, missed_call_ttl=20, dedup_window=10,
     resend_first=1, resend_max=2, probe_interval=1, caller_lost_grace=1, ring_slack=1,
-    presence_linger=5, startup_timeout=1,
+    presence_linger=5, startup_timeout=1, talk_limit=6, peer_lost_grace=1, link_lost_grace=2,
     max_calls_per_caller=CAP, max_calls=CAP,
 )  # fmt: skip
 ME, PEERS = "me", ("door", "kitchen", "shed", "gate", "attic")
@@ -81,16 +89,21 @@ class Fuzz:
         self.random = random.Random(seed)
         self.now = 1000.0  # a call that was sent is known by its time
         self.lives = 0
+        self.talks: Counter[Name] = Counter()
         self._begin()
 
     def _begin(self) -> None:
         self.lives += 1
-        self.engine = Engine(ME, EPOCHS[2], settings=SETTINGS, screen=self._screen)
+        self.can_talk = self.random.random() < 0.5
+        self.engine = Engine(
+            ME, EPOCHS[2], settings=SETTINGS, screen=self._screen, talk=self.can_talk
+        )
         self.up = False
         self.tokens: list[int] = []
         self.echoes: list[MessageReceived] = []
         self.filters: list[str] = []
         self.mine = 0
+        self.talking: set[tuple[bool, str, str]] = set()
 
     def _screen(self, *_about: object) -> AnswerReason | Held | None:
         return self.random.choice((None, None, Held.HELD, AnswerReason.BUSY))
@@ -106,17 +119,33 @@ class Fuzz:
         try:
             self.engine.handle(what, self.now)
         except InvitationApiCallError:
-            assert isinstance(what, Send | Cancel | Accept | Refuse), what
+            assert isinstance(what, Send | Cancel | Accept | Refuse | SayMessage | HangUp), what
+        except TooManyMessages:
+            assert isinstance(what, SayMessage), what
         for effect in self.engine.effects():
             if isinstance(effect, Publish):
                 assert self.up, f"published without a link: {effect}"
                 if effect.token is not None:
                     self.tokens.append(effect.token)
                 self.echoes.append(MessageReceived(effect.topic, effect.payload))
+            elif isinstance(effect, Emit) and isinstance(effect.event, CallEvent):
+                self._told_talk(effect.event, what)
             elif isinstance(effect, Subscribe):
                 self.filters += effect.filters
         del self.echoes[:-20], self.filters[:-40]
         self._check(what)
+
+    def _told_talk(self, event: CallEvent, what: Input) -> None:
+        """Of a call that goes on: that it began, its messages, then one end."""
+        about = (isinstance(event.call, CallerCall), *event.call.key)
+        self.talks[event.name] += 1
+        if event.name is Name.CALL_STARTED:
+            assert about not in self.talking, what
+            self.talking.add(about)
+        else:
+            assert about in self.talking, (event.name, what)
+        if event.name is Name.CALL_ENDED:
+            self.talking.remove(about)
 
     def _input(self) -> Input:
         pick = self.random
@@ -147,9 +176,12 @@ class Fuzz:
 
     def _command(self) -> Input:
         pick = self.random
-        peer, call = pick.choice(PEERS), pick.choice(IDS)
+        peer, call = self._about()
         body = pick.choice((None, b"\x01", codec.encode_body("x" * 3000)))
+        made = pick.random() < 0.5
         return pick.choice((
+            SayMessage(peer, call, made, encode_message(pick.choice((1, {"text": "x" * 3000})))),
+            HangUp(peer, call, made, pick.choice((EndReason.HUNG_UP, EndReason.TIME_UP))),
             Send(call, peer, Offer(body, group=pick.choice((None, b"g" * 16)))), Cancel(peer, call),
             Accept(peer, call, body), Refuse(peer, call, body), Watch(peer), Unwatch(peer),
             PolicyVerdict(*(self.engine.callee.admission.asked or (peer, call)),
@@ -160,7 +192,7 @@ class Fuzz:
     def _message(self) -> Input:
         pick = self.random
         retained = pick.random() < 0.3
-        peer = pick.choice(PEERS)
+        peer, call = self._about()
         epoch = pick.choice(EPOCHS)
         if pick.random() < 0.2:
             about = pick.choice((*PEERS, ME)) if pick.random() < 0.3 else peer
@@ -173,28 +205,44 @@ class Fuzz:
             return MessageReceived(topics.presence("sig", about), payload, retained)
         kind: topics.Kind = pick.choice(("invite", "answer"))
         owner, writer = (ME, peer) if pick.random() < 0.9 else (peer, ME)
-        topic = topics.cell("sig", kind, owner, writer, pick.choice(IDS))
+        topic = topics.cell("sig", kind, owner, writer, call)
         dice = pick.random()
         if dice < 0.15:
             return MessageReceived(topic, b"", retained)
         if dice < 0.20:
             return MessageReceived(topic, pick.randbytes(pick.randrange(40)), retained)
-        reason = pick.choice((None, 0, 1, 2, 3, 4, 5, 6, 7, 99))
+        reason = pick.choice((None, *range(12), 99))
+        talk = None if pick.random() < 0.3 else self._said()
         cell: Invite | Answer
         if kind == "invite":
             state = pick.choice(tuple(InviteState))
             ttl = pick.choice((0, 1, 4000)) if state is InviteState.RINGING else None
             cell = Invite(state, epoch, pick.randrange(9), ttl, pick.choice((None, b"\x01")),
                           reason=reason, group=pick.choice((None, b"g" * 16)),
-                          asker=pick.choice((None, EPOCHS[2])))  # fmt: skip
+                          asker=pick.choice((None, EPOCHS[2])), talk=talk)  # fmt: skip
         else:
             cell = Answer(pick.choice(tuple(AnswerState)), epoch, pick.randrange(9), None,
-                          reason, pick.random() < 0.3)  # fmt: skip
+                          reason, pick.random() < 0.3, talk=talk)  # fmt: skip
         payload = codec.encode(cell)
         if dice < 0.24:
             cut = pick.randrange(len(payload))
             payload = payload[:cut] + pick.randbytes(1) + payload[cut + 1 :]
         return MessageReceived(topic, payload, retained)
+
+    def _about(self) -> tuple[str, str]:
+        """Any call; where they may go on often one that is there, else few would ever begin."""
+        pick = self.random
+        there = [*self.engine.caller.calls, *self.engine.callee.calls]
+        if self.can_talk and there and pick.random() < 0.6:
+            return pick.choice(there)
+        return pick.choice(PEERS), pick.choice(IDS)
+
+    def _said(self) -> Said:
+        """What a cell says of a call that goes on: any numbers, that fit together or not."""
+        pick = self.random
+        messages = tuple(encode_message(n) for n in range(pick.choice((0, 0, 1, 2, 64))))
+        count = len(messages) + pick.choice((0, 0, 1, 2, 2**40))
+        return Said(count, pick.choice((None, 0, 0, 1, 2, 3, 2**40)), messages)
 
     def _check(self, what: Input) -> None:
         caller, callee = self.engine.caller, self.engine.callee

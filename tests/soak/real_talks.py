@@ -81,9 +81,8 @@ class Talks:
                 found["gaps"] += bool(numbers) and set(numbers) != set(range(1, max(numbers) + 1))
                 found["never said"] += bool(numbers) and max(numbers) > theirs.said + 1
                 found["after the end"] += mine.late
-                found["began at the panel alone"] += (
-                    theirs.started > mine.started == 0 == SIDES.index(name)
-                )
+                alone = name == "door" and theirs.started > mine.started
+                found["began at the panel alone"] += alone
                 found["two ends"] += len(mine.ends) > 1 or mine.started > 1
                 found["not ended"] += mine.started != len(mine.ends)
                 # Who reads the other's last word handles all that is in it.
