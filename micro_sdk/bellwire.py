@@ -129,7 +129,7 @@ def _text(raw):
         if c < 128:
             continue
         more = 1 if c < 0xE0 else 2 if c < 0xF0 else 3
-        if not 0xC2 <= c < 0xF5:
+        if not 0xC2 <= c < 0xF5 or i + more > len(raw):
             raise ValueError
         c &= 0x3F >> more
         for _ in range(more):
