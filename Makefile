@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons coverage lint micro bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
+.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons test-homeassistant coverage lint micro bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ test-web: $(STAMP) $(AXE) ## the panel's page in a real browser (Debian: chromiu
 test-pythons: $(STAMP) ## demo and suite on Python 3.11 to 3.14, wheels on Arm; writes docs/platforms.md (root)
 	@$(BIN)/python -m pip install --quiet --group resolve
 	@$(BIN)/python -m tools.pythons --workers $(WORKERS) --write
+
+test-homeassistant: $(STAMP) ## the bridge with a real Home Assistant; writes docs/home-assistant.md's table (root; once 2 min)
+	@$(BIN)/python -m tests.homeassistant --write
 
 test-lowest: export PYTHONDONTWRITEBYTECODE :=
 test-lowest: $(LOWEST)/.ready ## the suite on the lowest versions that pyproject.toml declares

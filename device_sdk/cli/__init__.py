@@ -22,6 +22,7 @@ from .errors import CommandError, ExitCode, Interrupted
 PI_COMMANDS = {
     "doorbell": "be a doorbell: buttons that ring panels",
     "panel": "be a panel: ring, answer, refuse",
+    "homeassistant": "bring calls to Home Assistant, by the MQTT broker that it has",
     "sip": "be a SIP phone's end: it rings like a panel",
     "history": "who rang, when, and what became of it",
     "doctor": "find out what is wrong with this machine's set-up",

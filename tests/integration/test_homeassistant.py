@@ -188,10 +188,11 @@ def test_a_bridge_killed_while_it_rings_does_not_ring_again(home: Setup) -> None
         home.kill()
         # Nor is a retained command obeyed, which stood there all the time.
         home.hears.say(f"bellwire/{home.realm}/home/door/front-door/command", "refuse", retain=True)
+        before = len(home.hears.of("/call"))
         home.start()
         back = home.hears.state("ringing")
         home.hears.until(
-            lambda: [c for c in home.hears.of("/call") if c["can"]][1:], "the call, live again"
+            lambda: [c for c in home.hears.of("/call")[before:] if c["can"]], "the call, live again"
         )
         assert back["call_id"] == ring["call_id"]
         home.command(do="answer", call_id=ring["call_id"])
@@ -243,3 +244,16 @@ def test_an_mqtt_button_rings_the_kitchen_once(home: Setup) -> None:
     assert [(o["outcome"], o["by"], o["response"]) for o in outcome] == [
         ("accepted", "kitchen", "coming")
     ]
+
+
+@pytest.mark.mosquitto
+def test_the_doctor_looks_at_both_brokers(home: Setup) -> None:
+    """And says which is not there."""
+    with commands.Command("doctor", "--settings", home.settings) as doctor:
+        doctor.end()
+    assert f"ok    Home Assistant's broker {home.broker.url} lets the bridge in" in doctor.lines
+    home.hears.client.loop_stop()
+    home.broker.stop()
+    with commands.Command("doctor", "--settings", home.settings) as doctor:
+        assert doctor.end() == 1
+    assert [line for line in doctor.errors if line.startswith("WRONG [mqtt]: ")]

@@ -151,7 +151,10 @@ CALL = ("call", "kitchen", "--peer", "me")
         ((*CALL, "--timeout", "soon"), "--timeout wants a number, not 'soon'"),
         ((*CALL, "--timeout"), "--timeout wants a value"),
         ((*CALL, "--json=yes"), "--json takes no value"),
-        (("provision", "x", "--role", "y"), "--role is one of doorbell, panel, not 'y'"),
+        (
+            ("provision", "x", "--role", "y"),
+            "--role is one of doorbell, panel, homeassistant, not 'y'",
+        ),
         ((*CALL, "--sequentiel"), "unknown: --sequentiel; did you mean --sequential?"),
         ((*CALL, "--ack-timeout", "nan"), "--ack-timeout: must be above 0 and finite"),
         ((*CALL, "--keepalive", "0"), "--keepalive: 1 to 65535"),

@@ -159,6 +159,7 @@ def test_picture_call_event_in_that_order() -> None:
     assert world.call["state"] == "ringing"
     assert world.events[-1] == {
         "event_type": "ring", "call_id": "c1", "caller": DOOR, "content": "hi", "since": "now",
+        "command_topic": NAMES.door(DOOR, "command"),
     }  # fmt: skip
 
 

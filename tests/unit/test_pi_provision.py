@@ -93,6 +93,27 @@ def test_a_door_is_in_the_settings(run, boot):
     assert '[door]\npin = 23\nactive = "low"\nseconds = 3\nobeys = ["office"]\n' in text
 
 
+def test_the_bridge_to_home_assistant(run, boot, tmp_path):
+    """Where its broker is and who rings; what is missing, or for another role, is named."""
+    (tmp_path / "mqtt").write_text("battery staple\n")
+    role = ("--role", "homeassistant")
+    code, said = run(*role)
+    assert (code, "--ha-broker mqtt://homeassistant.local" in said) == (2, True)
+    code, said = run("--door", "front-door")
+    assert (code, "--role homeassistant" in said) == (2, True)
+    more = ("--ha-broker", "mqtt://ha.local", "--ha-username", "bellwire", "--door", "gate",
+            "--ha-secret-file", str(tmp_path / "mqtt"))  # fmt: skip
+    code, said = run(*role, *more)
+    assert code == 0, said
+    text = tomllib.loads((boot / "bellwire" / "homeassistant.toml").read_text())
+    assert text["mqtt"] == {
+        "broker": "mqtt://ha.local", "username": "bellwire", "secret_file": "mqtt-secret",
+    }  # fmt: skip
+    assert text["door"] == [{"peer": "gate"}]
+    assert (boot / "bellwire" / "mqtt-secret").read_text() == "battery staple\n"
+    assert (boot / "bellwire" / "bellwire-homeassistant.service").exists()
+
+
 def test_each_node_of_a_cluster_is_in_the_settings(run, boot):
     """One broker is a text, several are a list; one that does not fit is named."""
     assert run("--broker", "mqtts://b.local", "--broker", "wss://c.local")[0] == 0

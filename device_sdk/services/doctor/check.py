@@ -29,6 +29,7 @@ from ..metrics.window import check_installed, problem
 from ..service.link import make_client
 from . import dns_sd
 from .fault import Fault
+from .homeassistant import examine_mqtt
 from .page import examine_page
 from .reach import Came, Reach
 
@@ -39,7 +40,7 @@ _FIRST_YEAR = 2025
 
 def running_service() -> tuple[str, str] | None:
     """The unit of ours that runs on this machine and its status line; None without one."""
-    for unit in ("bellwire-doorbell", "bellwire-panel"):
+    for unit in ("bellwire-doorbell", "bellwire-panel", "bellwire-homeassistant"):
         command = ["systemctl", "show", unit, "-P", "ActiveState", "-P", "StatusText"]
         try:
             shown = subprocess.run(  # noqa: S603 # a fixed command
@@ -76,6 +77,8 @@ class Patient:
     service: Callable[[], tuple[str, str] | None] = running_service
     #: The page of a panel; without a port there is none.
     web: WebSettings = field(default_factory=WebSettings)
+    #: The account at Home Assistant's broker, of its bridge.
+    mqtt: Account | None = None
 
     @property
     def host(self) -> str:
@@ -125,6 +128,11 @@ def examine(patient: Patient) -> Iterator[str]:
                 yield f"{one}: {line}" if several else line
         except Fault as fault:
             problems += [f"{one}: {each}" if several else each for each in fault.problems]
+    if patient.mqtt is not None:
+        try:
+            yield examine_mqtt(patient.mqtt)
+        except Fault as fault:
+            problems += fault.problems
     if patient.web.port is not None:
         try:
             yield examine_page(patient.web)
@@ -353,10 +361,15 @@ def _calls(patient: Patient) -> Iterator[str]:
 def patient_of(path: Path) -> Patient:
     """Who is to be examined, by a doorbell's or a panel's file."""
     from ..config.doorbell import read_doorbell
+    from ..config.homeassistant import read_homeassistant
     from ..config.panel import read_panel
     from ..config.sip import read_sip
     from ..config.toml_reader import load
 
+    if "mqtt" in load(path):
+        bridge = read_homeassistant(path)
+        peers = dict.fromkeys(peer for button in bridge.buttons for peer in button.peers)
+        return Patient(bridge.account, tuple(peers), mqtt=bridge.mqtt)
     if "sip" in load(path):
         sip = read_sip(path)
         return Patient(sip.account, metrics=sip.metrics, notify=_addresses(sip.on))

@@ -32,7 +32,11 @@ def _doctor(args: argparse.Namespace) -> int:
     from .fault import Fault
 
     path = args.settings or next(
-        (each for name in ("doorbell", "panel") if (each := _CARD / f"{name}.toml").exists()),
+        (
+            each
+            for name in ("doorbell", "panel", "homeassistant")
+            if (each := _CARD / f"{name}.toml").exists()
+        ),
         _CARD / "doorbell.toml",
     )
     try:

@@ -178,6 +178,7 @@ class Bridge:
             for door in self._doors.values():
                 if door.told is Told.MAYBE:
                     door.told = Told.YES  # it was there, and heard
+                    self._publish_call(door)
 
     def _born(self, door: HaDoor, now: float) -> None:
         if door.told is Told.YES:
@@ -428,7 +429,9 @@ class Bridge:
         if peer not in self.doors and len(self._doors) >= len(self.doors) + MAX_OTHERS:
             self._note(f"{peer} is not in the settings, and there are too many others", True)
             return None
-        door = self._doors[peer] = HaDoor(peer, self.doors.get(peer, peer), known_at=known_at)
+        door = self._doors[peer] = HaDoor(
+            peer, self.doors.get(peer, peer), self.names.door(peer, "command"), known_at=known_at
+        )
         return door
 
     def _of_call(self, peer: str, call_id: str) -> HaDoor | None:

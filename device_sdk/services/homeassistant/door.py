@@ -64,6 +64,8 @@ class HaDoor:
 
     peer: str
     title: str
+    #: Where commands for it are said.
+    command_topic: str = ""
     state: HaCall = HaCall.IDLE
     call: DoorCall = field(default_factory=DoorCall)
     told: Told = Told.NO
@@ -106,6 +108,7 @@ class HaDoor:
             "since": call.since,
             "picture": call.picture,
             "response": call.response,
+            "command_topic": self.command_topic,
             "can": [each.value for each in self.can],
             "told": self.told.value,
         }
@@ -115,7 +118,8 @@ class HaDoor:
         """An event of that type."""
         call = self.call
         facts = {"event_type": kind, "call_id": call.call_id, "caller": call.caller,
-                 "content": call.content, "since": call.since}  # fmt: skip
+                 "content": call.content, "since": call.since,
+                 "command_topic": self.command_topic}  # fmt: skip
         return as_json_bytes(facts | ({"response": call.response} if call.response else {}))
 
     def begin(self, call: DoorCall, *, live: bool = True) -> None:

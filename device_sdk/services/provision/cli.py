@@ -16,11 +16,12 @@ from ...link.text_file import TextFileError, read_text
 from ...wire.topics import check_peer_id
 from ..config import account as settings
 from ..config.doorbell import read_doorbell
+from ..config.homeassistant import read_homeassistant
 from ..config.panel import read_panel
 from ..config.timezone import check_timezone, local_timezone
 from ..config.toml_reader import SettingsError
 from ..service.link import make_client
-from . import page
+from . import bridge, page
 from .broker_files import read_broker_directory
 from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
 from .card_files import (
@@ -74,12 +75,14 @@ pin = 23
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
-    what = "make a freshly flashed card a doorbell, a panel or a broker"
+    what = "make a freshly flashed card a doorbell, a panel, a bridge to Home Assistant or a broker"
     parser = subparsers.add_parser(
         "provision", help=what, description=what.capitalize(), allow_abbrev=False
     )
     parser.add_argument("boot", type=Path, metavar="BOOT", help="its mounted boot partition")
-    parser.add_argument("--role", choices=("doorbell", "panel"), default="doorbell")
+    parser.add_argument(
+        "--role", choices=("doorbell", "panel", "homeassistant"), default="doorbell"
+    )
     parser.add_argument("--broker-role", action="store_true", help="make it the broker's Pi")
     parser.add_argument(
         "--broker-dir", type=Path, metavar="DIR",
@@ -109,6 +112,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="a TOML file of your own; its [account] is replaced by the options",
     )  # fmt: skip
     page.add_options(parser)
+    bridge.add_options(parser)
     parser.add_argument("--hostname", metavar="NAME", help="default: the peer id")
     parser.add_argument("--wifi-ssid", metavar="SSID")
     parser.add_argument(
@@ -138,7 +142,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     wheels.add_argument("folder", type=Path, metavar="DIR")
     wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")
-    wheels.add_argument("--role", choices=("doorbell", "panel", "broker"), default="doorbell")
+    wheels.add_argument(
+        "--role", choices=("doorbell", "panel", "homeassistant", "broker"), default="doorbell"
+    )
     wheels.add_argument(
         "--extra", action="append", default=[], choices=sorted(EXTRAS),
         help="also what [metrics], [web] or notify there needs, or mqtts+srv://DOMAIN (srv)",
@@ -287,7 +293,8 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]
             beside[name] = _first_line(path, flag).encode() + b"\n"
         else:
             beside[name] = _text(path, flag).encode()
-    beside |= page.beside(args, _text)
+    bridge.check_options(args, role)
+    beside |= page.beside(args, _text) | bridge.beside(args, _text)
     text = _settings_text(args, role, beside)
     _check_settings(text, role, beside)
     return beside, text
@@ -311,6 +318,8 @@ def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, byt
         rest = _without_account(_text(args.settings, "--settings"))
     elif role == "panel":
         rest = _PANEL
+    elif role == bridge.ROLE:
+        rest = bridge.tables(args, set(beside))
     else:
         rings = json.dumps(args.rings or ["kitchen"], ensure_ascii=False)
         rest = _DOORBELL.format(rings=rings)
@@ -344,6 +353,10 @@ def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
                 panel = read_panel(path)
                 panel.web.check()
                 account = panel.account
+            elif role == bridge.ROLE:
+                home = read_homeassistant(path)
+                home.mqtt.check_files()
+                account = home.account
             else:
                 account = read_doorbell(path).account
             account.check_files()

@@ -78,6 +78,7 @@ def extras(role: str, more: Iterable[str] = ()) -> str:
 _NEEDED = {
     "doorbell": ("bellwire", "paho_mqtt", "cbor2", "gpiozero", "colorzero"),
     "panel": ("bellwire", "paho_mqtt", "cbor2", "gpiozero", "colorzero"),
+    "homeassistant": ("bellwire", "paho_mqtt", "cbor2"),
     "broker": ("bellwire", "paho_mqtt", "cbor2", "amqtt"),
 }
 

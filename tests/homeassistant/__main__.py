@@ -1,0 +1,205 @@
+"""``make test-homeassistant``: a real Home Assistant, its broker, the bridge, doorbells (root).
+
+Prints a table, and with ``--write`` puts it into docs/home-assistant.md. Exit 1 if a row failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests import commands
+from tests.homeassistant.server import VERSION, HomeAssistant, install
+from tests.integration.test_homeassistant import Setup
+from tests.servers import BundledBroker
+from tools.pythons import replaced
+
+CLONE = Path(__file__).resolve().parents[2]
+DOCUMENT = CLONE / "docs" / "home-assistant.md"
+REALM = "sig"
+commands.PATIENCE = 90.0
+
+
+class Rows:
+    """The rows of the table, each a scenario over one Home Assistant."""
+
+    def __init__(self, ha: HomeAssistant, home: Setup) -> None:
+        self.ha, self.home = ha, home
+
+    def ringing(self, other_than: str = "") -> str:
+        """The id of the call that Home Assistant shows as ringing."""
+
+        def found() -> str:
+            state = self.ha.state("sensor.front_door_call")
+            call = state.get("attributes", {}).get("call_id", "")
+            return call if state.get("state") == "ringing" and call != other_than else ""
+
+        return str(self.ha.until(found, "ringing"))
+
+    def rang(self, call: str) -> str:
+        """That it rang exactly once: for a naive automation, and on the phone, by the blueprint."""
+        self.ha.until(lambda: self.ha.notes("phone", call), "notification")
+        self.ha.until(lambda: self.ha.notes("ring", call), "ring")
+        time.sleep(1.0)  # nothing more comes
+        counts = self.ha.notes("ring", call), self.ha.notes("phone", call)
+        assert counts == (1, 1), f"rang {counts[0]} times, {counts[1]} notifications"
+        return "1"
+
+    def end(self, caller: commands.Command, button: str, code: int, call: str) -> str:
+        """Answer or refuse in Home Assistant; what the caller's exit code is."""
+        entity = f"button.front_door_{button}"
+        self.ha.until(lambda: self.ha.state(entity)["state"] != "unavailable", f"{entity} applies")
+        self.ha.press(entity)
+        assert caller.end() == code, (caller.lines, caller.errors)
+        self.ha.until(lambda: self.ha.notes("cleared", call), "cleared notification")
+        return f"exit {code}"
+
+    def answer(self) -> str:
+        """Answered in Home Assistant."""
+        with self.home.caller() as caller:
+            call = self.ringing()
+            return f"{self.rang(call)}; {self.end(caller, 'answer', 0, call)}"
+
+    def refuse(self) -> str:
+        """Refused in Home Assistant."""
+        with self.home.caller() as caller:
+            call = self.ringing()
+            return f"{self.rang(call)}; {self.end(caller, 'refuse', 10, call)}"
+
+    def tapped(self) -> str:
+        """Answered by a tap on the notification, a former one's tapped before."""
+        old = self.ha.state("sensor.front_door_call")["attributes"]["call_id"]
+        with self.home.caller() as caller:
+            call = self.ringing(old)
+            rang = self.rang(call)
+            for tapped in (old, call):
+                action = f"bellwire|answer|{tapped}|event.front_door_doorbell"
+                self.ha.call("POST", "/api/events/mobile_app_notification_action",
+                             {"action": action})  # fmt: skip
+                if tapped == old:
+                    self.ha.until(
+                        lambda: "over" in self.ha.state("sensor.front_door_last_command")["state"],
+                        "the stale tap's refusal",
+                    )
+                    assert caller.process.poll() is None
+            assert caller.end() == 0
+            return f"{rang}; exit 0"
+
+    def restarted(self) -> str:
+        """Home Assistant restarted while it rings."""
+        with self.home.caller("--timeout", "170") as caller:
+            call = self.ringing()
+            self.rang(call)
+            self.ha.stop()
+            self.ha.start()
+            self.ha.until(lambda: self.ha.notes("still_ringing", call), "still_ringing")
+            return f"{self.rang(call)}; {self.end(caller, 'answer', 0, call)}"
+
+    def down(self) -> str:
+        """Pressed while Home Assistant is down."""
+        self.ha.stop()
+        with self.home.caller("--timeout", "170") as caller:
+            self.home.hears.until(
+                lambda: [c for c in self.home.hears.of("/call")[-1:] if c["state"] == "ringing"],
+                "ringing",
+            )
+            self.ha.start()
+            call = self.ringing()
+            return f"{self.rang(call)}; {self.end(caller, 'refuse', 10, call)}"
+
+    def broker(self) -> str:
+        """Its broker restarted while it rings."""
+        with self.home.caller("--timeout", "170") as caller:
+            call = self.ringing()
+            self.rang(call)
+            self.home.broker.stop()
+            self.home.broker.start()
+            self.ha.until(lambda: self.ha.notes("still_ringing", call), "still_ringing")
+            return f"{self.rang(call)}; {self.end(caller, 'answer', 0, call)}"
+
+    def killed(self) -> str:
+        """The bridge killed (SIGKILL) while it rings."""
+        with self.home.caller("--timeout", "120") as caller:
+            call = self.ringing()
+            self.rang(call)
+            self.home.kill()
+            self.home.start()
+            return f"{self.end(caller, 'answer', 0, call)}; {self.rang(call)}"
+
+    def elsewhere(self) -> str:
+        """Answered by a kitchen panel."""
+        where = ("--broker", self.home.bell.url, "--realm", REALM)
+        with (
+            commands.Command("listen", "--peer", "kitchen", "--accept", "--after", "3", "--count",
+                             "1", *where) as kitchen,
+            commands.Command("call", "home", "kitchen", "--peer", "front-door", *where) as caller,
+        ):  # fmt: skip
+            kitchen.ready()
+            call = self.ringing()
+            assert caller.end() == 0
+            self.ha.until(lambda: self.ha.notes("answered_elsewhere", call), "answered_elsewhere")
+            return f"{self.rang(call)}; answered_elsewhere"
+
+    def blueprints(self) -> str:
+        """Both blueprints are loaded."""
+        states = [self.ha.state(f"automation.{name}")["state"] for name in ("blueprint", "older")]
+        assert states == ["on", "on"], states
+        return "on"
+
+
+def main() -> int:
+    """Run the rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true", help=f"into {DOCUMENT.name}")
+    parser.add_argument("--only", action="append")
+    asked = parser.parse_args()
+    root, took = install()
+    failed = 0
+    print(f"installed in {took:.0f} s", flush=True)
+    with tempfile.TemporaryDirectory() as folder, BundledBroker() as bell:
+        home = Setup(bell, Path(folder), REALM)
+        ha = HomeAssistant(root, CLONE / "examples" / "homeassistant")
+        lines = []
+        try:
+            home.start()
+            print(f"started in {ha.start():.0f} s", flush=True)
+            ha.onboard(home.broker.port)
+            ha.until(lambda: ha.state("sensor.front_door_call").get("state") == "idle", "the door")
+            ha.stop()  # automations are told of their entities at the start
+            ha.start()
+            rows = Rows(ha, home)
+            every: tuple[Callable[[], str], ...] = (
+                rows.blueprints, rows.answer, rows.refuse, rows.tapped, rows.restarted, rows.down,
+                rows.broker, rows.killed, rows.elsewhere,
+            )  # fmt: skip
+            for row in every:
+                if asked.only and row.__name__ not in asked.only:
+                    continue
+                began = time.monotonic()
+                try:
+                    outcome = row()
+                except Exception as error:  # noqa: BLE001 - a row that failed is told as one
+                    failed += 1
+                    outcome = f"**failed**: {error}"
+                what = (row.__doc__ or "").rstrip(".")
+                lines.append(f"| {what} | {outcome} | {time.monotonic() - began:.0f} s |")
+                print(lines[-1], flush=True)
+        finally:
+            ha.stop()
+            home.close()
+    if asked.write and not failed:
+        head = [
+            f"Last run {datetime.now(UTC).date()}, Home Assistant {VERSION}:", "",
+            "| what | rang, and ended | took |", "|---|---|---:|",
+        ]  # fmt: skip
+        DOCUMENT.write_text(replaced(DOCUMENT.read_text(), "real", head + lines))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
