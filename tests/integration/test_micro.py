@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import ssl
 import struct
 import subprocess
 import sys
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amqtt.contexts import ListenerConfig
 
+from broker_config.access import pki
 from device_sdk import AnswerReason, EndReason
 from tests.broker_support.raw import Raw
+from tests.broker_support.running import Running
 from tests.commands import Command
 from tests.peers import Peer, ThreadedPeer, Told
 from tests.servers import BrokerProcess, BundledBroker
@@ -390,3 +394,46 @@ def test_a_panel_rings_and_opens(pair: Pair, compiled: Path, tmp_path: Path) -> 
         panel.line("over 7")
         pair.nothing_is_left()
         panel.process.kill()
+
+
+# --- TLS ---------------------------------------------------------------------------------------
+
+OVER_TLS = """
+import sys, ssl, bellwire
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+tls.verify_mode = ssl.CERT_REQUIRED
+with open(sys.argv[2], "rb") as file:
+    tls.load_verify_locations(cadata=file.read())
+peer = bellwire.Peer("micro", "localhost", int(sys.argv[1]), tls=tls, on_event=print)
+for _ in range(200):
+    peer.poll(50)
+    if peer.ready:
+        break
+peer.close()
+"""
+
+
+def test_it_speaks_tls(compiled: Path, tmp_path: Path) -> None:
+    """With an authority that it trusts, and not with another."""
+    for name in ("tls", "other"):
+        (tmp_path / name).mkdir()
+        pki.make_ca(tmp_path / name)
+        pem = (tmp_path / name / "ca.crt").read_text()
+        (tmp_path / f"{name}.der").write_bytes(ssl.PEM_cert_to_DER_cert(pem))
+    tls, script = tmp_path / "tls", tmp_path / "over_tls.py"
+    pki.make_server(tls, [])
+    script.write_text(OVER_TLS)
+    files = {
+        "ssl": True,
+        "cafile": tls / "ca.crt",
+        "certfile": tls / "server.crt",
+        "keyfile": tls / "server.key",
+    }
+    program = (str(BIN / "micropython"), "-X", "heapsize=256k")
+    environ = {"MICROPYPATH": f"{compiled}:.frozen"}
+    with Running(listeners={"default": ListenerConfig(bind="127.0.0.1:0", **files)}) as broker:
+        for name, told in (("tls", "online"), ("other", "offline")):
+            words = (script, str(broker.port), tmp_path / f"{name}.der")
+            with Command(*words, program=program, environ=environ) as micro:
+                assert micro.line("None").startswith(told)
+                micro.process.kill()
