@@ -22,7 +22,13 @@ from tools.pythons import CACHE, chroot, inside
 VERSION = "2026.11.0"
 PYTHON = "3.14"
 #: Beside what `homeassistant` itself requires: of the integrations that are used here.
-MORE = ("PyQRCode==1.2.1", "paho-mqtt==2.1.0", "Pillow==13.0.0", "PyNaCl==1.6.2")
+MORE = (
+    "PyQRCode==1.2.1", "pyotp==2.10.0", "paho-mqtt==2.1.0", "Pillow==13.0.0", "PyNaCl==1.6.2",
+    "home-assistant-frontend==20261028.4", "home-assistant-intents==2026.10.27", "hassil==3.12.1",
+    "numpy==2.3.2", "PyTurboJPEG==1.8.3", "ha-ffmpeg==3.2.2", "mutagen==1.48.1",
+    "aiohasupervisor==0.8.1", "gazetteer-matcher==1.1.0", "infrared-protocols==10.5.0",
+    "rf-protocols==4.3.0",
+)  # fmt: skip
 CONFIG = """\
 homeassistant:
 api:
