@@ -7,7 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from device_sdk.services.homeassistant.bridge import FORMER_WAIT, INTRODUCTION, OPEN_TIMEOUT, Bridge
 from device_sdk.services.homeassistant.buttons import REPEAT, MqttPresses
@@ -309,6 +309,7 @@ STEPS = st.lists(
 )
 
 
+@example(before=["kill"], during=["ha goes", "kill"])
 @given(before=STEPS, during=STEPS)
 @settings(max_examples=150)
 def test_a_call_rings_exactly_once_whatever_restarts(before: list[str], during: list[str]) -> None:

@@ -178,6 +178,7 @@ class Bridge:
             for door in self._doors.values():
                 if door.told is Told.MAYBE:
                     door.told = Told.YES  # it was there, and heard
+                    self._publish_call(door)  # a later life is to know it, too
                     self._publish_call(door)
 
     def _born(self, door: HaDoor, now: float) -> None:
