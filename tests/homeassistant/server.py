@@ -82,7 +82,8 @@ def install() -> tuple[Path, float]:
     program = root / "opt/ha/bin/hass"
     if not program.exists():
         if not root.exists():
-            shutil.copytree(chroot("forky"), root, symlinks=True)
+            # Not shutil: it would read the devices in there, without end.
+            subprocess.run(["cp", "-a", chroot("forky"), root], check=True)
         script = (
             "export SKIP_CYTHON=1; python3 -m venv /opt/ha;"
             f" /opt/ha/bin/pip install -q homeassistant=={VERSION} {' '.join(MORE)}"
