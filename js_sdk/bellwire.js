@@ -859,6 +859,7 @@ class CallerSide extends Side {
   abort() {
     for (const call of this.calls.values()) {
       if (UNDECIDED.includes(call.phase) && !call.previous) this.tell("failure", call, { reason: "logged out" });
+      else if (call.cancelPending) this.tellCanceled(call); // the broker's word for it does not come any more
       else this.giveUpTalk(call);
     }
     this.calls.clear();
@@ -1964,6 +1965,7 @@ export class Engine {
 /** A packet from a peer that is longer than this is read away: no cell is. */
 const MAX_PACKET = 64 * 1024;
 const KEEP_ALIVE = 60;
+const LOGOUT_TIMEOUT = 2; // seconds that a logout waits in all
 const PING_AFTER = 20;
 const SILENT = 35;
 
@@ -2393,10 +2395,12 @@ export class Client extends EventTarget {
     this.#command({ unwatch: { peer } });
   }
 
-  /** End my calls, say that I am offline, close; resolves when that is done. */
+  /** End my calls, say that I am offline, close; resolves when that is done, within 2 s. */
   logout() {
     this.#command({ logout: {} });
-    return this.#ended;
+    // A broker that acknowledges nothing is not waited for longer.
+    const late = setTimeout(() => this.#stop("logged out", "logged out"), LOGOUT_TIMEOUT * 1000);
+    return this.#ended.finally(() => clearTimeout(late));
   }
 
   // --- inside

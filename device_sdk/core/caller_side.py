@@ -423,6 +423,8 @@ class CallerSide(TalkSide[CallerCall, float]):
         elif call.talks:
             ended = self._with_talk(call, call.talk.ended(EndReason.LOGGED_OUT))
             self._tell_talk(Name.CALL_ENDED, ended)
+        else:
+            self._tell_canceled(call)  # the broker's word for it does not come any more
 
     def _end_talk(self, call: CallerCall, word: EndReason, now: float) -> None:
         self._step(self._with_talk(call, call.talk.ended(word)), On.HANG_UP, now)

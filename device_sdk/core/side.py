@@ -48,7 +48,7 @@ class Side(ABC, Generic[C, R]):
 
     def abort(self) -> None:
         """A newer login owns these cells now: tell the app that its calls failed, say nothing."""
-        for call in self.calls.values():
+        for call in list(self.calls.values()):
             self._give_up(call)
         self.calls.clear()
         self.remembered.clear()

@@ -173,8 +173,14 @@ const transport = (brokers, dialed) => (url, on) => {
   const answer = (bytes) => queueMicrotask(() => on.data(Uint8Array.from(bytes)));
   const send = (bytes) => {
     if (how === "silent") return;
-    if (bytes[0] === 0x10) answer([0x20, 2, 0, how]);
+    if (bytes[0] === 0x10) answer([0x20, 2, 0, how === "mute" ? 0 : how]);
     if (bytes[0] === 0x82) answer([0x90, 5, bytes[2], bytes[3], 1, 1, 1]);
+    if (bytes[0] >> 4 === 3 && how !== "mute") {
+      let at = 1;
+      while (bytes[at++] & 0x80);
+      const id = at + 2 + ((bytes[at] << 8) | bytes[at + 1]);
+      answer([0x40, 2, bytes[id], bytes[id + 1]]);
+    }
   };
   return { send, close() {} };
 };
@@ -230,4 +236,14 @@ test("a call that does not go on, or not any more, says so; a login that is over
   assert.deepEqual(messages, []);
   assert.throws(() => client.invite("you"), { code: "NOT_LOGGEDIN" });
   assert.throws(() => call.cancel(), { code: "NOT_LOGGEDIN" });
+});
+
+test("a logout does not wait longer than two seconds for a broker that acknowledges nothing", async () => {
+  const client = new Client({ url: "x://a", peer: "me", open: transport({ "x://a": "mute" }, []), settings: { startupTimeout: 0.05 } });
+  await client.login();
+  const call = client.invite("you");
+  const before = performance.now();
+  await client.logout();
+  assert(performance.now() - before < 10_000);
+  assert.equal((await call.ended).state, "canceled");
 });

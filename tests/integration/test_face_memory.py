@@ -104,6 +104,23 @@ def test_a_cancel_that_is_never_acknowledged_is_told(make: Make) -> None:
     door.expect("local_invitation_canceled", mine.call_id)
 
 
+def test_a_cancel_that_was_not_acknowledged_is_told_when_the_client_ends(make: Make) -> None:
+    """By a newer login, or by logging out: nobody waits for a call of a client that is done."""
+    broker = Unacknowledged()
+    older = make("front-door", broker)
+    mine = older.press("kitchen")
+    older.cancel(mine)
+    newer = make("front-door", broker)
+    older.expect_state("ABORTED")
+    assert older.wait(mine, 5)
+    older.expect("local_invitation_canceled", mine.call_id)
+    theirs = newer.press("kitchen")
+    newer.cancel(theirs)
+    newer.logout()
+    assert newer.wait(theirs, 5)
+    newer.expect("local_invitation_canceled", theirs.call_id)
+
+
 def test_a_closed_link_is_inert(memory: MemoryBroker) -> None:
     link = memory(Will("sig/v1/kitchen/presence", b"will"))
     assert isinstance(link, MemoryLink)

@@ -13,6 +13,7 @@ from device_sdk.core.effects import (
     DeadlineReached,
     Disconnected,
     Dropped,
+    Emit,
     Finished,
     Logout,
     MessageReceived,
@@ -29,7 +30,7 @@ from device_sdk.core.effects import (
     Watch,
 )
 from device_sdk.core.engine import Engine
-from device_sdk.core.events import PresenceChanged
+from device_sdk.core.events import LocalEvent, Name, PresenceChanged
 from device_sdk.core.settings import Settings
 from device_sdk.errors import InvalidArgument
 from device_sdk.wire import codec, topics
@@ -208,12 +209,16 @@ def test_a_newer_login_aborts_this_one() -> None:
 
 
 def test_a_newer_login_aborts_this_one_also_while_it_logs_out() -> None:
-    """Nothing is said of presence then, either: it is the newer one's."""
+    """Nothing is said of presence then, either: it is the newer one's; the app is told its ends."""
     rig = Rig().connect()
     rig.feed(Send(CALL, PEER))
     rig.feed(Logout())
     rig.hear_presence(Presence(True, b"newlogin"), ME)
-    assert rig.effects == [Aborted()]
+    told, aborted = rig.effects
+    assert isinstance(told, Emit)
+    assert isinstance(told.event, LocalEvent)
+    assert told.event.name is Name.LOCAL_CANCELED
+    assert aborted == Aborted()
 
 
 def test_a_late_will_of_a_former_life_is_overwritten() -> None:
