@@ -20,6 +20,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "js_sdk/README.md": "javascript.md",
+    "micro_sdk/README.md": "microcontrollers.md",
 }
 _LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 #: What the theme would load if it were not there already.
