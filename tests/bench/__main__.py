@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import brokers, flood, footprint, latency, medians, web_page, wire
+from . import brokers, flood, footprint, homeassistant, latency, medians, web_page, wire
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -111,6 +111,10 @@ def of_page(options: Options) -> str:
     return table(web_page.HEAD, web_page.run(100 if options.quick else 300))
 
 
+def of_home(options: Options) -> str:
+    return table(homeassistant.HEAD, homeassistant.run(100 if options.quick else 300))
+
+
 def of_pi(_options: Options) -> str:
     return other("pi_memory")
 
@@ -124,6 +128,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], str]]] = {
     "broker": ("The bundled broker beside stock amqtt and mosquitto", of_broker),
     "broker-before": ("The bundled broker beside itself as it was", of_broker_before),
     "page": ("A panel's page", of_page),
+    "home": ("A bridge to Home Assistant", of_home),
     "pi": ("The doorbell service", of_pi),
 }
 
