@@ -363,8 +363,10 @@ def expected_talk(fault: str, state: str, end: str) -> tuple[set[str], set[str]]
     hung_up = {"hung up"}
     here, there = hung_up, hung_up
     if fault in ("killed", "bridge-ghost"):
-        # Its next life is not in the call; what it had said before stands.
-        here, there = (hung_up, hung_up) if state == "hanging up" else ({"-"}, {"restarted"})
+        # Its next life is not in the call; what it had said before stands. That of a callee may be
+        # *accepted* still, which goes on to *failed*: then the peer is lost (Talk 6 and 8).
+        gone = {"restarted", "peer lost"} if end == "callee" else {"restarted"}
+        here, there = (hung_up, hung_up) if state == "hanging up" else ({"-"}, gone)
     elif fault == "taken-over":
         here, there = {"logged out"}, {"restarted"}  # Newer logins 1
         if state == "hanging up":
