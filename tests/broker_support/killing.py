@@ -31,6 +31,7 @@ listen = ""
 [limits]
 publishes_per_second = 0
 queued = 1000000
+queued_bytes = 1000000000
 [log]
 level = "error"
 """
