@@ -363,10 +363,8 @@ def expected_talk(fault: str, state: str, end: str) -> tuple[set[str], set[str]]
     hung_up = {"hung up"}
     here, there = hung_up, hung_up
     if fault in ("killed", "bridge-ghost"):
-        # Its next life is not in the call; what it had said before stands. That of a callee may be
-        # *accepted* still, which goes on to *failed*: then the peer is lost (Talk 6 and 8).
-        gone = {"restarted", "peer lost"} if end == "callee" else {"restarted"}
-        here, there = (hung_up, hung_up) if state == "hanging up" else ({"-"}, gone)
+        # Its next life is not in the call; what it had said before stands.
+        here, there = (hung_up, hung_up) if state == "hanging up" else ({"-"}, {"restarted"})
     elif fault == "taken-over":
         here, there = {"logged out"}, {"restarted"}  # Newer logins 1
         if state == "hanging up":
@@ -658,8 +656,12 @@ class Cell:
 
     def _reach_talk(self) -> None:
         """A call that goes on; in it something of the end's is held before the other."""
+        to_caller = self.proxy["caller"]
+        before = to_caller.topics[DOWN, WRITES["callee"]]
         self._ring()
         self.callee.accept(self.theirs)
+        # *received*, *accepted*, *talking*: without the last it may have only accepted.
+        to_caller.wait(lambda p: p.topics[DOWN, WRITES["callee"]] >= before + 3, "talking", SETUP)
         self.talks = {
             end: self.peer[end].expect("call_started", self.call.call_id, timeout=SETUP).args[0]
             for end in ENDS
