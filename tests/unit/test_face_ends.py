@@ -355,20 +355,19 @@ def test_a_client_is_done_in_a_child_process(
     names = set(memory.sessions)
     forgotten: list[object] = []
     monkeypatch.setattr(owner, "forget", lambda: forgotten.append(owner))
-    with client._guard:
+    with owner._guard:  # its thread takes no turn: in a child it is not there
         client._forked()
-    assert forgotten == [owner]
-    assert isinstance(client.failure, ForkedError)
-    assert invitation.wait(1)
-    assert invitation.reason is EndReason.CLIENT_FAILED
-    with pytest.raises(ClientClosed, match="is a fork of the one that logged in"):
-        client.login()
-    assert set(memory.sessions) == names, "the parent's connection was ended"
-    client._forked()  # of a child's child: it is done already
-    assert forgotten == [owner]
-    NetworkThread.forget(owner)
-    assert link.fileno() == -1
-    with owner._guard:
+        assert forgotten == [owner]
+        assert isinstance(client.failure, ForkedError)
+        assert invitation.wait(1)
+        assert invitation.reason is EndReason.CLIENT_FAILED
+        with pytest.raises(ClientClosed, match="is a fork of the one that logged in"):
+            client.login()
+        assert set(memory.sessions) == names, "the parent's connection was ended"
+        client._forked()  # of a child's child: it is done already
+        assert forgotten == [owner]
+        NetworkThread.forget(owner)
+        assert link.fileno() == -1
         owner.finish()
     owner.join(PATIENCE)
     connection.close(clean=False)
