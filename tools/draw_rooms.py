@@ -16,7 +16,6 @@ WORDS = {
     "device_sdk.link": "MQTT over sockets",
     "device_sdk.client": "threads, events, groups, policies",
     "device_sdk.services": "doorbell, panel, provision, doctor",
-    "device_sdk.fleet": "thousands of engines",
     "device_sdk.cli": "bellwire",
     "broker_config.core": "packets, sessions, router, limits",
     "broker_config.store": "journal, SQLite",

@@ -57,7 +57,7 @@ def _parser(first: str | None) -> Parser:
     watch.add(commands)
     trace.add(commands)
     if first == FLEET:
-        from . import fleet
+        from .fleet import command as fleet
 
         fleet.add(commands)
     else:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from broker_config.export.site import FAIL_OVER
-from device_sdk.fleet.plan import APART_CALLS
+from device_sdk.cli.fleet.plan import APART_CALLS
 from tests.exported import Exported, ExportedMosquitto, Nats
 from tests.servers import BrokerProcess, BundledBroker
 

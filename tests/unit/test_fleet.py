@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from device_sdk.cli.fleet import packets, plan, plot, report
+from device_sdk.cli.fleet.books import GHOST_AFTER, Books, Call, CallFault, Plan
+from device_sdk.cli.fleet.run import BrokerUse
 from device_sdk.core.events import Name
 from device_sdk.errors import InvalidArgument
-from device_sdk.fleet import packets, plan, plot, report
-from device_sdk.fleet.books import GHOST_AFTER, Books, Call, CallFault, Plan
-from device_sdk.fleet.run import BrokerUse
 from device_sdk.link.url import BrokerUrl
 
 URL = BrokerUrl.parse("mqtt://127.0.0.1")

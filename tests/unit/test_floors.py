@@ -21,7 +21,6 @@ ROOMS = {
     "link": {"errors", "states", "wire", "core", "link"},
     "client": {"errors", "states", "wire", "core", "link", "client"},
     "services": {"errors", "states", "wire", "core", "link", "client", "services", "__init__"},
-    "fleet": {"errors", "states", "wire", "core", "link", "fleet"},
     "cli": {
         "errors",
         "states",
@@ -30,7 +29,6 @@ ROOMS = {
         "link",
         "client",
         "services",
-        "fleet",
         "cli",
         "__init__",
     },
@@ -51,7 +49,7 @@ THIRD_PARTY = {
     "cbor2": "wire/cbor.py",
     "dns": "link/srv.py",
     "paho": "link/paho.py",
-    "psutil": "fleet/run.py",
+    "psutil": "cli/fleet/run.py",
 }
 MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
@@ -90,6 +88,21 @@ def test_nothing_imports_upward(name: str) -> None:
         if each.startswith("device_sdk.")
     }
     assert ours <= ROOMS[room(name)]
+
+
+def test_the_root_holds_the_floors_and_the_public_faces() -> None:
+    """What a user imports, and one folder for each floor: whatever else there is has a room."""
+    names = {each.name for each in PACKAGE.iterdir()} - {"__pycache__", "py.typed"}
+    assert {room(name) for name in names} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", [each for each in MODULES if each.startswith("cli/fleet/")])
+def test_a_fleet_is_engines_on_links_of_its_own(name: str) -> None:
+    """What it measures is no client's; only its command knows the ways of the command line."""
+    ours = {each.split(".")[1] for each in imports(MODULES[name]) if each.startswith("device_sdk.")}
+    if name != "cli/fleet/command.py":
+        assert not ours & {"client", "services"}
+        assert not [each for each in imports(MODULES[name]) if "command" in each.split(".")]
 
 
 @pytest.mark.parametrize("name", [each for each in MODULES if room(each) in PURE])

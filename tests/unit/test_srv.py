@@ -14,8 +14,8 @@ import dns.exception
 import dns.resolver
 import pytest
 
-from device_sdk.cli import fleet as fleet_command
 from device_sdk.cli.errors import CommandError, ExitCode
+from device_sdk.cli.fleet import command as fleet_command
 from device_sdk.cli.observer import Observer
 from device_sdk.core.effects import BrokersFound
 from device_sdk.core.rotation import Target, in_order

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.effects import (
+from ...core.effects import (
     Connected,
     Disconnected,
     LinkFailed,
@@ -18,8 +18,8 @@ from ..core.effects import (
     PublishAcked,
     Subscribed,
 )
-from ..errors import BrokerUnreachable, LoginError, SubscriptionRefused
-from ..wire import topics
+from ...errors import BrokerUnreachable, LoginError, SubscriptionRefused
+from ...wire import topics
 from . import packets
 from .connection import Address, FleetConnection, why
 from .device import FleetSite

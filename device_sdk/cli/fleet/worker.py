@@ -13,11 +13,18 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from ..core.effects import Accept, Cancel, Refuse, Send
-from ..core.events import ConnectionStateChanged, CoreEvent, LocalEvent, Name, PeerLost, RemoteEvent
-from ..core.settings import Settings
-from ..errors import BellwireError, BrokerRefused, InvitationApiCallError
-from ..wire import topics
+from ...core.effects import Accept, Cancel, Refuse, Send
+from ...core.events import (
+    ConnectionStateChanged,
+    CoreEvent,
+    LocalEvent,
+    Name,
+    PeerLost,
+    RemoteEvent,
+)
+from ...core.settings import Settings
+from ...errors import BellwireError, BrokerRefused, InvitationApiCallError
+from ...wire import topics
 from .bare import Bare, PingPong, sweep
 from .books import Books, Call, Plan
 from .connection import Address, resolve

@@ -10,16 +10,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..client.display import jsonable, write
-from ..client.vocabulary import BY_NAME, DEFAULT_BROKER
-from ..errors import BrokerUnreachable, InvalidArgument
-from ..link.srv import check_installed, look_up
-from ..link.url import AnyUrl, BrokerUrl, Tls, clear_text, parse_broker
-from ..wire.topics import DEFAULT_REALM, check_realm
-from .errors import CommandError, ExitCode, UsageError
+from ...client.display import jsonable, write
+from ...client.vocabulary import BY_NAME, DEFAULT_BROKER
+from ...errors import BrokerUnreachable, InvalidArgument
+from ...link.srv import check_installed, look_up
+from ...link.url import AnyUrl, BrokerUrl, Tls, clear_text, parse_broker
+from ...wire.topics import DEFAULT_REALM, check_realm
+from ..errors import CommandError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from ..fleet.plan import Broker, Peer
+    from .plan import Broker, Peer
 
 _MOST = 1_000_000
 
@@ -93,8 +93,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the fleet; gives the exit code."""
-    from ..fleet import plan, report
-    from ..fleet.run import BrokerUse, Fleet, WorkerEnded, machine
+    from . import plan, report
+    from .run import BrokerUse, Fleet, WorkerEnded, machine
 
     broker = _broker(args)
     _in_range("--rate", args.rate, 0.0, 100_000)
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _save(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    from ..fleet.plot import draw
+    from .plot import draw
 
     try:
         if args.json is not None:
@@ -157,7 +157,7 @@ def _save(args: argparse.Namespace, found: dict[str, Any]) -> None:
 
 
 def _broker(args: argparse.Namespace) -> Broker:
-    from ..fleet.plan import Broker
+    from .plan import Broker
 
     try:
         urls = tuple(url for each in args.broker for url in _found(parse_broker(each)))
@@ -189,7 +189,7 @@ def _found(url: AnyUrl) -> tuple[BrokerUrl, ...]:
 
 
 def _peers(args: argparse.Namespace, broker: Broker) -> list[Peer]:
-    from ..fleet import plan
+    from . import plan
 
     if (args.devices is None) == (args.table is None):
         raise UsageError("how many? --devices N, or --from FILE --secrets DIR (one of the two)")
@@ -214,7 +214,7 @@ def _peers(args: argparse.Namespace, broker: Broker) -> list[Peer]:
 
 
 def _check_room(devices: int, args: argparse.Namespace, broker: Broker) -> None:
-    from ..fleet.plan import room_for
+    from .plan import room_for
 
     try:
         room_for(devices, args.processes, broker.urls)

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from ..errors import BellwireError, BrokerRefused, BrokerUnreachable
+from ...errors import BellwireError, BrokerRefused, BrokerUnreachable
 from .plan import Share
 from .worker import work
 

@@ -12,7 +12,7 @@ import ssl
 from collections import Counter
 from typing import NamedTuple, Protocol, cast
 
-from ..core.effects import (
+from ...core.effects import (
     Connected,
     Disconnected,
     LinkFailed,
@@ -22,7 +22,7 @@ from ..core.effects import (
     PublishAcked,
     Subscribed,
 )
-from ..errors import BrokerRefused, BrokerUnreachable
+from ...errors import BrokerRefused, BrokerUnreachable
 from . import packets
 
 #: Of a keep-alive; one that was not answered by then is a dead connection.

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink
-from ..core.effects import (
+from ...core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink
+from ...core.effects import (
     DeadlineReached,
     Disconnected,
     Dropped,
@@ -24,13 +24,13 @@ from ..core.effects import (
     Subscribe,
     Unsubscribe,
 )
-from ..core.engine import Engine
-from ..core.events import ConnectionStateChanged, CoreEvent
-from ..core.settings import Settings
-from ..errors import LoginError
-from ..link.base import Will
-from ..states import ConnectionState
-from ..wire import topics
+from ...core.engine import Engine
+from ...core.events import ConnectionStateChanged, CoreEvent
+from ...core.settings import Settings
+from ...errors import LoginError
+from ...link.base import Will
+from ...states import ConnectionState
+from ...wire import topics
 from . import packets
 from .connection import Address, FleetConnection, why
 

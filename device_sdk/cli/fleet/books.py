@@ -6,7 +6,7 @@ from collections import Counter
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..core.events import ENDS, Name
+from ...core.events import ENDS, Name
 
 #: A ring that begins so long after its caller decided is none that the network was slow with.
 GHOST_AFTER = 1.0
