@@ -82,6 +82,11 @@ ATTEMPTS = 3
 ALWAYS = 1_000_000
 #: What an end writes, by topic kind.
 WRITES = {"caller": "invite", "callee": "answer"}
+DECODE: dict[str, Callable[[bytes], Invite | Answer]] = {
+    "invite": codec.decode_invite,
+    "answer": codec.decode_answer,
+}
+MESSAGE = "with a message"
 #: So often one cell that is not taken closes the link: once, then at each of two trials. A caller's
 #: is said once more when an answer to it comes ("What the broker does not take", 4): all again.
 CLOSES = {"caller": 6, "callee": 3}
@@ -612,29 +617,27 @@ class Cell:
             action()
             seen()
 
-    def _held(self, end: str, state: InviteState | AnswerState) -> Callable[[], None]:
-        """Waits until the proxy of ``end`` has a cell for it in that state.
+    def _held(self, end: str, said: InviteState | AnswerState | str) -> Callable[[], None]:
+        """Waits until the proxy of ``end`` has a cell for it in that state, or with a message.
 
         Not only one more publish: a cell may be said again (an ``ask``) before it goes on.
         """
-        name: str
-        decode: Callable[[bytes], Invite | Answer]
-        if isinstance(state, InviteState):
-            name, decode = "invite", codec.decode_invite
-        else:
-            name, decode = "answer", codec.decode_answer
+        name = "answer" if end == "caller" else "invite"
 
         def there(proxy: Proxy) -> bool:
-            return any(
-                direction == DOWN
-                and packet.kind == PUBLISH
-                and packet.topic.split("/")[3] == name
-                and packet.payload
-                and decode(packet.payload).state == state
-                for direction, packet in list(proxy.packets)
-            )
+            for direction, packet in list(proxy.packets):
+                if (direction, packet.kind) != (DOWN, PUBLISH) or not packet.payload:
+                    continue
+                if packet.topic.split("/")[3] != name:
+                    continue
+                cell: Invite | Answer = DECODE[name](packet.payload)
+                if cell.state == said or (
+                    said == MESSAGE and cell.talk is not None and cell.talk.count > 0
+                ):
+                    return True
+            return False
 
-        what = f"{name} {state.name} at the proxy of the {end}"
+        what = f"{name} {getattr(said, 'name', said)} at the proxy of the {end}"
         return lambda: self.proxy[end].wait(there, what, STEP)
 
     def _press(self) -> None:
@@ -656,12 +659,9 @@ class Cell:
 
     def _reach_talk(self) -> None:
         """A call that goes on; in it something of the end's is held before the other."""
-        to_caller = self.proxy["caller"]
-        before = to_caller.topics[DOWN, WRITES["callee"]]
         self._ring()
         self.callee.accept(self.theirs)
-        # *received*, *accepted*, *talking*: without the last it may have only accepted.
-        to_caller.wait(lambda p: p.topics[DOWN, WRITES["callee"]] >= before + 3, "talking", SETUP)
+        self._held("caller", AnswerState.TALKING)()  # before that it has only accepted
         self.talks = {
             end: self.peer[end].expect("call_started", self.call.call_id, timeout=SETUP).args[0]
             for end in ENDS
@@ -670,9 +670,11 @@ class Cell:
             return
         says, call = self._says, self.talks[self._says]
         other = ENDS[1 - ENDS.index(says)]
-        proxy = self.proxy[other]
-        proxy.hold(DOWN)
-        before = proxy.topics[DOWN, WRITES[says]]
+        self.proxy[other].hold(DOWN)
+        if self.state == "message underway":
+            said: InviteState | AnswerState | str = MESSAGE
+        else:
+            said = InviteState.OVER if says == "caller" else AnswerState.OVER
 
         def action() -> None:
             if self.state == "hanging up":
@@ -680,10 +682,7 @@ class Cell:
             else:
                 self.peer[says].send_message(call, "underway")
 
-        def held() -> None:
-            proxy.wait(lambda p: p.topics[DOWN, WRITES[says]] > before, "the cell", STEP)
-
-        self._act(says, action, held)
+        self._act(says, action, self._held(other, said))
 
     def _reach(self) -> None:
         caller, callee = self.proxy["caller"], self.proxy["callee"]
