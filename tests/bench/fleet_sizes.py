@@ -1,8 +1,8 @@
 """``bellwire fleet`` on each broker and in each size, as rows of a table.
 
 ``python -m tests.bench.fleet_sizes --broker bundled mosquitto nats --devices 10 1000 5000``; each
-run has a broker of its own, started from the files that ``bellwire-broker export`` writes, and ten
-devices on that same broker before, for the ratio. ``--kill`` kills a node in the middle of calls
+run has a broker of its own, started from the files that ``bellwire-broker export`` writes, at which
+ten of the devices are alone first, for the ratio. ``--kill`` kills a node in the middle of calls
 (the bundled broker and mosquitto are started again at once), ``--keep DIR`` keeps the reports.
 """
 
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from broker_config.export.site import FAIL_OVER
-from device_sdk.cli.fleet.plan import APART_CALLS
 from tests.exported import Exported, ExportedMosquitto, Nats
 from tests.servers import BrokerProcess, BundledBroker
 
@@ -34,7 +33,7 @@ SECONDS = 10
 PATIENCE = 5.0
 HEAD = (
     "| broker | devices | calls/s | rings p50 / p99 ms | knows p50 / p99 ms | ping-pong p50 ms"
-    " | ÷ ping-pong (ten devices) | few apart: knows p50, ÷ ten devices"
+    " | ÷ ping-pong | ten of them: knows p50, ÷ alone (rings, ping-pong)"
     " | first / reconnect / again s | broker CPU ms a call | KB a device"
     " | links down | lost, double, ghost, split |"
 )
@@ -87,7 +86,7 @@ def kill(broker: BrokerProcess, after: float) -> None:
         broker.start()
 
 
-def row(name: str, found: dict[str, Any], first: dict[str, Any]) -> str:
+def row(name: str, found: dict[str, Any]) -> str:
     """A line of the table."""
 
     def both(figures: dict[str, Any]) -> str:
@@ -98,11 +97,11 @@ def row(name: str, found: dict[str, Any], first: dict[str, Any]) -> str:
         f"{each['seconds']:.1f}" + (f" ({each['missing']} never)" if each["missing"] else "")
         for each in (logged_in.get(n) for n in ("first", "reconnect", "again")) if each
     )  # fmt: skip
-    ratio = f"{found['ratio'] or 0:.2f} ({first['ratio']:.2f})"
-    apart = found["receipt_apart_ms"]
-    grown = "-"
-    if apart["n"] and first["receipt_ms"]["n"]:
-        grown = f"{apart['p50']:.2f}, {apart['p50'] / first['receipt_ms']['p50']:.2f}"
+    few, ten = found["few"], "-"
+    if few is not None:
+        grown = few["grown"]
+        ten = f"{few['received']['among']['p50']:.2f}, {grown['received']:.2f}"
+        ten += f" ({grown['rang']:.2f}, {grown['ping']:.2f})"
     faults = ", ".join(str(count) for count in found["faults"].values())
     broker = found.get("broker", {})
     cpu, memory = broker.get("cpu_ms_per_call"), broker.get("kb_per_device")
@@ -110,7 +109,8 @@ def row(name: str, found: dict[str, Any], first: dict[str, Any]) -> str:
     return (
         f"| {name} | {found['asked']['devices']:,} | {found['calls_per_second']:.0f}"
         f" | {both(found['ring_ms'])} | {both(found['receipt_ms'])}"
-        f" | {found['ping_pong_ms'].get('p50', 0):.2f} | {ratio} | {grown} | {storms}"
+        f" | {found['ping_pong_ms'].get('p50', 0):.2f} | {found['ratio'] or 0:.2f}"
+        f" | {ten} | {storms}"
         f" | {'-' if cpu is None else f'{cpu:.2f}'}"
         f" | {'-' if memory is None else f'{memory:.1f}'} | {outages or '-'} | {faults} |"
     )
@@ -134,17 +134,15 @@ def main() -> int:
                 seconds = SECONDS * (3 if asked.kill else 1)
                 more = ["--seconds", str(seconds), "--processes", asked.processes]
                 more += ["--login-timeout", asked.login_timeout]
-                # Its rate is that of the few that are apart in the large one.
-                rate = asked.rate * APART_CALLS
-                first = fleet(broker, 10, rate, "--seconds", "10", "--no-storms")
                 if asked.kill:
                     more.append("--no-storms")
-                    killer = threading.Thread(target=kill, args=(broker, SECONDS))
+                    # Ten have been alone for as long as all call; the login of all is shorter.
+                    killer = threading.Thread(target=kill, args=(broker, seconds * 1.5))
                     killer.start()
                 found = fleet(broker, devices, asked.rate, *more)
                 if asked.kill:
                     killer.join()
-                print(row(name, found, first), flush=True)
+                print(row(name, found), flush=True)
                 if asked.keep is not None:
                     what = "kill" if asked.kill else "storms"
                     file = asked.keep / f"{name}-{devices}-{what}.json"

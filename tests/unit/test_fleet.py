@@ -222,21 +222,21 @@ def test_shares_keep_both_ends_of_each_call_together(processes: int) -> None:
     assert [share.pair is not None for share in shares] == [False] * (processes - 1) + [True]
 
 
-def test_few_devices_of_a_large_fleet_are_apart_in_storms() -> None:
+def test_ten_devices_of_a_large_fleet_are_apart() -> None:
     """In a process of their own, with both ends of their calls and a part of all calls."""
     peers = plan.anonymous(400, 200)
-    shares = plan.shares(BROKER, peers, 2, rate=10.0, seconds=1.0, login_timeout=60.0, storms=True)
+    shares = plan.shares(BROKER, peers, 2, rate=10.0, seconds=1.0, login_timeout=60.0)
     assert [share.apart for share in shares] == [False, False, True]
     assert sum(share.rate for share in shares) == pytest.approx(10.0)
     last = shares[-1]
     names = {peer.name for peer in last.peers}
-    assert sum("panel" in name for name in names) == 8
+    assert sum("panel" in name for name in names) == 5
     callers = [peer for peer in last.peers if peer.calls]
-    assert len(callers) == 8
+    assert len(callers) == 5
     assert all(callee in names for peer in callers for callee in peer.calls)
     assert last.rate == pytest.approx(4.0)
     small = plan.shares(BROKER, plan.anonymous(60, 20), 1, rate=1.0, seconds=1.0,
-                        login_timeout=60.0, storms=True)  # fmt: skip
+                        login_timeout=60.0)  # fmt: skip
     assert [share.apart for share in small] == [False]
 
 
@@ -281,9 +281,11 @@ def built(*, phase: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> di
         "memory_empty": 1 << 20, "broker_ended": False, **phase,
     }  # fmt: skip
     result: dict[str, Any] = {
-        "rang": {"calm": [0.002], "again": [0.5]}, "received": {"calm": [0.003]}, "ping": [0.001],
+        "rang": {"calm": [0.002], "again": [0.5]}, "received": {"calm": [0.003]},
+        "ping": {"calm": [0.001]},
         "calls": {"made": 10, "accepted": 10}, "faults": {}, "findings": [], "left": 0,
-        "problems": [], "outages": [[1.0, 3.0, 5]], "apart": False, "late": {"again": 0.4},
+        "problems": [], "outages": [[1.0, 3.0, 5]], "apart": False, "devices": 5,
+        "late": {"again": 0.4},
     }  # fmt: skip
     asked = {"devices": 10, "panels": 3, "processes": 2, "brokers": ["mqtt://<x>"]}
     phases = {name: dict(figures) for name in ("login", "calm", "cut", "again")}
@@ -307,9 +309,22 @@ def test_rings_in_a_storm_are_those_of_the_process_with_few_devices() -> None:
     assert found["ring_meanwhile_ms"]["again"]["p50"] == 20.0
     assert (found["late_ms"]["apart"]["again"], found["late_ms"]["others"]["again"]) == (3.0, 400.0)
     assert "of that at most the fleet's own, ms: power back 3" in "\n".join(report.text(found))
-    assert found["receipt_apart_ms"] == report.percentiles([0.003])
     assert built()["ring_meanwhile_ms"]["again"]["p50"] == 500.0
-    assert built()["receipt_apart_ms"] == {"n": 0}
+    assert built()["few"] is None
+
+
+def test_the_same_devices_alone_and_among_all_are_set_beside_each_other() -> None:
+    """Rings, receipts and the ping-pong that the same process plays."""
+    found = built(
+        apart=True, rang={"alone": [0.002], "calm": [0.003]},
+        received={"alone": [0.004], "calm": [0.005]}, ping={"alone": [0.001], "calm": [0.001]},
+    )  # fmt: skip
+    assert found["few"]["grown"] == {"rang": 1.5, "received": 1.25, "ping": 1.0}
+    assert found["few"]["received"]["among"] == report.percentiles([0.005])
+    assert found["ratio"] == 5.0
+    said = "\n".join(report.text(found))
+    assert "5 devices among all beside alone, p50, times: rings 1.50" in said
+    assert built(apart=True)["few"]["grown"] == {}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,6 @@ def run(args: argparse.Namespace) -> int:
         shares = plan.shares(
             broker, peers, args.processes,
             rate=args.rate, seconds=args.seconds, login_timeout=args.login_timeout,
-            storms=not args.no_storms,
         )  # fmt: skip
         if args.ca_file is not None:
             Tls(args.ca_file).make_context()
@@ -232,8 +231,8 @@ def _in_range(flag: str, value: float, low: float, high: float) -> None:
         raise UsageError(f"{flag}: from {low:g} to {high:g}, not {value:g}")
 
 
-_WORDS = {"login": "logging in", "calm": "calling", "cut": "links cut", "again": "power back",
-          "finish": "putting in order"}  # fmt: skip
+_WORDS = {"alone": "few, alone", "login": "logging in", "calm": "calling", "cut": "links cut",
+          "again": "power back", "finish": "putting in order"}  # fmt: skip
 _WIDTH = 24
 
 

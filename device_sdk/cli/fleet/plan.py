@@ -21,7 +21,7 @@ FEW = 3
 _SPARE = 256
 _LARGEST_TABLE = 1 << 24
 #: Panels that are in a process with few devices, and the part of all calls that is made there.
-_APART, APART_CALLS = 8, 0.4
+_APART, _APART_CALLS = 5, 0.4
 
 
 class Peer(NamedTuple):
@@ -167,19 +167,19 @@ def shares(
     rate: float,
     seconds: float,
     login_timeout: float,
-    storms: bool = False,
 ) -> list[Share]:
     """A share for each process: who calls is where the first whom it calls is.
 
-    With ``storms`` there is one process more, with few devices of a large fleet. A process logs its
-    thousands in for seconds, in which it serves none of those that are back already: so how long
-    calls take meanwhile is measured where that is nobody's time but the broker's.
+    Of a large fleet few devices are in one process more: first alone at the broker, with all calls
+    to themselves, then among all. And a process logs its thousands in for seconds, in which it
+    serves none of those that are back already: so how long calls take meanwhile is measured where
+    that is nobody's time but the broker's.
     """
     *fleet, ping_door, ping_panel = peers
     place: dict[str, int] = {}
     called = {name for peer in fleet for name in peer.calls}
     panels = [each.name for each in fleet if each.name in called]
-    apart = panels[:_APART] if storms and len(panels) >= 10 * _APART else []
+    apart = panels[:_APART] if len(panels) >= 16 * _APART else []
     place |= dict.fromkeys(apart, processes)
     for number, peer in enumerate(each for each in fleet if each.name in called or not each.calls):
         place.setdefault(peer.name, number % processes)
@@ -194,7 +194,7 @@ def shares(
     callers = [sum(bool(peer.calls) for peer in part) for part in parts[:processes]]
     rates = [rate * count / max(1, sum(callers)) for count in callers]
     if apart:
-        rates = [*(each * (1 - APART_CALLS) for each in rates), rate * APART_CALLS]
+        rates = [*(each * (1 - _APART_CALLS) for each in rates), rate * _APART_CALLS]
     return [
         Share(
             broker,

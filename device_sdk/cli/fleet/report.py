@@ -15,6 +15,8 @@ _PERCENTILES = (50.0, 95.0, 99.0, 99.9)
 _STORMS = ("login", "reconnect", "again")
 #: What a phase is called to people.
 _PHASES = {"calm": "calm", "reconnect": "reconnect storm", "again": "power back", "login": "login"}
+#: What was measured of the few devices that were alone first.
+_FEW = {"rang": "rings", "received": "the caller knows", "ping": "ping-pong"}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -38,15 +40,14 @@ def build(
     rang = _merged(results, "rang")
     few = [result for result in results if result["apart"]]
     apart = _merged(few, "rang")
-    received = _merged(results, "received")
-    ping = [each for result in results for each in result["ping"]]
+    received, ping = _merged(results, "received"), _merged(results, "ping")
     faults: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for result in results:
         faults.update(result["faults"])
         calls.update(result["calls"])
     ring, receipt = percentiles(rang.get("calm", [])), percentiles(received.get("calm", []))
-    floor = percentiles(ping)
+    floor = percentiles(ping.get("calm", []))
     beside = percentiles(_merged(few, "received").get("calm", [])) if few else receipt
     calm = phases.get("calm", {})
     report: dict[str, Any] = {
@@ -64,7 +65,7 @@ def build(
         "receipt_ms": receipt,
         "ping_pong_ms": floor,
         "ratio": round(beside["p50"] / floor["p50"], 2) if beside["n"] and floor["n"] else None,
-        "receipt_apart_ms": beside if few else percentiles([]),
+        "few": _few(few) if few else None,
         "ring_meanwhile_ms": {
             name: percentiles((apart or rang)[name])
             for name in _STORMS
@@ -108,6 +109,19 @@ def build(
     return report
 
 
+def _few(few: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same devices alone at the broker and among all, in ms; ``grown``: p50 beside p50."""
+    found: dict[str, Any] = {"devices": sum(result["devices"] for result in few)}
+    grown = {}
+    for key in ("rang", "received", "ping"):
+        times = _merged(few, key)
+        alone, among = (percentiles(times.get(phase, [])) for phase in ("alone", "calm"))
+        found[key] = {"alone": alone, "among": among}
+        if alone["n"] and among["n"]:
+            grown[key] = round(among["p50"] / alone["p50"], 2)
+    return {**found, "grown": grown}
+
+
 def _merged(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]]:
     merged: dict[str, list[float]] = {}
     for result in results:
@@ -135,8 +149,10 @@ def text(report: Mapping[str, Any]) -> list[str]:
         ("press → the caller knows", report["receipt_ms"]),
         ("bare ping-pong", report["ping_pong_ms"]),
     ]
-    if report["receipt_apart_ms"]["n"]:
-        rows.insert(2, ("  of few devices apart", report["receipt_apart_ms"]))
+    few = report["few"]
+    for key, what in _FEW.items() if few is not None else ():
+        rows += [(f"  {few['devices']} {where}: {what}", few[key][where])
+                 for where in ("alone", "among")]  # fmt: skip
     rows += [(f"  ring meanwhile: {_PHASES[name]}", each)
              for name, each in report["ring_meanwhile_ms"].items()]  # fmt: skip
     for what, each in rows:
@@ -150,6 +166,9 @@ def text(report: Mapping[str, Any]) -> list[str]:
         said.append(f"  of that at most the fleet's own, ms: {figures}")
     if report["ratio"] is not None:
         said.append(f"{'knows beside ping-pong, p50':<34} {report['ratio']:9.2f} x")
+    if few is not None and few["grown"]:
+        grown = ", ".join(f"{_FEW[key]} {ratio:.2f}" for key, ratio in few["grown"].items())
+        said.append(f"{few['devices']} devices among all beside alone, p50, times: {grown}")
     ends = ", ".join(f"{count:,} {end}" for end, count in report["calls"].items())
     said.append(f"calls: {ends}; {report['calls_per_second']:g}/s when calm")
     said.append(", ".join(f"{count:,} {fault}" for fault, count in report["faults"].items()))

@@ -100,6 +100,8 @@ class Fleet:
             self._start()
             empty = self._use.memory() if self._use else 0
             plan: list[tuple[str, tuple[Any, ...]]] = [("login", ()), ("calm", (seconds,))]
+            if any(share.apart for share in self._shares):
+                plan.insert(0, ("alone", (seconds, sum(share.rate for share in self._shares))))
             if storms:
                 plan += [("cut", ()), ("again", ())]
             for name, arguments in plan:

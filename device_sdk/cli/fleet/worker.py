@@ -94,7 +94,9 @@ class Worker:
         self._late: dict[str, float] = {}
         #: What the broker said to one that it does not let in.
         self._refusal: BrokerRefused | None = None
-        self._ping: PingPong | None = None
+        #: Seconds of the ping-pong, there and back, by phase.
+        self._pings: dict[str, list[float]] = {}
+        self._rate = share.rate
         self._bare: list[Bare] = []
         self._caller_task: asyncio.Task[None] | None = None
         self._ticker_task: asyncio.Task[None] | None = None
@@ -108,29 +110,26 @@ class Worker:
 
         Raises :class:`LoginError` for a broker that is not there, or that refuses one of them.
         """
-        if self._share.pair is not None:
-            door = self._share.pair[0]
-            for address in self._site.addresses:
-                probe = Bare(door.name, door.password, self._site, Counter())
-                await probe.open(address)
-                probe.close()
-        self._caller_task = self._loop.create_task(self._calling())
-        self._ticker_task = self._loop.create_task(self._ticking())
-        return await self._storm("login", lambda device: device.start())
+        await self._begin()
+        return await self._storm("login", _start_if_off)
+
+    async def alone(self, seconds: float, rate: float) -> dict[str, Any]:
+        """The few have the broker for themselves, and make all calls; the others are not in yet.
+
+        Raises as :meth:`login` does.
+        """
+        if self._share.apart:
+            await self._begin()
+            await self._storm("first", _start_if_off)
+        self.phase, self._rate = "alone", rate
+        figures = await self._beside_ping_pong(seconds)
+        self._rate = self._share.rate
+        return figures
 
     async def calm(self, seconds: float) -> dict[str, Any]:
         """Calls, and the ping-pong beside them."""
         self.phase = "calm"
-        if self._share.pair is not None:
-            await self._begin_ping(*self._share.pair)
-
-        async def wait() -> None:
-            await asyncio.sleep(seconds)
-
-        try:
-            return await self._measured(wait)
-        finally:
-            _end(self._ping_task)
+        return await self._beside_ping_pong(seconds)
 
     async def cut(self) -> dict[str, Any]:
         """All links break at once; the devices are on."""
@@ -155,14 +154,39 @@ class Worker:
         self.books.judge()
         await asyncio.gather(*(device.log_out(_LOGOUT) for device in self.devices.values()))
         _end(self._ticker_task)
-        for bare in self._bare:
-            bare.close()
+        self._close_bare()
         peers = (*self._share.peers, *(self._share.pair or ()))
         secrets_of = {peer.name: peer.password for peer in peers}
         left, problems = await sweep(secrets_of, self._site, Counter())
         return self._result(left, problems)
 
     # --- storms and calm ---------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        """Once: see that every address is there, and begin to call."""
+        if self._caller_task is not None:
+            return
+        if self._share.pair is not None:
+            door = self._share.pair[0]
+            for address in self._site.addresses:
+                probe = Bare(door.name, door.password, self._site, Counter())
+                await probe.open(address)
+                probe.close()
+        self._caller_task = self._loop.create_task(self._calling())
+        self._ticker_task = self._loop.create_task(self._ticking())
+
+    async def _beside_ping_pong(self, seconds: float) -> dict[str, Any]:
+        if self._share.pair is not None:
+            await self._begin_ping(*self._share.pair)
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+
+        try:
+            return await self._measured(wait)
+        finally:
+            _end(self._ping_task)
+            self._close_bare()
 
     async def _storm(self, phase: str, blow: Callable[[FleetDevice], None]) -> dict[str, Any]:
         self.phase = phase
@@ -176,7 +200,7 @@ class Worker:
                     while self._linked < len(self.devices):
                         self._all_linked.clear()
                         await self._all_linked.wait()
-                        if self._refusal is not None and phase == "login":
+                        if self._refusal is not None and phase in ("first", "login"):
                             raise self._refusal
             self._complete = self._linked == len(self.devices)
 
@@ -208,8 +232,14 @@ class Worker:
         for number, bare in enumerate(ends):
             await bare.open_any(self._site.addresses, number)
         self._bare += ends
-        self._ping = PingPong(ends[0], ends[1], self._site.realm)
-        self._ping_task = self._loop.create_task(self._pinging(self._ping))
+        ping = PingPong(ends[0], ends[1], self._site.realm)
+        self._pings[self.phase] = ping.took
+        self._ping_task = self._loop.create_task(self._pinging(ping))
+
+    def _close_bare(self) -> None:
+        for bare in self._bare:
+            bare.close()
+        self._bare.clear()
 
     async def _pinging(self, ping: PingPong) -> None:
         with contextlib.suppress(
@@ -241,7 +271,7 @@ class Worker:
     async def _calling(self) -> None:
         at = time.monotonic()
         while True:
-            at = max(at, time.monotonic() - 1.0) + _chance.expovariate(self._share.rate or 1e-6)
+            at = max(at, time.monotonic() - 1.0) + _chance.expovariate(self._rate or 1e-6)
             await asyncio.sleep(max(0.0, at - time.monotonic()))
             name = _chance.choice(self._callers) if self._callers else ""
             callee = _chance.choice(self._calls[name]) if name else ""
@@ -318,10 +348,11 @@ class Worker:
         faults = Counter(str(finding.fault) for finding in self.books.findings)
         return {
             "apart": self._share.apart,
+            "devices": len(self.devices),
             "late": self._late,
             "rang": rang,
             "received": received,
-            "ping": self._ping.took if self._ping is not None else [],
+            "ping": self._pings,
             "calls": self.books.counts(),
             "faults": dict(faults),
             "findings": [f"{f.fault}: {f.text}" for f in self.books.findings[:_TOLD]],
@@ -329,6 +360,11 @@ class Worker:
             "left": left,
             "problems": problems[:_TOLD],
         }
+
+
+def _start_if_off(device: FleetDevice) -> None:
+    if not device.life:
+        device.start()
 
 
 def _end(task: asyncio.Task[None] | None) -> None:
