@@ -28,6 +28,8 @@ from .device import FleetSite
 PING = bytes(120)
 PATIENCE = 10.0
 _SWEEPERS = 100
+#: Of the ping-pong: a broker that thousands log in at may stand still for longer than PATIENCE.
+_BALL_TIMEOUT = 60.0
 
 
 class Bare:
@@ -160,23 +162,22 @@ class PingPong:
         call_id = topics.call_id_from_bytes(secrets.token_bytes(16))
         self._there = topics.cell(realm, "invite", panel.name, door.name, call_id)
         self._back = topics.cell(realm, "answer", door.name, panel.name, call_id)
-        #: Seconds there and back.
-        self.took: list[float] = []
 
-    async def play(self, every: float) -> None:
-        """Go on until it is cancelled; a link that breaks ends it."""
+    async def subscribe(self) -> None:
+        """Subscribe, both; raises :class:`LoginError`."""
         await self._panel.subscribe(self._there)
         await self._door.subscribe(self._back)
-        while True:
-            ball, came = self._panel.message(), self._door.message()
-            async with asyncio.timeout(PATIENCE):
-                began = time.perf_counter()
-                self._door.send(self._there, PING)
-                await ball
-                self._panel.send(self._back, PING)
-                await came
-            self.took.append(time.perf_counter() - began)
-            await asyncio.sleep(every)
+
+    async def play(self) -> float:
+        """There and back, in seconds; raises :class:`LoginError` when a link breaks."""
+        ball, came = self._panel.message(), self._door.message()
+        async with asyncio.timeout(_BALL_TIMEOUT):
+            began = time.perf_counter()
+            self._door.send(self._there, PING)
+            await ball
+            self._panel.send(self._back, PING)
+            await came
+        return time.perf_counter() - began
 
 
 async def sweep(

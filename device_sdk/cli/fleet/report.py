@@ -71,6 +71,9 @@ def build(
             for name in _STORMS
             if name in (apart or rang)
         },
+        "ping_pong_meanwhile_ms": {
+            name: percentiles(ping[name]) for name in _STORMS if name in ping
+        },
         "late_ms": {
             "apart" if apart_ones else "others": {
                 phase: round(max(each["late"].get(phase, 0.0) for each in those) * 1000, 1)
@@ -153,8 +156,10 @@ def text(report: Mapping[str, Any]) -> list[str]:
     for key, what in _FEW.items() if few is not None else ():
         rows += [(f"  {few['devices']} {where}: {what}", few[key][where])
                  for where in ("alone", "among")]  # fmt: skip
-    rows += [(f"  ring meanwhile: {_PHASES[name]}", each)
-             for name, each in report["ring_meanwhile_ms"].items()]  # fmt: skip
+    for name, each in report["ring_meanwhile_ms"].items():
+        rows.append((f"  ring meanwhile: {_PHASES[name]}", each))
+        if name in report["ping_pong_meanwhile_ms"]:
+            rows.append(("    ping-pong then", report["ping_pong_meanwhile_ms"][name]))
     for what, each in rows:
         figures = " ".join(f"{each[f'p{p:g}']:9.2f}" for p in _PERCENTILES if f"p{p:g}" in each)
         said.append(f"{what:<34} {figures or 'none'} {each['n']:>8,}")

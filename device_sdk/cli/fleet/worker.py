@@ -122,14 +122,14 @@ class Worker:
             await self._begin()
             await self._storm("first", _start_if_off)
         self.phase, self._rate = "alone", rate
-        figures = await self._beside_ping_pong(seconds)
+        figures = await self._measured(lambda: asyncio.sleep(seconds))
         self._rate = self._share.rate
         return figures
 
     async def calm(self, seconds: float) -> dict[str, Any]:
-        """Calls, and the ping-pong beside them."""
+        """Calls, and nothing that disturbs them."""
         self.phase = "calm"
-        return await self._beside_ping_pong(seconds)
+        return await self._measured(lambda: asyncio.sleep(seconds))
 
     async def cut(self) -> dict[str, Any]:
         """All links break at once; the devices are on."""
@@ -148,13 +148,15 @@ class Worker:
         self.phase = "end"
         self._complete = False
         _end(self._caller_task)
+        _end(self._ping_task)
         until = time.monotonic() + _SETTLE
         while self.books.open and time.monotonic() < until:
             await asyncio.sleep(0.05)
         self.books.judge()
         await asyncio.gather(*(device.log_out(_LOGOUT) for device in self.devices.values()))
         _end(self._ticker_task)
-        self._close_bare()
+        for bare in self._bare:
+            bare.close()
         peers = (*self._share.peers, *(self._share.pair or ()))
         secrets_of = {peer.name: peer.password for peer in peers}
         left, problems = await sweep(secrets_of, self._site, Counter())
@@ -163,7 +165,7 @@ class Worker:
     # --- storms and calm ---------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        """Once: see that every address is there, and begin to call."""
+        """Once: see that every address is there, and begin to call and to play ping-pong."""
         if self._caller_task is not None:
             return
         if self._share.pair is not None:
@@ -172,21 +174,9 @@ class Worker:
                 probe = Bare(door.name, door.password, self._site, Counter())
                 await probe.open(address)
                 probe.close()
+            await self._begin_ping(*self._share.pair)
         self._caller_task = self._loop.create_task(self._calling())
         self._ticker_task = self._loop.create_task(self._ticking())
-
-    async def _beside_ping_pong(self, seconds: float) -> dict[str, Any]:
-        if self._share.pair is not None:
-            await self._begin_ping(*self._share.pair)
-
-        async def wait() -> None:
-            await asyncio.sleep(seconds)
-
-        try:
-            return await self._measured(wait)
-        finally:
-            _end(self._ping_task)
-            self._close_bare()
 
     async def _storm(self, phase: str, blow: Callable[[FleetDevice], None]) -> dict[str, Any]:
         self.phase = phase
@@ -233,19 +223,17 @@ class Worker:
             await bare.open_any(self._site.addresses, number)
         self._bare += ends
         ping = PingPong(ends[0], ends[1], self._site.realm)
-        self._pings[self.phase] = ping.took
         self._ping_task = self._loop.create_task(self._pinging(ping))
 
-    def _close_bare(self) -> None:
-        for bare in self._bare:
-            bare.close()
-        self._bare.clear()
-
     async def _pinging(self, ping: PingPong) -> None:
-        with contextlib.suppress(
-            BellwireError, TimeoutError
-        ):  # its link broke: what it has is told
-            await ping.play(_PING_EVERY)
+        with contextlib.suppress(BellwireError, TimeoutError):
+            # When its link breaks, what it has is told.
+            await ping.subscribe()
+            while True:
+                phase = self.phase
+                took = await ping.play()
+                self._pings.setdefault(phase, []).append(took)
+                await asyncio.sleep(_PING_EVERY)
 
     async def _ticking(self) -> None:
         told = 0.0
