@@ -60,7 +60,7 @@ ACK_SHARE = 0.9
 #: What the arguments of a client are where they are left out.
 _BY_DEFAULT = Settings()
 
-# Members by themselves, as in callee_side: every ring waits for these.
+# Members by themselves, as in callee_steps: every ring waits for these.
 _IDLE, _SENT = LocalInvitationState.IDLE, LocalInvitationState.SENT_TO_REMOTE
 
 

@@ -46,7 +46,7 @@ TICK = 1.0
 #: it saves a ring 9 % (60 µs of 730 on two busy cores), in the asyncio one nothing that shows.
 BATCH_DELAY = 0.001
 
-# A member by itself, as in callee_side: every ring waits for it.
+# A member by itself, as in callee_steps: every ring waits for it.
 _ACCEPTED = Name.LOCAL_ACCEPTED
 
 

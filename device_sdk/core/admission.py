@@ -28,7 +28,7 @@ class Held(Enum):
 #: invitations that are open here; pure, quick, and no code of the app's.
 Screen = Callable[[CalleeCall, int], AnswerReason | Held | None]
 
-# Members by themselves, as in callee_side: every ring waits for these.
+# Members by themselves, as in callee_steps: every ring waits for these.
 _NEW, _PROBING, _SCREENING = Phase.NEW, Phase.PROBING, Phase.SCREENING
 _ON_RINGING = On.RINGING
 

@@ -1,7 +1,8 @@
 """What the two sides of an engine share: calls that live, one cell each, and when they are due.
 
-A side is a table of transitions (``caller``, ``callee``) and what surrounds it (``caller_side``,
-``callee_side``). That both keep their calls, say their cells and forget is here, once.
+A side is a table of transitions (``caller_table``), the record that they change (``caller``), what
+a step comes to (``caller_steps``) and what brings it about (``caller_side``); so is the callee's.
+That both keep their calls, say their cells and forget is here, once.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from device_sdk.core import callee_side, caller_side, side
+from device_sdk.core import callee_steps, caller_side, side
 from device_sdk.core.admission import Held
 from device_sdk.core.callee import Phase as CalleePhase
 from device_sdk.core.caller import UNDECIDED, CallerCall
@@ -76,7 +76,7 @@ EPOCHS = (b"epoch--1", b"epoch--2", b"epoch-me")
 def tiny() -> Iterator[None]:
     """While inside, engines that are made hold next to nothing."""
     with ExitStack() as stack:
-        for module in (caller_side, callee_side, side):
+        for module in (caller_side, callee_steps, side):
             stack.enter_context(patch.object(module, "MAX_KEPT", CAP))
         stack.enter_context(patch.object(side, "MAX_REMEMBERED", CAP))
         yield

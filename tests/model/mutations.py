@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from device_sdk.core import callee, callee_side, caller, caller_side, outbox
+from device_sdk.core import callee, callee_steps, caller, caller_steps, outbox
 from device_sdk.core.admission import Admission
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.callee_side import CalleeSide
@@ -300,12 +300,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "the callee does not say its answers again",
-        lambda: (patch.object(callee_side, "_SAYS_AGAIN", frozenset()),),
+        lambda: (patch.object(callee_steps, "_SAYS_AGAIN", frozenset()),),
         pair("lose", lose=1),
     ),
     Mutation(
         "the caller does not say its cells again",
-        lambda: (patch.object(caller_side, "_SAYS_AGAIN", frozenset()),),
+        lambda: (patch.object(caller_steps, "_SAYS_AGAIN", frozenset()),),
         pair("lose", lose=1),
     ),
     Mutation(

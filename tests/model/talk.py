@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import patch
 
-from device_sdk.core import callee, caller, caller_side
+from device_sdk.core import callee, caller
 from device_sdk.core.caller_side import CallerSide
 from device_sdk.core.talk import Messages, News, Talk
 from device_sdk.core.talk_side import TalkSide
@@ -108,9 +108,11 @@ def _ended_by_another_login() -> Any:
 
 
 def _quiet(*phases: caller.Phase) -> Any:
-    original = caller_side._says_again
+    original = CallerSide._says_again
     return patch.object(
-        caller_side, "_says_again", lambda call: call.phase not in phases and original(call)
+        CallerSide,
+        "_says_again",
+        staticmethod(lambda call: call.phase not in phases and original(call)),
     )
 
 
