@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.display import LineHandler, complain, say
 from ..errors import BellwireError
 from ..link.url import clear_text
+from .roles import settings_file
 
 if TYPE_CHECKING:
     from .config.account import Action
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from .config.panel import PanelSettings
     from .config.sip import SipSettings
     from .config.web import WebSettings
-
-#: Where a provisioned card keeps its settings.
-CARD = Path("/boot/firmware/bellwire")
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,9 +39,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         parser.add_argument(
             "--settings",
             type=Path,
-            default=CARD / f"{name}.toml",
+            default=settings_file(name),
             metavar="FILE",
-            help=f"the TOML file (default: {CARD / name}.toml)",
+            help=f"the TOML file (default: {settings_file(name)})",
         )
         parser.add_argument(
             "--keyboard", action="store_true", help="keys in place of pins: try it on a laptop"
@@ -59,10 +57,13 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
             _web_options(parser)
         parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
     what = "be a SIP phone's end: it rings like a panel"
-    parser = subparsers.add_parser("sip", help=what, description=what.capitalize())
-    parser.add_argument(
-        "--settings", type=Path, required=True, metavar="FILE", help="the TOML file"
+    parser = subparsers.add_parser(
+        "sip", help=what, description=what.capitalize(), allow_abbrev=False
     )
+    parser.add_argument(
+        "--settings", type=Path, default=settings_file("sip"), metavar="FILE",
+        help=f"the TOML file (default: {settings_file('sip')})",
+    )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="read the settings, then exit")
     parser.set_defaults(run=_run_sip, keyboard=False)
     from .doctor import cli as doctor_cli

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
+import shlex
 from pathlib import Path
 
 from device_sdk.cli import main
+from device_sdk.services.cli import add_commands
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.config.sip import read_sip
 from device_sdk.services.logic import messages
@@ -43,3 +46,11 @@ def test_the_settings_of_a_sip_phone_are_checked_as_the_page_says(tmp_path, caps
     assert read_sip(path).open_key == "9"
     assert main(["sip", "--check", "--settings", str(path)]) == 0
     assert "phone rings sip:kitchen@192.168.1.20" in capsys.readouterr().out
+
+
+def test_the_card_of_a_sip_phone_is_one_of_our_commands():
+    (command,) = re.findall(r"^```text\n(bellwire .*)\n^```", PAGE, re.MULTILINE)
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    args = parser.parse_args(shlex.split(command.replace("…", ""))[1:])
+    assert (args.role, args.sip_uri) == ("sip", "sip:kitchen@192.168.1.20")

@@ -5,11 +5,14 @@ Debian's `baresip-core`; without it these are skipped, and fail where CI says th
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
 import os
 import queue
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,6 +26,11 @@ from typing import Any
 import pytest
 
 from device_sdk import Call, CallEventListener, EndReason, SignalingClient
+from device_sdk.services.config.sip import SipSettings, read_sip
+from device_sdk.services.doctor.fault import Fault
+from device_sdk.services.doctor.sip import examine_sip
+from device_sdk.services.provision import sip as sip_card
+from device_sdk.services.provision.card_files import _script
 from device_sdk.services.service.baresip import Netstrings, netstring
 from tests.servers import BrokerProcess, free_port
 
@@ -323,3 +331,77 @@ def test_the_reader_knows_what_baresip_says() -> None:
     said = b'{"event":true,"type":"CALL_CLOSED","class":"call","param":"486 Rejected"}'
     (message,) = Netstrings().feed(b"%d:%s," % (len(said), said))
     assert message == json.loads(said)
+
+
+def sip_settings(folder: Path, port: int) -> SipSettings:
+    path = folder / "sip.toml"
+    path.write_text(
+        '[account]\npeer = "phone"\nbroker = "mqtt://127.0.0.1:1"\n'
+        f'[sip]\nuri = "sip:kitchen@127.0.0.1"\ncontrol = "127.0.0.1:{port}"\n'
+    )
+    return read_sip(path)
+
+
+def test_what_a_card_installs_runs_as_its_unit_says(tmp_path: Path) -> None:
+    """Debian's baresip with the shipped settings, and what the doctor says of it."""
+    settings = sip_settings(tmp_path, free_port())
+    card, root, given, own = (tmp_path / name for name in ("card", "root", "given", "own"))
+    for folder in (card / "baresip", root / "etc/systemd/system", given, own):
+        folder.mkdir(parents=True)
+    args = argparse.Namespace(sip_accounts_file=None)
+    for name, data in sip_card.baresip(args, settings, "front-door", Path.read_text).items():
+        (card / name).write_bytes(data)
+    (card / "baresip.sh").write_bytes(_script("baresip.sh"))
+    for _ in range(2):  # the power may go at any moment: it is run again
+        subprocess.run(["sh", card / "baresip.sh", card, root], check=True)
+    for name in (
+        "config",
+        "accounts",
+    ):  # as LoadCredential says; another's port is not ours to take
+        text = (root / "etc/bellwire/baresip" / name).read_text()
+        assert (root / "etc/bellwire/baresip" / name).stat().st_mode & 0o077 == 0
+        (given / name).write_text(text.replace("0.0.0.0:5060", f"127.0.0.1:{free_pair()}"))
+    unit = (root / "etc/systemd/system/bellwire-baresip.service").read_text()
+    lines = dict(re.findall(r"(?m)^(ExecStartPre|ExecStart)=(.*)$", unit))
+    lines = {
+        key: shlex.split(line.replace("%d", str(given)).replace("%t/bellwire-baresip", str(own)))
+        for key, line in lines.items()
+    }
+    subprocess.run(lines["ExecStartPre"], check=True)
+    with pytest.raises(Fault, match="no baresip at"):
+        examine_sip(settings, runs=False)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            lines["ExecStart"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                assert "and rings sip:kitchen@127.0.0.1" in examine_sip(settings, runs=False)
+                break
+            except Fault:
+                assert time.monotonic() < end, (tmp_path / "log").read_text()
+                time.sleep(0.05)
+        # The service has the one control connection: the doctor does not end it.
+        with socket.create_connection((settings.host, settings.port), 5) as control:
+            control.settimeout(0.3)
+            assert examine_sip(settings, runs=True)
+            with pytest.raises(TimeoutError):
+                control.recv(1)
+    finally:
+        process.kill()
+        process.wait(SECONDS)
+
+
+def test_the_doctor_knows_a_stranger_on_baresips_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = sip_settings(tmp_path, other.getsockname()[1])
+
+        def greet() -> None:
+            with other.accept()[0] as caller:
+                caller.sendall(b"220 hello\r\n")
+
+        threading.Thread(target=greet).start()
+        with pytest.raises(Fault, match="no ctrl_tcp of a baresip"):
+            examine_sip(settings, runs=False)

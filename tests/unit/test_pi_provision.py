@@ -228,15 +228,76 @@ def test_wifi_and_hostname_reach_every_format(run, boot, tmp_path, form):
         assert "systemd.run=/boot/firmware/firstrun.sh" in (boot / "cmdline.txt").read_text()
 
 
-@pytest.mark.parametrize("role", ["doorbell", "panel", "broker"])
+SIP = ("--role", "sip", "--online", "--sip-uri", "sip:kitchen@192.168.1.20")
+
+
+def test_a_sip_phone_and_the_baresip_beside_it(run, boot, tmp_path):
+    """Baresip's control is where the settings say, its account that of the telephone system."""
+    assert run(*SIP, "--sip-open-key", "9", "--hostname", "door-1")[0] == 0
+    made = boot / "bellwire"
+    settings = tomllib.loads((made / "sip.toml").read_text())
+    assert settings["sip"] == {"uri": "sip:kitchen@192.168.1.20", "open_key": "9"}
+    assert (made / "baresip/accounts").read_text() == "<sip:front-door@door-1.local>;regint=0\n"
+    assert re.search(
+        r"(?m)^ctrl_tcp_listen +127.0.0.1:4444$", (made / "baresip/config").read_text()
+    )
+    assert "beside='secret ca.pem'" in (made / "install.sh").read_text(), (
+        "the door's password is not"
+    )
+    (tmp_path / "own.toml").write_text('[sip]\nuri = "sip:a@b"\ncontrol = "127.0.0.1:4555"\n')
+    (tmp_path / "accounts").write_text("<sip:door@fritz.box>;auth_pass=x\n")
+    code, out = run(
+        "--role", "sip", "--online", "--settings", str(tmp_path / "own.toml"),
+        "--sip-accounts-file", str(tmp_path / "accounts"),
+    )  # fmt: skip
+    assert code == 0, out
+    assert (made / "baresip/accounts").read_text() == "<sip:door@fritz.box>;auth_pass=x\n"
+    assert "127.0.0.1:4555" in (made / "baresip/config").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--role", "sip", "--online"), "--sip-uri sip:kitchen@192.168.1.20"),
+        (SIP[:2] + SIP[3:], "--role sip needs --online"),
+        ((*SIP, "--sip-accounts-file", "SECRET"), "no line of it is an account"),
+        ((*SIP, "--sip-open-key", "99"), "sip.open_key: expected one key of a phone"),
+        ((*SIP[:3], "--sip-uri", "kitchen"), "sip.uri: expected the phone"),
+        ((*SIP, "--settings", "SECRET"), "--sip-uri: the settings of --settings say it in [sip]"),
+        (SIP[3:], "--sip-uri is for a SIP phone: --role sip"),
+        ((*SIP, "--door-pin", "4"), "--door-pin is for a doorbell"),
+    ],
+)
+def test_a_sip_phone_that_cannot_be_is_refused_and_nothing_written(run, boot, tmp_path, more, says):
+    before = tree(boot)
+    code, out = run(*(str(tmp_path / "secret") if word == "SECRET" else word for word in more))
+    assert (code, says in out, out) == (2, True, out)
+    assert tree(boot) == before
+
+
+def test_the_bridges_secret_reaches_its_service(run, boot, tmp_path):
+    """What is beside the settings is what the first boot hands over, the MQTT broker's too."""
+    code, out = run(
+        "--role", "homeassistant", "--ha-broker", "mqtts://ha.local", "--ha-username", "bellwire",
+        "--ha-secret-file", str(tmp_path / "secret"), "--ha-ca-file", str(tmp_path / "ca.crt"),
+        "--door", "gate",
+    )  # fmt: skip
+    assert code == 0, out
+    script = (boot / "bellwire" / "install.sh").read_text()
+    assert "beside='secret ca.pem mqtt-secret mqtt-ca.pem'" in script
+    assert "for name in $beside; do" in script
+
+
+@pytest.mark.parametrize("role", ["doorbell", "panel", "sip", "broker"])
 def test_the_scripts_are_clean_shell(run, boot, tmp_path, role):
     key = tmp_path / "id.pub"
     key.write_text("ssh-ed25519 AAAA me\n")
     more = ("--broker-role", "--ssh-key", str(key)) if role == "broker" else ("--role", role)
+    more = SIP if role == "sip" else more
     code, out = run("--format", "firstrun", "--python", "3.13", *wifi(tmp_path), *more)
     assert code == 0, out
     scripts = [boot / "firstrun.sh", *(boot / "bellwire").glob("*.sh")]
-    assert len(scripts) == (3 if role == "broker" else 2)
+    assert len(scripts) == (3 if role in ("broker", "sip") else 2)
     for script in scripts:
         assert "@" not in script.read_text().replace("@MARK@", "x").split("set -", 1)[0]
         subprocess.run(["sh", "-n", str(script)], check=True)
@@ -649,7 +710,7 @@ def test_a_panel_with_a_page(run, boot, tmp_path):
     assert settings["web"] == {"listen": "0.0.0.0:8080", "pin_file": "web-pin"}
     assert (boot / "bellwire" / "web-pin").read_text() == "314159\n"
     script = (boot / "bellwire" / "install.sh").read_text()
-    assert "web-pin web-users web-cert.pem web-key.pem" in script
+    assert "beside='secret ca.pem web-pin'" in script
     assert "extra=pi,web\n" in script
 
 

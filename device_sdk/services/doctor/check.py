@@ -23,15 +23,18 @@ from ...wire.codec import MAX_CELL
 from ..config.account import Account, Action
 from ..config.doorbell import DoorLine
 from ..config.metrics import MetricsSettings
+from ..config.sip import SipSettings
 from ..config.timezone import described
 from ..config.web import WebSettings
 from ..metrics.window import check_installed, problem
+from ..roles import SERVICES
 from ..service.link import make_client
 from . import dns_sd
 from .fault import Fault
 from .homeassistant import examine_mqtt
 from .page import examine_page
 from .reach import Came, Reach
+from .sip import examine_sip
 
 _TIMEOUT = 5.0
 #: A clock that shows an earlier year was never set.
@@ -40,7 +43,7 @@ _FIRST_YEAR = 2025
 
 def running_service() -> tuple[str, str] | None:
     """The unit of ours that runs on this machine and its status line; None without one."""
-    for unit in ("bellwire-doorbell", "bellwire-panel", "bellwire-homeassistant"):
+    for unit in (f"bellwire-{name}" for name in SERVICES):
         command = ["systemctl", "show", unit, "-P", "ActiveState", "-P", "StatusText"]
         try:
             shown = subprocess.run(  # noqa: S603 # a fixed command
@@ -79,6 +82,8 @@ class Patient:
     web: WebSettings = field(default_factory=WebSettings)
     #: The account at Home Assistant's broker, of its bridge.
     mqtt: Account | None = None
+    #: The phone, and the baresip that calls it.
+    sip: SipSettings | None = None
 
     @property
     def host(self) -> str:
@@ -131,6 +136,11 @@ def examine(patient: Patient) -> Iterator[str]:
     if patient.mqtt is not None:
         try:
             yield examine_mqtt(patient.mqtt)
+        except Fault as fault:
+            problems += fault.problems
+    if patient.sip is not None:
+        try:
+            yield examine_sip(patient.sip, runs=patient.service() is not None)
         except Fault as fault:
             problems += fault.problems
     if patient.web.port is not None:
@@ -359,7 +369,7 @@ def _calls(patient: Patient) -> Iterator[str]:
 
 
 def patient_of(path: Path) -> Patient:
-    """Who is to be examined, by a doorbell's or a panel's file."""
+    """Who is to be examined, by the settings of any of the services."""
     from ..config.doorbell import read_doorbell
     from ..config.homeassistant import read_homeassistant
     from ..config.panel import read_panel
@@ -372,7 +382,7 @@ def patient_of(path: Path) -> Patient:
         return Patient(bridge.account, tuple(peers), mqtt=bridge.mqtt)
     if "sip" in load(path):
         sip = read_sip(path)
-        return Patient(sip.account, metrics=sip.metrics, notify=_addresses(sip.on))
+        return Patient(sip.account, metrics=sip.metrics, notify=_addresses(sip.on), sip=sip)
     if "button" not in load(path):
         panel = read_panel(path)
         return Patient(

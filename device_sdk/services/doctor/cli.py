@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from ...client.display import complain, say
-
-_CARD = Path("/boot/firmware/bellwire")
+from ..roles import CARD, SERVICES, settings_file
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,9 +15,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "doctor", help=what, description=what.capitalize(), allow_abbrev=False
     )
-    parser.add_argument(
-        "--settings", type=Path, metavar="FILE", help=f"default: what is in {_CARD}"
-    )
+    parser.add_argument("--settings", type=Path, metavar="FILE", help=f"default: what is in {CARD}")
     parser.add_argument(
         "--notify", action="store_true", help="send a message to each address of `notify`"
     )
@@ -32,12 +29,8 @@ def _doctor(args: argparse.Namespace) -> int:
     from .fault import Fault
 
     path = args.settings or next(
-        (
-            each
-            for name in ("doorbell", "panel", "homeassistant")
-            if (each := _CARD / f"{name}.toml").exists()
-        ),
-        _CARD / "doorbell.toml",
+        (each for each in map(settings_file, SERVICES) if each.exists()),
+        settings_file("doorbell"),
     )
     try:
         patient = patient_of(path)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ...client.display import as_json, complain, shown, write
 from ...wire.topics import check_peer_id
+from ..roles import settings_file
 from .store import HistoryError, HistoryFilter, HistoryOutcome, HistoryRow, read_history
 
-_CARD = Path("/boot/firmware/bellwire/panel.toml")
+_CARD = settings_file("panel")
 #: A spreadsheet takes a cell that begins so for a formula, and strangers write texts.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

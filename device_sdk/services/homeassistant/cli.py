@@ -9,8 +9,9 @@ from pathlib import Path
 from ...client.display import LineHandler, complain, say
 from ...errors import BellwireError
 from ...link.url import clear_text
+from ..roles import settings_file
 
-_CARD = Path("/boot/firmware/bellwire/homeassistant.toml")
+_CARD = settings_file("homeassistant")
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

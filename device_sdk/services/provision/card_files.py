@@ -67,6 +67,8 @@ class Card:
     timezone: str = ""
     #: Of a broker that was set up already: its directory's files by name.
     broker_dir: dict[str, bytes] = field(default_factory=dict)
+    #: Of a SIP phone: baresip's settings and its unit, by name.
+    baresip: dict[str, bytes] = field(default_factory=dict)
 
 
 def check_hostname(name: str) -> str:
@@ -115,6 +117,7 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
             ONLINE="1" if card.online else "",
             TIMEZONE=card.timezone,
             PSK=card.wifi.psk if card.wifi is not None else "",
+            BESIDE=" ".join(card.beside),
         ),
         unit: text.encode(),
     }
@@ -123,6 +126,9 @@ def files(card: Card, form: Format, cmdline: str) -> dict[str, bytes]:
         ours |= {f"broker/{name}": data for name, data in card.broker_dir.items()}
     else:
         ours[f"{card.role}.toml"] = card.settings.encode()
+    if card.baresip:
+        ours["baresip.sh"] = _script("baresip.sh")
+        ours |= card.baresip
     ours |= card.beside
     if card.ssh_keys:
         ours["authorized_keys"] = card.ssh_keys.encode()

@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...client.display import complain, say
@@ -15,13 +15,15 @@ from ...errors import BellwireError
 from ...link.text_file import TextFileError, read_text
 from ...wire.topics import check_peer_id
 from ..config import account as settings
-from ..config.doorbell import read_doorbell
-from ..config.homeassistant import read_homeassistant
-from ..config.panel import read_panel
+from ..config.doorbell import DoorbellSettings, read_doorbell
+from ..config.homeassistant import HomeAssistantSettings, read_homeassistant
+from ..config.panel import PanelSettings, read_panel
+from ..config.sip import SipSettings, read_sip
 from ..config.timezone import check_timezone, local_timezone
 from ..config.toml_reader import SettingsError
+from ..roles import SERVICES
 from ..service.link import make_client
-from . import bridge, page
+from . import bridge, page, sip
 from .broker_files import read_broker_directory
 from .card import MARK, Format, ProvisionError, check_boot, detect_format, write
 from .card_files import (
@@ -75,14 +77,15 @@ pin = 23
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
-    what = "make a freshly flashed card a doorbell, a panel, a bridge to Home Assistant or a broker"
+    what = (
+        "make a freshly flashed card a doorbell, a panel, a bridge to Home Assistant, a SIP phone"
+        " or a broker"
+    )
     parser = subparsers.add_parser(
         "provision", help=what, description=what.capitalize(), allow_abbrev=False
     )
     parser.add_argument("boot", type=Path, metavar="BOOT", help="its mounted boot partition")
-    parser.add_argument(
-        "--role", choices=("doorbell", "panel", "homeassistant"), default="doorbell"
-    )
+    parser.add_argument("--role", choices=SERVICES, default="doorbell")
     parser.add_argument("--broker-role", action="store_true", help="make it the broker's Pi")
     parser.add_argument(
         "--broker-dir", type=Path, metavar="DIR",
@@ -113,6 +116,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )  # fmt: skip
     page.add_options(parser)
     bridge.add_options(parser)
+    sip.add_options(parser)
     parser.add_argument("--hostname", metavar="NAME", help="default: the peer id")
     parser.add_argument("--wifi-ssid", metavar="SSID")
     parser.add_argument(
@@ -142,9 +146,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     wheels.add_argument("folder", type=Path, metavar="DIR")
     wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")
-    wheels.add_argument(
-        "--role", choices=("doorbell", "panel", "homeassistant", "broker"), default="doorbell"
-    )
+    wheels.add_argument("--role", choices=(*SERVICES, "broker"), default="doorbell")
     wheels.add_argument(
         "--extra", action="append", default=[], choices=sorted(EXTRAS),
         help="also what [metrics], [web] or notify there needs, or mqtts+srv://DOMAIN (srv)",
@@ -202,18 +204,21 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
     beside: dict[str, bytes] = {}
     text = ""
     broker_dir: dict[str, bytes] = {}
+    baresip: dict[str, bytes] = {}
     if role == "broker":
         hostname = check_hostname(args.hostname or "bellwire-broker")
         broker_dir = _read_broker_directory(args, hostname)
     elif args.broker_dir is not None:
         raise ProvisionError("--broker-dir is for the broker's Pi: --broker-role")
     else:
-        beside, text = _device(args, role)
-        hostname = args.hostname or args.peer
+        beside, text, settings = _device(args, role)
+        hostname = check_hostname(args.hostname or args.peer)
+        if isinstance(settings, SipSettings):
+            baresip = sip.baresip(args, settings, hostname, _text)
     more = _extras(text)
     card = Card(
         role=role,
-        hostname=check_hostname(hostname),
+        hostname=hostname,
         settings=text,
         beside=beside,
         wheels=read(args.wheels, role, target, online=args.online, more=more),
@@ -223,6 +228,7 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
         ssh_keys="" if args.ssh_key is None else _text(args.ssh_key, "--ssh-key"),
         timezone=_timezone(args.timezone),
         broker_dir=broker_dir,
+        baresip=baresip,
     )
     cmdline = _text(args.boot / "cmdline.txt", "cmdline.txt")
     return form, write(args.boot, files(card, form, cmdline))
@@ -265,12 +271,18 @@ def _timezone(named: str | None) -> str:
     return found
 
 
+Settings = DoorbellSettings | PanelSettings | HomeAssistantSettings | SipSettings
+_READ: dict[str, Callable[[Path], Settings]] = {
+    "doorbell": read_doorbell, "panel": read_panel, bridge.ROLE: read_homeassistant,
+    sip.ROLE: read_sip,
+}  # fmt: skip
+
 #: What lies beside the settings on a card, by the option that names it here.
 _BESIDE = {"secret_file": "secret", "ca_file": "ca.pem", "cert_file": "cert.pem",
            "key_file": "key.pem"}  # fmt: skip
 
 
-def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]:
+def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str, Settings]:
     for option, how in (
         ("peer", "how is it called? For instance --peer front-door"),
         ("broker", "where is the broker? For instance --broker mqtts://broker.local:8883"),
@@ -294,10 +306,10 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str]
         else:
             beside[name] = _text(path, flag).encode()
     bridge.check_options(args, role)
+    sip.check_options(args, role)
     beside |= page.beside(args, _text) | bridge.beside(args, _text)
     text = _settings_text(args, role, beside)
-    _check_settings(text, role, beside)
-    return beside, text
+    return beside, text, _check_settings(text, role, beside)
 
 
 def _one_or_all(texts: list[str]) -> str | list[str]:
@@ -320,6 +332,8 @@ def _settings_text(args: argparse.Namespace, role: str, beside: Mapping[str, byt
         rest = _PANEL
     elif role == bridge.ROLE:
         rest = bridge.tables(args, set(beside))
+    elif role == sip.ROLE:
+        rest = sip.tables(args)
     else:
         rings = json.dumps(args.rings or ["kitchen"], ensure_ascii=False)
         rest = _DOORBELL.format(rings=rings)
@@ -341,7 +355,7 @@ def _without_account(text: str) -> str:
     return "".join(kept)
 
 
-def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
+def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> Settings:
     """Read the card as the device will, files and all."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{role}.toml"
@@ -349,18 +363,13 @@ def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
         for name, data in beside.items():
             (Path(folder) / name).write_bytes(data)
         try:
-            if role == "panel":
-                panel = read_panel(path)
-                panel.web.check()
-                account = panel.account
-            elif role == bridge.ROLE:
-                home = read_homeassistant(path)
-                home.mqtt.check_files()
-                account = home.account
-            else:
-                account = read_doorbell(path).account
-            account.check_files()
-            make_client(account)
+            settings = _READ[role](path)
+            if isinstance(settings, PanelSettings):
+                settings.web.check()
+            elif isinstance(settings, HomeAssistantSettings):
+                settings.mqtt.check_files()
+            settings.account.check_files()
+            make_client(settings.account)
         except BellwireError as error:
             problem = str(error).replace(f"{folder}/", "")
             option = problem.partition(":")[0]
@@ -368,6 +377,7 @@ def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> None:
                 problem = problem.removeprefix(f"{option}: ").removeprefix(f"{_BESIDE[option]}: ")
                 raise ProvisionError(f"--{option.replace('_', '-')}: {problem}") from None
             raise ProvisionError(f"--settings: {problem}") from None
+    return settings
 
 
 def _wifi(args: argparse.Namespace) -> Wifi | None:

@@ -79,6 +79,7 @@ _NEEDED = {
     "doorbell": ("bellwire", "paho_mqtt", "cbor2", "gpiozero", "colorzero"),
     "panel": ("bellwire", "paho_mqtt", "cbor2", "gpiozero", "colorzero"),
     "homeassistant": ("bellwire", "paho_mqtt", "cbor2"),
+    "sip": ("bellwire", "paho_mqtt", "cbor2"),
     "broker": ("bellwire", "paho_mqtt", "cbor2", "amqtt"),
 }
 

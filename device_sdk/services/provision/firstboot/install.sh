@@ -10,6 +10,7 @@ role=@ROLE@
 online=@ONLINE@
 timezone=@TIMEZONE@
 psk=@PSK@
+beside=@BESIDE@
 here=$(dirname "$(readlink -f "$0")")
 home=/opt/bellwire
 unit=bellwire-$role.service
@@ -119,6 +120,7 @@ else
     getent group gpio >/dev/null || groupadd --system gpio
     getent group audio >/dev/null || groupadd --system audio
 fi
+[ "$role" != sip ] || sh "$here/baresip.sh" "$here"
 
 if [ -z "$timezone" ]; then
     : # the system's own
@@ -135,7 +137,7 @@ rm -f "$units/$unit.d/ca.conf"
 # Systemd hands the service copies of what lies beside its settings.
 {
     echo '[Service]'
-    for name in secret ca.pem cert.pem key.pem web-pin web-users web-cert.pem web-key.pem; do
+    for name in $beside; do
         [ ! -s "$here/$name" ] || echo "LoadCredential=$name:$here/$name"
     done
 } >"$units/$unit.d/credentials.conf"
@@ -149,9 +151,11 @@ fi
 sync
 systemctl daemon-reload
 systemctl enable "$unit"
+[ "$role" != sip ] || systemctl enable bellwire-baresip.service
 sync
 systemctl disable --quiet "$again"
 sync
 # Not waited for: this may run before the network is up, and the service waits for that itself.
+[ "$role" != sip ] || systemctl restart --no-block bellwire-baresip.service
 systemctl restart --no-block "$unit"
 say "done: $unit"
