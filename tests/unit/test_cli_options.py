@@ -153,7 +153,7 @@ CALL = ("call", "kitchen", "--peer", "me")
         ((*CALL, "--json=yes"), "--json takes no value"),
         (
             ("provision", "x", "--role", "y"),
-            "--role is one of doorbell, panel, homeassistant, not 'y'",
+            "--role is one of doorbell, panel, homeassistant, sip, not 'y'",
         ),
         ((*CALL, "--sequentiel"), "unknown: --sequentiel; did you mean --sequential?"),
         ((*CALL, "--ack-timeout", "nan"), "--ack-timeout: must be above 0 and finite"),
