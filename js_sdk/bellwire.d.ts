@@ -94,6 +94,34 @@ export interface ClientOptions {
   open?: Open;
 }
 
+/** A ring that nobody took here: its caller gave up, or the policy refused it. */
+export interface Missed extends Rung {
+  reason: Reason;
+  /** When it was made, by the caller's clock: seconds since 1970. */
+  time?: number;
+}
+
+type Listener<Detail> = ((event: Event & { readonly detail: Detail }) => void) | null;
+/** Events by name, each with its `detail`. */
+declare class Listening<Details> extends EventTarget {
+  addEventListener<Name extends keyof Details>(name: Name, listener: Listener<Details[Name]>, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(...other: Parameters<EventTarget["addEventListener"]>): void;
+  removeEventListener<Name extends keyof Details>(name: Name, listener: Listener<Details[Name]>, options?: boolean | EventListenerOptions): void;
+  removeEventListener(...other: Parameters<EventTarget["removeEventListener"]>): void;
+}
+export interface CallDetails {
+  change: undefined;
+  message: Message;
+}
+export interface ClientDetails {
+  state: undefined;
+  ring: Call;
+  missed: Missed;
+  presence: { peer: string; online: boolean };
+  /** The callee of an accepted call was lost before it was up. */
+  lost: { peer: string; callId: string; reason: Reason };
+}
+
 export interface CallOptions {
   content?: Body;
   /** At most 64 bytes. */
@@ -106,7 +134,7 @@ export interface CallOptions {
 }
 
 /** One call, made or come in. Events: "change", at each step; "message", what the other said in `detail`. */
-export class Call extends EventTarget {
+export class Call extends Listening<CallDetails> {
   readonly incoming: boolean;
   readonly peer: string;
   readonly callId: string;
@@ -140,7 +168,7 @@ export class Call extends EventTarget {
 }
 
 /** One peer at a broker. Events: "state", "ring", "missed", "presence", "lost" (see `detail`). */
-export class Client extends EventTarget {
+export class Client extends Listening<ClientDetails> {
   constructor(options: ClientOptions);
   readonly state: ClientState;
   /** The broker that is dialed, or serves. */
@@ -219,3 +247,5 @@ export class Engine {
   deadline(): number;
   will(): { topic: string; payload: Uint8Array };
 }
+
+export {}; // what is not said to be exported is not

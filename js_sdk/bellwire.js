@@ -1873,6 +1873,7 @@ export class Engine {
   }
   on_time() {}
   on_watch({ peer }) {
+    if (peer === this.me) throw new InvalidArgument("peer", "a peer is not told of its own presence");
     this.watches.byApp.add(peer);
     if (this.watches.add(peer)) {
       if (this.inbox) this.out.push({ subscribe: [presenceTopic(this.realm, peer)] });
@@ -1967,7 +1968,10 @@ const MAX_PACKET = 64 * 1024;
 const KEEP_ALIVE = 60;
 const LOGOUT_TIMEOUT = 2; // seconds that a logout waits in all
 const PING_AFTER = 20;
-const SILENT = 35;
+const PONG_WITHIN = 15;
+const SILENT = PING_AFTER + PONG_WITHIN;
+/** By then the broker has ended a connection; timers of a hidden page may come a minute late. */
+const LOST_AFTER = 1.5 * KEEP_ALIVE;
 
 const field = (value) => {
   const bytes = typeof value === "string" ? TEXT.encode(value) : value;
@@ -2189,7 +2193,7 @@ export class Call extends EventTarget {
   /** Answer a call that rings here; `response` reaches the caller. Await `ended` for who won. */
   accept(response) {
     this.#do({ accept: { ...this.#id, body: response === undefined ? undefined : encodeBody(response, "response") } });
-    this.state = "accepting";
+    if (this.state === "ringing") this.state = "accepting";
   }
   /** Refuse it: "declined", "busy" or "do not disturb". */
   refuse({ response, reason = "declined" } = {}) {
@@ -2275,7 +2279,9 @@ export class Client extends EventTarget {
   #engine;
   #link;
   #timer;
-  #calls = new Map();
+  #todo = [];
+  #performing = false;
+  #calls = new Map(); // by their side and key: both sides may use one call id
   #rings = new Set();
   #rotation;
   #refusals = new Set(); // that every broker refuses is final, while the login is awaited
@@ -2316,6 +2322,7 @@ export class Client extends EventTarget {
   /** Resolves once this peer can be called; rejects with LoginError. Reconnects by itself from then on. */
   login() {
     if (this.#login) return this.#login.done;
+    if (this.#engine.closed) return Promise.reject(new LoginError("logged out", "this login is over; make a new Client"));
     this.#login = {};
     this.#login.done = new Promise((resolve, reject) => Object.assign(this.#login, { resolve, reject }));
     this.#login.timer = setTimeout(() => this.#stop("timeout", `no login within ${this.#options.loginTimeout} s: ${this.#why() ?? "the broker is silent"}`), this.#options.loginTimeout * 1000);
@@ -2336,11 +2343,12 @@ export class Client extends EventTarget {
     if (ackTimeout === undefined && ringTimeout !== undefined) made.ackTimeout = Math.min(this.#engine.settings.ackTimeout, 0.9 * ringTimeout);
     if (this.#engine.closed || !this.#login) throw new CallError("NOT_LOGGEDIN", "log in first");
     const call = new Call("local", made, (input) => this.#command(input));
-    this.#calls.set(keyOf(peer, made.callId), call);
+    const key = `local${keyOf(peer, made.callId)}`;
+    this.#calls.set(key, call);
     try {
       this.#command({ send: made });
     } catch (error) {
-      this.#calls.delete(keyOf(peer, made.callId));
+      this.#calls.delete(key);
       throw error;
     }
     return call;
@@ -2375,7 +2383,7 @@ export class Client extends EventTarget {
         if (call?.state === "ringing") return { value: call, done: false };
         if (call) continue;
         if (this.#engine.closed || !this.#rings.has(queue)) return { value: undefined, done: true };
-        await Promise.race([this.#ended, new Promise((resolve) => Object.assign(queue, { wake: resolve }))]);
+        await new Promise((resolve) => Object.assign(queue, { wake: resolve }));
       }
     };
     const finish = async () => {
@@ -2432,7 +2440,7 @@ export class Client extends EventTarget {
     try {
       this.#engine.handle(input, this.#now);
     } catch (error) {
-      this.#engine.count("defect");
+      this.#engine.count("defect", error);
     }
     this.#perform();
   }
@@ -2445,13 +2453,22 @@ export class Client extends EventTarget {
     const mine = (act) => (value) => {
       if (this.#link !== link) return;
       link.heard = this.#now;
+      link.pingedAt = undefined;
       try {
         act(value);
       } catch (error) {
         this.#broke(link, error.message);
       }
     };
-    link.mqtt = new Mqtt((bytes) => link.socket?.send(bytes), (input) => {
+    link.send = (bytes) => {
+      link.saidAt = this.#now;
+      try {
+        link.socket?.send(bytes);
+      } catch (error) {
+        this.#broke(link, error.message);
+      }
+    };
+    link.mqtt = new Mqtt(link.send, (input) => {
       if (this.#link === link) this.#tell(input, link);
     });
     const { clientId, username, password } = this.#options;
@@ -2496,7 +2513,7 @@ export class Client extends EventTarget {
     this.problem = why;
     this.#problems.set(this.url, why);
     // Where nothing was said the will would say of somebody who is about to be back that he is gone.
-    if (link.greeted && !link.spoke) link.socket?.send([0xe0, 0]);
+    if (link.greeted && !link.spoke) link.send([0xe0, 0]);
     link.socket?.close();
     if (link.up !== undefined) this.#feed({ disconnected: {} });
     if (this.#engine.closed) return;
@@ -2507,18 +2524,28 @@ export class Client extends EventTarget {
   }
 
   #perform() {
-    for (const effect of this.#engine.effects()) {
-      if (effect.note) this.#note(effect);
-      else if (effect.tell === "presence") this.#event("presence", { peer: effect.peer, online: Boolean(effect.online) });
-      else if (effect.tell) this.#hear(effect);
-      else if (!effect.drop && this.#link?.up) {
-        const link = this.#link;
-        link.spoke ||= effect.publish !== undefined;
-        link.mqtt.perform(effect);
-        if (link.mqtt.waiting.size > MAX_REMEMBERED) return this.#broke(link, "the broker acknowledges nothing");
-      }
+    this.#todo.push(...this.#engine.effects());
+    if (this.#performing) return; // a listener's command: what was to be done before it comes first
+    this.#performing = true;
+    try {
+      for (let effect; (effect = this.#todo.shift()); ) this.#do(effect);
+    } finally {
+      this.#performing = false;
     }
     this.#rearm();
+  }
+
+  #do(effect) {
+    const link = this.#link;
+    if (effect.note) this.#note(effect);
+    else if (effect.tell === "presence") this.#event("presence", { peer: effect.peer, online: Boolean(effect.online) });
+    else if (effect.tell) this.#hear(effect);
+    else if (effect.drop === "defect") this.#report(effect.error);
+    else if (!effect.drop && link?.up) {
+      link.spoke ||= effect.publish !== undefined;
+      link.mqtt.perform(effect);
+      if (link.mqtt.waiting.size > MAX_REMEMBERED) this.#broke(link, "the broker acknowledges nothing");
+    }
   }
 
   #note({ note, filter }) {
@@ -2545,11 +2572,11 @@ export class Client extends EventTarget {
       this.#engine.caller.abort();
       this.#engine.callee.abort();
       this.#engine.closed = true;
-      for (const effect of this.#engine.effects()) if (effect.side) this.#hear(effect);
+      this.#perform();
     }
     clearTimeout(this.#timer);
     clearTimeout(this.#login?.timer);
-    if (link?.up) link.socket?.send([0xe0, 0]);
+    if (link?.up) link.send([0xe0, 0]);
     link?.socket?.close();
     this.#set(code === "logged out" ? "disconnected" : "aborted");
     if (this.#login?.resolve) {
@@ -2557,18 +2584,20 @@ export class Client extends EventTarget {
       this.#login.reject(new LoginError(code, problem));
       this.#login.resolve = undefined;
     }
+    for (const queue of this.#rings) queue.wake?.();
     this.#over({ code, problem });
   }
 
-  #hear({ tell, call, message }) {
+  #hear({ tell, side, call, message }) {
     if (tell === "missed") {
       this.#event("missed", { peer: call.peer, callId: call.callId, reason: call.reason, channel: call.channel, content: decodeBody(call.body), time: call.time });
       return;
     }
-    let known = this.#calls.get(call.key);
+    const key = side + call.key;
+    let known = this.#calls.get(key);
     if (tell === "received") {
-      known = new Call("remote", call, (input) => this.#command(input));
-      this.#calls.set(call.key, known);
+      known = new Call(side, call, (input) => this.#command(input));
+      this.#calls.set(key, known);
       for (const queue of this.#rings) {
         queue.calls = [...queue.calls.filter((old) => old.state === "ringing"), known];
         queue.wake?.();
@@ -2582,7 +2611,7 @@ export class Client extends EventTarget {
       return;
     }
     if (tell === "peerLost") this.#event("lost", { peer: call.peer, callId: call.callId, reason: call.reason });
-    if (known?._take(tell, call)) this.#calls.delete(call.key);
+    if (known?._take(tell, call)) this.#calls.delete(key);
   }
 
   #event(name, detail) {
@@ -2602,13 +2631,19 @@ export class Client extends EventTarget {
     const link = this.#link;
     let at = link?.up || !link ? this.#engine.deadline() : Infinity;
     if (!link) at = Math.min(at, this.retryAt ?? Infinity);
-    else at = Math.min(at, link.heard + Math.min(this.#silent(link), link.pinged ? SILENT : PING_AFTER));
+    else at = Math.min(at, this.#silentAt(link), this.#pingAt(link));
     if (at < Infinity) this.#timer = setTimeout(() => this.#due(), Math.min(Math.max(0, (at - this.#now) * 1000 + 1), 2 ** 31 - 1));
   }
 
-  /** How long this connection may be silent: while it comes about, not long where there is another broker. */
-  #silent(link) {
-    return link.ready ? SILENT : this.#rotation.patience;
+  /** When this connection is lost, if nothing is heard: while it comes about, soon where there is another broker. */
+  #silentAt(link) {
+    if (!link.ready) return link.heard + this.#rotation.patience;
+    return Math.min(link.heard + LOST_AFTER, (link.pingedAt ?? Infinity) + PONG_WITHIN);
+  }
+
+  /** A broker ends a connection that it hears nothing of, whatever it says itself. */
+  #pingAt({ ready, pingedAt, heard, saidAt }) {
+    return ready && pingedAt === undefined ? Math.min(heard, saidAt) + PING_AFTER : Infinity;
   }
 
   #due() {
@@ -2617,11 +2652,11 @@ export class Client extends EventTarget {
     if (!link && this.retryAt <= now) {
       this.retryAt = undefined;
       this.#open();
-    } else if (link && now >= link.heard + this.#silent(link)) this.#broke(link, "the broker says nothing");
-    else if (link && now >= link.heard + PING_AFTER) {
-      if (link.up && !link.pinged) link.socket?.send([0xc0, 0]);
-      link.pinged = true;
-    } else if (link) link.pinged = now < link.heard + PING_AFTER ? false : link.pinged;
+    } else if (link && now >= this.#silentAt(link)) this.#broke(link, "the broker says nothing");
+    else if (link && now >= this.#pingAt(link)) {
+      link.pingedAt = now;
+      link.send([0xc0, 0]);
+    }
     this.#feed({ time: {} });
   }
 }

@@ -298,6 +298,8 @@ class Engine:
 
     def _watch(self, what: Watch, now: float) -> None:  # noqa: ARG002
         context = self._context
+        if what.peer == context.me:
+            raise InvalidArgument("peer", f"{what.peer!r} is not told of its own presence")
         if context.watches.watch(what.peer):
             if context.inbox:
                 context.out.append(Subscribe((topics.presence(context.realm, what.peer),)))

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Client, DecodeError, Engine, InvalidArgument, Mqtt, Rotation, decodeBody, decodeCell, encodeBody, encodeCell, spread } from "../bellwire.js";
 import "../node.js";
+
+const { Client, DecodeError, Engine, InvalidArgument, Mqtt, Rotation, decodeBody, decodeCell, encodeBody, encodeCell, spread } = await import(process.env.BELLWIRE ?? "../bellwire.js");
 
 /** Numbers that look random and are the same each time (mulberry32). */
 function numbers(seed) {
@@ -246,4 +247,180 @@ test("a logout does not wait longer than two seconds for a broker that acknowled
   await client.logout();
   assert(performance.now() - before < 10_000);
   assert.equal((await call.ended).state, "canceled");
+});
+
+// --- a page as it is: hidden, asleep, with listeners that command -----------------------------------
+
+/** Time stands until `to(at)`: what is due by then happens in order, never before `late(when)`. */
+function clock(t) {
+  let now = 1_000_000;
+  const due = new Map();
+  let last = 0;
+  t.mock.method(performance, "now", () => now);
+  t.mock.method(globalThis, "setTimeout", (act, ms) => {
+    due.set(++last, { act, at: now + ms });
+    return last;
+  });
+  t.mock.method(globalThis, "clearTimeout", (id) => due.delete(id));
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+  return {
+    settle,
+    async pass(seconds, late = (at) => at) {
+      const until = now + 1000 * seconds;
+      for (;;) {
+        await settle();
+        const [[id, next] = []] = [...due].filter(([, { at }]) => late(at) <= until).sort(([, a], [, b]) => a.at - b.at);
+        if (!next) break;
+        due.delete(id);
+        now = Math.max(now, late(next.at));
+        next.act();
+      }
+      now = until;
+      await settle();
+    },
+    /** The machine sleeps: time goes on, nothing else does. */
+    sleep: (seconds) => (now += 1000 * seconds),
+  };
+}
+
+/** A broker in the hand: takes all, acknowledges all; `push` says something on its last connection. */
+function broker() {
+  const it = { dialed: 0, pings: 0, said: [], deaf: false };
+  const push = (...bytes) => queueMicrotask(() => it.on.data(Uint8Array.from(bytes.flat())));
+  it.push = (topic, payload, first = 0x30) => push(first, [2 + topic.length + payload.length].flatMap((n) => (n < 128 ? [n] : [(n & 127) | 128, n >> 7])), 0, topic.length, [...new TextEncoder().encode(topic)], [...payload]);
+  it.open = (_url, on) => {
+    it.dialed++;
+    it.on = on;
+    queueMicrotask(() => on.open());
+    const send = (bytes) => {
+      if (it.fails) throw new Error("the socket is broken");
+      if (it.deaf) return;
+      if (bytes[0] === 0xc0) it.pings++;
+      if (bytes[0] === 0xc0) push(0xd0, 0);
+      if (bytes[0] === 0x10) push(0x20, 2, 0, 0);
+      let at = 1;
+      while (bytes[at++] & 0x80);
+      if (bytes[0] === 0x82) push(0x90, 5, bytes[at], bytes[at + 1], 1, 1, 1);
+      if (bytes[0] >> 4 !== 3) return;
+      const id = at + 2 + ((bytes[at] << 8) | bytes[at + 1]);
+      it.said.push({ topic: new TextDecoder().decode(bytes.slice(at + 2, id)), payload: bytes.slice(id + 2) });
+      push(0x40, 2, bytes[id], bytes[id + 1]);
+      if (it.said.at(-1).topic === "sig/v1/me/presence") it.push("sig/v1/me/presence", it.said.at(-1).payload);
+    };
+    return { send, close() {} };
+  };
+  return it;
+}
+
+async function loggedIn(t, options) {
+  const time = clock(t);
+  const theBroker = broker();
+  const client = new Client({ url: "x://a", peer: "me", open: theBroker.open, ...options });
+  const login = client.login();
+  await time.pass(3);
+  await login;
+  return { time, broker: theBroker, client };
+}
+
+const presence = (state) => encodeCell("presence", { state, epoch: new Uint8Array(8).fill(state === "online" ? 2 : 1) });
+
+test("a hidden page, whose timers come once a minute, keeps its connection", async (t) => {
+  const { time, broker, client } = await loggedIn(t);
+  await time.pass(3600, (at) => Math.ceil(at / 60_000) * 60_000);
+  assert.equal(broker.dialed, 1);
+  assert(broker.pings >= 50);
+  assert.equal(client.state, "connected");
+});
+
+test("a broker that says nothing any more is left in 35 s; after a night asleep at once", async (t) => {
+  const { time, broker, client } = await loggedIn(t);
+  broker.deaf = true;
+  await time.pass(30); // 3 s have passed since the login
+  assert.equal(broker.dialed, 1);
+  await time.pass(6);
+  assert.equal(broker.dialed, 2);
+  broker.deaf = false;
+  await time.pass(60);
+  assert.equal(client.state, "connected");
+  const before = broker.dialed;
+  time.sleep(8 * 3600);
+  await time.pass(1);
+  assert.equal(broker.dialed, before + 1);
+  await time.pass(3);
+  assert.equal(client.state, "connected");
+});
+
+test("what a stranger says in between keeps nobody from saying that it lives", async (t) => {
+  const { time, broker } = await loggedIn(t);
+  for (let i = 0; i < 12; i++) {
+    broker.push("sig/v1/me/invite/you/x", [1]);
+    await time.pass(10);
+  }
+  assert(broker.pings >= 4, `${broker.pings} pings in two minutes`);
+});
+
+test("a connection that never opens is dialed anew", async (t) => {
+  const time = clock(t);
+  const closed = [];
+  let dialed = 0;
+  const client = new Client({ url: "x://a", peer: "me", loginTimeout: 100, open: () => ({ send() {}, close: () => closed.push(++dialed) }) });
+  const login = assert.rejects(client.login(), { code: "timeout" });
+  await time.pass(80);
+  assert.deepEqual(closed, [1, 2]);
+  await time.pass(30);
+  await login;
+  assert.equal(closed.length, 3);
+  await time.pass(1000);
+  assert.equal(closed.length, 3);
+});
+
+test("who calls back with the call id that I called with takes nothing from my call", async (t) => {
+  const { time, broker, client } = await loggedIn(t);
+  const call = client.invite("you");
+  broker.push("sig/v1/you/presence", presence("online"));
+  await time.pass(0);
+  const invite = encodeCell("invite", { state: "ringing", epoch: new Uint8Array(8).fill(2), seq: 1, ttl: 60_000 });
+  const rings = client.rings();
+  broker.push(`sig/v1/me/invite/you/${call.callId}`, invite);
+  await time.pass(0);
+  assert.equal((await rings.next()).value.callId, call.callId);
+  broker.push(`sig/v1/me/answer/you/${call.callId}`, encodeCell("answer", { state: "refused", epoch: new Uint8Array(8).fill(2), seq: 1, reason: 2 }));
+  await time.pass(0);
+  assert.equal(call.state, "refused");
+  assert.equal((await call.ended).reason, "busy");
+});
+
+test("what a listener commands comes after all that was to be said before it", async (t) => {
+  const { time, broker, client } = await loggedIn(t);
+  client.watch("you");
+  await time.pass(0);
+  broker.push("sig/v1/you/presence", presence("offline"), 0x31);
+  await time.pass(0);
+  const call = client.invite("you");
+  client.addEventListener("presence", ({ detail }) => detail.online && call.cancel());
+  await time.pass(1);
+  broker.push("sig/v1/you/presence", presence("online"));
+  await time.pass(1);
+  const said = broker.said.filter(({ topic }) => topic.includes("/invite/me/")).map(({ payload }) => decodeCell("invite", payload));
+  assert.deepEqual(said.map(({ seq }) => seq), said.map((_, i) => i + 1));
+  assert.equal(said.at(-1).state, "ended");
+});
+
+test("a socket that cannot send is a broken connection, and no error of the command", async (t) => {
+  const { time, broker, client } = await loggedIn(t);
+  broker.fails = true;
+  const call = client.invite("you");
+  assert.equal(client.state, "reconnecting");
+  broker.fails = false;
+  await time.pass(5);
+  assert.equal(client.state, "connected");
+  assert(broker.said.some(({ topic }) => topic.endsWith(call.callId)));
+});
+
+test("a login that is over cannot be begun again, and says so at once; nobody watches itself", async (t) => {
+  const { client } = await loggedIn(t);
+  assert.throws(() => client.watch("me"), InvalidArgument);
+  const unused = new Client({ url: "x://a", peer: "me", open: broker().open });
+  await unused.logout();
+  await assert.rejects(unused.login(), { code: "logged out" });
 });

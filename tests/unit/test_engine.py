@@ -505,6 +505,13 @@ def test_watching_what_is_known_tells_at_once() -> None:
     assert rig.new == ["presence_changed"]
 
 
+def test_nobody_watches_itself() -> None:
+    """Unwatched later, its own presence would be unsubscribed, and a newer login never be read."""
+    rig = Rig()
+    with pytest.raises(InvalidArgument, match="own presence"):
+        rig.feed(Watch(ME))
+
+
 def test_unwatching_stops_its_events() -> None:
     """Though it stays subscribed for a while."""
     rig = Rig().connect()

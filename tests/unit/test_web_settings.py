@@ -61,6 +61,7 @@ def test_a_full_table(web, tmp_path: Path) -> None:
         ('names = ["http://x"]', "web.names: expected a host name"),
         ('media = ["camera"]', "web.media: expected where it comes from"),
         ('peers = ["a/b", ""]', "web.peers: expected a list of texts"),
+        ('peers = ["kitchen"]', "web.peers: kitchen is this panel itself"),
         ('pin = "314159"', "web.pin: unknown key; known here: ca_file"),
     ],
 )

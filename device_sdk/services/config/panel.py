@@ -80,7 +80,7 @@ def read_panel(path: Path) -> PanelSettings:
     quiet, when_quiet = _read_quiet(root.table("do_not_disturb"))
     on = settings.read_actions(root.table("on"), ON)
     history = read_history_settings(root, path, account.peer)
-    web = read_web(root.table("web"), path)
+    web = read_web(root.table("web"), path, account.peer)
     metrics = read_metrics(root)
     root.done()
     uses = [(button.value, pin.pin) for button, pin in buttons.items()]

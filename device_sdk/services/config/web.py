@@ -131,8 +131,8 @@ class WebSettings:
         return (*self.names, name, f"{name}.local", socket.gethostname())
 
 
-def read_web(table: Table, path: Path) -> WebSettings:
-    """The table ``[web]``; file names in it are relative to the settings file."""
+def read_web(table: Table, path: Path, me: str) -> WebSettings:
+    """The table ``[web]`` of the panel ``me``; file names are relative to the settings file."""
 
     def beside(key: str) -> Path | None:
         name = table.text(key, None)
@@ -157,6 +157,8 @@ def read_web(table: Table, path: Path) -> WebSettings:
         media=tuple(each for each in media if each is not None),
         door=table.text("door", ""),
     )
+    if me in web.peers:
+        table.wrong("peers", f"{me} is this panel itself; expected those that it calls")
     table.done()
     return web
 
