@@ -149,7 +149,9 @@ def test_a_listener_that_is_added_again_is_told_one_thing_at_a_time(
     slow: Any = type("Slow", (CallEventListener,), {"on_local_invitation_canceled": heard})()
     door.listen(slow)
     for again in range(3):
-        door.cancel(door.press("kitchen"))
+        call = door.press("kitchen")
+        door.cancel(call)
+        door.expect("local_invitation_canceled", call.call_id)  # so it was told to the slow one
         if again < 2:
             door.unlisten(slow)
             door.listen(slow)
