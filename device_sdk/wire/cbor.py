@@ -132,6 +132,8 @@ def dump_text(value: str) -> bytes:
 
 
 def _encode(value: Any, depth: int) -> bytes:
+    if isinstance(value, str):
+        return dump_text(value)
     if isinstance(value, Mapping):
         if depth == 0:
             raise RecursionError
@@ -142,9 +144,7 @@ def _encode(value: Any, depth: int) -> bytes:
         if depth == 0:
             raise RecursionError
         return open_item(ARRAY, len(value)) + b"".join(_encode(v, depth - 1) for v in value)
-    if isinstance(value, str):
-        value.encode()
-    elif not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
+    if not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
         raise cbor2.CBOREncodeError(f"a {type(value).__name__} is no CBOR value without tags")
     return cbor2.dumps(value, canonical=True)
 

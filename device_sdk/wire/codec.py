@@ -27,7 +27,7 @@ from .cbor import (
 )
 from .cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
 from .keys import BY_NAME, KEYS, MAX_BODY, VERSION, Type, of
-from .talk_cells import dump_talk, in_talk, load_talk
+from .talk_cells import OFFER, dump_talk, in_talk, load_talk
 
 MAX_CELL: Final = 20 * 1024
 
@@ -84,14 +84,17 @@ def encode(cell: Cell) -> bytes:
         + b"\x03"
         + dump_uint(cell.seq)
     )
-    pairs = 4
-    talk = b""
+    body = cell.response if isinstance(cell, Answer) else cell.content
+    pairs, talk = 4, b""
     if cell.talk is not None:
-        cell, talk, more = dump_talk(cell)
+        if in_talk(type(cell), cell.state):
+            body, talk, more = dump_talk(cell.talk)
+        else:
+            talk, more = OFFER, 1
         pairs += more
     if isinstance(cell, Answer):
-        if cell.response is not None:
-            pairs, data = pairs + 1, data + b"\x05" + cell.response
+        if body is not None:
+            pairs, data = pairs + 1, data + b"\x05" + body
         if cell.reason is not None:
             pairs, data = pairs + 1, data + b"\x07" + dump_uint(cell.reason)
         if cell.ask:
@@ -99,8 +102,8 @@ def encode(cell: Cell) -> bytes:
         return _MAPS[pairs] + data + talk
     if cell.ttl is not None:
         pairs, data = pairs + 1, data + b"\x04" + dump_uint(cell.ttl)
-    if cell.content is not None:
-        pairs, data = pairs + 1, data + b"\x05" + cell.content
+    if body is not None:
+        pairs, data = pairs + 1, data + b"\x05" + body
     if cell.channel is not None:
         pairs, data = pairs + 1, data + b"\x06" + dump_text(cell.channel)
     if cell.reason is not None:

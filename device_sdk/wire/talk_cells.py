@@ -27,6 +27,8 @@ _TALKS: Final = frozenset(
 _OFFERS: Final = frozenset({(Invite, InviteState.RINGING), (Answer, AnswerState.ACCEPTED)})
 _ONLY_TALKS: Final = _TALKS - {(Invite, InviteState.ACCEPTED)}
 _OFFERED: Final = Said()
+#: Key 11, encoded.
+OFFER: Final = b"\x0b\x01"
 
 
 def encode_message(value: Any) -> bytes:
@@ -40,22 +42,16 @@ def encode_message(value: Any) -> bytes:
     return data
 
 
-def dump_talk(cell: Invite | Answer) -> tuple[Invite | Answer, bytes, int]:
-    """A cell with its messages for a body, if it is of a talk; its keys 11 to 13; their number."""
-    talk = cell.talk or _OFFERED
-    if (type(cell), cell.state) not in _TALKS:
-        return cell, b"\x0b\x01", 1
-    data, pairs = b"\x0b\x01", 1
+def dump_talk(talk: Said) -> tuple[bytes | None, bytes, int]:
+    """The body of a cell of a talk; its keys 11 to 13, encoded; their number."""
+    data, pairs = OFFER, 1
     if talk.count:
         data, pairs = data + b"\x0c" + dump_uint(talk.count), pairs + 1
     if talk.got is not None:
         data, pairs = data + b"\x0d" + dump_uint(talk.got), pairs + 1
-    body = None
-    if talk.messages:
-        body = open_item(ARRAY, len(talk.messages)) + b"".join(talk.messages)
-    if isinstance(cell, Answer):
-        return cell._replace(response=body), data, pairs
-    return cell._replace(content=body), data, pairs
+    if not talk.messages:
+        return None, data, pairs
+    return open_item(ARRAY, len(talk.messages)) + b"".join(talk.messages), data, pairs
 
 
 def load_talk(

@@ -17,7 +17,7 @@ import pytest
 
 from device_sdk.errors import DecodeError
 from device_sdk.wire import cbor, codec, fast_path, keys
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
+from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
 
 EPOCH, GROUP = bytes(range(8)), bytes(range(16))
 ROOT = Path(__file__).parents[2]
@@ -155,6 +155,9 @@ TEXT, LONG_TEXT = codec.encode_body("somebody is here"), codec.encode_body("ä" 
         RINGING._replace(content=TEXT, group=GROUP, time=1_800_000_000, asker=EPOCH),
         Invite(InviteState.ACCEPTED, EPOCH, 23),
         Invite(InviteState.ENDED, EPOCH, 2, content=TEXT, reason=1, time=1_800_000_000),
+        RINGING._replace(content=TEXT, time=1_800_000_000, talk=Said()),
+        Invite(InviteState.ACCEPTED, EPOCH, 300, talk=Said(0, None)),
+        Invite(InviteState.ACCEPTED, EPOCH, 24, talk=Said(400, 255, (TEXT, b"\xa1\x01\xf5"))),
     ],
 )
 def test_a_common_invite_is_read_in_one_go(common: Invite) -> None:
@@ -169,6 +172,8 @@ def test_a_common_invite_is_read_in_one_go(common: Invite) -> None:
         RECEIVED._replace(ask=True),
         Answer(AnswerState.ACCEPTED, EPOCH, 2, response=TEXT),
         Answer(AnswerState.REFUSED, EPOCH, 3, response=LONG_TEXT, reason=3),
+        Answer(AnswerState.ACCEPTED, EPOCH, 2, response=TEXT, talk=Said()),
+        Answer(AnswerState.TALKING, EPOCH, 65_535, talk=Said(1, 65_535, (TEXT,))),
     ],
 )
 def test_a_common_answer_is_read_in_one_go(common: Answer) -> None:
