@@ -109,15 +109,11 @@ class CallerSide(CallerSteps):
                 over = on is On.ANSWER_OVER
                 word = reasons.over(answer.reason) if over else EndReason.PEER_LOST
                 call = self._with_talk(call, call.talk.ended(word))
-        call = self._step(call, on, now, answer)
+        if entry != (call.phase, ()):  # else nothing changes, and nothing is to be done
+            call = self._step(call, on, now, answer)
         if on is On.ANSWER_TALKING and answer.talk is not None:
             if call.talks:
-                there = self._context.watches.of(call.callee).there(answer.epoch)
-                heard = self._with_talk(call, call.talk.shown(there=there))
-                if heard.talk.waits and not call.talk.heard:  # what was said with the decision
-                    delay = self._context.settings.resend_first
-                    heard = evolve(heard, resend_at=now + delay, resend_delay=delay)
-                self._hear(heard, answer.talk, now)
+                self._hear(self._shown(call, answer, now), answer.talk, now)
             return True
         if (answer.ask or lifted) and _SAY not in entry[1] and call.phase is not _CLEARING:
             self._say_for(call, now, answer.epoch if answer.ask else None)
@@ -250,6 +246,17 @@ class CallerSide(CallerSteps):
         if call.phase not in (_ACCEPTED, _TALKING):
             return True
         return call.talks and answer.epoch == call.talk.epoch
+
+    def _shown(self, call: CallerCall, answer: Answer, now: float) -> CallerCall:
+        """The record once the callee has shown that the call goes on there."""
+        if call.talk.heard:
+            return call
+        there = self._context.watches.of(call.callee).there(answer.epoch)
+        shown = self._with_talk(call, call.talk.shown(there=there))
+        if not shown.talk.waits:
+            return shown
+        delay = self._context.settings.resend_first  # of what was said with the decision
+        return evolve(shown, resend_at=now + delay, resend_delay=delay)
 
     def _adopt(self, call: CallerCall, now: float) -> None:
         """Keep a call that this login did not make."""

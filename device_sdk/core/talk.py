@@ -16,6 +16,7 @@ from ..wire import keys
 from ..wire.cells import Said
 from ..wire.talk_cells import ARRAY_HEAD, MAX_MESSAGE, MAX_MESSAGES
 from .settings import Settings
+from .values import evolver
 
 
 class News(NamedTuple):
@@ -51,30 +52,33 @@ class Messages(NamedTuple):
             raise ValueError(f"{len(message)} bytes encoded; at most {MAX_MESSAGE} are allowed")
         if len(self.waiting) >= MAX_MESSAGES:
             raise OverflowError(f"{MAX_MESSAGES} messages wait for the other side")
-        return self._replace(count=self.count + 1, waiting=(*self.waiting, message))
+        return Messages(self.count + 1, self.got, (*self.waiting, message))
+
+    @property
+    def fits(self) -> bool:
+        """Whether one cell carries all that wait."""
+        return ARRAY_HEAD + sum(map(len, self.waiting)) <= keys.MAX_BODY
 
     def said(self, *, heard: bool = True) -> Said:
         """What my cell says now: the oldest that wait, as many as fit."""
-        size, carried = ARRAY_HEAD, 0
-        for message in self.waiting:
-            size += len(message)
-            if size > keys.MAX_BODY:
-                break
-            carried += 1
         got = self.got if heard else None
+        if self.fits:
+            return Said(self.count, got, self.waiting)
+        size, carried = ARRAY_HEAD, 0
+        while (size := size + len(self.waiting[carried])) <= keys.MAX_BODY:
+            carried += 1
         return Said(self.acknowledged + carried, got, self.waiting[:carried])
 
     def read(self, said: Said) -> tuple[Messages, News]:
         """Take in what the other's cell says."""
-        mine, got = self, said.got or 0
+        waiting, got = self.waiting, said.got or 0
         if self.acknowledged < got <= self.count:
-            mine = self._replace(waiting=self.waiting[got - self.acknowledged :])
+            waiting = waiting[got - self.acknowledged :]
         first, new = said.count - len(said.messages) + 1, said.count - self.got
-        if new <= 0 or not said.messages:
-            return mine, News(repeated=bool(said.messages), gap=new > 0)
-        if first > self.got + 1:
-            return mine, News(gap=True)
-        return mine._replace(got=said.count), News(said.messages[-new:])
+        if new > 0 and said.messages and first <= self.got + 1:
+            return Messages(self.count, said.count, waiting), News(said.messages[-new:])
+        repeated = new <= 0 and bool(said.messages)
+        return Messages(self.count, self.got, waiting), News(repeated=repeated, gap=new > 0)
 
 
 class Talk(NamedTuple):
@@ -100,13 +104,20 @@ class Talk(NamedTuple):
     @property
     def due(self) -> float | None:
         """The earliest of its deadlines."""
-        times = [t for t in (self.limit_at, self.lost_at, self.cut_at) if t is not None]
-        return min(times, default=None)
+        at = self.limit_at
+        for due in (self.lost_at, self.cut_at):
+            if due is not None and (at is None or due < at):
+                at = due
+        return at
 
     @property
     def waits(self) -> bool:
         """Whether something of mine is not acknowledged."""
         return bool(self.messages.waiting)
+
+    def saying(self, messages: Messages) -> Talk:
+        """The same with that register."""
+        return _evolve(self, messages=messages)
 
     def begun(self, epoch: bytes, now: float, settings: Settings, *, heard: bool) -> Talk:
         """The call is up from now on, with that login of the other."""
@@ -116,8 +127,6 @@ class Talk(NamedTuple):
 
     def shown(self, *, there: bool) -> Talk:
         """The other has shown that it is in it; and ``there``, as its presence says."""
-        if self.heard:
-            return self
         return self._replace(heard=True, lost_at=None if there else self.lost_at)
 
     def ended(self, reason: EndReason) -> Talk:
@@ -153,6 +162,8 @@ class Talk(NamedTuple):
             return self
         return self._replace(lost_at=at)
 
+
+_evolve = evolver(Talk)
 
 #: Of a call that ends with *accepted*; and of one that may go on.
 NO_TALK: Final = Talk()

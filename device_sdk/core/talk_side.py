@@ -38,11 +38,9 @@ class TalkSide(Side[C, R]):
             raise InvalidArgument("message", str(error)) from None
         except OverflowError as error:
             raise TooManyMessages(f"{error}; send again when it has handled some") from None
-        said = talk.messages.said().count
-        talk = talk._replace(messages=messages)
-        call = self._with_talk(call, talk)
+        call = self._with_talk(call, talk.saying(messages))
         # What finds no room in the cell waits until there is some.
-        self._keep(self._say(call, now) if talk.messages.said().count > said else call)
+        self._keep(self._say(call, now) if messages.fits else call)
 
     def hang_up(self, command: HangUp, now: float) -> None:
         """End a call that goes on; raises ALREADY_END."""
@@ -59,10 +57,10 @@ class TalkSide(Side[C, R]):
 
     def _hear(self, call: C, said: Said, now: float, *, last: bool = False) -> C:
         """Take in what the other's cell says of the talk; after the ``last`` no answer is due."""
-        talk = call.talk
-        messages, news = talk.messages.read(said)
-        more = messages.said().count > talk.messages.said().count  # there is room for it now
-        talk = talk._replace(messages=messages)
+        before = call.talk.messages
+        messages, news = before.read(said)
+        more = not before.fits and messages.said().count > before.said().count  # there is room now
+        talk = call.talk.saying(messages)
         call = self._with_talk(call, talk)
         if last:
             pass
