@@ -95,11 +95,18 @@ class _Client(Client):
         self.version_refused = bytes(self._in_packet["packet"][1:2]) == b"\x01"
         return super()._handle_connack()
 
+    #: Takes each message; there are no filters to match, as paho would.
+    noted: Callable[[Any], None]
+
+    def _handle_on_message(self, message: Any) -> None:
+        self.noted(message)
+
     def _sock_recv(self, bufsize: int) -> bytes:
         packet = self._in_packet
-        frame = getattr(self._sock, "_readbuffer", b"")  # of paho's WebSocket alone
-        if len(frame) > LARGEST_FRAME:
-            raise ConnectionError(f"a WebSocket frame of more than {LARGEST_FRAME} bytes")
+        if self._transport != "tcp":
+            frame = getattr(self._sock, "_readbuffer", b"")  # of paho's WebSocket
+            if len(frame) > LARGEST_FRAME:
+                raise ConnectionError(f"a WebSocket frame of more than {LARGEST_FRAME} bytes")
         if not packet["have_remaining"] or packet["remaining_length"] <= LARGEST_PACKET:
             return super()._sock_recv(bufsize)
         left = LARGEST_PACKET - len(packet["packet"])
@@ -162,7 +169,7 @@ class PahoLink:
             client.ws_set_options(path=url.path)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
+        client.noted = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         self._client = client
@@ -317,7 +324,7 @@ class PahoLink:
         )
         self._happened.append(LinkFailed(BrokerUnreachable("connection lost", problem)))
 
-    def _on_message(self, _c: Any, _u: Any, message: Any) -> None:
+    def _on_message(self, message: Any) -> None:
         try:
             topic = message.topic
         except UnicodeDecodeError:  # a topic that is no UTF-8 is none of ours
