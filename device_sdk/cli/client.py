@@ -198,9 +198,9 @@ def type_lines(inbox: Inbox, stdin: TextIO | None = None) -> None:
         # os.read, not the text layer: a thread inside its lock would hold up the interpreter's end.
         waiting = b""
         while True:
-            try:
-                data = os.read(source.fileno(), 4096)
-            except OSError:
+            try:  # without an input, or with one that was closed, it is at its end
+                data = b"" if source is None else os.read(source.fileno(), 4096)
+            except (OSError, ValueError):
                 data = b""
             waiting += data
             *lines, waiting = waiting.split(b"\n")

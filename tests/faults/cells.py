@@ -516,8 +516,18 @@ class Cell:
                 self._go_on()
                 self._check()
         except BaseException:  # noqa: BLE001 - every problem belongs into the table
-            self.result.problem = traceback.format_exc()
+            self.result.problem = traceback.format_exc() + self._told()
         return self.result
+
+    def _told(self) -> str:
+        """What each end was told, one event a line; seconds before now."""
+        now, lines = time.monotonic(), []
+        for end, peer in getattr(self, "peer", {}).items():
+            lives = [peer] if not isinstance(peer, ProcessPeer) else peer.lives
+            for life in lives:
+                heard: Heard = getattr(life, "heard", life)
+                lines += [f"{end}: {t.name} {t.args} {t.at - now:.2f}" for t in heard.told]
+        return "\n".join(lines)
 
     def _into_the_state(self, stack: contextlib.ExitStack) -> None:
         """Reach the state; on a machine with more to do a held link may break before: try again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import queue
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from device_sdk import EndReason, LocalInvitationError, LocalInvitationState, RemoteInvitationError
+from device_sdk.cli.client import Inbox, type_lines
 from device_sdk.cli.say import Say, human
 from device_sdk.client.display import jsonable, plain, shown
 from device_sdk.client.invitations import Event
@@ -108,3 +110,16 @@ def test_the_command_loads_no_more_than_it_needs() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("how", ["closed by the shell", "closed meanwhile"])
+def test_without_an_input_its_end_is_told(monkeypatch, how, tmp_path):
+    """``bellwire listen --talk <&-``: nobody types, and whoever reads is told so."""
+    source = None
+    if how == "closed meanwhile":
+        source = (tmp_path / "typed").open("w+")
+        source.close()
+    monkeypatch.setattr(sys, "stdin", source)
+    inbox: Inbox = queue.SimpleQueue()
+    type_lines(inbox)
+    assert inbox.get(timeout=5)[1].text is None

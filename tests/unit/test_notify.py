@@ -90,9 +90,13 @@ def test_an_address_that_hangs_holds_up_only_its_own(caplog):
     assert caplog.text.count("too late") == lanes.MAX_WAITING - 1
 
 
-def test_a_lane_goes_on_after_a_failure_and_ends_when_nothing_waits(caplog):
+@pytest.mark.parametrize("failure", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
+def test_a_lane_goes_on_after_a_failure_and_ends_when_nothing_waits(caplog, failure):
+    def fails() -> None:
+        raise failure
+
     senders, done = Lanes(), threading.Event()
-    senders.put("a", "a hook", lambda: 1 / 0, 20)
+    senders.put("a", "a hook", fails, 20)
     senders.put("a", "a hook", done.set, 20)
     assert done.wait(5)
     assert "a hook failed" in caplog.text

@@ -251,6 +251,26 @@ def test_a_pin_that_cannot_be_switched_is_a_refusal(service, monkeypatch, capsys
     assert "the line is gone" in caplog.text
 
 
+def test_a_pin_that_obeys_nothing_is_answered_and_on_record_before_the_service_ends(
+    service, monkeypatch, capsys
+):
+    def script(bell, loop, listener, call):
+        def broken(_on: bool) -> None:
+            raise OSError("the line is gone")
+
+        monkeypatch.setattr(bell._door._output, "set", broken)
+        listener.on_call_message(call, OPEN)
+        with pytest.raises(OSError, match="the line is gone"):
+            loop.advance(0.1)
+        assert call.said[0]["ok"] is False
+        assert bell._door._guard is not None, "it goes on trying to switch it off"
+        monkeypatch.undo()
+        bell._door.set(False)
+
+    service(script)
+    assert "door not opened: the door's pin cannot be switched" in capsys.readouterr().out
+
+
 class Line:
     def __init__(self) -> None:
         self.on, self.off = False, threading.Event()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from device_sdk import EndReason
 from device_sdk.services.logic.appliance import EndCall, SayInCall
 from device_sdk.services.logic.doorbell import Note
 from device_sdk.services.logic.messages import OpenResult
@@ -21,6 +24,7 @@ from device_sdk.services.logic.panel import (
     TellEnd,
     WhenQuiet,
 )
+from device_sdk.services.service.incoming import IncomingCalls
 
 
 class Bench:
@@ -98,8 +102,9 @@ def test_quiet_hours_refuse_and_remember():
     out = bench.call(quiet=True)
     assert out[0] == RefuseCall("c1", quiet=True)
     assert isinstance(out[1], Note)
+    assert out[2:] == [TellEnd("c1", "door", CallEnd.MISSED)], "it would have rung"
     assert (bench.panel.missed, bench.panel.ringer.level) == (1, False)
-    assert bench.end(CallEnd.REFUSED) == []
+    assert bench.end(CallEnd.MISSED) == [], "told once"
 
 
 def test_quiet_hours_can_be_silent_but_shown():
@@ -176,9 +181,29 @@ def test_whoever_rings_beside_a_call_is_told_that_the_panel_is_busy():
     bench.panel.ended("c1", CallEnd.ACCEPTED, bench.now, goes_on=True)
     out = bench.panel.call_started("c1", "door", bench.now)
     assert out == [Occupied(True), RefuseCall("c2", busy=True), Sound(False)]
+    assert bench.end(CallEnd.MISSED, "c2") == [TellEnd("c2", "gate", CallEnd.MISSED)]
     out = bench.call("c3", "gate")
     assert out[0] == RefuseCall("c3", busy=True)
-    assert bench.panel.missed == 1
+    assert TellEnd("c3", "gate", CallEnd.MISSED) in out
+    assert bench.panel.missed == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        (EndReason.DECLINED, CallEnd.REFUSED),
+        (EndReason.BUSY, CallEnd.MISSED),
+        (EndReason.DO_NOT_DISTURB, CallEnd.MISSED),
+    ],
+)
+def test_a_refusal_that_nobody_pressed_is_a_call_missed(reason, end):
+    told = []
+    incoming = SimpleNamespace(
+        _loop=SimpleNamespace(post=lambda call: call()), _over=lambda *over: told.append(over)
+    )
+    invitation = SimpleNamespace(reason=reason)
+    IncomingCalls.on_remote_invitation_refused(incoming, invitation)
+    assert told == [(invitation, end)]
 
 
 def test_the_third_button_asks_for_the_door_once_until_its_word_is_back():

@@ -198,6 +198,9 @@ command = ["true"]
         (ACCOUNT + BUTTON + "[light]\nidle = 1\n", 8, "light.idle: expected true or false"),
         (ACCOUNT + BUTTON + "[gpio]\nfactory = 'pigpio'\n", 8, "gpio.factory: expected"),
         (ACCOUNT + BUTTON + "[gpio]\nchip = 100\n", 8, "gpio.chip: expected a whole number"),
+        (ACCOUNT + BUTTON + '[gpio]\nchip = "0"\n', 8, "gpio.chip: expected a whole.*the text"),
+        (ACCOUNT + BUTTON + '[light]\npin = "27"\n', 8, "light.pin: expected a whole.*the text"),
+        (ACCOUNT + BUTTON + "[chime]\npin = [22]\n", 8, "chime.pin: expected a whole.*a list"),
         ("account = 3\n" + BUTTON, 1, "account: expected a table"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from device_sdk.services.config.sip import read_sip
@@ -10,6 +12,7 @@ from device_sdk.services.logic.appliance import EndCall, Note, SayInCall
 from device_sdk.services.logic.panel import AcceptCall, CallEnd, RefuseCall
 from device_sdk.services.logic.sip import CLOSES_WITHIN, DialSip, Effect, HangUpSip, SipBridge
 from device_sdk.services.service.baresip import Netstrings, netstring
+from device_sdk.services.service.sip import SipService
 
 CLOSED, ESTABLISHED, KEY = "CALL_CLOSED", "CALL_ESTABLISHED", "CALL_DTMF_START"
 
@@ -179,6 +182,21 @@ def test_netstrings_come_in_pieces():
     found = [each for byte in data for each in reader.feed(bytes([byte]))]
     assert found == [{"a": 1}, {"b": ":,"}]
     assert reader.feed(data) == found
+
+
+@pytest.mark.parametrize(("refused", "told"), [(False, ["ringing"]), (True, [])])
+def test_what_the_busy_phone_turns_away_is_not_told_as_ringing(refused, told):
+    happened: list[str] = []
+    effects = [RefuseCall("c1", busy=True)] if refused else [DialSip()]
+    service = SimpleNamespace(
+        _invitations={},
+        bridge=SimpleNamespace(call=lambda _call, _caller: effects),
+        _do=lambda _effects: None,
+        _happened=lambda event, **_facts: happened.append(str(event)),
+    )
+    invitation = SimpleNamespace(call_id="c1", caller_id="gate", content=None)
+    SipService._received(service, invitation)
+    assert happened == told
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ class Table:
         """A whole number from ``low`` to ``high``."""
         what = f"a whole number from {low}" + (f" to {high}" if high < math.inf else " up")
         value = self._take(key, default, what, int, instead=low)
-        if key in self._data and not low <= value <= high:
+        # What was found wrong has its default by now, which may be None.
+        if key in self._data and value is not None and not low <= value <= high:
             self.wrong(key, f"expected {what}, not {value}")
         return value  # type: ignore[no-any-return] # _take has checked it, or it is the default
 

@@ -161,15 +161,18 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
     def call(self, call: str, caller: str, now: float, *, quiet: bool) -> list[Effect]:
         """A call came in."""
         if self._talks:  # it crossed the word that this panel is busy
-            self.missed += 1
             note = Note(f"call of {caller} refused: in a call")
-            return [RefuseCall(call, busy=True), note, *self.tick(now)]
+            return self._turned_away(RefuseCall(call, busy=True), caller, note, now)
         if quiet and self._when_quiet is WhenQuiet.REFUSE:
-            self.missed += 1
             note = Note(f"call of {caller} refused: quiet hours")
-            return [RefuseCall(call, quiet=True), note, *self.tick(now)]
+            return self._turned_away(RefuseCall(call, quiet=True), caller, note, now)
         self._calls[call] = _Call(caller, silent=quiet)
         return [*self._reflect(now), *self.tick(now)]
+
+    def _turned_away(self, refuse: RefuseCall, caller: str, note: Note, now: float) -> list[Effect]:
+        """Refuse what is not to ring: a call missed, whatever its end says when it is told."""
+        self.missed += 1
+        return [refuse, note, TellEnd(refuse.call, caller, CallEnd.MISSED), *self.tick(now)]
 
     def ended(self, call: str, end: CallEnd, now: float, *, goes_on: bool = False) -> list[Effect]:
         """That invitation is over; ``goes_on``: accepted, and :meth:`call_started` comes next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from ...client.logs import Log
@@ -34,7 +35,10 @@ class DoorPin:
                 self._output.set(True)
         except Exception as error:  # noqa: BLE001 - a driver's error: the door stays closed
             log.error("the door's pin cannot be switched", error=error)
-            self.set(False)
+            # Where it cannot be switched off either the guard tries again, and the next turn of
+            # the loop ends the service; but who asked is answered first, and it is on record.
+            with contextlib.suppress(Exception):
+                self.set(False)
             return "the door's pin cannot be switched"
         return ""
 
@@ -42,10 +46,10 @@ class DoorPin:
         """Switch it off; on is :meth:`open`'s alone. Raises what the driver does."""
         if not on:
             with self._lock:
+                self._output.set(False)
                 if self._guard is not None:
                     self._guard.cancel()
                     self._guard = None
-                self._output.set(False)
 
     def _forced(self) -> None:
         log.error("the door was open for %g s: its service hangs; switched off", self._after)

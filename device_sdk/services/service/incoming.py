@@ -51,8 +51,13 @@ class IncomingCalls(CallEventListener, ABC):
         self._loop.post(lambda: self._over(invitation, CallEnd.ACCEPTED))
 
     def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._loop.post(lambda: self._over(invitation, CallEnd.REFUSED))
+        """See :class:`CallEventListener`. What nobody here said no to is a call missed.
+
+        *Busy* and *do not disturb* are the service's own words: the visitor was not heard.
+        """
+        declined = invitation.reason is EndReason.DECLINED
+        end = CallEnd.REFUSED if declined else CallEnd.MISSED
+        self._loop.post(lambda: self._over(invitation, end))
 
     def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
         """See :class:`CallEventListener`. Canceled before anybody came is a call missed."""

@@ -84,5 +84,5 @@ class Lanes:
                 continue
             try:
                 job.run()
-            except Exception as error:  # noqa: BLE001 - the lane's supervisor: it goes on
+            except BaseException as error:  # noqa: BLE001 - the lane's supervisor: a sender that exits would make its address deaf
                 log.error("%s failed", job.what, error=error)

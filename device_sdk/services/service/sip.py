@@ -84,8 +84,12 @@ class SipService(Appliance[str, Decision], IncomingCalls):
         call, caller = invitation.call_id, invitation.caller_id
         self._invitations[call] = invitation
         say(f"{caller} rings the phone")
-        self._do(self.bridge.call(call, caller))
-        self._happened(ServiceEvent.RINGING, call_id=call, peer=caller, content=invitation.content)
+        effects = self.bridge.call(call, caller)
+        self._do(effects)
+        if not any(isinstance(effect, RefuseCall) for effect in effects):
+            self._happened(
+                ServiceEvent.RINGING, call_id=call, peer=caller, content=invitation.content
+            )
 
     def _over(self, invitation: RemoteInvitation, end: CallEnd) -> None:
         call = invitation.call_id
