@@ -22,6 +22,7 @@ from .roles import settings_file
 if TYPE_CHECKING:
     from .config.account import Action
     from .config.doorbell import DoorbellSettings
+    from .config.homeassistant import HomeAssistantSettings
     from .config.panel import PanelSettings
     from .config.sip import SipSettings
     from .config.web import WebSettings
@@ -66,12 +67,20 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="read the settings, then exit")
     parser.set_defaults(run=_run_sip, keyboard=False)
+    name, what = "homeassistant", "bring calls to Home Assistant, by the MQTT broker that it has"
+    parser = subparsers.add_parser(
+        name, help=what, description=what.capitalize(), allow_abbrev=False
+    )
+    parser.add_argument(
+        "--settings", type=Path, default=settings_file(name), metavar="FILE",
+        help=f"the TOML file (default: {settings_file(name)})",
+    )  # fmt: skip
+    parser.add_argument("--check", action="store_true", help="read the settings, then exit")
+    parser.set_defaults(run=_run_homeassistant, keyboard=False)
     from .doctor import cli as doctor_cli
     from .history import cli as history_cli
-    from .homeassistant import cli as homeassistant_cli
     from .provision import cli as provision_cli
 
-    homeassistant_cli.add(subparsers)
     history_cli.add(subparsers)
     doctor_cli.add(subparsers)
     provision_cli.add(subparsers)
@@ -161,6 +170,31 @@ def _run_sip(args: argparse.Namespace) -> int:
     return _explained(serve)
 
 
+def _run_homeassistant(args: argparse.Namespace) -> int:
+    from .. import __version__
+    from .config.homeassistant import read_homeassistant
+    from .service.appliance import Exit
+
+    def serve() -> int:
+        settings = read_homeassistant(args.settings)
+        settings.mqtt.check_files()
+        if settings.mqtt.secret_file and (warning := clear_text(settings.mqtt.broker)):
+            complain(f"bellwire: warning: {warning}")
+        _check(settings, _commands(settings.on), args)
+        if args.check:
+            what = f"{len(settings.doors)} door(s), {len(settings.buttons)} button(s)"
+            say(f"{args.settings}: {what}, as it should be")
+            return Exit.OK
+        from .homeassistant.service import HomeAssistantService
+
+        def made(settings: Any, _pins: Any, loop: Any, notifier: Any) -> HomeAssistantService:
+            return HomeAssistantService(settings, loop, notifier, version=__version__)
+
+        return _serve(args, settings, made, has_pins=False)
+
+    return _explained(serve)
+
+
 def _panel_class(web: WebSettings) -> Any:
     """The panel's service, with its page if there is to be one."""
     if web.port is None:
@@ -187,7 +221,7 @@ def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:
 
 
 def _check(
-    settings: DoorbellSettings | PanelSettings | SipSettings,
+    settings: DoorbellSettings | PanelSettings | SipSettings | HomeAssistantSettings,
     commands: list[tuple[str, ...]],
     args: argparse.Namespace,
 ) -> None:
@@ -235,7 +269,7 @@ def _serve(
         if keys is not None:
             say(keys.help())
             keys.start()
-        with serving(settings.metrics, service.client):
+        with serving(settings.metrics, service.client, service.other_links):
             return int(service.run())
     finally:
         restore()

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 from device_sdk.services.config.homeassistant import read_homeassistant
-from device_sdk.services.homeassistant.discovery import Do
+from device_sdk.services.homeassistant.discovery import HaAction
 from tests.commands import Command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,9 +21,9 @@ def _beside(folder: Path) -> None:
 
 
 def test_the_guides_settings_and_its_check(tmp_path: Path) -> None:
-    """Both blocks together are a bridge with a button; --check says so, and warns of clear text."""
+    """All blocks together are a bridge with button and hooks; --check warns of clear text."""
     blocks = [textwrap.dedent(found[2]) for found in _BLOCK.finditer(GUIDE.read_text())]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     path = tmp_path / "homeassistant.toml"
     path.write_text("\n".join(blocks).replace('ca_file = "ca.pem"\n', ""))
     _beside(tmp_path)
@@ -33,6 +33,8 @@ def test_the_guides_settings_and_its_check(tmp_path: Path) -> None:
     assert [(b.topic, b.json, b.value) for b in found.buttons] == [
         ("zigbee2mqtt/Garden button", "action", "single")
     ]
+    assert list(found.on) == ["missed"]
+    assert (found.history.keep, str(found.metrics)) == (1000, "127.0.0.1:9884")
     with Command("homeassistant", "--settings", path, "--check") as check:
         assert check.end() == 0
     assert check.lines == [f"{path}: 1 door(s), 1 button(s), as it should be"]
@@ -52,5 +54,5 @@ def test_the_blueprints_send_commands_that_there_are() -> None:
         text = path.read_text()
         words = re.findall(r"'bellwire\|(\w+)'", text)
         assert words == ["answer", "refuse", "open"]
-        assert set(words) <= set(Do)
+        assert set(words) <= set(HaAction)
         assert "retain: false" in text

@@ -221,7 +221,7 @@ def test_which_documents_have_settings() -> None:
         "README.md": 1,
         "brokers.md": 2,
         "history.md": 1,
-        "home-assistant.md": 1,
+        "home-assistant.md": 2,
         "media.md": 2,
         "metrics.md": 1,
         "notify.md": 1,

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from device_sdk.services.history.store import read_history
 from tests import commands
 from tests.conftest import need_mosquitto
-from tests.servers import BrokerProcess, Mosquitto
+from tests.servers import BrokerProcess, Mosquitto, free_port
 
 PATIENCE = 25.0
+_NOTE = "echo $BELLWIRE_EVENT $BELLWIRE_OTHER $BELLWIRE_CONTENT >>$NOTES"
 
 
 class Hears:
@@ -96,6 +100,8 @@ class Setup:
         self.bell, self.realm = bell, realm
         self.broker = Mosquitto(folder)
         self.broker.start()
+        self.metrics = free_port()
+        self.deaf = socket.create_server(("127.0.0.1", 0))
         self.settings = folder / "homeassistant.toml"
         self.settings.write_text(
             f'[account]\npeer = "home"\nbroker = "{bell.url}"\nrealm = "{realm}"\n'
@@ -103,8 +109,14 @@ class Setup:
             '[[door]]\npeer = "front-door"\nname = "Front door"\n'
             '[[button]]\nname = "z"\ntopic = "zigbee2mqtt/b"\njson = "action"\nvalue = "single"\n'
             'rings = "kitchen"\n'
+            # What hangs delays nothing: somebody takes the hook's connection and says no word.
+            f'[history]\nfile = "home.history"\n[metrics]\nlisten = "{self.metrics}"\n'
+            f'[on.ringing]\ncommand = ["sh", "-c", "{_NOTE}; exec sleep 6 >&- 2>&-"]\n'
+            f'webhook = "http://127.0.0.1:{self.deaf.getsockname()[1]}/"\n'
+            f'[on.accepted]\ncommand = ["sh", "-c", "{_NOTE}"]\n'
         )
         self.hears = Hears(self.broker.port)
+        self.folder = folder
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self) -> None:
@@ -113,7 +125,7 @@ class Setup:
             [sys.executable, "-m", "device_sdk.services", "homeassistant", "--settings",
              str(self.settings)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "NOTES": str(self.folder / "notes")},
         )  # fmt: skip
         self.processes.append(process)
         assert process.stdout is not None
@@ -125,6 +137,11 @@ class Setup:
         else:
             pytest.fail(f"the bridge ended: {seen}")
         threading.Thread(target=process.stdout.read, daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask it to end; what hangs does not keep it."""
+        self.processes[-1].terminate()
+        assert self.processes[-1].wait(15) == 0
 
     def kill(self) -> None:
         self.processes[-1].kill()
@@ -138,6 +155,10 @@ class Setup:
     def command(self, **facts: str) -> None:
         self.hears.say(f"bellwire/{self.realm}/home/door/front-door/command", json.dumps(facts))
 
+    def notes(self) -> list[str]:
+        """What the hooks' commands were run for."""
+        return (self.folder / "notes").read_text().splitlines()
+
     def close(self) -> None:
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
@@ -147,6 +168,7 @@ class Setup:
                 process.stdout.close()
         self.hears.close()
         self.broker.stop()
+        self.deaf.close()
 
 
 @pytest.fixture
@@ -163,6 +185,10 @@ def home(bundled_broker: BrokerProcess, tmp_path: Path) -> Iterator[Setup]:
 @pytest.mark.mosquitto
 def test_answered_and_refused_give_the_caller_0_and_10(home: Setup) -> None:
     """Answered is shown when the caller has decided; a stale notification does nothing."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{home.metrics}/metrics", timeout=5) as page:
+        figures = page.read().decode()
+    assert 'bellwire_peer_online{peer="home"} 1.0' in figures
+    assert 'bellwire_homeassistant_online{peer="home"} 1.0' in figures
     with home.caller() as caller:
         ring = home.hears.event("ring")
         assert (ring["caller"], ring["content"]) == ("front-door", "parcel")
@@ -178,6 +204,16 @@ def test_answered_and_refused_give_the_caller_0_and_10(home: Setup) -> None:
         assert caller.end() == 10
     home.hears.event("refused")
     assert len(home.hears.events("ring")) == 2
+    home.stop()
+    assert sorted(home.notes()) == [
+        "accepted front-door parcel", "ringing front-door parcel", "ringing front-door parcel",
+    ]  # fmt: skip
+    rows = [(row.caller, row.callee, row.outcome, row.answered_by, row.text)
+            for row in read_history(home.folder / "home.history")]  # fmt: skip
+    assert rows == [
+        ("front-door", "home", "refused", "home", "parcel"),
+        ("front-door", "home", "answered", "home", "parcel"),
+    ]
 
 
 @pytest.mark.mosquitto
@@ -198,6 +234,8 @@ def test_a_bridge_killed_while_it_rings_does_not_ring_again(home: Setup) -> None
         home.command(do="answer", call_id=ring["call_id"])
         assert caller.end() == 0
     assert len(home.hears.events("ring")) == 1
+    home.stop()
+    assert sorted(home.notes()) == ["accepted front-door parcel", "ringing front-door parcel"]
 
 
 @pytest.mark.mosquitto
@@ -248,10 +286,12 @@ def test_an_mqtt_button_rings_the_kitchen_once(home: Setup) -> None:
 
 @pytest.mark.mosquitto
 def test_the_doctor_looks_at_both_brokers(home: Setup) -> None:
-    """And says which is not there."""
+    """And says which is not there; to be started by hand, the bridge is not running meanwhile."""
+    home.stop()
     with commands.Command("doctor", "--settings", home.settings) as doctor:
         doctor.end()
     assert f"ok    Home Assistant's broker {home.broker.url} lets the bridge in" in doctor.lines
+    assert [line for line in doctor.lines if line.startswith("ok    metrics: http://127.0.0.1:")]
     home.hears.client.loop_stop()
     home.broker.stop()
     with commands.Command("doctor", "--settings", home.settings) as doctor:

@@ -9,20 +9,23 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from device_sdk.services.homeassistant.bridge import FORMER_WAIT, INTRODUCTION, OPEN_TIMEOUT, Bridge
+from device_sdk.services.homeassistant.availability import WAIT_FOR_BIRTH
+from device_sdk.services.homeassistant.bridge import FORMER_WAIT, INTRODUCTION, MAX_OTHERS, HaBridge
 from device_sdk.services.homeassistant.buttons import REPEAT, MqttPresses
 from device_sdk.services.homeassistant.commands import matches_value, read_command
+from device_sdk.services.homeassistant.control import OPEN_TIMEOUT
 from device_sdk.services.homeassistant.discovery import HaCall, discovery
 from device_sdk.services.homeassistant.effects import (
     AcceptHa,
-    HangUpHa,
+    CallOver,
+    CallRang,
+    DoorOpened,
     LogIn,
     PublishHa,
     RefuseHa,
-    SayHa,
 )
 from device_sdk.services.homeassistant.names import Names
-from device_sdk.services.homeassistant.reach import WAIT_FOR_BIRTH
+from device_sdk.services.logic.appliance import EndCall, SayInCall
 
 NAMES = Names("sig", "home")
 DOOR = "front-door"
@@ -47,7 +50,7 @@ class World:
 
     def start(self) -> None:
         """A life of the bridge."""
-        self.bridge = Bridge(NAMES, {DOOR: "Front door"}, "1")
+        self.bridge = HaBridge(NAMES, {DOOR: "Front door"}, "1")
         self.logged_in = False
         self.connect()
 
@@ -174,7 +177,7 @@ def test_answered_is_shown_when_the_caller_has_decided() -> None:
     assert (world.call["state"], world.call["can"]) == ("answered", ["open", "hang_up"])
     assert (world.kinds, world.results) == (["ring", "answered"], [("answer", True, "")])
     world.command(do="hang_up")
-    assert world.others[-1] == HangUpHa("c1")
+    assert world.others[-1] == EndCall("c1")
     world.bridge.call_ended(DOOR, "c1")
     world.run()
     assert world.call["state"] == "ended"
@@ -194,8 +197,8 @@ def test_what_does_not_apply_does_nothing_and_says_so(facts: dict[str, str], why
     world.ring()
     before = list(world.others)
     world.command(**facts)
-    assert [e for e in world.others if isinstance(e, AcceptHa | HangUpHa)] == [
-        e for e in before if isinstance(e, AcceptHa | HangUpHa)
+    assert [e for e in world.others if isinstance(e, AcceptHa | EndCall)] == [
+        e for e in before if isinstance(e, AcceptHa | EndCall)
     ]
     assert world.results[-1][1:] == (False, why)
 
@@ -217,7 +220,7 @@ def test_open_while_it_rings_answers_and_then_asks_the_door() -> None:
     world.end(HaCall.ANSWERED, goes_on=True)
     world.bridge.call_started(DOOR, "c1", world.now)
     world.run()
-    assert SayHa("c1", {"do": "open"}) in world.others
+    assert SayInCall("c1", {"do": "open"}) in world.others
     world.bridge.call_message(DOOR, "c1", {"done": "open", "ok": False, "why": "no"})
     world.run()
     assert world.results == [("open", False, "no")]
@@ -364,13 +367,102 @@ def test_a_ring_that_the_broker_never_got_is_told_again() -> None:
         lost = world.bridge.effects()
         if got:
             for effect in lost:
-                assert isinstance(effect, PublishHa)
-                world.publish(effect._replace(token=None))
+                if isinstance(effect, PublishHa):
+                    world.publish(effect._replace(token=None))
         world.ringing = "c1"
         world.lose()
         world.connect()
         world.status("online")
         assert world.rang == {"c1": 1}
+
+
+def _noted(world: World) -> list[tuple[str, str]]:
+    """What the history and the hooks are told, in order."""
+    noted = []
+    for each in world.others:
+        if isinstance(each, CallRang):
+            noted.append(("again" if each.again else "rang", each.call.call_id))
+        elif isinstance(each, CallOver):
+            noted.append((each.how.value if each.rang else "never rang", each.call.call_id))
+        elif isinstance(each, DoorOpened):
+            noted.append(("opened", each.call_id))
+    return noted
+
+
+def test_history_and_hooks_hear_of_each_call_once() -> None:
+    """A ring that comes back after a restart is told as such; its content is what was offered."""
+    world = World()
+    world.ring(content={"text": "hi", "camera": 2})
+    world.start()
+    assert _noted(world) == [("rang", "c1"), ("again", "c1")]
+    assert isinstance(world.others[0], CallRang)
+    assert world.others[0].call.content == {"text": "hi", "camera": 2}
+    world.command(do="answer")
+    world.end(HaCall.ANSWERED, goes_on=True, response="coming")
+    world.bridge.call_started(DOOR, "c1", world.now)
+    world.command(do="open")
+    world.bridge.call_message(DOOR, "c1", {"done": "open", "ok": True})
+    world.bridge.call_ended(DOOR, "c1")
+    world.run()
+    assert _noted(world)[2:] == [("answered", "c1"), ("opened", "c1")]
+    assert [e.response for e in world.others if isinstance(e, CallOver)] == ["coming"]
+
+
+def test_history_and_hooks_need_no_home_assistant() -> None:
+    """Its broker is away, then Bellwire's as well: the call's end is known all the same."""
+    world = World()
+    world.lose()
+    world.ring()
+    world.bridge.bellwire(False, world.now)
+    world.end(HaCall.CANCELED)
+    assert _noted(world) == [("rang", "c1"), ("canceled", "c1")]
+    world.bridge.missed(DOOR, "c2", None, "now", world.now)
+    world.run()
+    assert _noted(world)[2:] == [("never rang", "c2")]
+
+
+def test_a_missed_call_is_kept_where_home_assistant_shows_another() -> None:
+    """One that goes on is not hidden by it; a former life's ring that is over is missed once."""
+    world = World()
+    world.ring()
+    world.bridge.missed(DOOR, "c2", None, "now", world.now)
+    world.run()
+    assert _noted(world) == [("rang", "c1"), ("never rang", "c2")]
+    assert world.call["call_id"] == "c1"
+    world.ringing = ""
+    world.start()
+    world.pass_time(FORMER_WAIT)
+    world.bridge.missed(DOOR, "c1", None, "now", world.now)
+    world.run()
+    assert _noted(world)[2:] == [("missed", "c1")]
+
+
+def test_a_stranger_too_many_is_in_the_history_all_the_same() -> None:
+    """Home Assistant gets no door for it."""
+    world = World()
+    for number in range(MAX_OTHERS + 1):
+        world.bridge.rang(f"gate{number}", f"g{number}", None, "now", world.now)
+    last = f"gate{MAX_OTHERS}"
+    world.bridge.ended(last, f"g{MAX_OTHERS}", HaCall.MISSED)
+    world.run()
+    assert last not in world.bridge.known_doors
+    assert _noted(world)[-2:] == [("rang", f"g{MAX_OTHERS}"), ("missed", f"g{MAX_OTHERS}")]
+
+
+@pytest.mark.parametrize(
+    ("how", "goes_on", "why"),
+    [
+        (HaCall.MISSED, False, "the call ended first: missed"),
+        (HaCall.ANSWERED, False, "this door does not stay in the call after the answer"),
+    ],
+)
+def test_why_a_door_was_not_opened_is_said_once(how: HaCall, goes_on: bool, why: str) -> None:
+    """Of a call that ended before it was answered nobody says that it does not stay in it."""
+    world = World()
+    world.ring()
+    world.command(do="open")
+    world.end(how, goes_on=goes_on)
+    assert world.results == [("open", False, why)]
 
 
 def test_a_caller_that_is_in_no_settings_has_a_door_all_the_same() -> None:

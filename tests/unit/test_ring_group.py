@@ -11,7 +11,7 @@ from device_sdk.cli.errors import ExitCode
 from device_sdk.client.invitations import Outcome
 from device_sdk.client.ring_plan import GroupOutcome
 from device_sdk.services.logic.doorbell import PressOutcome as Told
-from device_sdk.services.service.ringing import _of_group
+from device_sdk.services.service.ringing import outcome_of_group
 from device_sdk.states import EndReason, LocalInvitationError, LocalInvitationState
 
 S, E, R = LocalInvitationState, LocalInvitationError, EndReason
@@ -56,15 +56,15 @@ def test_one_outcome_whatever_the_order(
         }
         winner = next((p for p, leg in legs.items() if leg), None)
         whole = GroupOutcome(winner, None, legs)
-        assert (whole.reason, _group_end(whole), _of_group(whole)[0]) == (reason, code, told)
-        who = _of_group(whole)[1]
+        assert (whole.reason, _group_end(whole), outcome_of_group(whole)[0]) == (reason, code, told)
+        who = outcome_of_group(whole)[1]
         assert (who in legs) is (told in (Told.ACCEPTED, Told.REFUSED))
 
 
 def test_a_canceled_group_is_canceled() -> None:
     """Whatever its legs said before."""
     whole = GroupOutcome(None, None, {"p": Outcome("c", "p", *QUIET)}, canceled=True)
-    assert (whole.reason, _group_end(whole), _of_group(whole)[0]) == (
+    assert (whole.reason, _group_end(whole), outcome_of_group(whole)[0]) == (
         R.CANCELED, ExitCode.CANCELED, Told.CANCELED,
     )  # fmt: skip
 

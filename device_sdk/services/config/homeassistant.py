@@ -12,6 +12,9 @@ from ...link.url import BrokerUrl, SrvUrl, parse_broker
 from ...wire.topics import check_peer_id
 from ..homeassistant.names import Names
 from . import account as settings
+from .history import HistorySettings, read_history_settings
+from .metrics import MetricsSettings, read_metrics
+from .panel import ON
 from .toml_reader import Table, load
 
 
@@ -42,9 +45,12 @@ class HomeAssistantSettings:
     account: settings.Account
     mqtt: settings.Account
     names: Names
+    history: HistorySettings
     doors: Mapping[str, str] = field(default_factory=dict)
     buttons: tuple[MqttButton, ...] = ()
     response: Any = None
+    on: Mapping[str, settings.Action] = field(default_factory=dict)
+    metrics: MetricsSettings | None = None
 
 
 def read_homeassistant(path: Path) -> HomeAssistantSettings:
@@ -71,8 +77,13 @@ def read_homeassistant(path: Path) -> HomeAssistantSettings:
     response = answer.body("response")
     answer.done()
     buttons = _read_buttons(root, names)
+    on = settings.read_actions(root.table("on"), ON)
+    history = read_history_settings(root, path, account.peer)
+    metrics = read_metrics(root)
     root.done()
-    return HomeAssistantSettings(account, mqtt, names, doors, buttons, response)
+    return HomeAssistantSettings(
+        account, mqtt, names, history, doors, buttons, response, on, metrics
+    )
 
 
 def _read_mqtt(table: Table, path: Path, own: settings.Account) -> settings.Account:

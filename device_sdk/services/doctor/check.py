@@ -379,7 +379,13 @@ def patient_of(path: Path) -> Patient:
     if "mqtt" in load(path):
         bridge = read_homeassistant(path)
         peers = dict.fromkeys(peer for button in bridge.buttons for peer in button.peers)
-        return Patient(bridge.account, tuple(peers), mqtt=bridge.mqtt)
+        return Patient(
+            bridge.account,
+            tuple(peers),
+            metrics=bridge.metrics,
+            notify=_addresses(bridge.on),
+            mqtt=bridge.mqtt,
+        )
     if "sip" in load(path):
         sip = read_sip(path)
         return Patient(sip.account, metrics=sip.metrics, notify=_addresses(sip.on), sip=sip)

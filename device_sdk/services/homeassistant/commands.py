@@ -1,4 +1,4 @@
-"""What comes from Home Assistant's side, read with care: commands, memories, buttons' values; pure.
+"""What comes from Home Assistant's side, read with care: commands, buttons' values; pure.
 
 Nothing here raises for what somebody publishes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from .discovery import Do
+from .discovery import HaAction
 
 #: Longer payloads are none of ours.
 MAX_PAYLOAD = 16 * 1024
@@ -17,7 +17,7 @@ MAX_PAYLOAD = 16 * 1024
 class HaCommand(NamedTuple):
     """What is to be done, and in which call: ``call_id`` "" is the one that there is."""
 
-    do: Do
+    action: HaAction
     call_id: str = ""
     response: Any = None
 
@@ -42,15 +42,15 @@ def read_command(payload: bytes) -> HaCommand | str:
     value = read_json(payload)
     if isinstance(value, str):
         value = {"do": value.strip()}
-    known = ", ".join(Do)
+    known = ", ".join(HaAction)
     if not isinstance(value, dict) or not isinstance(value.get("do"), str):
         return f'no command; expected {{"do": …}} with one of {known}'
-    if value["do"] not in list(Do):
+    if value["do"] not in list(HaAction):
         return f"unknown command {value['do'][:40]!r}; known are {known}"
     call_id = value.get("call_id")
     if not isinstance(call_id, str | None):
         return "the call_id is no text"
-    return HaCommand(Do(value["do"]), call_id or "", value.get("response"))
+    return HaCommand(HaAction(value["do"]), call_id or "", value.get("response"))
 
 
 def at_path(value: Any, path: str) -> Any:

@@ -40,7 +40,7 @@ class HaCall(StrEnum):
     FAILED = "failed"
 
 
-class Do(StrEnum):
+class HaAction(StrEnum):
     """What Home Assistant may ask for."""
 
     ANSWER = "answer"
@@ -50,10 +50,10 @@ class Do(StrEnum):
 
 
 _BUTTONS = {
-    Do.ANSWER: ("Answer", "mdi:phone"),
-    Do.REFUSE: ("Refuse", "mdi:phone-cancel"),
-    Do.OPEN: ("Open", "mdi:door-open"),
-    Do.HANG_UP: ("Hang up", "mdi:phone-hangup"),
+    HaAction.ANSWER: ("Answer", "mdi:phone"),
+    HaAction.REFUSE: ("Refuse", "mdi:phone-cancel"),
+    HaAction.OPEN: ("Open", "mdi:door-open"),
+    HaAction.HANG_UP: ("Hang up", "mdi:phone-hangup"),
 }
 
 
@@ -102,14 +102,14 @@ def discovery(names: Names, door: str, title: str, version: str) -> dict[str, An
             "url_topic": names.door(door, "picture"),
         },
     }
-    for do, (name, icon) in _BUTTONS.items():
-        applies = f"{{{{ 'online' if '{do}' in value_json.can else 'offline' }}}}"
-        parts[do.value] = {
+    for action, (name, icon) in _BUTTONS.items():
+        applies = f"{{{{ 'online' if '{action}' in value_json.can else 'offline' }}}}"
+        parts[action.value] = {
             "platform": "button",
             "name": name,
             "icon": icon,
             "command_topic": names.door(door, "command"),
-            "payload_press": f'{{"do": "{do}"}}',
+            "payload_press": f'{{"do": "{action}"}}',
             "availability": [there, {"topic": call, "value_template": applies}],
             "availability_mode": "all",
         }

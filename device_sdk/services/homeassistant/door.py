@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...client.display import jsonable, shown
 from ...wire.topics import MAX_PEER_ID
 from ..logic.messages import MAX_TEXT, text_of
 from .commands import read_json
-from .discovery import Do, HaCall
+from .discovery import HaAction, HaCall
 
 
 class Told(StrEnum):
@@ -51,7 +51,8 @@ class DoorCall:
 
     call_id: str = ""
     caller: str = ""
-    content: str = ""
+    #: As it was offered; of a former life's call what was left of it: a text.
+    content: Any = None
     since: str = ""
     picture: str = ""
     #: Of the answer: what it says.
@@ -74,7 +75,7 @@ class HaDoor:
     #: A call that goes on after it was answered.
     up: bool = False
     #: What was asked for and has not come to its end: by it the result is told.
-    asked: Do | None = None
+    asked: HaAction | None = None
     #: Answered in order to be opened: to be asked for when the call goes on.
     open_next: bool = False
     #: When a request to open is given up.
@@ -89,13 +90,15 @@ class HaDoor:
     online: bool | None = None
 
     @property
-    def can(self) -> list[Do]:
+    def can(self) -> list[HaAction]:
         """What may be asked for now."""
         if not self.live:
             return []
         if self.state is HaCall.RINGING:
-            return [] if self.asked is not None else [Do.ANSWER, Do.REFUSE, Do.OPEN]
-        return [Do.OPEN, Do.HANG_UP] if self.up else []
+            return (
+                [] if self.asked is not None else [HaAction.ANSWER, HaAction.REFUSE, HaAction.OPEN]
+            )
+        return [HaAction.OPEN, HaAction.HANG_UP] if self.up else []
 
     def payload(self) -> bytes:
         """The retained ``call``: the sensor's state and attributes."""
@@ -104,7 +107,7 @@ class HaDoor:
             "state": self.state.value,
             "call_id": call.call_id,
             "caller": call.caller,
-            "content": call.content,
+            "content": text_for_people(call.content),
             "since": call.since,
             "picture": call.picture,
             "response": call.response,
@@ -118,7 +121,7 @@ class HaDoor:
         """An event of that type."""
         call = self.call
         facts = {"event_type": kind, "call_id": call.call_id, "caller": call.caller,
-                 "content": call.content, "since": call.since,
+                 "content": text_for_people(call.content), "since": call.since,
                  "command_topic": self.command_topic}  # fmt: skip
         return as_json_bytes(facts | ({"response": call.response} if call.response else {}))
 
@@ -130,13 +133,12 @@ class HaDoor:
         self.asked = self.token = self.expires = self.open_until = None
         self.open_next = False
 
-    def end(self, state: HaCall, response: str = "") -> None:
+    def end(self, state: HaCall) -> None:
         """The call is over, or, answered, rings no more."""
         self.state, self.expires, self.token = state, None, None
-        self.call = replace(self.call, response=response)
         self.live = self.up = False
 
-    def recall(self, remembered: Memory) -> None:
+    def recall(self, remembered: RetainedCall) -> None:
         """Take over what a former life left."""
         self.state, self.call, self.told = remembered.state, remembered.call, remembered.told
         if self.state is HaCall.ANSWERED:
@@ -145,7 +147,7 @@ class HaDoor:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RetainedCall:
     """What a retained ``call`` says."""
 
     state: HaCall
@@ -153,7 +155,7 @@ class Memory:
     told: Told
 
 
-def read_memory(payload: bytes) -> Memory | None:
+def read_retained_call(payload: bytes) -> RetainedCall | None:
     """What stands in a retained ``call``; None where it is none of ours."""
     facts = read_json(payload)
     if not isinstance(facts, dict) or facts.get("state") not in list(HaCall):
@@ -164,7 +166,7 @@ def read_memory(payload: bytes) -> Memory | None:
         return value[:2048] if isinstance(value, str) else ""
 
     told = facts.get("told")
-    return Memory(
+    return RetainedCall(
         HaCall(facts["state"]),
         DoorCall(text("call_id"), text("caller")[:MAX_PEER_ID], text("content"), text("since"),
                  text("picture"), text("response")),

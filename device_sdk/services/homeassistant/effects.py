@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
+from ..logic.appliance import EndCall, Note, SayInCall
+from .discovery import HaCall
+from .door import DoorCall
+
 
 class PublishHa(NamedTuple):
     """Publish at Home Assistant's broker; ``token`` comes back when the broker has it."""
@@ -32,30 +36,30 @@ class RefuseHa(NamedTuple):
     response: Any = None
 
 
-class SayHa(NamedTuple):
-    """Say something in that call."""
+class CallRang(NamedTuple):
+    """A call rings: for the history and the settings' hooks; ``again``: a former life had it."""
+
+    call: DoorCall
+    again: bool = False
+
+
+class CallOver(NamedTuple):
+    """How a call ended; ``rang`` is false of one that was never heard here. For the same."""
+
+    call: DoorCall
+    how: HaCall
+    response: Any = None
+    rang: bool = True
+
+
+class DoorOpened(NamedTuple):
+    """The door was opened in that call. For the history."""
 
     call_id: str
-    message: Any
 
 
-class HangUpHa(NamedTuple):
-    """Hang up that call."""
-
-    call_id: str
-
-
-class RingFor(NamedTuple):
-    """Ring for a button of Home Assistant's side, by its number."""
-
-    button: int
-
-
-class NoteHa(NamedTuple):
-    """A line for the log."""
-
-    text: str
-    warning: bool = False
-
-
-HaEffect: TypeAlias = PublishHa | LogIn | AcceptHa | RefuseHa | SayHa | HangUpHa | RingFor | NoteHa
+CallEvent: TypeAlias = CallRang | CallOver | DoorOpened
+InCall: TypeAlias = AcceptHa | RefuseHa | SayInCall | EndCall
+HaEffect: TypeAlias = PublishHa | LogIn | InCall | CallEvent
+#: As they are handed out, in order.
+HaEffects: TypeAlias = list[HaEffect | Note]

@@ -94,6 +94,11 @@ class HaConnection:
             self._outgoing.append((topic, payload, retain, token))
             self._wake()
 
+    @property
+    def online(self) -> bool:
+        """Whether it is connected and subscribed."""
+        return self._up
+
     def pulse(self, beat: Callable[[], None]) -> None:
         """Have ``beat`` called if the thread lives."""
         if self._thread.is_alive():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -10,31 +9,40 @@ from typing import Any
 from ...client.display import say
 from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
-from ...client.listener import Call, CallEventListener, RingGroup
-from ...client.logs import Log
+from ...client.listener import Call, RingGroup
 from ...errors import BellwireError
 from ...link.base import Will
 from ...link.paho import PahoLink
 from ...link.url import BrokerUrl
-from ...states import EndReason, RemoteInvitationError
+from ...states import EndReason
 from ..config.homeassistant import HomeAssistantSettings
-from ..service.appliance import Exit, LinkState
+from ..history.writer import History
+from ..logic.appliance import EndCall, SayInCall
+from ..logic.panel import CallEnd
+from ..metrics.window import OtherLink
+from ..service.appliance import Exit, LinkedService, log
+from ..service.incoming import IncomingCalls
 from ..service.link import ClientRunner
 from ..service.loop import Loop
+from ..service.ringing import outcome_of_group
 from ..service.sd_notify import Notifier
 from ..service.talks import Talks
-from .bridge import Bridge
+from .bridge import HaBridge
 from .buttons import MqttPresses
+from .call_log import ENDS, CallLog
 from .discovery import HaCall
 from .door import as_json_bytes
-from .effects import AcceptHa, HaEffect, HangUpHa, LogIn, NoteHa, PublishHa, RefuseHa, SayHa
+from .effects import AcceptHa, HaEffect, InCall, LogIn, PublishHa, RefuseHa
 from .mqtt import HaConnection, HaEvents
 
-log = Log("bellwire.pi")
+_HA_CALLS = {end: how for how, (end, _) in ENDS.items() if how is not HaCall.CANCELED}
 
 
-class HomeAssistantService(CallEventListener, HaEvents):
-    """The bridge; everything but the listener's methods runs on the loop."""
+class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
+    """The bridge; see :class:`~..service.appliance.LinkedService`.
+
+    What the client tells is handed over to the loop by :class:`~..service.incoming.IncomingCalls`.
+    """
 
     def __init__(
         self,
@@ -44,18 +52,21 @@ class HomeAssistantService(CallEventListener, HaEvents):
         make_link: Callable[..., ClientRunner] = ClientRunner,
         version: str = "",
     ) -> None:
-        self._settings, self._loop, self._notifier = settings, loop, notifier
+        super().__init__(settings.account, self, loop, notifier, make_link, settings.on)
+        self._settings = settings
         names = settings.names
-        self.bridge = Bridge(names, settings.doors, version, settings.response)
+        self.bridge = HaBridge(names, settings.doors, version, settings.response)
         self._presses = MqttPresses(settings.buttons)
         self._talks = Talks()
+        self._history = History(settings.history.file, settings.history.keep)
+        self._call_log = CallLog(settings.account.peer, self._history, self._happened)
+        # What the client's own methods want is its client's class of it: Any here.
         self._invitations: dict[str, Any] = {}
+        #: The last ring of each button that rang: its call may go on afterwards.
         self._groups: dict[bytes, int] = {}
         self._watched: set[str] = set()
         self._started = False
         self._ha_trouble = ""
-        self._state = LinkState(settings.account.peer, settings.account.broker, notifier, loop)
-        self._link = make_link(settings.account, self, self, loop.post)
         topics = dict.fromkeys(button.topic for button in settings.buttons)
         self._ha = HaConnection(
             self._connection,
@@ -67,8 +78,14 @@ class HomeAssistantService(CallEventListener, HaEvents):
             loop.post,
         )  # fmt: skip
 
+    @property
+    def other_links(self) -> list[OtherLink]:
+        """See :class:`~..service.appliance.LinkedService`."""
+        what = "1 while it is linked to Home Assistant's broker"
+        return [OtherLink("bellwire_homeassistant_online", what, lambda: self._ha.online)]
+
     def run(self) -> int:
-        """Serve until the loop is stopped; the exit code."""
+        """Serve until the loop is stopped; the exit code. Everything is closed afterwards."""
         try:
             self._notifier.status(f"waiting for {self._settings.mqtt.broker}")
             self._ha.start()
@@ -80,6 +97,8 @@ class HomeAssistantService(CallEventListener, HaEvents):
                 self._link.stop()
             self._ha.publish(self._settings.names.status, b"offline", True)
             self._ha.stop()
+            self._history.close()
+            self._actions.close()
 
     def _pulse(self, beat: Callable[[], None]) -> None:
         """Both connections' threads must turn for the watchdog to be fed."""
@@ -100,23 +119,22 @@ class HomeAssistantService(CallEventListener, HaEvents):
 
     def _tick(self) -> None:
         self.bridge.tick(self._loop.now())
-        self._perform()
+        self._do(self.bridge.effects())
 
     # --- what is to be done ------------------------------------------------------------------
 
-    def _perform(self) -> None:
-        for effect in self.bridge.effects():
-            if isinstance(effect, PublishHa):
-                self._ha.publish(effect.topic, effect.payload, effect.retain, effect.token)
-            elif isinstance(effect, NoteHa):
-                log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
-            elif isinstance(effect, LogIn):
-                self._started = True
-                self._link.start()
-            else:
-                self._in_call(effect)
+    def _perform(self, effect: HaEffect) -> None:
+        if isinstance(effect, PublishHa):
+            self._ha.publish(effect.topic, effect.payload, effect.retain, effect.token)
+        elif isinstance(effect, LogIn):
+            self._started = True
+            self._link.start()
+        elif isinstance(effect, AcceptHa | RefuseHa | SayInCall | EndCall):
+            self._in_call(effect)
+        else:
+            self._call_log.note(effect)
 
-    def _in_call(self, effect: HaEffect) -> None:
+    def _in_call(self, effect: InCall) -> None:
         if isinstance(effect, AcceptHa | RefuseHa):
             invitation = self._invitations.get(effect.call_id)
             if invitation is None:
@@ -129,11 +147,11 @@ class HomeAssistantService(CallEventListener, HaEvents):
                     manager.refuse_remote_invitation(invitation, effect.response)
             except BellwireError as error:
                 self.bridge.failed(invitation.caller_id, effect.call_id, str(error))
-        elif isinstance(effect, SayHa):
-            if why := self._talks.send(effect.call_id, effect.message):
-                self.bridge.failed(self._peer_of(effect.call_id), effect.call_id, why)
-        elif isinstance(effect, HangUpHa):
-            self._talks.hang_up(effect.call_id)
+        elif isinstance(effect, SayInCall):
+            if why := self._talks.send(effect.call, effect.message):
+                self.bridge.failed(self._peer_of(effect.call), effect.call, why)
+        else:
+            self._talks.hang_up(effect.call)
 
     def _peer_of(self, call_id: str) -> str:
         found = self._invitations.get(call_id)
@@ -146,7 +164,6 @@ class HomeAssistantService(CallEventListener, HaEvents):
         self._ha_trouble = ""
         say(f"connected to Home Assistant's broker, {self._settings.mqtt.broker}")
         self.bridge.link_up(self._loop.now())
-        self._perform()
 
     def on_ha_down(self, problem: str) -> None:
         """See :class:`HaEvents`."""
@@ -162,7 +179,6 @@ class HomeAssistantService(CallEventListener, HaEvents):
         self.bridge.message(topic, payload, retained=retained, now=now)
         for number in self._presses.message(topic, payload, retained=retained, now=now):
             self._ring(number)
-        self._perform()
 
     def on_ha_acknowledged(self, token: int) -> None:
         """See :class:`HaEvents`."""
@@ -173,9 +189,12 @@ class HomeAssistantService(CallEventListener, HaEvents):
         log.error("the connection to Home Assistant's broker has failed; ending", error=error)
         self._loop.stop(Exit.FAILED)
 
+    # --- MQTT buttons, on the loop -----------------------------------------------------------
+
     def _ring(self, number: int) -> None:
         button = self._settings.buttons[number]
         say(f"{button.name}: rings {', '.join(button.peers)}")
+        self._call_log.pressed(button)
         try:
             if not self._started:
                 raise BellwireError("not logged in yet")
@@ -186,20 +205,22 @@ class HomeAssistantService(CallEventListener, HaEvents):
             self._presses.ended(number)
             self._tell_button(number, {"outcome": "failed", "why": str(error)})
         else:
+            self._groups = {g: n for g, n in self._groups.items() if n != number}
             self._groups[group.group] = number
+            self._call_log.rings(button, group.group.hex())
 
     def _rung(self, group: Any) -> None:
-        number = self._groups.pop(group.group, None)
+        number = self._groups.get(group.group)
         if number is None:
             return
         self._presses.ended(number)
         outcome = group.outcome
-        leg = outcome.decisive
-        self._tell_button(number, {
-            "outcome": str(outcome.reason).replace(" ", "_"),
-            "by": outcome.winner or (leg.peer if leg is not None and leg.response else ""),
-            "response": outcome.response if leg is None else leg.response,
-        })  # fmt: skip
+        ended, who, response = outcome_of_group(outcome)
+        self._call_log.rung(self._settings.buttons[number], group.group.hex(), ended, who)
+        self._tell_button(
+            number,
+            {"outcome": str(outcome.reason).replace(" ", "_"), "by": who, "response": response},
+        )
 
     def _tell_button(self, number: int, facts: dict[str, Any]) -> None:
         button = self._settings.buttons[number]
@@ -209,13 +230,10 @@ class HomeAssistantService(CallEventListener, HaEvents):
 
     # --- Bellwire's link, on the loop --------------------------------------------------------
 
-    def on_link(self, online: bool, broker: str = "") -> None:
-        """See :class:`~..service.link.LinkEvents`."""
-        if self._state.online(online, broker):
-            self.bridge.bellwire(online, self._loop.now())
-            if online:
-                self._watch()
-            self._perform()
+    def _linked(self, online: bool) -> None:
+        self.bridge.bellwire(online, self._loop.now())
+        if online:
+            self._watch()
 
     def _watch(self) -> None:
         for peer in self.bridge.known_doors:
@@ -227,106 +245,67 @@ class HomeAssistantService(CallEventListener, HaEvents):
                 else:
                     self._watched.add(peer)
 
-    def on_trouble(self, problem: str) -> None:
-        """See :class:`~..service.link.LinkEvents`."""
-        self._state.trouble(problem)
-
-    def on_superseded(self) -> None:
-        """See :class:`~..service.link.LinkEvents`."""
-        self._state.superseded()
-
-    def on_lost(self, problem: str = "") -> None:
-        """See :class:`~..service.link.LinkEvents`."""
-        self._state.lost(problem)
-
     # --- calls, on the loop ------------------------------------------------------------------
 
-    def _do(self, call: Callable[[float], None]) -> None:
-        def run() -> None:
-            call(self._loop.now())
-            self._perform()
-
-        self._loop.post(run)
-
-    def _received(self, invitation: RemoteInvitation, now: float) -> None:
-        self._invitations[invitation.call_id] = invitation
-        say(f"{invitation.caller_id} rings")
-        self.bridge.rang(
-            invitation.caller_id, invitation.call_id, invitation.content, _now_text(), now
-        )
+    def _received(self, invitation: RemoteInvitation) -> None:
+        call, caller = invitation.call_id, invitation.caller_id
+        self._invitations[call] = invitation
+        say(f"{caller} rings")
+        self.bridge.rang(caller, call, invitation.content, _now_text(), self._loop.now())
         self._watch()
 
-    def _over(self, invitation: RemoteInvitation, how: HaCall) -> None:
-        goes_on = how is HaCall.ANSWERED and invitation._talk is not None
-        say(f"call of {invitation.caller_id}: {how.replace('_', ' ')}")
-        self.bridge.ended(
-            invitation.caller_id, invitation.call_id, how, invitation.response, goes_on=goes_on
-        )
-        if not goes_on:
-            self._invitations.pop(invitation.call_id, None)
+    def _over(self, invitation: RemoteInvitation, end: CallEnd) -> None:
+        self._ended(invitation, _HA_CALLS[end])
 
-    def _call_started(self, call: Call, now: float) -> None:
+    def _ended(self, invitation: RemoteInvitation, how: HaCall) -> None:
+        goes_on = how is HaCall.ANSWERED and invitation._talk is not None
+        call, caller = invitation.call_id, invitation.caller_id
+        say(f"call of {caller}: {how.replace('_', ' ')}")
+        self.bridge.ended(caller, call, how, invitation.response, goes_on=goes_on)
+        if not goes_on:
+            self._invitations.pop(call, None)
+
+    def _missed_call(self, missed: MissedCall) -> None:
+        caller, now = missed.caller_id, self._loop.now()
+        say(f"missed: {caller}")
+        self.bridge.missed(caller, missed.call_id, missed.content, _now_text(), now)
+
+    def _call_started(self, call: Call) -> None:
         self._talks.add(call)
+        now, ring = self._loop.now(), call.invitation.group
+        if ring in self._groups:
+            button = self._settings.buttons[self._groups[ring]].name
+            self._call_log.talk_started(call.call_id, now, ring.hex(), button)
+        else:
+            self._call_log.talk_started(call.call_id, now)
         self.bridge.call_started(call.peer, call.call_id, now)
 
-    def _call_ended(self, call: Call) -> None:
+    def _call_message(self, call: Call, message: Any) -> None:
+        self.bridge.call_message(call.peer, call.call_id, message)
+
+    def _call_ended(self, call: Call, reason: EndReason) -> None:
         self._talks.remove(call.call_id)
         self._invitations.pop(call.call_id, None)
         self.bridge.call_ended(call.peer, call.call_id)
+        self._do(self.bridge.effects())  # its row and its other hooks come first
+        self._call_log.talk_ended(call, reason, self._loop.now())
 
     # --- on the listener's thread: hand over -------------------------------------------------
 
-    def on_remote_invitation_received(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._do(lambda now: self._received(invitation, now))
-
-    def on_remote_invitation_accepted(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._do(lambda _now: self._over(invitation, HaCall.ANSWERED))
-
-    def on_remote_invitation_refused(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        self._do(lambda _now: self._over(invitation, HaCall.REFUSED))
-
     def on_remote_invitation_canceled(self, invitation: RemoteInvitation) -> None:
-        """See :class:`CallEventListener`."""
-        how = {
-            EndReason.ANSWERED_ELSEWHERE: HaCall.ANSWERED_ELSEWHERE,
-            EndReason.CANCELED: HaCall.CANCELED,
-        }.get(invitation.reason or EndReason.EXPIRED, HaCall.MISSED)
-        self._do(lambda _now: self._over(invitation, how))
-
-    def on_remote_invitation_failure(
-        self, invitation: RemoteInvitation, error: RemoteInvitationError
-    ) -> None:
-        """See :class:`CallEventListener`."""
-        failed = error is RemoteInvitationError.ACCEPT_FAILURE
-        self._do(lambda _now: self._over(invitation, HaCall.FAILED if failed else HaCall.MISSED))
-
-    def on_missed_call(self, missed: MissedCall) -> None:
-        """See :class:`CallEventListener`."""
-        self._do(lambda now: self.bridge.missed(
-            missed.caller_id, missed.call_id, missed.content, _now_text(), now))  # fmt: skip
-
-    def on_call_started(self, call: Call) -> None:
-        """See :class:`CallEventListener`."""
-        self._do(lambda now: self._call_started(call, now))
-
-    def on_call_message(self, call: Call, message: Any) -> None:
-        """See :class:`CallEventListener`."""
-        self._do(lambda _now: self.bridge.call_message(call.peer, call.call_id, message))
-
-    def on_call_ended(self, call: Call, reason: EndReason) -> None:  # noqa: ARG002 # the signature
-        """See :class:`CallEventListener`."""
-        self._do(lambda _now: self._call_ended(call))
+        """See :class:`CallEventListener`. Home Assistant is told of a caller who gave up."""
+        if invitation.reason is EndReason.CANCELED:
+            self._loop.post(lambda: self._ended(invitation, HaCall.CANCELED))
+        else:
+            super().on_remote_invitation_canceled(invitation)
 
     def on_presence_changed(self, peer: str, online: bool | None) -> None:
         """See :class:`CallEventListener`."""
-        self._do(lambda _now: self.bridge.presence(peer, online))
+        self._loop.post(lambda: self.bridge.presence(peer, online))
 
     def on_ring_group_ended(self, group: RingGroup) -> None:
         """See :class:`CallEventListener`."""
-        self._do(lambda _now: self._rung(group))
+        self._loop.post(lambda: self._rung(group))
 
 
 def _now_text() -> str:

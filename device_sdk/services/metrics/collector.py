@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -87,6 +87,19 @@ class ClientCollector(Collector):
             drops.add_metric([peer, cause], count)
         yield drops
         yield _until_it_rang(peer, stats)
+
+
+class LinkCollector(Collector):
+    """A gauge ``name`` of another link that a service has: 1 while ``online`` says so."""
+
+    def __init__(self, name: str, what: str, peer: str, online: Callable[[], bool]) -> None:
+        self._name, self._what, self._peer, self._online = name, what, peer, online
+
+    def collect(self) -> Iterable[Metric]:
+        """One figure."""
+        family = GaugeMetricFamily(self._name, self._what, labels=["peer"])
+        family.add_metric([self._peer], self._online())
+        yield family
 
 
 def _gauge(name: str, what: str, labels: list[str], value: float) -> GaugeMetricFamily:

@@ -8,7 +8,7 @@ import logging
 import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...client.display import say
 from ..config.metrics import MetricsSettings
@@ -16,6 +16,14 @@ from ..config.toml_reader import SettingsError
 from .http_server import HttpServer, answer
 
 log = logging.getLogger("bellwire.pi")
+
+
+class OtherLink(NamedTuple):
+    """A connection beside the client's: its gauge's name and meaning, and whether it is up."""
+
+    name: str
+    what: str
+    online: Callable[[], bool]
 
 
 def check_installed() -> None:
@@ -27,16 +35,19 @@ def check_installed() -> None:
 
 
 @contextlib.contextmanager
-def serving(settings: MetricsSettings | None, client: Any) -> Iterator[None]:
+def serving(
+    settings: MetricsSettings | None, client: Any, links: Iterable[OtherLink] = ()
+) -> Iterator[None]:
     """Serve ``client``'s figures while the block runs; nothing without ``settings``.
 
+    ``links``: what else the service is connected to.
     A port that cannot be had is said, and no more: a doorbell rings without its figures.
     """
     if settings is None:
         yield
         return
     try:
-        server = HttpServer(settings.host, settings.port, application(client))
+        server = HttpServer(settings.host, settings.port, application(client, links))
     except OSError as error:
         log.error("no metrics: cannot listen on %s: %s", settings, error.strerror or error)
         yield
@@ -48,14 +59,18 @@ def serving(settings: MetricsSettings | None, client: Any) -> Iterator[None]:
         server.close()
 
 
-def application(client: Any) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+def application(
+    client: Any, links: Iterable[OtherLink] = ()
+) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
     """``/metrics`` of ``client`` and of this process, as a WSGI application."""
     from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 
-    from .collector import ClientCollector
+    from .collector import ClientCollector, LinkCollector
 
     registry = CollectorRegistry()
     registry.register(ClientCollector(client))
+    for link in links:
+        registry.register(LinkCollector(link.name, link.what, client.peer_id, link.online))
     ProcessCollector(registry=registry)
     metrics = make_wsgi_app(registry)
 

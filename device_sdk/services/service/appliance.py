@@ -18,6 +18,7 @@ from ..config.timezone import described
 from ..gpio.pins import Input, Levels, Output, Pins
 from ..logic import appliance as logic
 from ..logic.appliance import Effect, Key, Note
+from ..metrics.window import OtherLink
 from .actions import Actions
 from .link import ClientRunner
 from .loop import Loop
@@ -82,10 +83,81 @@ class LinkState:
         self._loop.stop(Exit.SUPERSEDED)
 
 
-class Appliance(ABC, Generic[Key, Effect]):
+class LinkedService(ABC, Generic[Effect]):
+    """What every service has: a link, actions, and effects that are performed, all on the loop.
+
+    Tests replace ``make_link``. ``listener`` hears of calls on the client's threads.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        listener: CallEventListener,
+        loop: Loop,
+        notifier: Notifier,
+        make_link: Callable[..., ClientRunner],
+        on: Mapping[str, Action] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._notifier = notifier
+        self._actions = Actions()
+        self._on = on or {}
+        self._state = LinkState(account.peer, account.broker, notifier, loop)
+        self._link = make_link(account, listener, self, loop.post)
+
+    @property
+    def client(self) -> SignalingClient:
+        """The client that it has."""
+        return self._link.client
+
+    @property
+    def other_links(self) -> list[OtherLink]:
+        """What it is connected to beside that, for its figures."""
+        return []
+
+    def on_link(self, online: bool, broker: str = "") -> None:
+        """See :class:`~.link.LinkEvents`."""
+        if self._state.online(online, broker):
+            self._linked(online)
+
+    @abstractmethod
+    def _linked(self, online: bool) -> None:
+        """The link came or went, which is news."""
+
+    def on_trouble(self, problem: str) -> None:
+        """See :class:`~.link.LinkEvents`."""
+        self._state.trouble(problem)
+
+    def on_superseded(self) -> None:
+        """See :class:`~.link.LinkEvents`."""
+        self._state.superseded()
+
+    def on_lost(self, problem: str = "") -> None:
+        """See :class:`~.link.LinkEvents`."""
+        self._state.lost(problem)
+
+    def _do(self, effects: Iterable[Effect | Note]) -> None:
+        for effect in effects:
+            if isinstance(effect, Note):
+                log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
+            else:
+                self._perform(effect)
+
+    @abstractmethod
+    def _perform(self, effect: Effect) -> None:
+        """Do what was decided."""
+
+    def _happened(self, event: str, **facts: object) -> None:
+        """Have done outside what the settings say of that event."""
+        action = self._on.get(event)
+        if action is not None:
+            self._actions.run(action, {"event": str(event), **facts})
+
+
+class Appliance(LinkedService[Effect], Generic[Key, Effect]):
     """Pins, link and actions around the decisions of ``logic``; everything runs on the loop.
 
-    Tests replace ``pins`` and ``make_link``. ``listener`` hears of calls on the client's threads.
+    Tests replace ``pins`` and ``make_link``.
     """
 
     def __init__(
@@ -100,23 +172,13 @@ class Appliance(ABC, Generic[Key, Effect]):
         make_link: Callable[..., ClientRunner],
         on: Mapping[str, Action] | None = None,
     ) -> None:
+        super().__init__(account, listener, loop, notifier, make_link, on)
         self._decisions = decisions
         self._pins = pins
-        self._loop = loop
-        self._notifier = notifier
-        self._actions = Actions()
-        self._on = on or {}
-        self._state = LinkState(account.peer, account.broker, notifier, loop)
         self._levels = Levels()
         self._inputs: dict[Key, Input] = {}
         for key, pin in buttons.items():
             self._inputs[key] = pins.watch(str(key), pin, self._edge(key))
-        self._link = make_link(account, listener, self, loop.post)
-
-    @property
-    def client(self) -> SignalingClient:
-        """The client that it has."""
-        return self._link.client
 
     def run(self) -> int:
         """Serve until the loop is stopped; the exit code. Everything is closed afterwards."""
@@ -136,22 +198,8 @@ class Appliance(ABC, Generic[Key, Effect]):
 
     # --- what comes in, on the loop ----------------------------------------------------------
 
-    def on_link(self, online: bool, broker: str = "") -> None:
-        """See :class:`~.link.LinkEvents`."""
-        if self._state.online(online, broker):
-            self._do(self._decisions.link(online, self._loop.now()))
-
-    def on_trouble(self, problem: str) -> None:
-        """See :class:`~.link.LinkEvents`."""
-        self._state.trouble(problem)
-
-    def on_superseded(self) -> None:
-        """See :class:`~.link.LinkEvents`."""
-        self._state.superseded()
-
-    def on_lost(self, problem: str = "") -> None:
-        """See :class:`~.link.LinkEvents`."""
-        self._state.lost(problem)
+    def _linked(self, online: bool) -> None:
+        self._do(self._decisions.link(online, self._loop.now()))
 
     def _edge(self, key: Key) -> Callable[[bool], None]:
         def edge(active: bool) -> None:
@@ -174,26 +222,9 @@ class Appliance(ABC, Generic[Key, Effect]):
 
     # --- what goes out -----------------------------------------------------------------------
 
-    def _do(self, effects: Iterable[Effect | Note]) -> None:
-        for effect in effects:
-            if isinstance(effect, Note):
-                log.log(logging.WARNING if effect.warning else logging.INFO, "%s", effect.text)
-            else:
-                self._perform(effect)
-
-    @abstractmethod
-    def _perform(self, effect: Effect) -> None:
-        """Do what was decided."""
-
     @abstractmethod
     def _show(self) -> None:
         """Bring the outputs to what the decisions say."""
-
-    def _happened(self, event: str, **facts: object) -> None:
-        """Have done outside what the settings say of that event."""
-        action = self._on.get(event)
-        if action is not None:
-            self._actions.run(action, {"event": str(event), **facts})
 
     def _close(self) -> None:
         """Close what it has beyond pins, link and actions."""

@@ -192,7 +192,7 @@ class Ringer(CallEventListener):
 
     def on_ring_group_ended(self, group: RingGroupBase) -> None:
         """See :class:`CallEventListener`. Of several the whole counts, not each leg."""
-        outcome, peer, response = _of_group(group.outcome)
+        outcome, peer, response = outcome_of_group(group.outcome)
         self._post(lambda: self._ended(group.group, outcome, peer, response))
 
     def on_call_started(self, call: Call) -> None:
@@ -218,7 +218,7 @@ class Ringer(CallEventListener):
             self._post(lambda: self._ended(key, outcome, who, response))
 
 
-def _of_group(whole: GroupOutcome) -> tuple[PressOutcome, str, object]:
+def outcome_of_group(whole: GroupOutcome) -> tuple[PressOutcome, str, object]:
     """What a doorbell tells of a ring group: outcome, who answered, and what."""
     leg = whole.decisive
     if whole.canceled or leg is None:

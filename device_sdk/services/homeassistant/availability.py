@@ -16,22 +16,22 @@ WAIT_FOR_BIRTH = 20.0
 LATE_WILL = 120.0
 
 
-class Hears(Enum):
+class HaStatus(Enum):
     """What is known of it."""
 
     #: It was born, and has not gone.
-    YES = 1
+    ONLINE = 1
     #: It has gone.
-    NO = 2
+    OFFLINE = 2
     #: It may be there.
-    MAYBE = 3
+    UNKNOWN = 3
 
 
-class Reach:
+class HaAvailability:
     """What the bridge knows of Home Assistant, while its own link is up."""
 
     def __init__(self) -> None:
-        self.hears = Hears.NO
+        self.status = HaStatus.OFFLINE
         #: The last that was heard of it, in this life or a former one, is that it went.
         self.went = False
         self._lost_before = False
@@ -47,35 +47,35 @@ class Reach:
         """My own link is up."""
         self._late_will_until = 0.0
         if self._lost_before:
-            self.hears, self._wait_until = Hears.NO, now + WAIT_FOR_BIRTH
+            self.status, self._wait_until = HaStatus.OFFLINE, now + WAIT_FOR_BIRTH
         else:
-            self.hears = Hears.MAYBE
+            self.status = HaStatus.UNKNOWN
 
     def link_down(self) -> None:
         """My own link is lost: whatever it hears, it does not hear me."""
-        self.hears, self._wait_until, self._lost_before = Hears.NO, None, True
+        self.status, self._wait_until, self._lost_before = HaStatus.OFFLINE, None, True
 
     def birth(self, now: float) -> None:
         """It says that it is there."""
-        if self.hears is Hears.YES:
+        if self.status is HaStatus.ONLINE:
             self._late_will_until = now + LATE_WILL
-        self.hears, self._wait_until, self.went = Hears.YES, None, False
+        self.status, self._wait_until, self.went = HaStatus.ONLINE, None, False
 
     def will(self, now: float) -> bool:
         """It says that it is gone, or its broker does; whether it was there until now."""
-        was, self._wait_until = self.hears, None
+        was, self._wait_until = self.status, None
         late, self._late_will_until = now < self._late_will_until, 0.0
-        self.hears, self.went = (Hears.MAYBE, False) if late else (Hears.NO, True)
-        return was is not Hears.NO and not late
+        self.status, self.went = (HaStatus.UNKNOWN, False) if late else (HaStatus.OFFLINE, True)
+        return was is not HaStatus.OFFLINE and not late
 
     def proven(self) -> None:
         """It has asked for something."""
-        if self.hears is Hears.MAYBE:
-            self.hears, self.went = Hears.YES, False
+        if self.status is HaStatus.UNKNOWN:
+            self.status, self.went = HaStatus.ONLINE, False
 
     def tick(self, now: float) -> bool:
         """Whether it is to be spoken to from now on, though it was not born."""
         if self._wait_until is None or now < self._wait_until:
             return False
-        self.hears, self._wait_until = Hears.MAYBE, None
+        self.status, self._wait_until = HaStatus.UNKNOWN, None
         return True
