@@ -55,26 +55,50 @@ async def listen(track: Any, accepted: asyncio.Future[float]) -> None:
             return
 
 
+async def answered(peer: RTCPeerConnection, offer: str) -> str:
+    """What that connection answers to an offer."""
+    await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+    await peer.setLocalDescription(await peer.createAnswer())
+    return str(peer.localDescription.sdp)
+
+
 async def main(panel: str) -> None:
-    peer = RTCPeerConnection()
     accepted: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     listening: set[asyncio.Task[None]] = set()
-    peer.on("track", lambda track: listening.add(asyncio.create_task(listen(track, accepted))))
-    peer.addTrack(Tone())
-    await peer.setLocalDescription(await peer.createOffer())
-    offer = {"kind": "webrtc", "sdp": pack(peer.localDescription.sdp)}
+
+    def connection() -> RTCPeerConnection:
+        made = RTCPeerConnection()
+        made.on("track", lambda track: listening.add(asyncio.create_task(listen(track, accepted))))
+        made.addTrack(Tone())
+        return made
+
+    peers = [connection()]
+    await peers[0].setLocalDescription(await peers[0].createOffer())
+    offer = {"kind": "webrtc", "sdp": pack(peers[0].localDescription.sdp)}
     async with SignalingClient("front-door", BROKER, talk=True) as client:
+        events = client.events()
         content: dict[str, Any] = {"text": "somebody is at the door", "media": [offer]}
         outcome = await client.call(panel, content=content, timeout=60)
         print("accepted" if outcome.accepted else f"nobody talks: {outcome.reason}", flush=True)
         if outcome.accepted:
             accepted.set_result(time.monotonic())
             (answer, *_) = outcome.response["media"]
-            await peer.setRemoteDescription(RTCSessionDescription(unpack(answer["sdp"]), "answer"))
+            given = RTCSessionDescription(unpack(answer["sdp"]), "answer")
+            await peers[0].setRemoteDescription(given)
             if outcome.call is not None:
-                await outcome.call.wait()
+                async for event in events:
+                    message = event.args[-1] if event.name == "call_message" else None
+                    if isinstance(message, dict) and message.get("type") == "offer":
+                        # A page that was loaded anew: another connection, the call is the same.
+                        peers.append(connection())
+                        sdp = await answered(peers[-1], unpack(message["sdp"]))
+                        await outcome.call.send({"sdp": pack(sdp), "type": "answer"})
+                        print("talking again", flush=True)
+                    elif event.name == "call_ended":
+                        break
                 print("hung up", flush=True)
-    await peer.close()
+    for peer in peers:
+        await peer.close()
 
 
 if __name__ == "__main__":

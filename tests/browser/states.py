@@ -62,6 +62,27 @@ def in_call(browser: Browser, panel: Panel, bell: Bell, picture: bytes | None) -
     browser.see(".call .said", "Thank you!")
 
 
+def talking(browser: Browser, panel: Panel, bell: Bell, _picture: bytes | None) -> None:
+    """In a call with somebody who can see this browser's camera."""
+    browser.open(panel.url)
+    bell.ring({"text": "It is me", "media": [{"kind": "webrtc"}]})
+    browser.press(".call button.answer")
+    until(lambda: "started" in bell.heard, "the call is up")
+    browser.press(".call button.camera")
+    browser.see(".call video.own")
+
+
+def silent(browser: Browser, panel: Panel, bell: Bell, _picture: bytes | None) -> None:
+    """Loaded anew by a browser that wants another tap before it sounds; and it rings."""
+    browser.open(panel.url)
+    browser.press("h1")
+    browser.gone("#sound")
+    browser.driver.refresh()
+    browser.see("#sound.bad")
+    bell.ring({"text": "A parcel for you", "media": []})
+    browser.see(".call.rings")
+
+
 def elsewhere(browser: Browser, panel: Panel, bell: Bell, _picture: bytes | None) -> None:
     """Another window of this panel has answered."""
     first = browser.open(panel.url)
@@ -85,6 +106,8 @@ STATES: dict[str, State] = {
     "quiet": quiet,
     "rings": rings,
     "in-call": in_call,
+    "talking": talking,
+    "silent": silent,
     "answered-elsewhere": elsewhere,
     "no-link": no_link,
 }

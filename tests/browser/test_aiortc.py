@@ -39,11 +39,16 @@ def test_the_example_and_the_page_hear_each_other(
         browser.see(".call .state", "In a call")
         until(lambda: "ms after accept" in said.read_text(), "the door hears the page")
         until(lambda: heard(browser, PAGE_PEER)[0] > 0, "the page hears the door")
+        browser.driver.refresh()  # the talk goes on after that, too
+        until(lambda: "talking again" in said.read_text(), "the door is offered another talk")
+        until(lambda: said.read_text().count("after accept") == 2, "the door hears the page again")
+        until(lambda: heard(browser, PAGE_PEER)[0] > 0, "the page hears the door again")
+        assert browser.find(".call .problem").text == ""
         browser.press(".call button.hang-up")
         assert door.wait(15) == 0, said.read_text()
     finally:
         door.kill()
         door.wait()
-    (after,) = re.findall(r"sound (\d+) ms after accept", said.read_text())
+    after, _ = re.findall(r"sound (\d+) ms after accept", said.read_text())
     assert int(after) < 5000
     assert said.read_text().splitlines()[-1] == "hung up"

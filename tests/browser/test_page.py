@@ -362,3 +362,39 @@ def test_german(panel: Panel, bell: Bell, tmp_path: Path) -> None:
         browser.see("h1", "Sprechen geht nur mit https")
     finally:
         browser.driver.quit()
+
+
+SOUND = "return audio.state"
+
+
+def test_sound_outlives_a_reload_where_the_browser_remembers_the_tap(
+    browser: Browser, panel: Panel
+) -> None:
+    """Tapped once, it rings aloud; the same tab, loaded anew, does so by itself."""
+    browser.open(panel.url)
+    browser.see("#sound", "Tap once")
+    browser.press("#sound")
+    browser.gone("#sound")
+    browser.run("delete document.documentElement.dataset.ready; location.reload()")
+    until(lambda: browser.run("return document.documentElement.dataset.ready"), "the page again")
+    until(lambda: browser.run(SOUND) == "running", "sound without another tap")
+    browser.gone("#sound")
+
+
+def test_where_it_does_not_the_page_asks_for_the_tap_at_once(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """It says that it is silent, also while it rings, and rings aloud from the tap on."""
+    browser.open(panel.url)
+    browser.press("h1")  # anywhere
+    browser.gone("#sound")
+    browser.driver.refresh()  # to Chromium another visit
+    browser.see("#sound.bad", "Silent since this page was loaded")
+    assert browser.run(SOUND) == "suspended"
+    bell.ring()
+    browser.see(".call.loud")
+    browser.see("#sound.bad")
+    browser.press("#sound")
+    until(lambda: browser.run(SOUND) == "running", "sound from the tap on")
+    browser.gone("#sound")
+    browser.see(".call.rings")

@@ -188,6 +188,167 @@ def test_without_a_microphone_it_says_which_and_answers_all_the_same(
         browser.driver.quit()
 
 
+def test_the_pages_own_camera_is_a_choice(browser: Browser, panel: Panel, bell: Bell) -> None:
+    """Off until it is tapped; the door sees it in the call, and not any more when it is off."""
+    page = browser.open(panel.url)
+    door = doorbells_tab(browser, panel)
+    offer = browser.driver.execute_async_script(OFFER)
+    bell.ring({"text": "hello", "media": [{"kind": "webrtc", "sdp": pack_sdp(offer)}]})
+    browser.to(page)
+    camera = browser.see(".call button.camera", "My camera")
+    assert camera.get_attribute("aria-pressed") == "false"
+    browser.press(".call button.answer")
+    browser.see(".call .state", "In a call")
+    until(lambda: "started" in bell.heard, "the doorbell is in the call")
+    answer = unpack_sdp(media_of(bell.response)["sdp"])
+    browser.to(door)
+    browser.run("return peer.setRemoteDescription({type: 'answer', sdp: arguments[0]})", answer)
+    until(lambda: heard(browser, "peer")[0] > 0, "the door hears the page")
+    assert heard(browser, "peer")[1] == 0, "and does not see it"
+    browser.to(page)
+    assert browser.all(".call video.own") == []
+    browser.press(".call button.camera")
+    browser.see(".call video.own")
+    browser.to(door)
+    until(lambda: heard(browser, "peer")[1] > 0, "the door sees the page")
+    browser.to(page)
+    assert min(heard(browser, PAGE_PEER)) > 0, "and is seen and heard as before"
+    browser.run("window.kept = [...cards.values()][0].talk.camera.getTracks()[0]")
+    browser.press(".call button.camera")
+    until(lambda: browser.run("return kept.readyState") == "ended", "the camera is off")
+    until(lambda: browser.all(".call video.own") == [], "no picture of one's own")
+    browser.press(".call button.camera")
+    browser.see(".call video.own")
+    browser.run("window.kept = [...cards.values()][0].talk.camera.getTracks()[0]")
+    browser.press(".call button.hang-up")
+    browser.gone(".call")
+    assert browser.run("return kept.readyState") == "ended", "its light goes out with the call"
+
+
+def test_a_camera_that_was_chosen_while_it_rang_is_in_the_answer(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """It is not on before; and where the page makes the offer, the door may see it, too."""
+    page = browser.open(panel.url)
+    door = doorbells_tab(browser, panel)
+    browser.to(page)
+    bell.ring({"media": [{"kind": "webrtc"}]})
+    browser.press(".call button.camera")
+    until(
+        lambda: browser.find(".call button.camera").get_attribute("aria-pressed") == "true",
+        "it is chosen",
+    )
+    assert browser.all(".call video.own") == []
+    browser.press(".call button.answer")
+    until(lambda: "started" in bell.heard, "the doorbell is in the call")
+    browser.see(".call video.own")
+    browser.to(door)
+    offer = unpack_sdp(media_of(bell.response)["sdp"])
+    bell.call.send(
+        {"sdp": pack_sdp(browser.driver.execute_async_script(ANSWER, offer)), "type": "answer"}
+    )
+    until(lambda: min(heard(browser, "peer")) > 0, "the door sees and hears the page")
+
+
+def test_a_page_that_is_loaded_anew_in_its_call_talks_again(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """It offers a new connection, in the call; what was said before is not taken for its answer."""
+    page = browser.open(panel.url)
+    door = doorbells_tab(browser, panel)
+    offer = browser.driver.execute_async_script(OFFER)
+    bell.ring({"media": [{"kind": "webrtc", "sdp": pack_sdp(offer)}]})
+    browser.to(page)
+    browser.press(".call button.answer")
+    browser.see(".call .state", "In a call")
+    until(lambda: "started" in bell.heard, "the doorbell is in the call")
+    bell.call.send({"sdp": pack_sdp(offer), "type": "answer"})  # of the former life
+    browser.see(".call button.hang-up")
+    browser.driver.refresh()
+    browser.see(".call .state", "In a call")
+
+    def offered() -> str | None:
+        again = [each for each in bell.messages if each.get("type") == "offer"]
+        return unpack_sdp(again[0]["sdp"]) if again else None
+
+    again = until(offered, "a new offer, in the call")
+    browser.to(door)
+    answer = browser.driver.execute_async_script(ANSWER, again)
+    bell.call.send({"sdp": pack_sdp(answer), "type": "answer"})
+    until(lambda: heard(browser, "peer")[0] > 0, "the door hears the page again")
+    browser.to(page)
+    until(lambda: min(heard(browser, PAGE_PEER)) > 0, "the page hears and sees the door again")
+    assert browser.find(".call .problem").text == ""
+    assert sum(each.get("type") == "offer" for each in bell.messages) == 1
+
+
+def test_a_door_that_does_not_take_up_the_talk_again_is_said(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """The page was loaded anew, and nothing comes back: it still opens, and hangs up."""
+    browser.open(panel.url)
+    bell.ring({"media": [{"kind": "webrtc"}]})
+    browser.press(".call button.answer")
+    until(lambda: "started" in bell.heard, "the doorbell is in the call")
+    browser.see(".call .state", "In a call")
+    browser.driver.refresh()
+    browser.see(".call .problem", "does not take up the talk again")
+    browser.press(".call button.open")
+    browser.see(".call .door", "open")
+    browser.press(".call button.hang-up")
+    browser.gone(".call")
+
+
+SEND_ONLY = OFFER.replace(
+    "for (const track of stream.getTracks()) peer.addTrack(track, stream);",
+    "for (const track of stream.getTracks())"
+    " peer.addTransceiver(track, {direction: track.kind === 'video' ? 'sendonly' : 'sendrecv'});",
+)
+
+
+def test_a_door_that_shows_no_pictures_is_offered_none(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """Its offer says so: there is no button for a camera, and the talk is as ever."""
+    page = browser.open(panel.url)
+    doorbells_tab(browser, panel)
+    offer = browser.driver.execute_async_script(SEND_ONLY)
+    bell.ring({"media": [{"kind": "webrtc", "sdp": pack_sdp(offer)}]})
+    browser.to(page)
+    browser.see(".call.rings")
+    browser.gone(".call button.camera")
+    browser.press(".call button.answer")
+    browser.see(".call .state", "In a call")
+    browser.gone(".call button.camera")
+    assert browser.find(".call .problem").text == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--use-fake-device-for-media-stream", "--deny-permission-prompts"), "is not allowed"),
+        ((), "No camera was found"),
+    ],
+)
+def test_without_a_camera_it_says_which_and_talks_on(
+    panel: Panel, bell: Bell, tmp_path: Path, options: tuple[str, ...], why: str
+) -> None:
+    """Not allowed, or none there."""
+    browser = Browser(chromium(*options, fake=False, folder=tmp_path / "without"))
+    try:
+        browser.open(panel.url)
+        bell.ring({"media": [{"kind": "webrtc"}]})
+        browser.press(".call button.answer")
+        browser.see(".call .state", "In a call")
+        browser.press(".call button.camera")
+        browser.see(".call .problem", "camera")
+        browser.see(".call .problem", why)
+        assert browser.find(".call button.camera").get_attribute("aria-pressed") == "false"
+        browser.see(".call .state", "In a call")
+    finally:
+        browser.driver.quit()
+
+
 def test_over_plain_http_it_says_that_talking_needs_https(
     make_panel, bell: Bell, tmp_path: Path
 ) -> None:
@@ -203,6 +364,8 @@ def test_over_plain_http_it_says_that_talking_needs_https(
         browser.press(".call button.answer")
         browser.see(".call .problem", "talking needs https")
         browser.see(".call .state", "In a call")
+        browser.press(".call button.camera")
+        browser.see(".call .problem", "showing yourself needs https")
         browser.find("#https a").click()
         browser.see("h1", "Talking needs https")
     finally:

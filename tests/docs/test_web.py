@@ -58,5 +58,5 @@ def test_its_commands_are_there(tmp_path: Path) -> None:
 
 def test_its_pictures_are_there() -> None:
     pictures = re.findall(r"\]\((images/[^)]+)\)", PAGE)
-    assert len(pictures) == 4
+    assert len(pictures) == 6
     assert all((Path(__file__).parents[2] / "docs" / each).exists() for each in pictures)

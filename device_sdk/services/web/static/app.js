@@ -53,6 +53,10 @@ class Card {
     this.problem = "";
     this.asked = false;
     this.ends = [];
+    this.filming = false; // asked for anew in each call
+    const camera = $("button.camera", this.node);
+    put(camera, say("camera"));
+    camera.onclick = () => this.film(!this.filming);
     for (const [name, key] of [["answer", "answer"], ["open", "open"], ["refuse", "refuse"], ["hang-up", "hangUp"]]) {
       const button = $(`button.${name}`, this.node);
       put($("span", button), say(key));
@@ -65,7 +69,7 @@ class Card {
 
   async press(name) {
     if (this.asked) return;
-    this.asked = true;
+    this.asked = this.answered = true;
     this.show(this.call);
     const speaks = this.call.media.find((each) => each.kind === "webrtc");
     const data = {};
@@ -82,15 +86,65 @@ class Card {
   }
 
   async talkWith(speaks) {
-    const { stream, why } = await microphone();
+    const { stream, why } = await device("mic");
     this.problem = why || "";
-    this.talk = new Talk($(".media", this.node), say("live", this.call), (signal) => ask(`/calls/${this.id}/signal`, signal));
-    return this.talk.begin(speaks.sdp, stream);
+    const talk = new Talk($(".media", this.node), say("live", this.call), (signal) => ask(`/calls/${this.id}/signal`, signal));
+    talk.heard = Math.max(0, ...this.call.signals.map(({ n }) => n)); // what was said before is not for it
+    this.talk = talk;
+    const sdp = await talk.begin(speaks.sdp, stream);
+    if (this.filming) await this.film(true);
+    return sdp;
+  }
+
+  // This page was loaded anew in its call, so its talk is offered anew; not every doorbell takes that.
+  async talkAgain() {
+    this.answered = true;
+    try {
+      const sdp = await this.talkWith({});
+      const { peer } = this.talk;
+      setTimeout(() => {
+        if (peer.connectionState === "connected" || !this.talk || !cards.has(this.id)) return;
+        this.problem = say("talkLost");
+        this.show(this.call);
+      }, 8000);
+      await ask(`/calls/${this.id}/signal`, { sdp, type: "offer" });
+    } catch (error) {
+      this.problem = say("noTalk", { why: error.message });
+    }
+    if (cards.has(this.id)) this.show(this.call);
+  }
+
+  // Show this browser's camera in the talk, or not any more; while it rings: once it is answered.
+  async film(on) {
+    const { talk } = this;
+    this.filming = on;
+    this.show(this.call);
+    if (!talk) return;
+    const { stream, why } = on ? await device("cam") : {};
+    if (this.talk !== talk || this.filming !== on) { // it was tapped again, or is over
+      if (stream) for (const track of stream.getTracks()) track.stop();
+      return;
+    }
+    if (on) this.problem = why || "";
+    this.filming = Boolean(stream);
+    await talk.film(stream || null);
+    const own = $("video.own", this.node);
+    if (own) own.remove();
+    if (stream) {
+      stream.getVideoTracks()[0].onended = () => this.film(false); // unplugged, or forbidden
+      const shown = Object.assign(document.createElement("video"), { className: "own", autoplay: true, muted: true, playsInline: true, srcObject: stream });
+      shown.setAttribute("aria-label", say("own", this.call));
+      $(".media", this.node).append(shown);
+    }
+    this.show(this.call);
   }
 
   hush() {
     if (this.talk) this.talk.end();
     this.talk = null;
+    this.filming = false;
+    const own = $("video.own", this.node);
+    if (own) own.remove();
   }
 
   // The best that there is, and what comes after it where that does not come.
@@ -176,6 +230,11 @@ class Card {
     this.allow("refuse", rings);
     this.allow("open", rings || stage === "up", door === "asked");
     this.allow("hang-up", stage === "up" || (stage === "answering" && mine));
+    const speaks = call.media.find((each) => each.kind === "webrtc");
+    if (speaks && stage === "up" && mine && !this.answered) this.talkAgain();
+    const camera = $("button.camera", this.node);
+    camera.hidden = !(this.talk ? mine && this.talk.sender : rings && speaks && seesUs(speaks.sdp));
+    camera.setAttribute("aria-pressed", String(this.filming));
     if (this.talk && mine) this.talk.hear(call.signals);
   }
 
@@ -328,13 +387,18 @@ const Sound = window.AudioContext || window.webkitAudioContext;
 const audio = Sound ? new Sound() : null;
 let ringTimer = 0;
 
+// Browsers want a tap before a page may sound. Whoever tapped once wants it after each reload, too.
 function unlock() {
-  if (audio && audio.state !== "running") audio.resume().then(showSound);
-  showSound();
+  if (!audio || audio.state === "running") return;
+  audio.resume().then(() => { localStorage.sound = "on"; }, () => {});
 }
 
 function showSound() {
-  $("#sound").hidden = !audio || audio.state === "running" || !state;
+  const line = $("#sound");
+  const again = localStorage.sound === "on";
+  line.hidden = !audio || audio.state === "running" || !state;
+  line.classList.toggle("bad", again);
+  put(line, say(again ? "soundAgain" : "sound"));
 }
 
 function stroke(frequency, at) {
@@ -453,7 +517,6 @@ $("#sign-in").onsubmit = async (event) => {
 // --- set up ------------------------------------------------------------------------------------
 
 document.documentElement.lang = LANGUAGE;
-put($("#sound"), say("sound"));
 put($("#peers-title"), say("peers"));
 put($("#seen"), say("seen"));
 put($("#listed summary"), say("listed"));
@@ -463,7 +526,14 @@ $("#https").hidden = window.isSecureContext;
 $("#disturb").onclick = () => ask("/disturb", { on: !state.disturb });
 $("#seen").onclick = () => ask("/seen", {});
 $("#sound").onclick = unlock;
-for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, unlock, { passive: true });
+for (const kind of ["pointerdown", "pointerup", "keydown"]) addEventListener(kind, unlock, { passive: true });
+if (audio) {
+  audio.onstatechange = () => { // also: a phone takes the sound away for a call of its own
+    showSound();
+    if (ringTimer) strike();
+  };
+  if (localStorage.sound === "on") unlock(); // some browsers remember the tap
+}
 setInterval(() => {
   showLost();
   if (state) { tick(); ring(); }

@@ -3,15 +3,22 @@
 
 const GATHER = 1500; // ms that a browser may take for its addresses
 
-async function microphone() {
-  if (!navigator.mediaDevices) return { why: say("micHttps") };
+// This browser's "mic" or "cam" as a stream; or why not, for people.
+async function device(kind) {
+  if (!navigator.mediaDevices) return { why: say(`${kind}Https`) };
+  const wanted = kind === "mic" ? { audio: { echoCancellation: true, noiseSuppression: true } } : { video: { width: { ideal: 640 }, facingMode: "user" } };
   try {
-    return { stream: await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true } }) };
+    return { stream: await navigator.mediaDevices.getUserMedia(wanted) };
   } catch (error) {
-    if (error.name === "NotFoundError") return { why: say("micNone") };
-    if (error.name === "NotAllowedError") return { why: say("micDenied") };
-    return { why: say("micOther", { why: error.message }) };
+    const known = { NotFoundError: "None", NotAllowedError: "Denied" }[error.name] || "Other";
+    return { why: say(kind + known, { why: error.message }) };
   }
+}
+
+// Whether whoever called can show a picture of ours: it says so, or leaves the offer to us.
+function seesUs(offer) {
+  const video = offer && offer.split(/^m=/m).find((part) => part.startsWith("video"));
+  return !offer || Boolean(video && !video.startsWith("video 0 ") && !/^a=(sendonly|inactive)/m.test(video));
 }
 
 function gathered(peer) {
@@ -61,7 +68,13 @@ class Talk {
     if (offer) await this.peer.setRemoteDescription({ type: "offer", sdp: offer });
     if (stream) for (const track of stream.getTracks()) this.peer.addTrack(track, stream);
     else if (!offer) this.peer.addTransceiver("audio", { direction: "recvonly" });
-    if (!offer) this.peer.addTransceiver("video", { direction: "recvonly" });
+    const seen = offer ? this.peer.getTransceivers().find((each) => each.receiver.track.kind === "video") : this.peer.addTransceiver("video");
+    if (seen && seesUs(offer)) {
+      // Both ways from the start, without a picture: a camera may come and go, and nothing is said anew.
+      seen.direction = "sendrecv";
+      if (seen.sender.setStreams) seen.sender.setStreams(stream || new MediaStream());
+      this.sender = seen.sender;
+    }
     await this.peer.setLocalDescription();
     await gathered(this.peer);
     this.up = true;
@@ -93,9 +106,16 @@ class Talk {
     }
   }
 
+  // Show this browser's camera, or, without one, nothing.
+  async film(stream) {
+    if (this.camera) for (const track of this.camera.getTracks()) track.stop();
+    this.camera = stream;
+    await this.sender.replaceTrack(stream ? stream.getVideoTracks()[0] : null);
+  }
+
   end() {
     this.peer.close();
-    if (this.stream) for (const track of this.stream.getTracks()) track.stop();
+    for (const stream of [this.stream, this.camera]) if (stream) for (const track of stream.getTracks()) track.stop();
   }
 }
 
