@@ -9,6 +9,7 @@ What is said where is in docs/media.md.
 
 import array
 import asyncio
+import contextlib
 import math
 import os
 import sys
@@ -17,6 +18,7 @@ import zlib
 from typing import Any
 
 from aiortc import AudioStreamTrack, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
 
 from device_sdk.aio import SignalingClient
 
@@ -46,13 +48,14 @@ class Tone(AudioStreamTrack):  # type: ignore[misc]  # aiortc has no types here
 
 async def listen(track: Any, accepted: asyncio.Future[float]) -> None:
     """Say when the first sound comes, and how loud it is."""
-    while True:
-        frame = await track.recv()
-        level = max(map(abs, array.array("h", bytes(frame.planes[0]))), default=0)
-        if level > 100 and accepted.done():
-            after = time.monotonic() - accepted.result()
-            print(f"sound {after * 1000:.0f} ms after accept, level {level}", flush=True)
-            return
+    with contextlib.suppress(MediaStreamError):  # it ended before
+        while track.kind == "audio":
+            frame = await track.recv()
+            level = max(map(abs, array.array("h", bytes(frame.planes[0]))), default=0)
+            if level > 100 and accepted.done():
+                after = time.monotonic() - accepted.result()
+                print(f"sound {after * 1000:.0f} ms after accept, level {level}", flush=True)
+                return
 
 
 async def answered(peer: RTCPeerConnection, offer: str) -> str:
