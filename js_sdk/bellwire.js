@@ -588,71 +588,66 @@ export const CALLER = {
   clearing: { ...IN_CLEARING, seen: "clearing", acked: "gone", notTaken: "gone" },
 };
 
-const AGAIN = { ringing: "over say", retained: "over say", accepted: "over say", ended: "over say", talks: "over say", talkOver: "over say" };
-const TALKED = { talks: "over say", talkOver: "over say" };
-/** The callee's end; `new` is a call not known here. */
+const AGAIN = { talks: "over say", talkOver: "over say", ringing: "over say", retained: "over say", accepted: "over say", ended: "over say" };
+const NOT_RUNG = {
+  talks: "over say | failed accept failure",
+  talkOver: "over say | seen accept failure",
+  ringing: "ringing say extend received",
+  retained: "probing ask",
+  accepted: "over say | failed accept failure",
+  ended: "over say missed | seen",
+  turnAway: "over say missed | refused",
+  overload: "over say | refused",
+};
+/** The callee's end; `new` is a call not known here. Behind the bar: the answer from then on, and the reason, where the cell or command has none. */
 export const CALLEE = {
-  new: {
-    ...TALKED,
-    ringing: "ringing say extend received",
-    retained: "probing ask",
-    accepted: "over say",
-    ended: "over say missed",
-    turnAway: "over say missed",
-    overload: "over say",
-  },
+  new: NOT_RUNG,
   probing: {
-    ...TALKED,
-    ringing: "ringing say extend received",
-    retained: "probing ask",
-    accepted: "over say",
-    ended: "over say missed",
-    cleared: "clearing clear",
-    turnAway: "over say missed",
-    overload: "over say",
+    ...NOT_RUNG,
+    cleared: "clearing clear | seen canceled",
     alive: "ringing received",
     resend: "probing ask",
-    keepExpired: "over say missed",
+    keepExpired: "over say missed | failed callee expired",
     logout: "gone",
     notTaken: "gone",
   },
   ringing: {
-    talks: "over say failure",
-    talkOver: "over say failure",
+    talks: "over say failure | failed accept failure",
+    talkOver: "over say failure | seen accept failure",
     ringing: "ringing say extend",
     retained: "ringing ask",
-    accepted: "over say failure",
-    ended: "over say end",
-    cleared: "clearing clear canceled",
+    accepted: "over say failure | failed accept failure",
+    ended: "over say end | seen",
+    cleared: "clearing clear canceled | seen canceled",
     accept: "accepting say",
-    refuse: "over say refused",
-    ringExpired: "over say failure",
-    replaced: "over say failure",
-    logout: "gone failure",
+    refuse: "over say refused | refused",
+    ringExpired: "over say failure | failed callee expired",
+    replaced: "over say failure | failed caller lost",
+    logout: "gone failure | failed logged out",
     resend: "ringing ask",
-    notTaken: "gone failure",
+    notTaken: "gone failure | failed not allowed",
   },
   accepting: {
-    talks: "talking say accepted talkStarted",
+    talks: "talking say accepted talkStarted | talking accepted",
     ringing: "accepting say",
     retained: "accepting say",
-    accepted: "over say accepted",
-    ended: "over say end",
-    cleared: "clearing clear canceled",
-    acceptTimeout: "over say failure",
+    accepted: "over say accepted | seen accepted",
+    ended: "over say end | seen",
+    cleared: "clearing clear canceled | seen canceled",
+    acceptTimeout: "over say failure | failed accept failure",
     resend: "accepting say",
-    logout: "over say failure",
-    notTaken: "over say failure",
+    logout: "over say failure | failed logged out",
+    notTaken: "over say failure | failed not allowed",
   },
   talking: {
     ringing: "talking",
     retained: "talking",
     talks: "talking",
-    talkOver: "over say talkEnded",
-    accepted: "over say talkEnded", // a later login of the caller's, which does not talk
-    ended: "over say talkEnded",
-    cleared: "clearing clear talkEnded",
-    hangUp: "over say talkEnded",
+    talkOver: "over say talkEnded | seen accepted",
+    accepted: "over say talkEnded | seen accepted", // a later login of the caller's, which does not talk
+    ended: "over say talkEnded | seen accepted",
+    cleared: "clearing clear talkEnded | seen accepted",
+    hangUp: "over say talkEnded | over accepted",
     resend: "talking say",
   },
   over: { ...AGAIN, resend: "over say", cleared: "clearing clear", keepExpired: "clearing clear", logout: "over", notTaken: "gone" },
@@ -1387,7 +1382,8 @@ class CalleeSide extends Side {
   /** Move the record on; what to do. */
   advance(call, on, invite, refused = 1, response = undefined) {
     const before = call.phase;
-    const [phase, ...todo] = CALLEE[before][on].split(" ");
+    const [moves, end] = CALLEE[before][on].split(" | ");
+    const [phase, ...todo] = moves.split(" ");
     if (invite && before !== "talking") {
       call.epoch = invite.epoch;
       if (before === "probing") call.talk = invite.talk && OFFERED;
@@ -1395,24 +1391,18 @@ class CalleeSide extends Side {
     }
     if (phase === before) return todo;
     call.phase = phase;
-    if (phase === "ringing") call.resendAt = call.keepAt = undefined;
-    else if (before === "talking") Object.assign(call, { answer: on === "hangUp" ? "over" : "seen", response: undefined, resendAt: undefined });
-    else if (phase === "accepting") Object.assign(call, { answer: "accepted", response, ringAt: undefined });
-    else {
-      call.ringAt = call.acceptAt = call.resendAt = call.keepAt = undefined;
-      const ends = (answer, answerReason, reason = ANSWERED[answerReason - 1]) => Object.assign(call, { answer, answerReason, reason });
-      if (on === "notTaken" && OPEN.includes(before)) ends("failed", 4, "not allowed").response = undefined;
-      else if (on === "accepted" && before === "accepting") ends("seen", undefined, "accepted");
-      else if (on === "talks" && before === "accepting") ends("talking", undefined, "accepted");
-      else if (on === "talkOver" && ["new", "probing", "ringing"].includes(before)) ends("seen", undefined, "accept failure");
-      else if ((["accepted", "talks"].includes(on) && ["new", "probing", "ringing"].includes(before)) || on === "acceptTimeout") ends("failed", 4);
-      else if (on === "logout" && OPEN.includes(before)) before === "accepting" ? ends("failed", 4, "logged out") : (call.reason = "logged out");
-      else if (on === "refuse") ends("refused", refused).response = response;
-      else if (on === "ringExpired" || (on === "keepExpired" && before === "probing")) ends("failed", 5);
-      else if (on === "replaced") ends("failed", 6);
-      else if (on === "turnAway" || on === "overload") ends("refused", refused);
-      else if (on === "ended" && ["new", ...WATCHING].includes(before)) ends("seen", undefined, ENDED[invite.reason - 1] ?? "expired").response = undefined;
-      else if (on === "cleared" && WATCHING.includes(before)) ends("seen", undefined, "canceled").response = undefined;
+    call.resendAt = call.keepAt = undefined;
+    if (phase === "ringing") return todo;
+    call.ringAt = undefined;
+    if (phase === "accepting") Object.assign(call, { answer: "accepted", response });
+    else call.acceptAt = undefined;
+    if (end) {
+      const [answer, ...words] = end.split(" ");
+      const reason = words.join(" ") || (answer === "refused" ? ANSWERED[refused - 1] : ENDED[invite.reason - 1] ?? "expired");
+      const number = ["refused", "failed"].includes(answer) ? ANSWERED.indexOf(reason) + 1 || 4 : undefined;
+      Object.assign(call, { answer, reason, answerReason: number });
+      // What accept said stays in what it leads to.
+      if (before !== "accepting" || ["ended", "cleared", "notTaken"].includes(on)) call.response = response;
     }
     return todo;
   }
