@@ -27,7 +27,7 @@ _LEAST, _MOST = 5.0, 86400.0
 _MOST_TARGETS = 64
 
 
-class Found(NamedTuple):
+class SrvRecord(NamedTuple):
     """One broker of a domain."""
 
     url: BrokerUrl
@@ -35,10 +35,10 @@ class Found(NamedTuple):
     weight: int
 
 
-class Answer(NamedTuple):
+class SrvAnswer(NamedTuple):
     """What a domain's DNS says; ``ttl`` in seconds."""
 
-    found: tuple[Found, ...]
+    found: tuple[SrvRecord, ...]
     ttl: float
 
 
@@ -57,7 +57,7 @@ def system_resolver() -> Resolver:
     return dns.resolver.Resolver()
 
 
-def look_up(url: SrvUrl) -> Answer:
+def look_up(url: SrvUrl) -> SrvAnswer:
     """Ask for the brokers of a domain. Blocks, up to :data:`LOOK_UP_TIMEOUT`.
 
     Raises :class:`BrokerUnreachable`, saying what to do.
@@ -91,10 +91,10 @@ def look_up(url: SrvUrl) -> Answer:
     if not found:
         raise failed(f"{url.service} says that this domain has no such broker (RFC 2782)")
     ttl = float(answer.chaining_result.minimum_ttl)
-    return Answer(found, min(max(ttl, _LEAST), _MOST))
+    return SrvAnswer(found, min(max(ttl, _LEAST), _MOST))
 
 
-def _read(url: SrvUrl, records: Iterable[Any]) -> Iterable[Found]:
+def _read(url: SrvUrl, records: Iterable[Any]) -> Iterable[SrvRecord]:
     scheme = url.scheme.removesuffix("+srv")
     for record in records:
         host = record.target.to_text(omit_final_dot=True).lower()
@@ -103,7 +103,7 @@ def _read(url: SrvUrl, records: Iterable[Any]) -> Iterable[Found]:
         inside = host == url.host.lower() or host.endswith(f".{url.host.lower()}")
         domain = url.host if url.tls and not inside else None
         broker = BrokerUrl(scheme, host, record.port, domain=domain)
-        yield Found(broker, record.priority, record.weight)
+        yield SrvRecord(broker, record.priority, record.weight)
 
 
 class LookUp:
@@ -146,7 +146,7 @@ class LookUp:
     publish = subscribe = unsubscribe = close = _nothing
 
 
-def targets(answer: Answer, peer_id: str) -> tuple[Target, ...]:
+def targets(answer: SrvAnswer, peer_id: str) -> tuple[Target, ...]:
     """What was found, in the order in which this peer tries it."""
     each = (Target(str(url), priority, weight) for url, priority, weight in answer.found)
     return in_order(each, peer_id)

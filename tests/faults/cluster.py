@@ -52,7 +52,7 @@ LATE = 1.0
 
 
 @dataclass
-class Call:
+class PressedCall:
     """One press, and what either side was told of it."""
 
     pressed: float
@@ -98,7 +98,7 @@ class Site:
         told = Options(parser.parse_args(["--settings", str(account)]), {})
         self.accept_timeout = told["accept_timeout"]
         self._random = random.Random(seed)
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, PressedCall] = {}
         self.links: dict[str, list[tuple[float, ConnectionState]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -136,7 +136,7 @@ class Site:
                 ends = call.caller if event.name.startswith("local") else call.callee
                 ends.append((event.name, str(event.reason), now))
 
-    async def _answer(self, call: Call, invitation: RemoteInvitation) -> None:
+    async def _answer(self, call: PressedCall, invitation: RemoteInvitation) -> None:
         await asyncio.sleep(self._random.uniform(*ANSWER))
         if not call.callee:
             call.answered = time.monotonic()
@@ -160,7 +160,7 @@ class Site:
             bell = self.bells[number % PAIRS]
             panel = self.panels[(number + number // PAIRS) % PAIRS]
             invitation = bell.call_manager.create_local_invitation(panel.peer_id)
-            self.calls[invitation.call_id] = Call(time.monotonic())
+            self.calls[invitation.call_id] = PressedCall(time.monotonic())
             await bell.call_manager.send_local_invitation(invitation)
 
         await asyncio.gather(*map(press, range(CALLS)))

@@ -40,7 +40,8 @@ def test_twenty_devices_go_through_every_phase(broker: BundledBroker, tmp_path: 
     assert broker.process is not None
     with Command(
         "fleet", "--devices", "20", "--panels", "6", "--broker", broker.url, "--processes", "2",
-        "--json", report, "--plot", picture, "--broker-pid", str(broker.process.pid), *SMALL,
+        "--json", report, "--plot", picture, "--broker-pid", str(broker.process.pid),
+        "--boot-spread", "0.5", *SMALL,
     ) as fleet:  # fmt: skip
         assert fleet.end() == 0, "\n".join([*fleet.lines, *fleet.errors])
         assert fleet.errors == []
@@ -127,6 +128,7 @@ def test_a_broker_that_is_not_there_is_one_line() -> None:
         ("--devices 10 --json /nowhere/x.json", "no file can be written"),
         ("--devices 10 --broker-pid 999999999", "there is no process"),
         ("--devices 900000", "open files"),
+        ("--devices 10 --boot-spread 61", "--boot-spread: from 0 to 60"),
         ("--device 10", "did you mean --devices?"),
     ],
 )

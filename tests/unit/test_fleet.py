@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from device_sdk.cli.fleet import packets, plan, plot, report
-from device_sdk.cli.fleet.books import GHOST_AFTER, Books, Call, CallFault, Plan
+from device_sdk.cli.fleet.books import GHOST_AFTER, Books, CallFault, CallRecord, Plan
 from device_sdk.cli.fleet.run import BrokerUse
 from device_sdk.core.events import Name
 from device_sdk.errors import InvalidArgument
@@ -63,7 +63,7 @@ def test_a_length_without_end_is_malformed() -> None:
 def told(wanted: Plan, *names: Name, step: float = 0.1) -> Books:
     """The account of one call of which both ends were told ``names``, in this order."""
     books = Books()
-    books.pressed("c", Call(wanted, "door", "panel", "calm", 0.0))
+    books.pressed("c", CallRecord(wanted, "door", "panel", "calm", 0.0))
     for number, name in enumerate(names):
         at = "door" if name.startswith("local_") else "panel"
         books.heard(name, "c", at, number * step)

@@ -45,7 +45,7 @@ _CALLEE = {
 }
 
 
-class Call:
+class CallRecord:
     """One call; times are those of the one process that has both its ends."""
 
     __slots__ = (
@@ -88,9 +88,9 @@ class Books:
     """All calls of a fleet, or of one process of it."""
 
     def __init__(self) -> None:
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, CallRecord] = {}
         #: Those that are not over.
-        self.open: dict[str, Call] = {}
+        self.open: dict[str, CallRecord] = {}
         self.findings: list[FoundFault] = []
         #: Calls that were underway at each device.
         self._of: dict[str, set[str]] = {}
@@ -99,7 +99,7 @@ class Books:
         """How many calls of the one to the other are not over."""
         return len(self._of.get(caller, set()) & self._of.get(callee, set()))
 
-    def pressed(self, call_id: str, call: Call) -> None:
+    def pressed(self, call_id: str, call: CallRecord) -> None:
         """A call is about to be made."""
         self.calls[call_id] = self.open[call_id] = call
         for name in (call.caller, call.callee):
@@ -142,7 +142,7 @@ class Books:
         if call.heard[name] == 2 and name in ENDS | {Name.MISSED_CALL, Name.REMOTE_RECEIVED}:
             self._find(CallFault.DUPLICATE, f"{at} was told {name} of {call_id} twice")
 
-    def _rings(self, call_id: str, call: Call, now: float) -> None:
+    def _rings(self, call_id: str, call: CallRecord, now: float) -> None:
         decided = call.ended_at if call.caller_gone_at is None else call.caller_gone_at
         if decided is not None and now - decided > GHOST_AFTER:
             self._find(
@@ -152,18 +152,18 @@ class Books:
             )
         call.rang_at = call.rang_at or now
 
-    def _ends(self, name: Name, call_id: str, call: Call, now: float) -> None:
+    def _ends(self, name: Name, call_id: str, call: CallRecord, now: float) -> None:
         if name.startswith("local_"):
             call.caller_end, call.ended_at = call.caller_end or name, call.ended_at or now
         else:
             call.callee_end = call.callee_end or name
         self._close_if_over(call_id, call)
 
-    def _close_if_over(self, call_id: str, call: Call) -> None:
+    def _close_if_over(self, call_id: str, call: CallRecord) -> None:
         if call.over:
             self._close(call_id, call)
 
-    def _close(self, call_id: str, call: Call) -> None:
+    def _close(self, call_id: str, call: CallRecord) -> None:
         self.open.pop(call_id, None)
         for name in (call.caller, call.callee):
             self._of.get(name, set()).discard(call_id)
@@ -176,7 +176,7 @@ class Books:
             if (fault := self._fault_of(call)) is not None:
                 self._find(fault, f"{call.caller} to {call.callee}, {call_id}: {_told(call)}")
 
-    def _fault_of(self, call: Call) -> CallFault | None:
+    def _fault_of(self, call: CallRecord) -> CallFault | None:
         gone = call.caller_gone_at is not None or call.callee_gone
         if not gone:
             accepted = call.caller_end == Name.LOCAL_ACCEPTED
@@ -208,7 +208,7 @@ class Books:
         return {"made": len(self.calls), **dict(sorted(ends.items()))}
 
 
-def _told(call: Call) -> str:
+def _told(call: CallRecord) -> str:
     told = ", ".join(f"{name} x{count}" for name, count in call.heard.items()) or "nothing"
     cut = ", a link was down meanwhile" if call.touched else ""
     return f"to be {call.plan}ed in phase {call.phase}, told: {told}{cut}"

@@ -83,6 +83,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     what.add_argument("--processes", type=int, default=1, metavar="P", help="default: 1")
     what.add_argument("--login-timeout", type=float, default=60.0, metavar="S",
                       help="how long all together may take to get in (default: 60)")  # fmt: skip
+    what.add_argument("--boot-spread", type=float, default=0.0, metavar="S",
+                      help="when the power comes, devices boot within so many seconds (default: 0,"
+                      " all at one moment, which is worse than any real site)")  # fmt: skip
     told = parser.add_argument_group("what is told")
     told.add_argument("--json", type=Path, metavar="FILE", help="the report for programs")
     told.add_argument("--plot", type=Path, metavar="FILE", help="its latencies as SVG")
@@ -100,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     _in_range("--rate", args.rate, 0.0, 100_000)
     _in_range("--seconds", args.seconds, 0.1, 86_400)
     _in_range("--login-timeout", args.login_timeout, 1, 3600)
+    _in_range("--boot-spread", args.boot_spread, 0.0, args.login_timeout)
     _in_range("--keepalive", args.keepalive, 1, 65535)
     _in_range("--subscribe-qos", args.subscribe_qos, 0, 1)
     _in_range("--accept-timeout", args.accept_timeout, 0.1, 3600)
@@ -113,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
         shares = plan.shares(
             broker, peers, args.processes,
             rate=args.rate, seconds=args.seconds, login_timeout=args.login_timeout,
+            boot_spread=args.boot_spread,
         )  # fmt: skip
         if args.ca_file is not None:
             Tls(args.ca_file).make_context()
@@ -126,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
     panels = len({name for peer in peers[:-2] for name in peer.calls})
     asked = {
         "devices": devices, "panels": panels, "rate": args.rate, "seconds": args.seconds,
-        "processes": args.processes, "brokers": [str(url) for url in broker.urls],
+        "processes": args.processes, "boot_spread": args.boot_spread,
+        "brokers": [str(url) for url in broker.urls],
     }  # fmt: skip
     progress = Progress(devices)
     fleet = Fleet(shares, use, progress.show)

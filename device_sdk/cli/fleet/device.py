@@ -66,8 +66,6 @@ class FleetDevice:
         self.linked = False
         #: Why the last attempt failed.
         self.error: LoginError | None = None
-        #: Logins and connections so far.
-        self.life = 0
         self.traffic: Counter[str] = Counter()
         self._told = told
         self._changed = changed
@@ -82,9 +80,13 @@ class FleetDevice:
 
     # --- what is asked of it -----------------------------------------------------------------
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has power."""
+        return self._session is not None
+
     def start(self) -> None:
         """Log in anew, as after power on."""
-        self.life += 1
         self._closed = asyncio.Event()
         engine = Engine(
             self.name, secrets.token_bytes(8), realm=self.site.realm, settings=self.site.settings

@@ -55,6 +55,8 @@ class Share(NamedTuple):
     seconds: float
     #: For how long a storm of logins is waited for.
     login_timeout: float
+    #: The seconds over which devices boot, when the power comes.
+    boot_spread: float = 0.0
     #: Whether it has few devices, so that it serves them at once while others log thousands in.
     apart: bool = False
 
@@ -167,13 +169,14 @@ def shares(
     rate: float,
     seconds: float,
     login_timeout: float,
+    boot_spread: float = 0.0,
 ) -> list[Share]:
     """A share for each process: who calls is where the first whom it calls is.
 
-    Of a large fleet few devices are in one process more: first alone at the broker, with all calls
-    to themselves, then among all. And a process logs its thousands in for seconds, in which it
-    serves none of those that are back already: so how long calls take meanwhile is measured where
-    that is nobody's time but the broker's.
+    Of a large fleet few devices are in one process more: first alone at the broker, then, at the
+    same rate, among all. And a process logs its thousands in for seconds, in which it serves none
+    of those that are back already: so how long calls take meanwhile is measured where that is
+    nobody's time but the broker's.
     """
     *fleet, ping_door, ping_panel = peers
     place: dict[str, int] = {}
@@ -203,6 +206,7 @@ def shares(
             rates[number],
             seconds,
             login_timeout,
+            boot_spread,
             number == processes,
         )
         for number, part in enumerate(parts)

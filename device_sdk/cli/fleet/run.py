@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import BellwireError, BrokerRefused, BrokerUnreachable
 from .plan import Share
-from .worker import work
+from .process import work
 
 #: For the last word of a process that was told to finish.
 _LAST_WORD = 180.0
@@ -101,7 +101,7 @@ class Fleet:
             empty = self._use.memory() if self._use else 0
             plan: list[tuple[str, tuple[Any, ...]]] = [("login", ()), ("calm", (seconds,))]
             if any(share.apart for share in self._shares):
-                plan.insert(0, ("alone", (seconds, sum(share.rate for share in self._shares))))
+                plan.insert(0, ("alone", (seconds,)))
             if storms:
                 plan += [("cut", ()), ("again", ())]
             for name, arguments in plan:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import resource
 import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 from ...core.effects import Accept, Cancel, Refuse, Send
@@ -26,7 +26,7 @@ from ...core.settings import Settings
 from ...errors import BellwireError, BrokerRefused, InvitationApiCallError
 from ...wire import topics
 from .bare import Bare, PingPong, sweep
-from .books import Books, Call, Plan
+from .books import Books, CallRecord, Plan
 from .connection import Address, resolve
 from .device import FleetDevice, FleetSite
 from .plan import Broker, Peer, Share
@@ -45,7 +45,10 @@ _SETTLE = RING_TIMEOUT + 10.0
 _AFTER_STORM = 2.0
 _LOGOUT = 10.0
 _PING_EVERY = 0.02
-_PROGRESS = 0.25
+#: Each device looks after its keep-alive once in so many ticks: a second.
+_TICK, _TICKS = 0.05, 20
+#: Ticks from one word of how far it is to the next.
+_PROGRESS = 5
 _chance = random.Random()  # noqa: S311 - who calls whom is no secret
 #: Findings that are told in words.
 _TOLD = 20
@@ -96,35 +99,33 @@ class Worker:
         self._refusal: BrokerRefused | None = None
         #: Seconds of the ping-pong, there and back, by phase.
         self._pings: dict[str, list[float]] = {}
-        self._rate = share.rate
         self._bare: list[Bare] = []
         self._caller_task: asyncio.Task[None] | None = None
         self._ticker_task: asyncio.Task[None] | None = None
         self._ping_task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._boots: list[asyncio.TimerHandle] = []
 
     # --- what it is told to do ---------------------------------------------------------------
 
     async def login(self) -> dict[str, Any]:
-        """All log in at once; the calling begins with the first who are in.
+        """All boot and log in; the calling begins with the first who are in.
 
         Raises :class:`LoginError` for a broker that is not there, or that refuses one of them.
         """
         await self._begin()
-        return await self._storm("login", _start_if_off)
+        return await self._storm("login", self._boot)
 
-    async def alone(self, seconds: float, rate: float) -> dict[str, Any]:
-        """The few have the broker for themselves, and make all calls; the others are not in yet.
+    async def alone(self, seconds: float) -> dict[str, Any]:
+        """The few have the broker for themselves; the others are not in yet.
 
         Raises as :meth:`login` does.
         """
         if self._share.apart:
             await self._begin()
-            await self._storm("first", _start_if_off)
-        self.phase, self._rate = "alone", rate
-        figures = await self._measured(lambda: asyncio.sleep(seconds))
-        self._rate = self._share.rate
-        return figures
+            await self._storm("first", lambda device: device.start())
+        self.phase = "alone"
+        return await self._measured(lambda: asyncio.sleep(seconds))
 
     async def calm(self, seconds: float) -> dict[str, Any]:
         """Calls, and nothing that disturbs them."""
@@ -136,16 +137,18 @@ class Worker:
         return await self._storm("reconnect", lambda device: device.cut())
 
     async def again(self) -> dict[str, Any]:
-        """The power of the whole site goes and comes: all log in anew."""
+        """The power of the whole site goes and comes: all log in anew, as they have booted."""
         now = time.monotonic()
         for device in self.devices.values():
             self.books.powered_off(device.name, now)
             device.power_off()
-        return await self._storm("again", lambda device: device.start())
+        return await self._storm("again", self._boot)
 
     async def finish(self) -> dict[str, Any]:
         """Let calls end, log all out, judge, and leave nothing behind."""
         self.phase = "end"
+        for boot in self._boots:
+            boot.cancel()  # it was stopped before all were on
         self._complete = False
         _end(self._caller_task)
         _end(self._ping_task)
@@ -177,6 +180,11 @@ class Worker:
             await self._begin_ping(*self._share.pair)
         self._caller_task = self._loop.create_task(self._calling())
         self._ticker_task = self._loop.create_task(self._ticking())
+
+    def _boot(self, device: FleetDevice) -> None:
+        if not device.alive:
+            after = _chance.uniform(0.0, self._share.boot_spread)
+            self._boots.append(self._loop.call_later(after, device.start))
 
     async def _storm(self, phase: str, blow: Callable[[FleetDevice], None]) -> dict[str, Any]:
         self.phase = phase
@@ -236,18 +244,20 @@ class Worker:
                 await asyncio.sleep(_PING_EVERY)
 
     async def _ticking(self) -> None:
-        told = 0.0
-        while True:
-            due = time.monotonic() + _PROGRESS
-            await asyncio.sleep(_PROGRESS)
+        devices = list(self.devices.values())
+        for turn in itertools.count():
+            due = time.monotonic() + _TICK
+            await asyncio.sleep(_TICK)
             now = time.monotonic()
             self._late[self.phase] = max(self._late.get(self.phase, 0.0), now - due)
-            if now - told >= 1.0:
-                told = now
-                for device in self.devices.values():
-                    device.tick(now)
+            # Some at a time: thousands that ping at one moment are not what a site is like.
+            for device in devices[turn % _TICKS :: _TICKS]:
+                device.tick(now)
+            if turn % _TICKS == 0:
                 for bare in self._bare:
                     bare.tick(now)
+            if turn % _PROGRESS:
+                continue
             self._report(
                 "progress",
                 {"linked": self._linked, "calls": len(self.books.calls),
@@ -259,7 +269,7 @@ class Worker:
     async def _calling(self) -> None:
         at = time.monotonic()
         while True:
-            at = max(at, time.monotonic() - 1.0) + _chance.expovariate(self._rate or 1e-6)
+            at = max(at, time.monotonic() - 1.0) + _chance.expovariate(self._share.rate or 1e-6)
             await asyncio.sleep(max(0.0, at - time.monotonic()))
             name = _chance.choice(self._callers) if self._callers else ""
             callee = _chance.choice(self._calls[name]) if name else ""
@@ -271,7 +281,7 @@ class Worker:
     def _press(self, door: FleetDevice, callee: str) -> None:
         (plan,) = _chance.choices(_PLANS, _WEIGHTS)
         call_id = topics.call_id_from_bytes(secrets.token_bytes(16))
-        call = Call(plan, door.name, callee, self.phase, time.monotonic())
+        call = CallRecord(plan, door.name, callee, self.phase, time.monotonic())
         self.books.pressed(call_id, call)
         try:
             door.feed(Send(call_id, callee))
@@ -350,11 +360,6 @@ class Worker:
         }
 
 
-def _start_if_off(device: FleetDevice) -> None:
-    if not device.life:
-        device.start()
-
-
 def _end(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
@@ -363,47 +368,3 @@ def _end(task: asyncio.Task[None] | None) -> None:
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-async def _serve(share: Share, pipe: Pipe) -> None:
-    """Do what the pipe says, until it says to finish, or is closed."""
-    commands: asyncio.Queue[tuple[str, tuple[Any, ...]]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    running: asyncio.Task[Any] | None = None
-
-    def read() -> None:
-        try:
-            name, arguments = pipe.recv()
-        except (EOFError, OSError):
-            loop.remove_reader(pipe.fileno())
-            name, arguments = "gone", ()
-        if name in ("finish", "gone") and running is not None:
-            running.cancel()  # whatever is underway: the rest is worth having
-        commands.put_nowait((name, arguments))
-
-    loop.add_reader(pipe.fileno(), read)
-    worker = Worker(share, lambda name, what: pipe.send((name, what)))
-    while True:
-        name, arguments = await commands.get()
-        if name == "gone":
-            return
-        running = loop.create_task(getattr(worker, name)(*arguments))
-        try:
-            done = await running
-        except asyncio.CancelledError:
-            running = None
-            continue
-        running = None
-        pipe.send(("done", (name, done)))
-        if name == "finish":
-            return
-
-
-def work(share: Share, pipe: Pipe) -> None:
-    """The main function of a process; what goes wrong is told through ``pipe``."""
-    try:
-        asyncio.run(_serve(share, pipe))
-    except (BellwireError, OSError) as error:
-        code = error.return_code if isinstance(error, BrokerRefused) else 0
-        with contextlib.suppress(OSError):
-            pipe.send(("failed", (code, str(error))))

@@ -166,12 +166,12 @@ def _metrics(patient: Patient, settings: MetricsSettings) -> str:
     return f"metrics: {settings.url()}" + ("" if runs else ", once the service runs")
 
 
-def _found(url: SrvUrl) -> srv.Answer:
+def _found(url: SrvUrl) -> srv.SrvAnswer:
     srv.check_installed(url)
     return srv.look_up(url)
 
 
-def _described(found: srv.Found) -> str:
+def _described(found: srv.SrvRecord) -> str:
     return f"{found.url} (priority {found.priority}, weight {found.weight})"
 
 
