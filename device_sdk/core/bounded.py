@@ -12,7 +12,7 @@ V = TypeVar("V")
 TOO_MANY = "too many"
 
 
-class Memory(dict[K, V]):
+class BoundedDict(dict[K, V]):
     """At most ``most`` entries, in the order in which they were last set; the oldest go first."""
 
     def __init__(self, most: int) -> None:
@@ -25,9 +25,9 @@ class Memory(dict[K, V]):
         while len(self) > self._most:
             del self[next(iter(self))]
 
-    def clone(self) -> Memory[K, V]:
+    def clone(self) -> BoundedDict[K, V]:
         """An independent copy."""
-        other: Memory[K, V] = Memory(self._most)
+        other: BoundedDict[K, V] = BoundedDict(self._most)
         other.update(self)
         return other
 
@@ -46,7 +46,7 @@ class Pace:
 
     def __init__(self, each: tuple[float, float], total: tuple[float, float], most: int) -> None:
         self._each, self._total = each, total
-        self._shares: Memory[str, tuple[float, float]] = Memory(most)
+        self._shares: BoundedDict[str, tuple[float, float]] = BoundedDict(most)
         self._left = (total[0], -math.inf)
 
     def clone(self) -> Pace:

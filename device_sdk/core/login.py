@@ -17,7 +17,7 @@ from .caller_side import CallerSide
 from .context import GOODBYE, Context, Key
 from .effects import Aborted, Dropped, Finished, Ready, Subscribe, SubscriptionDenied, Unsubscribe
 from .outbox import ANSWER, INVITE, CellKey
-from .presence import Verdict
+from .presence import PresenceVerdict
 
 SET_ASIDE = "set aside"
 _NOT_TAKEN = "not allowed, or too large for this broker: it closed the connection each time"
@@ -141,26 +141,26 @@ class Login:
             first=self._first,
             age=context.age(now),
         )
-        if verdict is Verdict.ABORT:
+        if verdict is PresenceVerdict.ABORT:
             for side in self._sides.values():
                 side.abort()
             self.goodbye_at = None  # presence is the newer login's now
             self.closed = True
             context.out.append(Aborted())
-        elif verdict is Verdict.ECHO:
+        elif verdict is PresenceVerdict.ECHO:
             self._echoed = True
             if context.up and self._said < context.own.generation and not self.leaving:
                 self._say_online(now)  # over what was found
             if not self.settled and self.settle_at is not None:
                 self._settle(now)
         elif self._asking:
-            if verdict is Verdict.REPUBLISH:
+            if verdict is PresenceVerdict.REPUBLISH:
                 self._return(now)
         elif not context.up:
-            self._heard, self._doubts = True, verdict is Verdict.DOUBT
+            self._heard, self._doubts = True, verdict is PresenceVerdict.DOUBT
             if self._read_on:
                 self._return(now)
-        elif verdict is not Verdict.NOTHING and not self.leaving:
+        elif verdict is not PresenceVerdict.NOTHING and not self.leaving:
             self._say_online(now)
 
     def _may_return(self, own: str, now: float) -> None:

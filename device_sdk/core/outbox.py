@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .bounded import Memory
+from .bounded import BoundedDict
 
 #: Whose cell, and of which call; presence is neither invite nor answer, and never set aside.
 CellKey = tuple[str, tuple[str, str]]
@@ -36,8 +36,8 @@ class Outbox:
         #: What was to be said during a trial; it is said after it.
         self.held: dict[CellKey, None] = {}
         self.until: float | None = None
-        self.aside: Memory[CellKey, None] = Memory(most)
-        self.lifted: Memory[CellKey, None] = Memory(most)
+        self.aside: BoundedDict[CellKey, None] = BoundedDict(most)
+        self.lifted: BoundedDict[CellKey, None] = BoundedDict(most)
 
     def clone(self) -> Outbox:
         """An independent copy."""

@@ -151,7 +151,7 @@ class Watches:
             self._idle[peer] = now + self._linger
 
 
-class Verdict(Enum):
+class PresenceVerdict(Enum):
     """What a reading of one's own presence calls for."""
 
     NOTHING = auto()
@@ -187,30 +187,32 @@ class OwnPresence:
 
     def read(
         self, presence: Presence | None, *, retained: bool, settled: bool, first: bool, age: int
-    ) -> Verdict:
+    ) -> PresenceVerdict:
         """What to do about this reading.
 
         ``settled``: what I published has come back before; ``first``: this is the first connection;
         ``age``: milliseconds since this login.
         """
         if presence is None:
-            return Verdict.REPUBLISH
+            return PresenceVerdict.REPUBLISH
         if presence.epoch == self._epoch:
             if presence.online:
-                return Verdict.NOTHING if retained else Verdict.ECHO
-            return Verdict.NOTHING if presence.ask else Verdict.REPUBLISH
+                return PresenceVerdict.NOTHING if retained else PresenceVerdict.ECHO
+            return PresenceVerdict.NOTHING if presence.ask else PresenceVerdict.REPUBLISH
         if not settled or (first and retained):
             self._rise_over(presence)
             # Before it settles, mine has just been published, after what is retained there.
-            return Verdict.NOTHING if retained and not settled else Verdict.REPUBLISH
+            return (
+                PresenceVerdict.NOTHING if retained and not settled else PresenceVerdict.REPUBLISH
+            )
         if not presence.online and (retained or not presence.ask):
-            return Verdict.REPUBLISH  # a will, which says nothing of who lives
+            return PresenceVerdict.REPUBLISH  # a will, which says nothing of who lives
         higher = (presence.generation, presence.epoch) > (self.generation, self._epoch)
         if presence.age > age:
             if higher:
                 self._rise_over(presence)
-            return Verdict.REPUBLISH
-        return Verdict.ABORT if higher else Verdict.DOUBT
+            return PresenceVerdict.REPUBLISH
+        return PresenceVerdict.ABORT if higher else PresenceVerdict.DOUBT
 
     def _rise_over(self, presence: Presence) -> None:
         self.generation = max(self.generation, min(presence.generation + 1, _MOST))

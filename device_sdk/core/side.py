@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 
 from ..wire.topics import Kind
 from . import callee, caller
-from .bounded import TOO_MANY, Memory, Pace
+from .bounded import TOO_MANY, BoundedDict, Pace
 from .context import CLEAR, Context, Key
 from .settings import MAX_KEPT, MAX_REMEMBERED, STRANGER, STRANGERS
 
@@ -36,7 +36,7 @@ class Side(ABC, Generic[C, R]):
         self._context = context
         self.calls: dict[Key, C] = {}
         #: Over and cleared, the oldest first.
-        self.remembered: Memory[Key, R] = Memory(MAX_REMEMBERED)
+        self.remembered: BoundedDict[Key, R] = BoundedDict(MAX_REMEMBERED)
         self._due: dict[Key, float] = {}
         #: What is said to those of whose calls the app does not know.
         self._strangers = Pace(STRANGER, STRANGERS, MAX_KEPT)

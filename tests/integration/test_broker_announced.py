@@ -114,7 +114,7 @@ class Seen(ServiceListener):
             return self._changed.wait_for(lambda: (name in self._names) == there, SECONDS)
 
 
-def browse() -> list[dns_sd.Found]:
+def browse() -> list[dns_sd.Announced]:
     """Doctor's own question, over loopback."""
     return dns_sd.browse(0.5, interface=LOOPBACK)
 

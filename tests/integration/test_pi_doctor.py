@@ -138,7 +138,7 @@ def test_an_unknown_name(account):
 
 def test_an_unknown_name_with_a_broker_announced(account):
     wrong = dataclasses.replace(account, broker="mqtts://no-such-host.invalid")
-    found = [dns_sd.Found("Attic", "pi.local", 8883)]
+    found = [dns_sd.Announced("Attic", "pi.local", 8883)]
     with pytest.raises(Fault, match=r"announces pi\.local:8883"):
         list(examine(Patient(wrong, browse=lambda: found, service=lambda: None)))
 

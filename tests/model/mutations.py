@@ -20,7 +20,7 @@ from device_sdk.core.caller import CallerCall
 from device_sdk.core.caller_side import CallerSide
 from device_sdk.core.engine import Engine
 from device_sdk.core.outbox import Outbox
-from device_sdk.core.presence import OwnPresence, Verdict
+from device_sdk.core.presence import OwnPresence, PresenceVerdict
 from device_sdk.wire.cells import AnswerState
 
 from .rules import Scenario
@@ -138,9 +138,9 @@ def _due_without(record: type, *names: str) -> Any:
 def _presence_never_again() -> Any:
     original = OwnPresence.read
 
-    def read(self: OwnPresence, presence: Any, **more: Any) -> Verdict:
+    def read(self: OwnPresence, presence: Any, **more: Any) -> PresenceVerdict:
         verdict = original(self, presence, **more)
-        return Verdict.NOTHING if verdict is Verdict.REPUBLISH else verdict
+        return PresenceVerdict.NOTHING if verdict is PresenceVerdict.REPUBLISH else verdict
 
     return _method(OwnPresence, "read", read)
 

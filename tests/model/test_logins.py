@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from device_sdk.core.presence import OwnPresence, Verdict
+from device_sdk.core.presence import OwnPresence, PresenceVerdict
 from tests.model.logins import SMALL, Logins, LoginSearch
 
 
@@ -24,36 +24,36 @@ def test_the_newest_login_goes_on_and_the_others_end(bound: Logins) -> None:
 Wrong = Callable[[], AbstractContextManager[Any]]
 
 
-def _reads(change: Callable[..., Verdict]) -> Wrong:
+def _reads(change: Callable[..., PresenceVerdict]) -> Wrong:
     original = OwnPresence.read
 
-    def read(self: OwnPresence, presence: Any, **more: Any) -> Verdict:
+    def read(self: OwnPresence, presence: Any, **more: Any) -> PresenceVerdict:
         return change(self, lambda: original(self, presence, **more), presence, more)
 
     return lambda: patch.object(OwnPresence, "read", read)
 
 
-def _unknown_online_ends(own: OwnPresence, right: Any, presence: Any, more: Any) -> Verdict:
+def _unknown_online_ends(own: OwnPresence, right: Any, presence: Any, more: Any) -> PresenceVerdict:
     """The rule of old: whoever is online and not known is newer."""
     foreign = presence is not None and presence.epoch != own._epoch and presence.online
-    verdict: Verdict = right()
-    return Verdict.ABORT if foreign and more["settled"] else verdict
+    verdict: PresenceVerdict = right()
+    return PresenceVerdict.ABORT if foreign and more["settled"] else verdict
 
 
-def _no_one_ends(_own: OwnPresence, right: Any, _presence: Any, _more: Any) -> Verdict:
-    verdict: Verdict = right()
-    return Verdict.REPUBLISH if verdict is Verdict.ABORT else verdict
+def _no_one_ends(_own: OwnPresence, right: Any, _presence: Any, _more: Any) -> PresenceVerdict:
+    verdict: PresenceVerdict = right()
+    return PresenceVerdict.REPUBLISH if verdict is PresenceVerdict.ABORT else verdict
 
 
-def _age_is_nothing(own: OwnPresence, _right: Any, presence: Any, more: Any) -> Verdict:
+def _age_is_nothing(own: OwnPresence, _right: Any, presence: Any, more: Any) -> PresenceVerdict:
     if presence is not None:
         presence = presence._replace(age=0)
     return _READ(own, presence, **more)
 
 
-def _no_word_against(_own: OwnPresence, right: Any, _presence: Any, _more: Any) -> Verdict:
-    verdict: Verdict = right()
-    return Verdict.NOTHING if verdict is Verdict.REPUBLISH else verdict
+def _no_word_against(_own: OwnPresence, right: Any, _presence: Any, _more: Any) -> PresenceVerdict:
+    verdict: PresenceVerdict = right()
+    return PresenceVerdict.NOTHING if verdict is PresenceVerdict.REPUBLISH else verdict
 
 
 _READ = OwnPresence.read

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from device_sdk.core.talk import Messages, News
-from device_sdk.services.logic.door import Door
+from device_sdk.services.logic.door import DoorLogic
 from device_sdk.wire.cells import Said
 from tests.servers import BundledBroker
 from tests.soak import real_doors
@@ -44,7 +44,7 @@ def not_handled(self: Messages, said: Said) -> tuple[Messages, News]:
     [
         (lambda: patch.object(Messages, "read", handled_again), "duplicate"),
         (lambda: patch.object(Messages, "read", not_handled), "lost"),
-        (lambda: patch.object(Door, "refusal", lambda *_: ""), "ghost"),
+        (lambda: patch.object(DoorLogic, "refusal", lambda *_: ""), "ghost"),
     ],
     ids=["handled again", "acknowledged and dropped", "obeys anybody"],
 )

@@ -40,7 +40,7 @@ def test_an_answer_with_compressed_names_is_understood():
         record(name("pi.local"), 1, socket.inet_aton("192.0.2.7")),
     )
     (found,) = dns_sd.gather(dns_sd.parse(packet), SERVICE)
-    assert found == dns_sd.Found("House", "pi.local", 8883, ("192.0.2.7",))
+    assert found == dns_sd.Announced("House", "pi.local", 8883, ("192.0.2.7",))
 
 
 def test_any_bytes_are_survived():

@@ -506,12 +506,12 @@ def test_own_settings_with_a_mistake_are_refused(run, boot, tmp_path):
     ],
 )
 def test_which_wheels_fit(wheel, python, arch, fits):
-    assert wheels.Target(python, wheels.Arch(arch)).fits(wheel) is fits
+    assert wheels.WheelTarget(python, wheels.Arch(arch)).fits(wheel) is fits
 
 
 def test_wheels_without_our_own_says_how_to_make_it(tmp_path):
     with pytest.raises(ProvisionError, match="pip wheel --no-deps"):
-        wheels.download(tmp_path, tmp_path / "none.whl", "doorbell", wheels.Target())
+        wheels.download(tmp_path, tmp_path / "none.whl", "doorbell", wheels.WheelTarget())
 
 
 # --- what people's files and networks are like -------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_sdk.core.presence import Known, OwnPresence, Verdict, Watches
+from device_sdk.core.presence import Known, OwnPresence, PresenceVerdict, Watches
 from device_sdk.wire.cells import Presence
 
 MINE, OTHER = b"mine1234", b"other123"
@@ -232,7 +232,7 @@ def test_an_absent_presence_of_mine_is_said_again(settled: bool) -> None:
     """Somebody cleared it."""
     own = OwnPresence(MINE)
     verdict = own.read(None, retained=False, settled=settled, first=False, age=0)
-    assert verdict is Verdict.REPUBLISH
+    assert verdict is PresenceVerdict.REPUBLISH
 
 
 def test_a_clone_of_it_is_independent() -> None:

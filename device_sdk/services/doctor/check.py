@@ -33,7 +33,7 @@ from . import dns_sd
 from .fault import Fault
 from .homeassistant import examine_mqtt
 from .page import examine_page
-from .reach import Came, Reach
+from .reach import Came, ReachCheck
 from .sip import examine_sip
 
 _TIMEOUT = 5.0
@@ -76,7 +76,7 @@ class Patient:
     send_notice: bool = False
     door: DoorLine | None = None
     now: Callable[[], float] = time.time
-    browse: Callable[[], list[dns_sd.Found]] = dns_sd.browse
+    browse: Callable[[], list[dns_sd.Announced]] = dns_sd.browse
     service: Callable[[], tuple[str, str] | None] = running_service
     #: The page of a panel; without a port there is none.
     web: WebSettings = field(default_factory=WebSettings)
@@ -339,7 +339,7 @@ def _calls(patient: Patient) -> Iterator[str]:
     may: list[str] = []
     may_not: list[str] = []
     broke = False
-    reach = Reach(patient.account, patient.url)
+    reach = ReachCheck(patient.account, patient.url)
     try:
         for peer in patient.rings:
             came = reach.call(peer)

@@ -19,7 +19,7 @@ _MAX_JUMPS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Announced:
     """A broker that announces itself."""
 
     name: str
@@ -30,7 +30,7 @@ class Found:
 
 def browse(
     timeout: float = 2.0, *, service: str = SERVICE, interface: str | None = None
-) -> list[Found]:
+) -> list[Announced]:
     """The brokers that answer within ``timeout`` seconds; none without a network. Never raises.
 
     ``interface`` is the address of the one to ask on; None for the system's choice.
@@ -60,7 +60,7 @@ def question(service: str, number: int) -> bytes:
     return struct.pack("!6H", number, 0, 1, 0, 0, 0) + name + struct.pack("!2H", _PTR, unicast_in)
 
 
-def gather(records: list[tuple[str, int, object]], service: str) -> list[Found]:
+def gather(records: list[tuple[str, int, object]], service: str) -> list[Announced]:
     """The services that ``records`` describe."""
     names = [value for owner, kind, value in records if kind == _PTR and _same(owner, service)]
     found = {}
@@ -72,7 +72,7 @@ def gather(records: list[tuple[str, int, object]], service: str) -> list[Found]:
                     dict.fromkeys(str(a) for o, k, a in records if k == _A and _same(o, host))
                 )
                 label = str(name).removesuffix("." + service)
-                found[str(name).lower()] = Found(label, host, port, addresses)
+                found[str(name).lower()] = Announced(label, host, port, addresses)
     return list(found.values())
 
 

@@ -36,7 +36,7 @@ class Came(Enum):
     BROKE = "the broker closed the connection"
 
 
-class Reach:
+class ReachCheck:
     """One connection after another under the device's name; used by one thread."""
 
     def __init__(self, account: Account, url: BrokerUrl) -> None:

@@ -23,7 +23,7 @@ class DoorRules:
     name: str = "door"
 
 
-class Door:
+class DoorLogic:
     """One door; :attr:`open` is what its pin is to be. Not thread-safe."""
 
     def __init__(self, rules: DoorRules) -> None:

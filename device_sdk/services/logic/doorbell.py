@@ -15,7 +15,7 @@ from typing import Any
 
 from . import lights, messages
 from .appliance import ApplianceLogic, ButtonTiming, EndCall, Note, SayInCall
-from .door import Door, DoorRules
+from .door import DoorLogic, DoorRules
 
 #: A ring whose end was not told this long after its time is given up here (seconds).
 _OVERDUE = 5.0
@@ -120,7 +120,7 @@ class _Ring:
 
 
 @dataclass(frozen=True, slots=True)
-class _Talk:
+class _DoorbellTalk:
     peer: str
     button: str
 
@@ -150,8 +150,8 @@ class Doorbell(ApplianceLogic[str, Decision]):
         self._waiting: dict[str, float] = {}
         self._last_ring = 0
         #: The calls that go on, by their ids.
-        self._talks: dict[str, _Talk] = {}
-        self._door = None if door is None else Door(door)
+        self._talks: dict[str, _DoorbellTalk] = {}
+        self._door = None if door is None else DoorLogic(door)
         self.chime = lights.Player()
         #: How often the chime was set off: once for each press that no panel took over.
         self.chimes = 0
@@ -229,7 +229,7 @@ class Doorbell(ApplianceLogic[str, Decision]):
 
     def call_started(self, call: str, peer: str, button: str, now: float) -> list[Effect]:
         """A call that ``button`` rang for goes on with ``peer``."""
-        self._talks[call] = _Talk(peer, button)
+        self._talks[call] = _DoorbellTalk(peer, button)
         self._rest(now)
         return self.tick(now)
 

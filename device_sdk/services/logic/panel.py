@@ -112,7 +112,7 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Talk:
+class _PanelTalk:
     peer: str
     #: From when on *answer* hangs up.
     settled_at: float
@@ -144,7 +144,7 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
         self._ring_pattern = ring_pattern
         self._calls: dict[str, _Call] = {}
         #: The calls that go on; the one that began last is what *open* is for.
-        self._talks: dict[str, _Talk] = {}
+        self._talks: dict[str, _PanelTalk] = {}
         #: The accepted call whose door is to be opened once it goes on.
         self._to_open: str | None = None
         self._sounding = False
@@ -195,7 +195,7 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
 
     def call_started(self, call: str, peer: str, now: float) -> list[Effect]:
         """An accepted call goes on: whoever else rings here is told that this panel is busy."""
-        talk = self._talks[call] = _Talk(peer, now + _HURRY)
+        talk = self._talks[call] = _PanelTalk(peer, now + _HURRY)
         others = [key for key, other in self._calls.items() if not other.answering]
         for other in others:
             self._calls[other].answering = True
@@ -267,7 +267,7 @@ class Panel(ApplianceLogic[PanelButton, Decision]):
             if not (hurried and now < talk.settled_at)
         ]
 
-    def _ask_to_open(self, call: str, talk: _Talk, now: float) -> list[Effect]:
+    def _ask_to_open(self, call: str, talk: _PanelTalk, now: float) -> list[Effect]:
         if talk.door_by is not None:
             return [Note(f"{talk.peer} is asked to open already")]
         talk.door_by = now + _DOOR_ANSWERS

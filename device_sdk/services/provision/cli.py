@@ -33,7 +33,7 @@ from .card_files import (
     check_wifi,
     files,
 )
-from .wheels import EXTRAS, Arch, Target, download, extras, read
+from .wheels import EXTRAS, Arch, WheelTarget, download, extras, read
 
 _PYTHON = {Format.CLOUD_INIT: "3.13", Format.PRESEED: "3.13", Format.FIRSTRUN: "3.11"}
 
@@ -164,7 +164,7 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
 
 def _wheels(args: argparse.Namespace) -> int:
     try:
-        target = Target(args.python or "3.13", args.arch)
+        target = WheelTarget(args.python or "3.13", args.arch)
         download(args.folder, args.bellwire, args.role, target, args.extra)
     except ProvisionError as error:
         complain(f"bellwire: {error}")
@@ -200,7 +200,7 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
             "say where its programs come from: --wheels DIR (what `bellwire wheels` gathered; the "
             "Pi then needs no internet), or --online --wheels DIR with Bellwire's own wheel in it"
         )
-    target = Target(args.python or _PYTHON[form], args.arch)
+    target = WheelTarget(args.python or _PYTHON[form], args.arch)
     beside: dict[str, bytes] = {}
     text = ""
     broker_dir: dict[str, bytes] = {}

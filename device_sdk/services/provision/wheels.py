@@ -28,7 +28,7 @@ class Arch(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WheelTarget:
     """A Pi's Python (``"3.11"`` on bookworm, ``"3.13"`` on trixie) and processor."""
 
     python: str = "3.13"
@@ -84,7 +84,9 @@ _NEEDED = {
 }
 
 
-def download(folder: Path, own: Path, role: str, target: Target, more: Iterable[str] = ()) -> None:
+def download(
+    folder: Path, own: Path, role: str, target: WheelTarget, more: Iterable[str] = ()
+) -> None:
     """Fetch into ``folder`` what ``role`` needs on ``target``, wheels only, with pip.
 
     ``own`` is Bellwire's own wheel. pip's words are shown; :class:`ProvisionError` when it fails.
@@ -112,7 +114,7 @@ def download(folder: Path, own: Path, role: str, target: Target, more: Iterable[
 
 
 def read(
-    folder: Path, role: str, target: Target, *, online: bool, more: Sequence[str] = ()
+    folder: Path, role: str, target: WheelTarget, *, online: bool, more: Sequence[str] = ()
 ) -> dict[str, bytes]:
     """The wheels in ``folder`` that fit ``target``, by file name.
 
@@ -134,7 +136,7 @@ def read(
     return {path.name: path.read_bytes() for path in fitting}
 
 
-def _how(folder: Path, target: Target, more: Sequence[str] = ()) -> str:
+def _how(folder: Path, target: WheelTarget, more: Sequence[str] = ()) -> str:
     return (
         f"`bellwire wheels {folder} --bellwire dist/bellwire-….whl --python {target.python} "
         f"--arch {target.arch}{''.join(f' --extra {extra}' for extra in more)}`"
