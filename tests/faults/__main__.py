@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.exported import Bridge, Nats
-from tests.faults.cells import FAULTS, OPEN, STATES, Fault, Result, every_peer_id, run
+from tests.faults.cells import run
+from tests.faults.faults import FAULTS, OPEN, STATES, Fault
 from tests.faults.registered import RegisteredBroker
+from tests.faults.stage import Result, every_peer_id
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 BROKERS: dict[str, Callable[[Path], BrokerProcess]] = {

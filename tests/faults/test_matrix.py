@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_mosquitto
-from tests.faults.cells import FAULTS, STATES, expected, run
+from tests.faults.cells import run
+from tests.faults.expected import expected
+from tests.faults.faults import FAULTS, STATES
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 PART = [

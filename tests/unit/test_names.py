@@ -16,7 +16,7 @@ FACES = {"aio.py", "threaded.py", "loop_calls.py", "threaded_calls.py"}
 TWINS = {
     "On": "each end of a call has a table, always named with its module",
     "Phase": "as On",
-    "Do": "as On; and what Home Assistant may ask for, within its bridge",
+    "Do": "as On",
     "Publish": "MQTT's own word: the broker's packet, and what the engine wants of its link",
     "Subscribe": "as Publish",
     "Call": "what a user's app has; and what a fleet's books are kept of, where no face is",
