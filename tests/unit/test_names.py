@@ -19,7 +19,6 @@ TWINS = {
     "Do": "as On",
     "Publish": "MQTT's own word: the broker's packet, and what the engine wants of its link",
     "Subscribe": "as Publish",
-    "Call": "what a user's app has; and what a fleet's books are kept of, where no face is",
 }
 
 
