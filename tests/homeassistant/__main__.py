@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests import commands
+from tests.homeassistant.doorbell import MemoryDoorbell
 from tests.homeassistant.server import VERSION, HomeAssistant, install
 from tests.integration.test_homeassistant import Setup
 from tests.servers import BundledBroker
@@ -52,9 +53,7 @@ class Rows:
 
     def end(self, caller: commands.Command, button: str, code: int, call: str) -> str:
         """Answer or refuse in Home Assistant; what the caller's exit code is."""
-        entity = f"button.front_door_{button}"
-        self.ha.until(lambda: self.ha.state(entity)["state"] != "unavailable", f"{entity} applies")
-        self.ha.press(entity)
+        self.press(button)
         assert caller.end() == code, (caller.lines, caller.errors)
         self.ha.until(lambda: self.ha.notes("cleared", call), "cleared notification")
         return f"exit {code}"
@@ -145,6 +144,45 @@ class Rows:
             self.ha.until(lambda: self.ha.notes("answered_elsewhere", call), "answered_elsewhere")
             return f"{self.rang(call)}; answered_elsewhere"
 
+    def opened(self) -> str:
+        """A doorbell's door opened in Home Assistant while it rings, then hung up."""
+        old = self.ha.state("sensor.front_door_call")["attributes"].get("call_id", "")
+        with MemoryDoorbell(self.home.folder, self.home.bell.url, REALM) as bell:
+            self.ha.until(lambda: bell.online, "doorbell")
+            bell.press()
+            call = self.ringing(old)
+            rang = self.rang(call)
+            self.press("open")
+            self.ha.until(lambda: self.said("open", call), "the door's answer")
+            self.press("hang_up")
+            self.ha.until(lambda: self.said("hang_up", call), "the end of the call")
+            self.ha.until(lambda: not bell.open, "door that is closed again")
+            assert bell.opened() == 1, bell.opened()
+            self.ha.press("button.front_door_open")  # of a call that is over
+            self.ha.until(lambda: not self.there("open"), "unavailable button")
+            assert bell.opened() == 1, bell.opened()
+        result = self.ha.state("sensor.front_door_last_command")["state"]
+        assert self.ha.state("sensor.front_door_call")["state"] == "ended", result
+        return f"{rang}; opened once"
+
+    def said(self, action: str, call: str) -> bool:
+        """Whether Home Assistant shows that this was done, in that call."""
+        shown = self.ha.state("sensor.front_door_last_command")
+        facts = shown.get("attributes", {})
+        if (facts.get("do"), facts.get("call_id")) != (action, call):
+            return False
+        assert shown["state"] == f"{action.replace('_', ' ')}: done", shown
+        return True
+
+    def there(self, button: str) -> bool:
+        """Whether that button of the door can be pressed."""
+        return bool(self.ha.state(f"button.front_door_{button}")["state"] != "unavailable")
+
+    def press(self, button: str) -> None:
+        """Press it, once it applies."""
+        self.ha.until(lambda: self.there(button), f"{button} that applies")
+        self.ha.press(f"button.front_door_{button}")
+
     def blueprints(self) -> str:
         """Both blueprints are loaded."""
         states = [self.ha.state(f"automation.{name}")["state"] for name in ("blueprint", "older")]
@@ -175,7 +213,7 @@ def main() -> int:
             rows = Rows(ha, home)
             every: tuple[Callable[[], str], ...] = (
                 rows.blueprints, rows.answer, rows.refuse, rows.tapped, rows.restarted, rows.down,
-                rows.broker, rows.killed, rows.elsewhere,
+                rows.broker, rows.killed, rows.elsewhere, rows.opened,
             )  # fmt: skip
             for row in every:
                 if asked.only and row.__name__ not in asked.only:
