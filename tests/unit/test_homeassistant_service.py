@@ -127,6 +127,24 @@ def test_a_call_with_no_broker_there(home: Home) -> None:
     ]
 
 
+def test_each_status_says_what_is_wrong_with_home_assistants_broker(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no longer when it is back: by it the doctor knows that the bridge is logged in."""
+    said: list[str] = []
+    for name in ("status", "ready"):
+        monkeypatch.setattr(home.service._notifier, name, said.append)
+    home.service.on_link(True)
+    home.service.on_ha_down("away")
+    home.service.on_link(False)
+    home.service.on_link(True)
+    home.service.on_ha_up()
+    online, away = "online as home at mqtt://b", "; Home Assistant's broker: away"
+    assert said == [
+        online, online + away, "offline: mqtt://b is away" + away, online + away, online,
+    ]  # fmt: skip
+
+
 def test_an_mqtt_button_is_a_press_and_a_row(home: Home) -> None:
     """Nobody answers: missed; its call is in the row of its ring."""
     service = home.service

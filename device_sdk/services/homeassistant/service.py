@@ -67,6 +67,9 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         self._watched: set[str] = set()
         self._started = False
         self._ha_trouble = ""
+        # Read once, as Bellwire's own are: a file that goes later does not end the bridge.
+        self._password, tls = settings.mqtt.password(), settings.mqtt.tls()
+        self._context = None if tls is None else tls.make_context()
         topics = dict.fromkeys(button.topic for button in settings.buttons)
         self._ha = HaConnection(
             self._connection,
@@ -87,7 +90,7 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
     def run(self) -> int:
         """Serve until the loop is stopped; the exit code. Everything is closed afterwards."""
         try:
-            self._notifier.status(f"waiting for {self._settings.mqtt.broker}")
+            self._state.beside(f"waiting for {self._settings.mqtt.broker}")
             self._ha.start()
             self._loop.pulse = self._pulse
             return self._loop.run(self._tick, lambda: self.bridge.deadline)
@@ -109,12 +112,10 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
 
     def _connection(self, will: Will) -> PahoLink:
         account = self._settings.mqtt
-        url = BrokerUrl.parse(account.broker)
-        tls = account.tls()
         return PahoLink(
-            url, self._settings.names.client_id, will,
-            keepalive=account.keepalive, username=account.username, password=account.password(),
-            context=None if tls is None else tls.make_context(),
+            BrokerUrl.parse(account.broker), self._settings.names.client_id, will,
+            keepalive=account.keepalive, username=account.username, password=self._password,
+            context=self._context,
         )  # fmt: skip
 
     def _tick(self) -> None:
@@ -162,6 +163,7 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
     def on_ha_up(self) -> None:
         """See :class:`HaEvents`."""
         self._ha_trouble = ""
+        self._state.beside("")
         say(f"connected to Home Assistant's broker, {self._settings.mqtt.broker}")
         self.bridge.link_up(self._loop.now())
 
@@ -171,7 +173,7 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         if problem != self._ha_trouble:
             self._ha_trouble = problem
             log.warning("Home Assistant's broker: %s; trying again", problem)
-            self._notifier.status(f"Home Assistant's broker: {problem}")
+            self._state.beside(f"Home Assistant's broker: {problem}")
 
     def on_ha_message(self, topic: str, payload: bytes, retained: bool) -> None:
         """See :class:`HaEvents`."""

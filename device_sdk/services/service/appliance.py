@@ -49,6 +49,16 @@ class LinkState:
         self._loop = loop
         self._online: bool | None = None
         self._trouble = ""
+        self._status = self._beside = ""
+
+    def beside(self, problem: str) -> None:
+        """What is wrong with another connection stands in each status; "" when nothing is."""
+        self._beside = problem
+        self._notifier.status(self._with())
+
+    def _with(self, status: str | None = None) -> str:
+        self._status = self._status if status is None else status
+        return "; ".join(filter(None, (self._status, self._beside)))
 
     def online(self, online: bool, broker: str = "") -> bool:
         """Note the link's state, and, of several, which broker serves; whether it is news."""
@@ -58,16 +68,16 @@ class LinkState:
         self._trouble = ""
         if online:
             self._broker = broker or self._broker
-            self._notifier.ready(f"online as {self._peer} at {self._broker}")
+            self._notifier.ready(self._with(f"online as {self._peer} at {self._broker}"))
             say(f"online as {self._peer} at {self._broker}")
         else:
-            self._notifier.status(f"offline: {self._broker} is away")
+            self._notifier.status(self._with(f"offline: {self._broker} is away"))
             say(f"offline: {self._broker} is away; trying again")
         return True
 
     def trouble(self, problem: str) -> None:
         """Say why logging in fails, once for each cause."""
-        self._notifier.status(f"not logged in: {problem}")
+        self._notifier.status(self._with(f"not logged in: {problem}"))
         if problem != self._trouble:
             self._trouble = problem
             log.warning("not logged in: %s; trying again", problem)
