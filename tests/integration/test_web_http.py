@@ -316,7 +316,126 @@ def test_a_page_that_goes_away_is_forgotten(make_site) -> None:
 
 def test_more_pages_than_there_is_room_for_are_told_so(shared: Site, monkeypatch) -> None:
     monkeypatch.setattr("device_sdk.services.web.app.MAX_PAGES", 0)
-    assert shared.ask("GET", "/events")[0] == 503
+    status, _, body = shared.ask("GET", "/events")
+    assert (status, b"Too many pages are open" in body) == (503, True)
+
+
+def silent(site: Site, count: int) -> list[socket.socket]:
+    """So many connections that say nothing."""
+    return [socket.create_connection(("127.0.0.1", site.port), 10) for _ in range(count)]
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the server has closed it; waits for that."""
+    connection.settimeout(20)
+    with connection:
+        try:
+            return connection.recv(1) == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_whoever_says_nothing_gives_way_to_whoever_comes(
+    make_site, monkeypatch, tmp_path: Path, https: bool
+) -> None:
+    """A crowd of silent connections, in TLS handshakes too: pages are heard, others served."""
+    monkeypatch.setattr("device_sdk.services.web.bounds.MAX_CONNECTIONS", 10)
+    tls = {}
+    if https:
+        pki.make_ca(tmp_path)
+        pki.make_server(tmp_path, ["localhost"])
+        tls = {"cert_file": tmp_path / "server.crt", "key_file": tmp_path / "server.key"}
+    site = make_site(tls=tls)
+    context = ssl.create_default_context(cafile=tmp_path / "ca.crt") if https else None
+
+    def connected() -> http.client.HTTPConnection:
+        if context is None:
+            return http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+        return http.client.HTTPSConnection("localhost", site.port, timeout=20, context=context)
+
+    def get(path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        connection = connected()
+        connection.request("GET", path, headers={"Host": site.host})
+        return connection, connection.getresponse()
+
+    page, heard = get("/events")
+    crowd = silent(site, 40)
+    for _ in range(3):
+        other, answer = get("/app.js")
+        with contextlib.closing(other):
+            assert (answer.status, len(answer.read()) > 1000) == (200, True)
+        crowd += silent(site, 10)
+    assert all(ended(each) for each in crowd[:40]), "the oldest went first"
+    site.hub.put(b'{"version": 1}')
+    with contextlib.closing(page):
+        assert b'data: {"version": 1}\n' in iter(heard.readline, b""), "it was not closed"
+    for each in crowd[40:]:
+        each.close()
+
+
+def test_where_all_are_busy_nobody_more_is_let_in(make_site, monkeypatch) -> None:
+    """Those that are heard stay; and there is room again when one of them goes."""
+    monkeypatch.setattr("device_sdk.services.web.bounds.MAX_CONNECTIONS", 2)
+    site = make_site()
+    pages = [stream(site) for _ in range(2)]
+    for _, lines in pages:
+        next(lines)
+    (more,) = silent(site, 1)
+    assert ended(more)
+    pages[0][0].close()
+    deadline = time.monotonic() + 20
+    while site.hub.pages == 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert site.ask("GET", "/state")[0] == 200
+    pages[1][0].close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nA: "])
+def test_a_request_that_does_not_come_is_ended(make_site, monkeypatch, said: bytes) -> None:
+    """Also after one that did, on the same connection."""
+    monkeypatch.setattr("device_sdk.services.web.bounds.REQUEST_TIME", 0.3)
+    site = make_site()
+    for before in (b"", f"GET /state HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode()):
+        (connection,) = silent(site, 1)
+        connection.sendall(before + said)
+        with connection:
+            connection.settimeout(3)  # uvicorn's own, between requests, is 5 s
+            got = b""
+            while data := connection.recv(65536):
+                got += data
+        assert (b"200 OK" in got) == bool(before)
+
+
+def test_a_body_that_comes_too_slowly_is_told_so(make_site, monkeypatch) -> None:
+    """In the reader's language; the connection ends with it."""
+    monkeypatch.setattr("device_sdk.services.web.app.BODY_TIME", 0.2)
+    site = make_site()
+    (connection,) = silent(site, 1)
+    connection.sendall(
+        f"POST /sign-in HTTP/1.1\r\nHost: {site.host}\r\nOrigin: http://{site.host}\r\n"
+        "Accept-Language: de\r\nContent-Type: application/json\r\n"
+        "Content-Length: 99\r\n\r\n{".encode()
+    )
+    with connection:
+        connection.settimeout(20)
+        got = b""
+        while data := connection.recv(65536):
+            got += data
+    assert b"408 Request Timeout" in got
+    assert "Das kam zu langsam an" in got.decode()
+
+
+def test_headers_without_end_are_refused(shared: Site) -> None:
+    """At 16 KB; others are served as ever."""
+    (connection,) = silent(shared, 1)
+    with connection:
+        connection.settimeout(20)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + 17 * (b"X: " + b"y" * 1000 + b"\r\n"))
+        assert connection.recv(12) == b"HTTP/1.1 400"
+    assert shared.ask("GET", "/state")[0] == 200
 
 
 def test_a_port_that_is_taken_is_named() -> None:

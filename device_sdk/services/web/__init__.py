@@ -10,6 +10,7 @@
     app.py      HTTP: the above behind routes, server-sent events
     hub.py      the newest state, for any number of browsers
     server.py   uvicorn on a thread of its own
+    bounds.py   what strangers can take of it
     service.py  the panel with its page: all of it on the service's one loop
     static/     what the browser gets
 """

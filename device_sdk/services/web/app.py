@@ -29,6 +29,8 @@ from .words import language_of, sentence
 STATIC = Path(__file__).parent / "static"
 #: The largest body that a page sends: a session description; bytes.
 MAX_BODY = 64 * 1024
+#: How long a body may take to come; seconds.
+BODY_TIME = 10.0
 #: How long the service's loop may take for what a browser asks; seconds.
 ASK_TIMEOUT = 5.0
 #: What is asked of a call, and what else.
@@ -81,7 +83,8 @@ class PageApp:
             Route("/calls/{call}/{action}", self._call, methods=["POST"]),
             Route("/{action:str}", self._act, methods=["POST"]),
         ]
-        self.asgi: ASGIApp = _Guard(Starlette(routes=routes), access, _policy(origins))
+        app = Starlette(routes=routes, exception_handlers={_TooSlow: _too_slow})
+        self.asgi: ASGIApp = _Guard(app, access, _policy(origins))
 
     # --- for everybody --------------------------------------------------------------------------
 
@@ -134,7 +137,7 @@ class PageApp:
         if self._user(request) is None:
             return _said(request, 401, "sign in")
         if self._hub.pages >= MAX_PAGES:
-            return _said(request, 503, "busy")
+            return _said(request, 503, "full")
         return StreamingResponse(self._hub.stream(), media_type="text/event-stream")
 
     async def _picture(self, request: Request) -> Response:
@@ -269,15 +272,29 @@ def _policy(origins: tuple[str, ...]) -> str:
     return "; ".join(f"{name} {value}" for name, value in rules_of.items())
 
 
+class _TooSlow(Exception):
+    """A body does not come."""
+
+
+async def _too_slow(request: Request, _: Exception) -> Response:
+    answer = _said(request, 408, "slow")
+    answer.headers["Connection"] = "close"  # what is left of it may still come
+    return answer
+
+
 async def _json(request: Request) -> dict[str, Any] | None:
     """The request's body, an object in JSON of bounded size; None for anything else."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         return None  # no form of another page can send that
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            return None
+    try:
+        async with asyncio.timeout(BODY_TIME):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY:
+                    return None
+    except TimeoutError:
+        raise _TooSlow from None
     try:
         made = json.loads(body or b"{}")
     except (ValueError, RecursionError):

@@ -16,10 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ...errors import BellwireError
+from .bounds import BoundedProtocol, Entrance
 from .hub import Hub
 
-#: Connections at once; beyond them a browser is told to come again (503).
-_MAX_CONNECTIONS = 400
 STOP_TIMEOUT = 3.0
 
 
@@ -27,12 +26,12 @@ class WebError(BellwireError, OSError):
     """The page cannot be served; the message says what to do."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> Entrance:
     """A socket that listens there; :class:`WebError` if it is taken, or no address of ours."""
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = infos[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = Entrance(family, socket.SOCK_STREAM)
     except OSError as error:
         raise WebError(f"web: {host}: {error.strerror or error}") from None
     try:
@@ -56,24 +55,29 @@ class WebServer:
         self,
         app: ASGIApp,
         hub: Hub,
-        sock: socket.socket,
+        sock: Entrance,
         on_end: Callable[[str], None],
         *,
         cert_file: Path | None = None,
         key_file: Path | None = None,
     ) -> None:
         self._hub, self._sock, self._on_end = hub, sock, on_end
+
+        class Protocol(BoundedProtocol):
+            entrance = sock
+
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # whatever strangers send is no news for the journal
+            backlog=64,  # so many are let in before those that gave way are gone
             access_log=False,
             server_header=False,
             proxy_headers=False,  # an address is whose it is, whatever a header says
-            limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=16 * 1024,
             ssl_certfile=cert_file,

@@ -31,6 +31,14 @@ _WORDS: dict[str, tuple[str, str]] = {
         "The panel does not answer; is it still running?",
         "Das Gerät antwortet nicht; läuft es noch?",
     ),
+    "full": (
+        "Too many pages are open at once: close some, and load this one again.",
+        "Zu viele Seiten sind zugleich offen: einige schließen und diese neu laden.",
+    ),
+    "slow": (
+        "That took too long to come: try again.",
+        "Das kam zu langsam an: bitte noch einmal.",
+    ),
     "host": (
         "This panel is not called {host}: add it to `names` in [web].",
         "Dieses Gerät heißt nicht {host}: in [web] unter `names` eintragen.",
