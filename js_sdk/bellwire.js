@@ -890,6 +890,14 @@ class CallerSide extends Side {
     } else if ((answer.ask || lifted) && !entry.includes(" say") && call.phase !== "clearing") this.sayFor(call, now, answer.ask && answer.epoch);
   }
 
+  /** A cleared answer: of a call that goes on here it goes on no more, whoever took it away. */
+  answerCleared(peer, callId, now) {
+    const call = this.calls.get(keyOf(peer, callId));
+    if (!call || !talks(call)) return;
+    call.talk = over(call.talk, "peer lost");
+    this.step(call, "seen", now);
+  }
+
   /** Whether "talking" has a place there: of the login that accepted, if it still goes on. */
   goesOn(call, answer) {
     return !["accepted", "talking"].includes(call.phase) || (talks(call) && same(answer.epoch, call.talk.epoch));
@@ -1757,6 +1765,7 @@ export class Engine {
         if (at.kind === "answer") {
           if (cell?.ask && this.caller.asksAgain(at.writer, at.callId, now) && !this.leaving) this.sayOnline(now);
           if (cell) this.caller.answered(at.writer, at.callId, cell, now);
+          else this.caller.answerCleared(at.writer, at.callId, now);
         } else if (!this.leaving || this.callee.calls.has(keyOf(at.writer, at.callId))) this.callee.invited(at.writer, at.callId, cell, now, retained);
       } else if (at && at.writer === this.me && at.owner !== this.me) {
         // Once settled only what was found comes late; whatever is not from the store is an echo.

@@ -14,7 +14,7 @@ const SOURCE = new URL("bellwire.js", import.meta.url);
 const MINIFIED = new URL("dist/bellwire.min.js", import.meta.url);
 /** Properties that bellwire.js alone reads and writes, by their names and never by a text. */
 const INTERNAL = `
-  _hear _take adopt advance again allows answerReason asking asksAgain awaited away back begin born byApp callerSeen
+  _hear _take adopt advance again allows answerCleared answerReason asking asksAgain awaited away back begin born byApp callerSeen
   cancelPending changed comeBack current cut cutAt delay doubts echoed endTalk endTalks engine expire fire fireOne
   forget former found giveUp giveUpTalk goesOn goodbyeAt greeted hear heard held idle inbox inboxFilters inTalk invited
   isAside isLive judge keep known leaveCall leaving left lift lifted limitAt linked liveAt logOut lostAt makeRoom

@@ -1141,6 +1141,10 @@ class Peer:
     def _answered(self, peer, call_id, cell, _retained):
         call = self.calls.get((True, peer, call_id))
         if not cell:
+            if call is not None and call.talk:  # it goes on there no more, or was taken away
+                call.reason = _PEER_LOST
+                self._clear(call)
+                self._tell(call, "over")
             return
         state = cell[1]
         final = state not in (_RECEIVED, _ACCEPTED, _TALKING)

@@ -308,6 +308,13 @@ def _ends() -> list[Scene]:
         taken("a later login's accepted ends it", "Talk 6").hears(ACCEPTED._replace(epoch=NEWER)),
         taken("a later login's end ends it", "Talk 6").hears(ended),
         taken("a cleared invite ends it", "Talk 6").hears(None).does("acked"),
+        up("a cleared answer ends it", "Talk 6").hears(None, kind="answer").does("acked").at(60),
+        made("a cleared answer before talking ends it", "Talk 6")
+        .hears(STAYS)
+        .hears(None, kind="answer"),
+        made("a cleared answer of what rings says nothing", "Talk 6")
+        .hears(None, kind="answer")
+        .hears(STAYS),
         taken("what rings again changes nothing", "Talk 6, Cells").hears(RINGS).hears(RINGING),
         up("hangs up", "Talk 6, Caller 4, 5").hangs_up().at(2).at(6).hears(SEEN).does("acked"),
         up("hangs up, for a reason", "Talk 6").hangs_up(reason=TIME_UP).hears(SEEN),

@@ -119,6 +119,17 @@ class CallerSide(CallerSteps):
             self._say_for(call, now, answer.epoch if answer.ask else None)
         return True
 
+    def answer_cleared(self, key: Key, now: float) -> None:
+        """Take in that an answer cell was cleared: of a call that goes on here it goes on no more.
+
+        Its callee clears it only once that is over there; else whoever runs the broker took the
+        call away, and nothing that is said in it may come through any more.
+        """
+        call = self.calls.get(key)
+        if call is not None and call.talks:
+            lost = self._with_talk(call, call.talk.ended(EndReason.PEER_LOST))
+            self._step(lost, On.ANSWER_SEEN, now)
+
     def asks_again(self, key: Key, now: float) -> bool:
         """Whether it rings, and an answer now, as a word before, would have the cell said again.
 

@@ -228,6 +228,8 @@ class Engine:
                 self.login.asked_again(now)
             if not self.caller.answered(key, answer, now):
                 raise DecodeError(OUT_OF_PLACE, f"{answer.state.name} where it cannot be")
+        else:
+            self.caller.answer_cleared(key, now)
 
     def _from_myself(self, topic: topics.CallTopic, what: MessageReceived, now: float) -> None:
         # Once settled only what was found comes late; whatever is not from the store is an echo.

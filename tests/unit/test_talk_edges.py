@@ -14,11 +14,12 @@ from device_sdk import (
     InvitationApiCallError,
 )
 from device_sdk.client.calls import CallBase
+from device_sdk.core import caller
 from device_sdk.core.effects import SayMessage
 from device_sdk.core.talk import Talk
 from device_sdk.errors import DecodeError
 from device_sdk.testing import Network, SimulatedPeer
-from device_sdk.wire import codec, keys
+from device_sdk.wire import codec, keys, topics
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
 from device_sdk.wire.talk_cells import MAX_MESSAGE
 from tests.unit.conftest import Do, MakePeer
@@ -67,6 +68,37 @@ def test_a_decision_with_talk_is_accepted_by_who_cannot(state: InviteState) -> N
 
 
 # --- the caller ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_call_whose_cells_the_broker_takes_away_is_over_for_both(heard: bool) -> None:
+    """As ``device set`` does of one that is no longer allowed: nothing comes through any more."""
+    pair = waiting()
+    if heard:
+        pair.net.advance(3)  # the decision is said again
+        assert pair.door.engine.caller.calls["kitchen", pair.call].talk.heard
+    broker = pair.net.broker
+    for topic in pair.cells():
+        broker.publish(topic, b"")
+    pair.net.run()
+    assert pair.ends(pair.door) == [EndReason.PEER_LOST]
+    assert pair.ends(pair.kitchen) == ([EndReason.PEER_LOST] if heard else [])
+    pair.net.advance(60)
+    assert pair.cells() == []
+    assert len(pair.ends(pair.door)) == 1
+
+
+def test_an_answer_that_is_cleared_says_nothing_elsewhere() -> None:
+    """Of a call that still rings, that is over, or that nobody knows."""
+    pair = Pair().up()
+    ringing = pair.door.send("kitchen")
+    pair.net.run()
+    pair.door.hang_up("kitchen", pair.call)
+    for call in (ringing, pair.call, topics.call_id_from_bytes(bytes(16))):
+        pair.net.broker.publish(f"sig/v1/door/answer/kitchen/{call}", b"")
+    pair.net.run()
+    assert pair.ends(pair.door) == [EndReason.HUNG_UP]
+    assert pair.door.engine.caller.calls["kitchen", ringing].phase in caller.UNDECIDED
 
 
 def answered(pair: Pair, answer: Answer) -> None:
