@@ -23,7 +23,7 @@ from device_sdk.services.doctor.page import examine_page
 from device_sdk.services.logic.panel import CallEnd
 from device_sdk.services.web.access import COOKIE, Access
 from device_sdk.services.web.app import MAX_BODY, STATIC, PageApp
-from device_sdk.services.web.asked import Asker, Verdict
+from device_sdk.services.web.asked import Asker, PageVerdict
 from device_sdk.services.web.hub import Hub
 from device_sdk.services.web.page import Page
 from device_sdk.services.web.server import WebError, WebServer, bind
@@ -47,12 +47,12 @@ class Desk:
         with self.lock:
             call()
 
-    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> Verdict:
+    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> PageVerdict:
         if action == "answer":
             return self.page.answer(call, asker)
         if action == "seen":
             raise RuntimeError("broken")
-        return Verdict()
+        return PageVerdict()
 
 
 class Site:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 
 from device_sdk.services.history.store import HistoryOutcome, HistoryRow
-from device_sdk.services.logic.panel import CallEnd
-from device_sdk.services.web.asked import (
-    AcceptIt,
-    Asker,
-    HangUpIt,
-    Problem,
-    RefuseIt,
-    SayIt,
-    Verdict,
-)
+from device_sdk.services.logic.appliance import EndCall, SayInCall
+from device_sdk.services.logic.panel import AcceptCall, CallEnd, RefuseCall
+from device_sdk.services.web.asked import Asker, PageVerdict, Problem
 from device_sdk.services.web.page import DOOR_ANSWERS, MAX_KEPT, MAX_MISSED, Page
 
 ANNA, BEN = Asker("tab-a", "Anna"), Asker("tab-b", "Ben")
@@ -38,9 +31,9 @@ def up(page: Page) -> Page:
 
 
 def test_the_first_answer_wins_and_the_other_is_told_whose_it_is(page: Page) -> None:
-    assert page.answer("c", ANNA) == Verdict((AcceptIt("c"),))
-    assert page.answer("c", BEN) == Verdict((), Problem.ANSWERED, "Anna")
-    assert page.refuse("c", BEN) == Verdict((), Problem.ANSWERED, "Anna")
+    assert page.answer("c", ANNA) == PageVerdict((AcceptCall("c"),))
+    assert page.answer("c", BEN) == PageVerdict((), Problem.ANSWERED, "Anna")
+    assert page.refuse("c", BEN) == PageVerdict((), Problem.ANSWERED, "Anna")
     assert (call(page)["stage"], call(page)["tab"], call(page)["by"]) == (
         "answering",
         "tab-a",
@@ -49,9 +42,9 @@ def test_the_first_answer_wins_and_the_other_is_told_whose_it_is(page: Page) -> 
 
 
 def test_a_refusal_wins_as_well(page: Page) -> None:
-    assert page.refuse("c", BEN) == Verdict((RefuseIt("c"),))
+    assert page.refuse("c", BEN) == PageVerdict((RefuseCall("c"),))
     for ask in (page.answer, page.refuse):
-        assert ask("c", ANNA) == Verdict((), Problem.REFUSED, "Ben")
+        assert ask("c", ANNA) == PageVerdict((), Problem.REFUSED, "Ben")
     assert page.open("c", ANNA, 1).problem is page.hang_up("c").problem is Problem.REFUSED
     page.ended("c", CallEnd.REFUSED, 1003)
     assert page.shown()["last"]["how"] == "refused"
@@ -82,26 +75,26 @@ def test_missed_calls_are_kept_with_their_time_until_seen(page: Page) -> None:
 
 def test_open_in_a_call_is_asked_once_at_a_time(page: Page) -> None:
     up(page)
-    assert page.open("c", BEN, 1).effects == (SayIt("c", {"do": "open"}),)
+    assert page.open("c", BEN, 1).effects == (SayInCall("c", {"do": "open"}),)
     assert page.open("c", ANNA, 2).problem is Problem.ASKED
     page.message("c", {"done": "open", "ok": True}, 1005)
     assert (call(page)["door"], page.deadline) == ("open", None)
-    assert page.open("c", ANNA, 3).effects == (SayIt("c", {"do": "open"}),)
+    assert page.open("c", ANNA, 3).effects == (SayInCall("c", {"do": "open"}),)
     page.message("c", {"done": "open", "ok": False, "why": "not by you"}, 1006)
     assert (call(page)["door"], call(page)["why"]) == ("not opened", "not by you")
 
 
 def test_open_while_it_rings_answers_first(page: Page) -> None:
-    assert page.open("c", ANNA, 1) == Verdict((AcceptIt("c"),))
+    assert page.open("c", ANNA, 1) == PageVerdict((AcceptCall("c"),))
     assert page.open("c", ANNA, 1).problem is Problem.ASKED
-    assert page.started("c", "front-door", 1001, 2) == [SayIt("c", {"do": "open"})]
+    assert page.started("c", "front-door", 1001, 2) == [SayInCall("c", {"do": "open"})]
     assert call(page)["door"] == "asked"
 
 
 def test_open_while_somebody_answers_waits_for_the_call(page: Page) -> None:
     page.answer("c", ANNA)
-    assert page.open("c", BEN, 1) == Verdict()
-    assert page.started("c", "front-door", 1001, 2) == [SayIt("c", {"do": "open"})]
+    assert page.open("c", BEN, 1) == PageVerdict()
+    assert page.started("c", "front-door", 1001, 2) == [SayInCall("c", {"do": "open"})]
 
 
 def test_a_door_that_says_nothing_is_given_up(page: Page) -> None:
@@ -116,7 +109,7 @@ def test_a_door_that_says_nothing_is_given_up(page: Page) -> None:
 def test_a_door_of_several_is_asked_by_its_name() -> None:
     page = Page("kitchen", door="gate")
     page.ringing("c", "front-door", None, 1)
-    assert up(page).open("c", ANNA, 1).effects == (SayIt("c", {"do": "open", "door": "gate"}),)
+    assert up(page).open("c", ANNA, 1).effects == (SayInCall("c", {"do": "open", "door": "gate"}),)
 
 
 def test_a_caller_that_does_not_stay_in_the_call_cannot_be_asked(page: Page) -> None:
@@ -128,7 +121,7 @@ def test_a_caller_that_does_not_stay_in_the_call_cannot_be_asked(page: Page) -> 
 def test_hanging_up(page: Page) -> None:
     assert page.hang_up("c").problem is Problem.NOT_UP
     up(page)
-    assert page.hang_up("c").effects == (HangUpIt("c"),)
+    assert page.hang_up("c").effects == (EndCall("c"),)
     page.over("c", "hung up", 1009)
     assert page.shown()["calls"] == []
     assert page.shown()["last"]["how"] == "hung up"
@@ -136,15 +129,15 @@ def test_hanging_up(page: Page) -> None:
 
 def test_hanging_up_while_it_is_answered_waits_for_the_call(page: Page) -> None:
     page.answer("c", ANNA)
-    assert page.hang_up("c") == Verdict()
-    assert page.started("c", "front-door", 1001, 1) == [HangUpIt("c")]
+    assert page.hang_up("c") == PageVerdict()
+    assert page.started("c", "front-door", 1001, 1) == [EndCall("c")]
 
 
 def test_what_could_not_be_done_rings_on(page: Page) -> None:
     page.open("c", ANNA, 1)
     page.undone("c")
     assert (call(page)["stage"], call(page)["tab"]) == ("ringing", "")
-    assert page.answer("c", BEN).effects == (AcceptIt("c"),)
+    assert page.answer("c", BEN).effects == (AcceptCall("c"),)
     assert page.started("c", "front-door", 1, 1) == []
 
 
@@ -158,12 +151,12 @@ def test_a_call_that_was_answered_by_a_button_is_shown(page: Page) -> None:
 def test_signals_are_of_the_tab_that_is_in_the_call(page: Page) -> None:
     assert page.signal("c", ANNA, {"candidates": []}).problem is Problem.NOT_UP
     up(page)
-    assert page.signal("c", BEN, {"candidates": []}) == Verdict((), Problem.ANSWERED, "Anna")
+    assert page.signal("c", BEN, {"candidates": []}) == PageVerdict((), Problem.ANSWERED, "Anna")
     assert page.signal("c", ANNA, {"candidates": ["x"]}).effects == (
-        SayIt("c", {"candidates": ["x"]}),
+        SayInCall("c", {"candidates": ["x"]}),
     )
     long = page.signal("c", ANNA, {"sdp": "v=0 " * 1000}).effects[0]
-    assert isinstance(long, SayIt)
+    assert isinstance(long, SayInCall)
     assert isinstance(long.message["sdp"], bytes)  # deflated: it would not fit
 
 
@@ -181,7 +174,7 @@ def test_what_the_other_side_says_is_numbered_kept_and_bounded(page: Page) -> No
 
 def test_the_browsers_side_of_the_talk_goes_into_the_response(page: Page) -> None:
     effect = page.answer("c", ANNA, "v=0").effects[0]
-    assert effect == AcceptIt("c", {"media": [{"kind": "webrtc", "sdp": "v=0"}]})
+    assert effect == AcceptCall("c", {"media": [{"kind": "webrtc", "sdp": "v=0"}]})
 
 
 def test_presence_and_link(page: Page) -> None:

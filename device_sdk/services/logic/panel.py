@@ -52,9 +52,10 @@ class PanelButton(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AcceptCall:
-    """Accept that call."""
+    """Accept that call; ``response`` is a browser's part of it, beside the panel's own."""
 
     call: str
+    response: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import access as rules
 from .access import Access
-from .asked import Asker, Problem, Verdict
+from .asked import Asker, PageVerdict, Problem
 from .hub import MAX_PAGES, Hub
 from .page import Page
 from .words import language_of, sentence
@@ -50,7 +50,7 @@ class Service(Protocol):
     def post(self, call: Callable[[], None]) -> None:
         """Have ``call`` called on the service's loop; from any thread."""
 
-    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> Verdict:
+    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> PageVerdict:
         """Do it, or say why not; on the service's loop."""
 
 

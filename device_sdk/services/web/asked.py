@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from ..logic.appliance import EndCall, SayInCall
+from ..logic.panel import AcceptCall, RefuseCall
 
 
 class Stage(StrEnum):
@@ -18,7 +20,7 @@ class Stage(StrEnum):
     UP = "up"
 
 
-class Door(StrEnum):
+class DoorState(StrEnum):
     """What became of *open* in a call."""
 
     ASKED = "asked"
@@ -44,43 +46,14 @@ class Problem(StrEnum):
     UNFIT = "unfit"
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptIt:
-    """Accept that call with ``response`` (None: the panel's own)."""
-
-    call: str
-    response: Any = None
+#: What is to be done for a browser: as for a button of the panel.
+PageEffect = AcceptCall | RefuseCall | SayInCall | EndCall
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseIt:
-    """Refuse that call."""
-
-    call: str
-
-
-@dataclass(frozen=True, slots=True)
-class SayIt:
-    """Say ``message`` in that call."""
-
-    call: str
-    message: Any
-
-
-@dataclass(frozen=True, slots=True)
-class HangUpIt:
-    """Hang up that call."""
-
-    call: str
-
-
-Effect = AcceptIt | RefuseIt | SayIt | HangUpIt
-
-
-class Verdict(NamedTuple):
+class PageVerdict(NamedTuple):
     """What is to be done, or why not; ``by`` is who was first, where that is known."""
 
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[PageEffect, ...] = ()
     problem: Problem | None = None
     by: str = ""
 

@@ -4,7 +4,7 @@ Every page sees the same, whole, in :meth:`Page.shown`; :attr:`Page.version` gro
 ``now`` is seconds of any monotonic clock, ``at`` unix seconds, shown and never decided by.
 
 What a browser asks is judged here, one after the other: of several answers the first wins, and
-whoever comes later is told so by :class:`Verdict`.
+whoever comes later is told so by :class:`PageVerdict`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..history.store import HistoryOutcome, HistoryRow
+from ..logic.appliance import EndCall, SayInCall
 from ..logic.messages import ask_to_open, result_of_open
-from ..logic.panel import CallEnd
-from .asked import (
-    NOBODY,
-    AcceptIt,
-    Asker,
-    Door,
-    Effect,
-    HangUpIt,
-    Problem,
-    RefuseIt,
-    SayIt,
-    Stage,
-    Verdict,
-)
+from ..logic.panel import AcceptCall, CallEnd, RefuseCall
+from .asked import NOBODY, Asker, DoorState, PageEffect, PageVerdict, Problem, Stage
 from .content import Picture, View, pack_sdp, signal_of, view_of
 
 #: Missed calls that are shown.
@@ -53,7 +42,7 @@ class PageCall:
     silent: bool = False
     stage: Stage = Stage.RINGING
     asker: Asker = NOBODY
-    door: Door | None = None
+    door: DoorState | None = None
     why: str = ""
     #: Until when the door's word is waited for.
     door_by: float | None = None
@@ -155,7 +144,7 @@ class Page:
         """A door that did not answer in time."""
         for call in self._calls.values():
             if call.door_by is not None and call.door_by <= now:
-                call.door, call.door_by = Door.UNKNOWN, None
+                call.door, call.door_by = DoorState.UNKNOWN, None
                 self._changed()
 
     # --- what the client tells ----------------------------------------------------------------
@@ -182,13 +171,13 @@ class Page:
             self._calls[call] = PageCall(call, caller, view, at, silent)
             self._changed()
 
-    def started(self, call: str, peer: str, at: float, now: float) -> list[Effect]:
+    def started(self, call: str, peer: str, at: float, now: float) -> list[PageEffect]:
         """An accepted call goes on, whoever answered it here."""
         known = self._calls.setdefault(call, PageCall(call, peer, View(), at))
         known.stage, known.up_since = Stage.UP, at
         self._changed()
         if known.wants_end:
-            return [HangUpIt(call)]
+            return [EndCall(call)]
         return self._ask_door(known, now) if known.wants_open else []
 
     def message(self, call: str, message: object, at: float) -> None:
@@ -197,7 +186,10 @@ class Page:
         if known is None:
             return
         if (result := result_of_open(message)) is not None:
-            known.door, known.why = Door.OPEN if result.ok else Door.NOT_OPENED, result.why
+            known.door, known.why = (
+                DoorState.OPEN if result.ok else DoorState.NOT_OPENED,
+                result.why,
+            )
             known.door_by, known.opened = None, known.opened or result.ok
         elif (signal := signal_of(message)) is not None:
             known.signal_count += 1
@@ -221,20 +213,20 @@ class Page:
 
     # --- what browsers ask --------------------------------------------------------------------
 
-    def answer(self, call: str, asker: Asker, sdp: str | None = None) -> Verdict:
+    def answer(self, call: str, asker: Asker, sdp: str | None = None) -> PageVerdict:
         """Accept; ``sdp`` is the browser's side of the talk, if it has one."""
         return self._accept(call, asker, sdp)
 
-    def refuse(self, call: str, asker: Asker) -> Verdict:
+    def refuse(self, call: str, asker: Asker) -> PageVerdict:
         """Refuse."""
         known = self._calls.get(call)
         if known is None or known.stage is not Stage.RINGING:
             return self._too_late(known)
         known.stage, known.asker = Stage.REFUSING, asker
         self._changed()
-        return Verdict((RefuseIt(call),))
+        return PageVerdict((RefuseCall(call),))
 
-    def open(self, call: str, asker: Asker, now: float, sdp: str | None = None) -> Verdict:
+    def open(self, call: str, asker: Asker, now: float, sdp: str | None = None) -> PageVerdict:
         """Ask for the door; while it rings, that answers first."""
         known = self._calls.get(call)
         if known is None or known.stage is Stage.REFUSING:
@@ -242,38 +234,38 @@ class Page:
         if known.stage is Stage.RINGING:
             known.wants_open = True
             return self._accept(call, asker, sdp)
-        if known.door is Door.ASKED or known.wants_open:
-            return Verdict(problem=Problem.ASKED)
+        if known.door is DoorState.ASKED or known.wants_open:
+            return PageVerdict(problem=Problem.ASKED)
         if known.stage is Stage.ANSWERING:
             known.wants_open = True
-            return Verdict()
-        return Verdict(tuple(self._ask_door(known, now)))
+            return PageVerdict()
+        return PageVerdict(tuple(self._ask_door(known, now)))
 
-    def hang_up(self, call: str) -> Verdict:
+    def hang_up(self, call: str) -> PageVerdict:
         """End the call, whichever tab is in it; while it is being answered, as soon as it is up."""
         known = self._calls.get(call)
         if known is None or known.stage is Stage.REFUSING:
             return self._too_late(known)
         if known.stage is Stage.RINGING:
-            return Verdict(problem=Problem.NOT_UP)
+            return PageVerdict(problem=Problem.NOT_UP)
         if known.stage is Stage.ANSWERING:
             known.wants_end = True
-            return Verdict()
-        return Verdict((HangUpIt(call),))
+            return PageVerdict()
+        return PageVerdict((EndCall(call),))
 
-    def signal(self, call: str, asker: Asker, signal: dict[str, Any]) -> Verdict:
+    def signal(self, call: str, asker: Asker, signal: dict[str, Any]) -> PageVerdict:
         """What the peer connection of the tab that is in the call has to say to the other side."""
         known = self._calls.get(call)
         if known is None:
             return self._too_late(known)
         if known.stage is not Stage.UP:
-            return Verdict(problem=Problem.NOT_UP)
+            return PageVerdict(problem=Problem.NOT_UP)
         if known.asker.tab != asker.tab:
-            return Verdict(problem=Problem.ANSWERED, by=known.asker.user)
+            return PageVerdict(problem=Problem.ANSWERED, by=known.asker.user)
         message = dict(signal)
         if isinstance(message.get("sdp"), str):
             message["sdp"] = pack_sdp(message["sdp"])
-        return Verdict((SayIt(call, message),))
+        return PageVerdict((SayInCall(call, message),))
 
     def undone(self, call: str) -> None:
         """What was to be done could not be: the call rings on, if it does."""
@@ -296,26 +288,26 @@ class Page:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _accept(self, call: str, asker: Asker, sdp: str | None) -> Verdict:
+    def _accept(self, call: str, asker: Asker, sdp: str | None) -> PageVerdict:
         known = self._calls.get(call)
         if known is None or known.stage is not Stage.RINGING:
             return self._too_late(known)
         known.stage, known.asker = Stage.ANSWERING, asker
         self._changed()
         media = {"kind": "webrtc", "sdp": pack_sdp(sdp)} if sdp is not None else None
-        return Verdict((AcceptIt(call, None if media is None else {"media": [media]}),))
+        return PageVerdict((AcceptCall(call, None if media is None else {"media": [media]}),))
 
-    def _too_late(self, known: PageCall | None) -> Verdict:
+    def _too_late(self, known: PageCall | None) -> PageVerdict:
         if known is None:
-            return Verdict(problem=Problem.OVER)
+            return PageVerdict(problem=Problem.OVER)
         refused = known.stage is Stage.REFUSING
-        return Verdict((), Problem.REFUSED if refused else Problem.ANSWERED, known.asker.user)
+        return PageVerdict((), Problem.REFUSED if refused else Problem.ANSWERED, known.asker.user)
 
-    def _ask_door(self, known: PageCall, now: float) -> list[Effect]:
+    def _ask_door(self, known: PageCall, now: float) -> list[PageEffect]:
         known.wants_open = False
-        known.door, known.why, known.door_by = Door.ASKED, "", now + DOOR_ANSWERS
+        known.door, known.why, known.door_by = DoorState.ASKED, "", now + DOOR_ANSWERS
         self._changed()
-        return [SayIt(known.call_id, ask_to_open(self._door))]
+        return [SayInCall(known.call_id, ask_to_open(self._door))]
 
     def _end(self, call: str, how: str, at: float) -> None:
         known = self._calls.pop(call, None)

@@ -19,7 +19,8 @@ from ..config.history import default_file
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
 from ..history.store import HistoryError, HistoryFilter, HistoryRow
-from ..logic.panel import CallEnd
+from ..logic.appliance import EndCall, SayInCall
+from ..logic.panel import AcceptCall, CallEnd, RefuseCall
 from ..service.appliance import Exit, log
 from ..service.link import ClientRunner
 from ..service.loop import Loop
@@ -27,7 +28,7 @@ from ..service.panel import PanelService
 from ..service.sd_notify import Notifier
 from .access import Access
 from .app import PageApp
-from .asked import AcceptIt, Asker, Effect, HangUpIt, Problem, RefuseIt, SayIt, Verdict
+from .asked import Asker, PageEffect, PageVerdict, Problem
 from .content import MAX_SDP
 from .hub import Hub
 from .page import MAX_MISSED, Page
@@ -166,20 +167,20 @@ class WebPanelService(PanelService):
 
     # --- what a browser asks, on the loop ----------------------------------------------------
 
-    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> Verdict:
+    def ask(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> PageVerdict:
         """See :class:`~.app.Service`."""
         verdict = self._judged(action, call, asker, data)
         for effect in verdict.effects:
             problem = self._perform_page(effect)
             if problem is not None:
                 self._page.undone(effect.call)
-                return Verdict(problem=problem)
+                return PageVerdict(problem=problem)
         return verdict
 
-    def _judged(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> Verdict:
+    def _judged(self, action: str, call: str, asker: Asker, data: dict[str, Any]) -> PageVerdict:
         sdp = data.get("sdp")
         if sdp is not None and not (isinstance(sdp, str) and sdp.isascii() and len(sdp) <= MAX_SDP):
-            return Verdict(problem=Problem.UNFIT)
+            return PageVerdict(problem=Problem.UNFIT)
         if action == "answer":
             return self._page.answer(call, asker, sdp)
         if action == "refuse":
@@ -197,20 +198,20 @@ class WebPanelService(PanelService):
         elif action == "disturb":
             self._page.set_disturb(data.get("on") is not False)
             self._kept.set_disturb(self._page.disturb)
-        return Verdict()
+        return PageVerdict()
 
-    def _perform_page(self, effect: Effect) -> Problem | None:
+    def _perform_page(self, effect: PageEffect) -> Problem | None:
         """Do it, or say why it cannot be done."""
         manager = self._link.client.call_manager
         try:
-            if isinstance(effect, AcceptIt):
+            if isinstance(effect, AcceptCall):
                 response = self._response(effect.response)
                 manager.accept_remote_invitation(self._calls[effect.call], response)
-            elif isinstance(effect, RefuseIt):
+            elif isinstance(effect, RefuseCall):
                 manager.refuse_remote_invitation(self._calls[effect.call])
-            elif isinstance(effect, SayIt):
+            elif isinstance(effect, SayInCall):
                 return Problem.OVER if self._talks.send(effect.call, effect.message) else None
-            elif isinstance(effect, HangUpIt):
+            elif isinstance(effect, EndCall):
                 self._talks.hang_up(effect.call)
         except InvitationApiCallError as error:
             if error.code is InvitationApiCallErrorCode.ALREADY_ACCEPT:
