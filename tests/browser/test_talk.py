@@ -392,15 +392,17 @@ class Camera(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.asked.append(self.path)
         answer = b""
-        if self.path == "/working":
+        plain = self.headers["Content-Type"].startswith("text/plain")
+        if self.path == "/working" or (self.path == "/go2rtc" and plain):
             offer = self.rfile.read(int(self.headers["Content-Length"]))
             self.offers.put(offer.decode())
             answer = self.answers.get(timeout=20).encode()
-        self.send_response(201 if answer else 503)
+        self.send_response((200 if plain else 201) if answer else 503)
         self.send_header("Access-Control-Allow-Origin", "*")
         self.send_header("Access-Control-Expose-Headers", "Location")
         self.send_header("Content-Type", "application/sdp")
-        self.send_header("Location", "/session/1")
+        if not plain:
+            self.send_header("Location", "/session/1")
         self.end_headers()
         self.wfile.write(answer)
 
@@ -412,7 +414,8 @@ class Camera(http.server.BaseHTTPRequestHandler):
 
     def do_OPTIONS(self) -> None:
         self.send_response(200)
-        for name, value in (("Origin", "*"), ("Headers", "*"), ("Methods", "*")):
+        headers = "Authorization" if self.path == "/go2rtc" else "*"  # as older ones have it
+        for name, value in (("Origin", "*"), ("Headers", headers), ("Methods", "*")):
             self.send_header(f"Access-Control-Allow-{name}", value)
         self.end_headers()
 
@@ -469,16 +472,21 @@ def test_media_by_address_are_shown_the_best_that_comes_where_the_settings_allow
     browser.see(".call .state", "In a call")
 
 
+@pytest.mark.parametrize("path", ["/working", "/go2rtc"])
 def test_a_cameras_live_view_by_whep(
-    browser: Browser, make_panel, bell: Bell, camera: tuple[str, list[str]]
+    browser: Browser, make_panel, bell: Bell, camera: tuple[str, list[str]], path: str
 ) -> None:
-    """The picture moves while it rings; when the call is over, the camera is told so."""
+    """The picture moves while it rings; when the call is over, the camera is told so.
+
+    Older go2rtcs let no page of another origin name the type of its offer; there is no address for
+    the view then, which ends with its connection.
+    """
     origin, asked = camera
     panel = make_panel(f'[web]\nmedia = ["{origin}"]\n')
     page = browser.open(panel.url)
     lens = doorbells_tab(browser, panel)
     browser.to(page)
-    invitation = bell.ring({"media": [{"kind": "whep", "url": f"{origin}/working"}]})
+    invitation = bell.ring({"media": [{"kind": "whep", "url": origin + path}]})
     browser.see(".call.rings")
     browser.to(lens)
     offer = Camera.offers.get(timeout=20)
@@ -494,7 +502,8 @@ def test_a_cameras_live_view_by_whep(
     )
     invitation.cancel()
     browser.gone(".call")
-    until(lambda: "DELETE /session/1" in asked, "the camera is told")
+    if path == "/working":
+        until(lambda: "DELETE /session/1" in asked, "the camera is told")
 
 
 def test_a_picture_within_the_content(browser: Browser, panel: Panel, bell: Bell) -> None:

@@ -8,6 +8,8 @@ import re
 import shlex
 from pathlib import Path
 
+import yaml
+
 from device_sdk.cli import main
 from device_sdk.services.cli import add_commands
 from device_sdk.services.config.doorbell import read_doorbell
@@ -16,7 +18,8 @@ from device_sdk.services.logic import messages
 from device_sdk.services.logic.messages import OpenResult
 from device_sdk.services.web.content import view_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "media.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "media.md").read_text()
 
 
 def test_the_settings_are_a_doorbells_and_the_page_shows_what_they_say(tmp_path):
@@ -27,6 +30,31 @@ def test_the_settings_are_a_doorbells_and_the_page_shows_what_they_say(tmp_path)
     assert view.text == "somebody is at the door"
     assert [each["kind"] for each in view.media] == ["whep", "page", "snapshot"]
     assert all(each["allowed"] for each in view.media)
+
+
+#: What go2rtc documents of the settings that examples/go2rtc.yaml has (its www/schema.json); a key
+#: that it does not know it passes over in silence, and of `origin` it knows "*" alone.
+LISTEN = re.compile(r"([^:]*):[0-9]{1,5}")
+GO2RTC = {
+    "api": {"listen": LISTEN, "origin": re.compile(r"\*")},
+    "rtsp": {"listen": LISTEN},
+    "webrtc": {"listen": LISTEN},
+}
+
+
+def test_the_settings_of_go2rtc_are_those_that_it_documents():
+    """It is on no package index, so it is not run here: each key and value is looked at."""
+    settings = yaml.safe_load((ROOT / "examples" / "go2rtc.yaml").read_text())
+    streams = settings.pop("streams")
+    assert list(streams) == ["door"]
+    assert all(re.match(r"(exec|rtsp|ffmpeg|onvif):", source) for source in streams["door"])
+    assert set(settings) <= set(GO2RTC)
+    for section, keys in settings.items():
+        for key, value in keys.items():
+            assert GO2RTC[section][key].fullmatch(value), (section, key, value)
+    port = settings["api"]["listen"].rpartition(":")[2]
+    urls = re.findall(r'url = "http://front-door\.lan:(\d+)/\S+\?src=(\w+)"', PAGE)
+    assert urls == [(port, "door")] * 3, "what the doorbell says is what go2rtc serves"
 
 
 def test_the_messages_in_the_table_are_those_of_the_services():

@@ -128,9 +128,9 @@ async function whep(url, into, label) {
   try {
     await peer.setLocalDescription();
     await gathered(peer);
-    const answer = await fetch(url, {
-      method: "POST", headers: { "Content-Type": "application/sdp" }, body: peer.localDescription.sdp,
-    });
+    const offer = (headers) => fetch(url, { method: "POST", headers, body: peer.localDescription.sdp });
+    // Older go2rtcs let no page of another origin name a type, and take an offer without.
+    const answer = await offer({ "Content-Type": "application/sdp" }).catch(() => offer({}));
     if (!answer.ok) throw new Error(`${answer.status}`);
     await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
     const place = answer.headers.get("Location");
