@@ -2278,6 +2278,7 @@ export class Client extends EventTarget {
   #engine;
   #link;
   #timer;
+  #page = new AbortController(); // of what is listened to there
   #todo = [];
   #performing = false;
   #calls = new Map(); // by their side and key: both sides may use one call id
@@ -2325,6 +2326,8 @@ export class Client extends EventTarget {
     this.#login = {};
     this.#login.done = new Promise((resolve, reject) => Object.assign(this.#login, { resolve, reject }));
     this.#login.timer = setTimeout(() => this.#stop("timeout", `no login within ${this.#options.loginTimeout} s: ${this.#why() ?? "the broker is silent"}`), this.#options.loginTimeout * 1000);
+    // After sleep a clock may have stood, too: whether the connection lives is asked at once.
+    for (const name of ["online", "pageshow", "visibilitychange"]) globalThis.addEventListener?.(name, () => this.#wake(), { signal: this.#page.signal });
     this.#open();
     return this.#login.done;
   }
@@ -2445,8 +2448,8 @@ export class Client extends EventTarget {
   }
 
   #open() {
-    if (this.#engine.closed) return;
     this.#set(this.state === "disconnected" ? "connecting" : this.state);
+    if (this.#engine.closed) return; // a listener may log out
     const link = { heard: this.#now };
     this.#link = link;
     const mine = (act) => (value) => {
@@ -2575,6 +2578,7 @@ export class Client extends EventTarget {
     }
     clearTimeout(this.#timer);
     clearTimeout(this.#login?.timer);
+    this.#page.abort();
     if (link?.up) link.send([0xe0, 0]);
     link?.socket?.close();
     this.#set(code === "logged out" ? "disconnected" : "aborted");
@@ -2643,6 +2647,12 @@ export class Client extends EventTarget {
   /** A broker ends a connection that it hears nothing of, whatever it says itself. */
   #pingAt({ ready, pingedAt, heard, saidAt }) {
     return ready && pingedAt === undefined ? Math.min(heard, saidAt) + PING_AFTER : Infinity;
+  }
+
+  #wake() {
+    const link = this.#link;
+    if (link?.ready) link.heard = Math.min(link.heard, this.#now - PING_AFTER);
+    this.#due();
   }
 
   #due() {

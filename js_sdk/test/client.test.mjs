@@ -359,6 +359,41 @@ test("what a stranger says in between keeps nobody from saying that it lives", a
   assert(broker.pings >= 4, `${broker.pings} pings in two minutes`);
 });
 
+test("a page that comes back asks at once whether its connection lives, until it has logged out", async (t) => {
+  const page = new EventTarget();
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  t.after(() => delete globalThis.addEventListener);
+  const { time, broker, client } = await loggedIn(t);
+  page.dispatchEvent(new Event("visibilitychange"));
+  await time.pass(1);
+  assert.equal(broker.pings, 1);
+  broker.deaf = true; // it ended the connection while this machine slept, and its clock
+  page.dispatchEvent(new Event("online"));
+  await time.pass(14);
+  assert.equal(broker.dialed, 1);
+  await time.pass(2);
+  assert.equal(broker.dialed, 2);
+  broker.deaf = false;
+  await time.pass(60);
+  assert.equal(client.state, "connected");
+  const logout = client.logout();
+  await time.pass(3);
+  await logout;
+  const { pings } = broker;
+  page.dispatchEvent(new Event("online"));
+  assert.equal(broker.pings, pings);
+});
+
+test("who logs out while it is about to connect dials nobody", async (t) => {
+  const time = clock(t);
+  const theBroker = broker();
+  const client = new Client({ url: "x://a", peer: "me", open: theBroker.open });
+  client.addEventListener("state", () => client.state === "connecting" && client.logout());
+  await assert.rejects(client.login(), { code: "logged out" });
+  await time.pass(100);
+  assert.equal(theBroker.dialed, 0);
+});
+
 test("a connection that never opens is dialed anew", async (t) => {
   const time = clock(t);
   const closed = [];

@@ -420,6 +420,8 @@ export const MISTAKES = {
     ["the end of a trial ends all suspicion", "this.suspects.delete(cell);\n      this.trial = undefined;\n    }\n  }", "this.suspects.clear();\n      this.trial = undefined;\n    }\n  }"],
   ],
   talk: [
+    ["a cleared answer leaves a call that goes on as it is", "else this.caller.answerCleared(at.writer, at.callId, now);", ""],
+    ["a cleared answer ends a call that was not accepted, too", "if (!call || !talks(call)) return;", "if (!call || call.phase === \"clearing\") return;"],
     ["talk 2 is talk", "talk.length > 1 || talk[0] !== 1", "talk.length > 1"],
     ["over needs no talk", 'if (["talking", "over"].includes(cell.state)) throw', "if (false) throw"],
     ["65 messages are taken", "size >= 0 && size <= MAX_MESSAGES &&", "size >= 0 && size <= 65 &&"],
