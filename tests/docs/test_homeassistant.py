@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 
 from device_sdk.services.config.homeassistant import read_homeassistant
-from device_sdk.services.homeassistant.discovery import HaAction
+from device_sdk.services.homeassistant.discovery import HaAction, discovery
+from device_sdk.services.homeassistant.names import Names
 from tests.commands import Command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,19 @@ def test_all_that_can_be_set_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "homeassistant.toml"
     path.write_text((ROOT / "deploy" / "homeassistant.toml").read_text())
     assert read_homeassistant(path).response == "coming"
+
+
+def test_the_cards_entities_are_those_of_a_door_with_that_name() -> None:
+    """Home Assistant makes an entity's id of the device's name and its own."""
+    found = re.search(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert found is not None
+    parts = discovery(Names("sig", "home"), "front-door", "Front door", "1")["components"].values()
+    there = {
+        f"{part['platform']}.front_door_{part['name'].lower().replace(' ', '_')}" for part in parts
+    }
+    shown = set(re.findall(r"entity: ([\w.]+)", found[1]))
+    assert shown <= there
+    assert {each for each in there if each.startswith("button.")} <= shown
 
 
 def test_the_blueprints_send_commands_that_there_are() -> None:

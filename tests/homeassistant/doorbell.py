@@ -19,17 +19,21 @@ from device_sdk.services.service.loop import Loop
 from device_sdk.services.service.sd_notify import Notifier
 
 BUTTON, DOOR = 17, 23
+CONTENT = '"somebody is at the door"'
 
 
 class MemoryDoorbell:
-    """``front-door``, which rings ``home`` and is opened by it; it runs inside ``with``."""
+    """``front-door``, which rings ``home`` and is opened by it; it runs inside ``with``.
 
-    def __init__(self, folder: Path, broker: str, realm: str) -> None:
+    ``content`` is TOML.
+    """
+
+    def __init__(self, folder: Path, broker: str, realm: str, content: str = CONTENT) -> None:
         path = folder / "doorbell.toml"
         path.write_text(
             f'[account]\npeer = "front-door"\nbroker = "{broker}"\nrealm = "{realm}"\n'
             f'[gpio]\nfactory = "mock"\n[[button]]\npin = {BUTTON}\nrings = ["home"]\n'
-            f'content = "somebody is at the door"\nring_time = 60\n'
+            f"content = {content}\nring_time = 170\n"
             f'[door]\npin = {DOOR}\nseconds = 1\nobeys = ["home"]\n'
         )
         gpiozero.Device.pin_factory = MockFactory()
