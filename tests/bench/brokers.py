@@ -1,12 +1,13 @@
 """A ring on each broker, beside the ping-pong of two bare clients there: one table.
 
 ``python -m tests.bench.brokers [--calls N]``. Each broker runs as ``bellwire-broker export`` writes
-it; of several nodes the two ends are at different ones. Rounds of both alternate.
+it; of several nodes the two ends are at different ones. Small blocks of both take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from tests.exported import Bridge, ExportedMosquitto, Nats
 from tests.servers import BrokerProcess, BundledBroker
 
-from .latency import ROUNDS, p50_p99, peers
+from .latency import in_turn, p50_p99, peers
 from .peers import CONTENT
 from .wire import invite_bytes
 
@@ -32,20 +33,21 @@ def measure(name: str, broker: BrokerProcess, calls: int) -> list[str]:
     here, there, size = broker.urls[0], broker.urls[-1], invite_bytes(CONTENT)
     more = () if broker.subscribe_qos else ("--qos0",)
     with peers(
-        ("pong", there, "pong", "ping", *more),
-        ("ping", here, "ping", "pong", *more),
+        ("pong", there, "b-callee", "b-caller", *more),
+        ("ping", here, "b-caller", "b-callee", *more),
         ("callee", there, "t-callee", "t-caller", *more),
         ("caller", here, "t-caller", "t-callee", *more),
     ) as (_, ping, _, caller):
         ping.ask(calls=30, size=size)  # warm
         caller.ask(do="ring", calls=30)
-        floor: list[float] = []
-        ours: list[float] = []
-        for _ in range(ROUNDS):
-            floor += ping.ask(calls=max(1, calls // ROUNDS), size=size)
-            ours += caller.ask(do="ring", calls=max(1, calls // ROUNDS))
-    (least, late), (p50, p99) = p50_p99(floor), p50_p99(ours)
-    figures = (least, p50, p50 / least, late, p99, p99 / late)
+        floor, found = in_turn(
+            lambda n: ping.ask(calls=n, size=size),  # type: ignore[no-any-return]  # of JSON
+            {"ring": lambda n: caller.ask(do="ring", calls=n)},
+            calls,
+        )
+    ours = found["ring"]
+    (least, late), (p50, p99) = p50_p99(floor), p50_p99(ours.times)
+    figures = (least, p50, statistics.median(ours.ratios), late, p99, p99 / late)
     return [name, *(f"{figure:.2f}" for figure in figures)]
 
 

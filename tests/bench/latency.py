@@ -1,8 +1,8 @@
 """How long a call takes, beside the ping-pong of two bare paho clients in the same run.
 
 ``python -m tests.bench.latency [--calls N]`` prints a table for each broker. Caller, callee and
-broker are three processes, on both sides of the comparison; rounds of both alternate, so that a
-noisy machine disturbs them alike.
+broker are three processes, on both sides of the comparison. Small blocks of both take turns, and
+each is compared with the floor's just before and after it: a noisy machine disturbs them alike.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
 from .peers import CONTENT
 from .wire import invite_bytes
 
-ROUNDS = 10
+#: Calls in a block, some 50 ms of them: few, so that what else the machine does hits the floor's,
+#: too; enough for a median.
+BLOCK = 12
+#: So many calls, and returns the milliseconds of each.
+Measure = Callable[[int], list[float]]
 
 
 class Peer:
@@ -76,13 +80,37 @@ def p50_p99(times: Sequence[float]) -> tuple[float, float]:
     return statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
 
+class Beside(NamedTuple):
+    """What was measured, and its ratio at p50 to the floor in each block."""
+
+    times: list[float]
+    ratios: list[float]
+
+
+def in_turn(
+    floor: Measure, measured: Mapping[str, Measure], calls: int
+) -> tuple[list[float], dict[str, Beside]]:
+    """Blocks of each measured thing between blocks of the floor; the floor's times, and each."""
+    before = floor(BLOCK)
+    floors = list(before)
+    found = {name: Beside([], []) for name in measured}
+    for _ in range(max(1, round(calls / BLOCK))):
+        for name, measure in measured.items():
+            times, after = measure(BLOCK), floor(BLOCK)
+            found[name].times.extend(times)
+            found[name].ratios.append(statistics.median(times) / statistics.median(before + after))
+            floors += after
+            before = after
+    return floors, found
+
+
 def measure(broker: BrokerProcess, calls: int) -> list[list[str]]:
     """Rows of the table: what, p50, p99 in ms, and both as ratios to the floor."""
     url, size = broker.url, invite_bytes(CONTENT)
     rows = []
     with peers(
-        ("pong", url, "pong", "ping"),
-        ("ping", url, "ping", "pong"),
+        ("pong", url, "b-callee", "b-caller"),
+        ("ping", url, "b-caller", "b-callee"),
         ("callee", url, "t-callee", "t-caller"),
         ("caller", url, "t-caller", "t-callee"),
         ("aio-callee", url, "a-callee", "a-caller"),
@@ -90,32 +118,23 @@ def measure(broker: BrokerProcess, calls: int) -> list[list[str]]:
         ("talk-callee", url, "k-callee", "k-caller"),
         ("talk-caller", url, "k-caller", "k-callee"),
     ) as (_, ping, callee, caller, _, aio_caller, _, talker):
-        for one, command in (
-            (ping, {"size": size}),
-            (caller, {"do": "ring"}),
-            (aio_caller, {}),
-            (talker, {"do": "talk"}),
-        ):
-            one.ask(calls=30, **command)  # warm
-        floor: list[float] = []
-        ours: list[float] = []
-        aio: list[float] = []
-        talked: list[float] = []
-        each = max(1, calls // ROUNDS)
-        for _ in range(ROUNDS):
-            floor += ping.ask(calls=each, size=size)
-            ours += caller.ask(do="ring", calls=each)
-            floor += ping.ask(calls=each, size=size)
-            aio += aio_caller.ask(calls=each)
-            floor += ping.ask(calls=each, size=size)
-            talked += talker.ask(do="talk", calls=each)
+        measures: dict[str, Measure] = {
+            "invite → receivedByPeer, threaded": lambda n: caller.ask(do="ring", calls=n),
+            "invite → receivedByPeer, asyncio": lambda n: aio_caller.ask(calls=n),
+            "message → handled → acknowledged": lambda n: talker.ask(do="talk", calls=n),
+        }
+
+        def bare(calls: int) -> list[float]:
+            times: list[float] = ping.ask(calls=calls, size=size)
+            return times
+
+        for one in (bare, *measures.values()):
+            one(30)  # warm
+        floor, found = in_turn(bare, measures, calls)
         base = p50_p99(floor)
         rows.append(_row("bare paho ping-pong, QoS 1 (floor)", floor, base))
-        rows.append(_row("invite → receivedByPeer, threaded", ours, base))
-        rows.append(_row("invite → receivedByPeer, asyncio", aio, base))
-
-        rows.append(_row("message → handled → acknowledged", talked, base))
-
+        for name, (times, ratios) in found.items():
+            rows.append(_row(name, times, base, statistics.median(ratios)))
         callee.ask(do="told")
         accepted = caller.ask(do="accept", calls=calls // 4)
         told, _ = callee.ask(do="told")
@@ -129,8 +148,8 @@ def measure(broker: BrokerProcess, calls: int) -> list[list[str]]:
             rate = caller.ask(do="rate", calls=max(200, calls // 2), underway=underway)
             rows.append([f"whole calls/s, {underway} underway", f"{rate:.0f}", "", "", ""])
     with peers(
-        ("pong", url, "pong", "ping", "--nagle"),
-        ("ping", url, "ping", "pong", "--nagle"),
+        ("pong", url, "m-callee", "m-caller", "--nagle"),
+        ("ping", url, "m-caller", "m-callee", "--nagle"),
         ("callee", url, "n-callee", "n-caller", "--nagle"),
         ("caller", url, "n-caller", "n-callee", "--nagle"),
     ) as (_, ping, _, caller):
@@ -141,9 +160,12 @@ def measure(broker: BrokerProcess, calls: int) -> list[list[str]]:
     return rows
 
 
-def _row(what: str, times: Sequence[float], base: tuple[float, float]) -> list[str]:
+def _row(
+    what: str, times: Sequence[float], base: tuple[float, float], ratio: float | None = None
+) -> list[str]:
+    """A row; ``ratio`` at p50 where it was taken block by block."""
     p50, p99 = p50_p99(times)
-    ratios = [f"{p50 / base[0]:.2f}", f"{p99 / base[1]:.2f}"]
+    ratios = [f"{p50 / base[0] if ratio is None else ratio:.2f}", f"{p99 / base[1]:.2f}"]
     return [what, f"{p50:.2f}", f"{p99:.2f}", *ratios]
 
 

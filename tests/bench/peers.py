@@ -34,14 +34,19 @@ def commands() -> Any:
 
 
 def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> None:
-    """A paho client that sends and waits for the echo, or echoes: QoS 1, one topic each way."""
+    """A paho client that sends and waits for the echo, or echoes: QoS 1, one topic each way.
+
+    Topics as long as those of a call's cells, so that as many bytes are on the wire.
+    """
     import socket
 
     import paho.mqtt.client as mqtt
 
     from device_sdk.link.url import BrokerUrl
+    from device_sdk.wire import topics
 
     where = BrokerUrl.parse(url)
+    own, other = (topics.cell("sig", "invite", to, "b-writer", "A" * 22) for to in (name, peer))
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name)
     ready, echoed = threading.Event(), threading.Event()
     stamp = [0.0]
@@ -52,14 +57,14 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> No
 
     def came(_c: Any, _u: Any, message: Any) -> None:
         if role == "pong":
-            client.publish(f"sig/bench/{peer}", message.payload, qos=1)
+            client.publish(other, message.payload, qos=1)
         else:
             stamp[0] = time.perf_counter()
             echoed.set()
 
     client.on_socket_open = opened
     client.on_message = came
-    client.on_connect = lambda *_: client.subscribe(f"sig/bench/{name}", qos=qos)
+    client.on_connect = lambda *_: client.subscribe(own, qos=qos)
     client.on_subscribe = lambda *_: ready.set()
     client.connect(where.host, where.port)
     client.loop_start()
@@ -72,7 +77,7 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> No
             time.sleep(PAUSE)
             echoed.clear()
             start = time.perf_counter()
-            client.publish(f"sig/bench/{peer}", payload, qos=1)
+            client.publish(other, payload, qos=1)
             if not echoed.wait(5):
                 raise SystemExit("no echo within 5 s")
             times.append((stamp[0] - start) * 1000)
@@ -122,6 +127,7 @@ def threaded(url: str, name: str, peer: str, nagle: bool, qos: int, *, talk: boo
     silences: list[float] = []
     manager.add_event_listener(Listener())
     client.login()
+    talker: Talker | None = None
     say("ready")
     for command in commands():
         what = command["do"]
@@ -136,7 +142,8 @@ def threaded(url: str, name: str, peer: str, nagle: bool, qos: int, *, talk: boo
         elif what == "accept":
             say(_accepted(client, heard, peer, command["calls"]))
         elif what == "talk":
-            say(_talked(client, heard, peer, command["calls"]))
+            talker = talker or Talker(client, heard, peer)
+            say(talker.measure(command["calls"]))
         elif what == "rate":
             say(_rate(client, heard, peer, command["calls"], command["underway"]))
     client.logout()
@@ -220,38 +227,41 @@ def _accepted(client: Any, heard: Any, peer: str, calls: int) -> list[float]:
     return times
 
 
-def _talked(client: Any, heard: Any, peer: str, calls: int) -> list[float]:
-    """Message to acknowledged, which is when this engine has read that it was handled."""
-    from device_sdk.core.talk_side import TalkSide
+class Talker:
+    """Messages in one call that goes on; acknowledged is when this engine has read that."""
 
-    event = threading.Event()
-    stamp = [0.0]
-    hear = TalkSide._hear
+    def __init__(self, client: Any, heard: Any, peer: str) -> None:
+        from device_sdk.core.talk_side import TalkSide
 
-    def heard_it(self: Any, call: Any, *args: Any, **options: Any) -> Any:
-        after = hear(self, call, *args, **options)
-        if call.talk.waits and not after.talk.waits:
-            stamp[0] = time.perf_counter()
-            event.set()
-        return after
+        hear, note = TalkSide._hear, self._note
 
-    TalkSide._hear = heard_it  # type: ignore[method-assign]  # the app is not told of it
-    heard["received"] = heard["accepted"] = lambda _: None
-    _settled(client)
-    call = client.call(peer, "accept").call
-    times = []
-    for _ in range(calls):
-        time.sleep(PAUSE)
-        event.clear()
-        start = time.perf_counter()
-        call.send({"text": CONTENT})
-        if not event.wait(5):
-            raise SystemExit("not acknowledged within 5 s")
-        times.append((stamp[0] - start) * 1000)
-    TalkSide._hear = hear  # type: ignore[method-assign]
-    call.hang_up()
-    _settled(client)
-    return times
+        def heard_it(self: Any, call: Any, *args: Any, **options: Any) -> Any:
+            after = hear(self, call, *args, **options)
+            if call.talk.waits and not after.talk.waits:
+                note()
+            return after
+
+        TalkSide._hear = heard_it  # type: ignore[method-assign]  # the app is not told of it
+        heard["received"] = heard["accepted"] = lambda _: None
+        self._event, self._at = threading.Event(), 0.0
+        self._call = client.call(peer, "accept").call
+
+    def _note(self) -> None:
+        self._at = time.perf_counter()
+        self._event.set()
+
+    def measure(self, messages: int) -> list[float]:
+        """Message to acknowledged, one at a time."""
+        times = []
+        for _ in range(messages):
+            time.sleep(PAUSE)
+            self._event.clear()
+            start = time.perf_counter()
+            self._call.send({"text": CONTENT})
+            if not self._event.wait(5):
+                raise SystemExit("not acknowledged within 5 s")
+            times.append((self._at - start) * 1000)
+        return times
 
 
 def _rate(client: Any, heard: Any, peer: str, calls: int, underway: int) -> float:
