@@ -114,15 +114,11 @@ def dump(value: Any, depth: int) -> bytes:
     try:
         if type(value) is str:  # what it mostly is: one item, without tags or levels
             return dump_text(value)
-        data = _encode(value, depth)
-        scan(data, 0, depth)
-    except DecodeError as error:
-        raise ValueError(f"not to be sent: {error}") from None
+        return _encode(value, depth)
     except RecursionError:
         raise ValueError(f"deeper than {depth} levels") from None
     except (cbor2.CBOREncodeError, UnicodeError, OverflowError) as error:
         raise ValueError(f"not encodable as CBOR: {error}") from None
-    return data
 
 
 def dump_text(value: str) -> bytes:
@@ -134,19 +130,28 @@ def dump_text(value: str) -> bytes:
 def _encode(value: Any, depth: int) -> bytes:
     if isinstance(value, str):
         return dump_text(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # dict first: asking an ABC takes its time
         if depth == 0:
             raise RecursionError
-        pairs = sorted((_encode(k, depth - 1), _encode(v, depth - 1))
-                       for k, v in value.items())  # fmt: skip
-        return open_item(MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
-    if isinstance(value, list | tuple):
+        pairs = sorted([(_encode_key(k), _encode(v, depth - 1)) for k, v in value.items()])
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise ValueError("not to be sent: a key twice in a map")
+        return open_item(MAP, len(pairs)) + b"".join([k + v for k, v in pairs])
+    if isinstance(value, (list, tuple)):
         if depth == 0:
             raise RecursionError
-        return open_item(ARRAY, len(value)) + b"".join(_encode(v, depth - 1) for v in value)
+        return open_item(ARRAY, len(value)) + b"".join([_encode(v, depth - 1) for v in value])
+    if isinstance(value, int) and not -(2**64) <= value < 2**64:
+        raise ValueError("not to be sent: an integer of more than 64 bits, which takes a tag")
     if not (value is None or isinstance(value, bool | int | float | bytes | bytearray)):
         raise cbor2.CBOREncodeError(f"a {type(value).__name__} is no CBOR value without tags")
     return cbor2.dumps(value, canonical=True)
+
+
+def _encode_key(value: Any) -> bytes:
+    if isinstance(value, (Mapping, list, tuple)):
+        raise ValueError("not to be sent: an array or map as a map key")
+    return _encode(value, 0)
 
 
 def open_item(major: int, value: int) -> bytes:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_sdk.errors import DecodeError, InvalidArgument
-from device_sdk.wire import codec, fast_path, keys, topics
+from device_sdk.wire import cbor, codec, fast_path, keys, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence, Said
 from device_sdk.wire.talk_cells import encode_message
 
@@ -26,7 +26,12 @@ bodies: st.SearchStrategy[Any] = st.recursive(
     | st.floats(allow_nan=False)
     | st.text(max_size=20)
     | st.binary(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=5) | st.integers(-300, 300) | st.binary(max_size=3), inner
+        )
+    ),
     max_leaves=12,
 )
 channels = st.none() | st.text(max_size=16)
@@ -96,8 +101,10 @@ def test_a_cell_comes_back(cell: Cell) -> None:
 
 @given(bodies)
 def test_a_body_comes_back(value: Any) -> None:
-    """Any value without tags."""
-    assert codec.decode_body(codec.encode_body(value)) == value
+    """Any value without tags; and whoever reads it finds nothing that the protocol has not."""
+    data = codec.encode_body(value)
+    assert cbor.scan(data, 0, cbor.MAX_DEPTH - 1) == len(data)
+    assert codec.decode_body(data) == value
 
 
 @settings(max_examples=500)

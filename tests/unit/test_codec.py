@@ -241,12 +241,12 @@ def nested(levels: int) -> Any:
 @pytest.mark.parametrize(
     "value",
     [object(), {1, 2}, 2**64, -(2**64) - 1, "\ud800", {"a": "\udfff"}, {(1,): 2}, nested(16),
-     [1, object()], {object(): 1}, complex(1, 2), range(3)],
+     [1, object()], {object(): 1}, complex(1, 2), range(3), {float("nan"): 1, float("nan"): 2}],
     # Without addresses: every worker of a parallel run has to find the same tests.
     ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)),
 )  # fmt: skip
 def test_what_no_body_can_be(value: Any) -> None:
-    """No CBOR without tags, lone surrogates, bignums, arrays as keys, too deep: ValueError."""
+    """No CBOR without tags, lone surrogates, bignums, odd or equal keys, too deep: ValueError."""
     with pytest.raises(ValueError, match=r"."):
         codec.encode_body(value)
 
