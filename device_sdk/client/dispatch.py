@@ -95,6 +95,9 @@ class Dispatcher(Generic[L, R]):
         invitation._follow(record)  # type: ignore[arg-type]  # an L by its key
         if name is Name.LOCAL_ACCEPTED and record.talks:
             self._goes_on(key, invitation)
+        # Before the listener's thread is woken, which then waits for nothing of this one.
+        self._records.add(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
+                           name, reason)  # fmt: skip
         args: tuple[Any, ...] = (invitation,)
         if name in _WITH_RESPONSE:
             args = (invitation, invitation.response)
@@ -116,8 +119,6 @@ class Dispatcher(Generic[L, R]):
             )
         )
         self._end(key, name, invitation)
-        self._records.add(logging.INFO, "call %s to %s: %s (%s)", record.call_id, record.callee,
-                           name, reason)  # fmt: skip
 
     def _let_go(self, record: CallerCall) -> L:
         """The invitation of a call that ended, and of which the app kept none.
@@ -146,6 +147,7 @@ class Dispatcher(Generic[L, R]):
             invitation = self._underway[key] = self._remote(record)
             invitation._client = self
         invitation._follow(record)  # type: ignore[arg-type]  # an R by its key
+        self._log_remote(event)
         args: tuple[Any, ...] = (invitation,)
         if event.name is Name.REMOTE_ACCEPTED:
             self._accepted_here()
@@ -169,7 +171,6 @@ class Dispatcher(Generic[L, R]):
             )
         )
         self._end(key, event.name, invitation)
-        self._log_remote(event)
 
     def _goes_on(self, key: InvitationKey, invitation: L | R) -> None:
         """An invitation ends with *accepted*, and its call goes on."""

@@ -95,11 +95,21 @@ class _Client(Client):
         self.version_refused = bytes(self._in_packet["packet"][1:2]) == b"\x01"
         return super()._handle_connack()
 
-    #: Takes each message; there are no filters to match, as paho would.
+    # A message goes straight to the link, and so does the id of a publish that was acknowledged:
+    # there are no filters to match and nobody who waits for a publish, for which paho would make a
+    # lock, and nothing to send again, for the next link is a new client. A ring takes 20 µs less.
     noted: Callable[[Any], None]
+    acked: Callable[[int], None]
 
     def _handle_on_message(self, message: Any) -> None:
         self.noted(message)
+
+    def _handle_pubackcomp(self, _packet: str) -> MQTTErrorCode:
+        mid = self._in_packet["packet"]
+        if len(mid) != 2:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self.acked(int.from_bytes(mid, "big"))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _sock_recv(self, bufsize: int) -> bytes:
         packet = self._in_packet
@@ -171,7 +181,7 @@ class PahoLink:
         client.on_disconnect = self._on_disconnect
         client.noted = self._on_message
         client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
+        client.acked = self._on_acked
         self._client = client
 
     def open(self) -> None:
@@ -234,9 +244,10 @@ class PahoLink:
         self, topic: str, payload: bytes, token: int | None, *, retain: bool = True
     ) -> None:
         """Publish, QoS 1; all that the protocol says is retained."""
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
-        if token is not None and info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._tokens[info.mid] = token
+        mid = self._client._mid_generate()
+        rc = self._client._send_publish(mid, topic.encode(), payload, 1, retain)
+        if token is not None and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._tokens[mid] = token
 
     def subscribe(self, filters: tuple[str, ...]) -> None:
         """Subscribe in one packet, QoS 1 unless told otherwise."""
@@ -340,7 +351,7 @@ class PahoLink:
         granted = tuple(f for f, reason in pairs if not reason.is_failure)
         self._happened.append(Subscribed(granted, refused))
 
-    def _on_publish(self, _c: Any, _u: Any, mid: int, _reason: Any, _p: Any) -> None:
+    def _on_acked(self, mid: int) -> None:
         token = self._tokens.pop(mid, None)
         if token is not None:
             self._happened.append(PublishAcked(token))
