@@ -4,7 +4,8 @@ A :class:`PahoLink` wraps one paho client for one connection. paho would send ag
 reconnect, what an older connection left unacknowledged, even with a clean session: an old cell over
 a newer one. So nothing is ever reconnected; the next connection is a new client. paho's own thread
 is not used either: the owner calls ``loop_read`` and its kin, so a publish is on the wire when
-:meth:`PahoLink.publish` returns. paho's callbacks only note what happened, and so cannot raise.
+:meth:`PahoLink.publish` returns. Callbacks only note what happened, and so cannot raise. The two
+packets that every call waits for, PUBLISH and PUBACK, are read here.
 A message is acknowledged once it is dealt with: the answer that the peer waits for goes out first.
 What paho raises all the same, which its older versions do at malformed packets, ends the link.
 """
@@ -95,19 +96,27 @@ class _Client(Client):
         self.version_refused = bytes(self._in_packet["packet"][1:2]) == b"\x01"
         return super()._handle_connack()
 
-    # A message goes straight to the link, and so does the id of a publish that was acknowledged:
-    # there are no filters to match and nobody who waits for a publish, for which paho would make a
-    # lock, and nothing to send again, for the next link is a new client. A ring takes 20 µs less.
-    noted: Callable[[Any], None]
+    # A publish that comes in goes straight to the link, and so does the id of one that was
+    # acknowledged (MQTT 3.1.1, 3.3 and 3.4). There are no filters to match, nobody who waits for a
+    # publish, for whom paho would make a lock, and nothing to send again, for the next link is a
+    # new client. A ring takes 60 µs of 650 less.
+    noted: Callable[[bytes, bytes, bool, int | None], None]
     acked: Callable[[int], None]
 
-    def _handle_on_message(self, message: Any) -> None:
-        self.noted(message)
+    def _handle_publish(self) -> MQTTErrorCode:
+        head, data = self._in_packet["command"], bytes(self._in_packet["packet"])
+        qos, at = head >> 1 & 3, 2 + int.from_bytes(data[:2], "big")
+        body = at + 2 * qos
+        if qos > 1 or at == 2 or len(data) < body:  # QoS 2 is not subscribed
+            raise ConnectionError("a PUBLISH that is malformed, or that nobody asked for")
+        mid = int.from_bytes(data[at:body], "big") if qos else None
+        self.noted(data[2:at], data[body:], bool(head & 1), mid)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubackcomp(self, _packet: str) -> MQTTErrorCode:
         mid = self._in_packet["packet"]
         if len(mid) != 2:
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+            raise ConnectionError("a PUBACK that is malformed")
         self.acked(int.from_bytes(mid, "big"))
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
@@ -335,14 +344,14 @@ class PahoLink:
         )
         self._happened.append(LinkFailed(BrokerUnreachable("connection lost", problem)))
 
-    def _on_message(self, message: Any) -> None:
+    def _on_message(self, topic: bytes, payload: bytes, retained: bool, mid: int | None) -> None:
         try:
-            topic = message.topic
+            name = topic.decode()
         except UnicodeDecodeError:  # a topic that is no UTF-8 is none of ours
-            topic = ""
-        self._happened.append(MessageReceived(topic, message.payload, bool(message.retain)))
-        if message.qos == 1:
-            self._read.append(message.mid)
+            name = ""
+        self._happened.append(MessageReceived(name, payload, retained))
+        if mid is not None:
+            self._read.append(mid)
 
     def _on_subscribe(self, _c: Any, _u: Any, mid: int, reasons: Any, _p: Any) -> None:
         filters = self._filters.pop(mid, ())

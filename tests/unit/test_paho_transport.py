@@ -240,6 +240,26 @@ def test_a_malformed_packet_ends_the_link_and_nothing_else(packet: str) -> None:
         assert link.drain() == []
 
 
+@pytest.mark.parametrize(
+    ("packet", "named"),
+    [
+        ("30020000", "a PUBLISH"),  # without a topic
+        ("3003000261", "a PUBLISH"),  # whose topic is cut short
+        ("3204000161aa", "a PUBLISH"),  # whose id is
+        ("340500016100037a", "a PUBLISH"),  # QoS 2, which is never subscribed
+        ("400100", "a PUBACK"),
+        ("4003000100", "a PUBACK"),
+    ],
+)
+def test_a_malformed_publish_is_named(packet: str, named: str) -> None:
+    """Those two packets are read here, not by paho: nothing else is taken for one."""
+    with greeted() as (link, broker):
+        broker.sendall(bytes.fromhex(packet))
+        (failed,) = happens(link)
+        assert isinstance(failed, LinkFailed)
+        assert f"{named} that is malformed" in str(failed.error)
+
+
 def test_whatever_paho_raises_ends_the_link(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
