@@ -246,11 +246,6 @@ class DirectoryBroker:
                     passing=_passes(error),
                 ) from error
 
-    @property
-    def window_port(self) -> int | None:
-        """The port of /metrics, if it is served."""
-        return self._window.port if self._window is not None else None
-
     async def reload(self) -> None:
         """Read registry and certificates again; what cannot be read is tried until it can."""
         async with self._reloading:

@@ -43,9 +43,8 @@ class Connection:
     #: Authenticates the client; cancelled when the client has gone.
     task: asyncio.Task[None] | None = None
 
-    def __init__(self, host: Host, listener: str) -> None:
+    def __init__(self, host: Host) -> None:
         self.host = host
-        self.listener = listener
         self.transport: Any = None
         #: The TLS session, if there is one: asked for once, a transport that has ended raises.
         self.ssl_object: ssl.SSLObject | None = None
@@ -170,8 +169,8 @@ class StreamConnection(Connection, asyncio.Protocol):
 class WebSocketConnection(Connection):
     """MQTT over WebSocket: binary frames, of which packets do not respect the borders."""
 
-    def __init__(self, host: Host, listener: str, socket: ServerConnection) -> None:
-        super().__init__(host, listener)
+    def __init__(self, host: Host, socket: ServerConnection) -> None:
+        super().__init__(host)
         self._socket = socket
         self._unsent = bytearray()
         self._wake = asyncio.Event()

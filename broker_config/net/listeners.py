@@ -87,7 +87,7 @@ class ListeningBroker(Broker, Host):
                 "ssl_shutdown_timeout": LINGER,
             }
         try:
-            return await self._listen(listener_name, listener_type, host, port, tls)
+            return await self._listen(listener_type, host, port, tls)
         except OSError as error:
             where = f"{f'[{host}]' if host and ':' in host else host or 'every address'}:{port}"
             why = error.strerror or str(error)
@@ -101,15 +101,15 @@ class ListeningBroker(Broker, Host):
             ) from error
 
     async def _listen(
-        self, name: str, kind: ListenerType, host: str | None, port: int, tls: dict[str, Any]
+        self, kind: ListenerType, host: str | None, port: int, tls: dict[str, Any]
     ) -> asyncio.Server | websockets.asyncio.server.Server:
         if kind == ListenerType.TCP:
             return await self.loop.create_server(
-                lambda: StreamConnection(self, name), host, port, backlog=_BACKLOG, **tls
+                lambda: StreamConnection(self), host, port, backlog=_BACKLOG, **tls
             )
 
         async def connected(socket: websockets.asyncio.server.ServerConnection) -> None:
-            await WebSocketConnection(self, name, socket).serve()
+            await WebSocketConnection(self, socket).serve()
 
         return await websockets.serve(
             connected,

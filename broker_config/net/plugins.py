@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from amqtt.adapters import BufferReader
@@ -134,33 +134,18 @@ class PluginRules:
         return allowed
 
     async def _ask(self, key: object, who: PluginSession, action: Action, topic: str) -> None:
-        allowed = False
-        for plugin in self._topic:
-            try:
-                verdict = await plugin.topic_filtering(session=who, topic=topic, action=action)
-            except Exception:  # noqa: BLE001 - logged below; a plugin that fails must never let anybody in
-                _failed(plugin, f"{action.value} of {topic!r} by {who.client_id!r}")
-                verdict = False
-            if verdict is not None:
-                allowed = bool(verdict)
-                if not verdict:
-                    break
-        self._answer(key, allowed)
+        at = f"{action.value} of {topic!r} by {who.client_id!r}"
+        fits = await _agreed(
+            self._topic,
+            lambda plugin: plugin.topic_filtering(session=who, topic=topic, action=action),
+            at,
+        )
+        self._answer(key, fits)
 
     async def authenticate(self, who: PluginSession) -> bool:
         """Whether a client is who it says."""
-        known = False
-        for plugin in self._auth:
-            try:
-                verdict = await plugin.authenticate(session=who)
-            except Exception:  # noqa: BLE001 - logged below; a plugin that fails must never let anybody in
-                _failed(plugin, f"the login of {str(who.username)[:64]!r}")
-                return False
-            if verdict is not None:
-                if not verdict:
-                    return False
-                known = True
-        return known
+        at = f"the login of {str(who.username)[:64]!r}"
+        return await _agreed(self._auth, lambda plugin: plugin.authenticate(session=who), at)
 
     def why_not(self, session: core.Session, action: str, topic: str) -> str:
         """What is wrong, and the command that cures it where a plugin knows one."""
@@ -176,6 +161,24 @@ class PluginRules:
     def valid(self, session: core.Session) -> bool:
         """Whether a session's owner is still known, and as it was when it connected."""
         return all(plugin.valid(seen(session)) for plugin in self._auth if hasattr(plugin, "valid"))
+
+
+async def _agreed(
+    plugins: Iterable[Any], ask: Callable[[Any], Awaitable[bool | None]], at: str
+) -> bool:
+    """Whether at least one says yes and none says no; nobody else is asked after that."""
+    agreed = False
+    for plugin in plugins:
+        try:
+            verdict = await ask(plugin)
+        except Exception:  # noqa: BLE001 - logged below; a plugin that fails must never let anybody in
+            _failed(plugin, at)
+            return False
+        if verdict is not None:
+            if not verdict:
+                return False
+            agreed = True
+    return agreed
 
 
 def _failed(plugin: object, at: str) -> None:

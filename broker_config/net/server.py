@@ -53,7 +53,7 @@ class SignalingBroker(ListeningBroker):
     ) -> None:
         super().__init__(config, loop, plugin_namespace, limits or Limits(), origins)
         self.store = store
-        self.clock = clock or self._time
+        self.clock = clock or self.loop.time
         self.rules = PluginRules(self.plugins_manager, self.loop, self._verdict)
         self.core = Core(
             self.limits,
@@ -75,9 +75,6 @@ class SignalingBroker(ListeningBroker):
         self._dispatching: set[asyncio.Task[None]] = set()
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
-
-    def _time(self) -> float:
-        return self.loop.time()
 
     # --- amqtt's: start and stop --------------------------------------------------------------
 

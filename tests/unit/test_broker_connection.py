@@ -33,7 +33,7 @@ def test_a_tls_transport_that_has_taken_itself_apart_is_ended_once_more(how: str
     host: Any = SimpleNamespace(
         loop=SimpleNamespace(call_later=lambda _seconds, call: later.append(call))
     )
-    connection = StreamConnection(host, "mqtts")
+    connection = StreamConnection(host)
     connection.transport = _TakenApart()
     if how == "drop":
         connection.drop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from .card import ProvisionError
@@ -28,16 +27,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--door", action="append", default=[], metavar="ID", help="a doorbell that rings it"
     )
-
-
-def beside(args: argparse.Namespace, read: Callable[[Path, str], str]) -> dict[str, bytes]:
-    """The files for Home Assistant's broker by their names on the card."""
-    found = {}
-    for option, name in BESIDE.items():
-        path: Path | None = getattr(args, option)
-        if path is not None:
-            found[name] = read(path, f"--{option.replace('_', '-')}").encode()
-    return found
 
 
 def check_options(args: argparse.Namespace, role: str) -> None:

@@ -296,8 +296,10 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str,
         )
     check_peer_id(args.peer, "--peer")
     settings.check_broker(", ".join(args.broker))
+    bridge.check_options(args, role)
+    sip.check_options(args, role)
     beside = {}
-    for option, name in _BESIDE.items():
+    for option, name in (_BESIDE | page.BESIDE | bridge.BESIDE).items():
         path, flag = getattr(args, option), "--" + option.replace("_", "-")
         if path is None:
             continue
@@ -305,9 +307,6 @@ def _device(args: argparse.Namespace, role: str) -> tuple[dict[str, bytes], str,
             beside[name] = _first_line(path, flag).encode() + b"\n"
         else:
             beside[name] = _text(path, flag).encode()
-    bridge.check_options(args, role)
-    sip.check_options(args, role)
-    beside |= page.beside(args, _text) | bridge.beside(args, _text)
     text = _settings_text(args, role, beside)
     return beside, text, _check_settings(text, role, beside)
 

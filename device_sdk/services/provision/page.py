@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from ..config.web import parse_listen
@@ -27,16 +26,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("key-file", "the certificate's key (PEM)"),
     ):
         parser.add_argument(f"--web-{option}", type=Path, metavar="FILE", help=what)
-
-
-def beside(args: argparse.Namespace, read: Callable[[Path, str], str]) -> dict[str, bytes]:
-    """The page's files by their names on the card."""
-    found = {}
-    for option, name in BESIDE.items():
-        path: Path | None = getattr(args, option)
-        if path is not None:
-            found[name] = read(path, f"--{option.replace('_', '-')}").encode()
-    return found
 
 
 def table(args: argparse.Namespace, role: str, names: set[str]) -> str:
