@@ -126,3 +126,37 @@ class Command:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
         self.end()
+
+
+class CommandedPeer(Command):
+    """A peer in a program of its own: commands in, events out, a line of JSON each."""
+
+    #: What it calls the id of a call.
+    id_key = "callId"
+
+    def __init__(self, *words: str | Path, **options: Any) -> None:
+        super().__init__(*words, stdin=subprocess.PIPE, **options)
+
+    def do(self, name: str, **options: Any) -> None:
+        """Command it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": name, **options}) + "\n")
+        self.process.stdin.flush()
+
+    def all(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """Its events so far of that name with these fields."""
+        wanted = {"event": event, **fields}
+        return [told for told in self.told if wanted.items() <= told.items()]
+
+    def told_of(self, event: str, *, nth: int = 1, **fields: Any) -> dict[str, Any]:
+        """Wait for its ``nth`` event of that name with these fields."""
+        found: list[dict[str, Any]] = self.until(
+            lambda: (have := self.all(event, **fields))[nth - 1 :] and have, f"{event} {fields}"
+        )
+        return found[nth - 1]
+
+    def call(self, to: str = "kitchen", **options: Any) -> str:
+        """Let it call; the call's id."""
+        nth = len(self.all("calling")) + 1
+        self.do("call", to=to, **options)
+        return str(self.told_of("calling", nth=nth)[self.id_key])

@@ -25,7 +25,7 @@ from amqtt.contexts import ListenerConfig, ListenerType
 from broker_config.access import pki
 from device_sdk import AnswerReason, EndReason
 from tests.broker_support.running import Running
-from tests.commands import Command
+from tests.commands import CommandedPeer
 from tests.peers import ThreadedPeer
 from tests.servers import BrokerProcess, BundledBroker
 
@@ -43,35 +43,12 @@ def need_node() -> None:
         pytest.skip("no node: apt install nodejs")
 
 
-class Script(Command):
+class Script(CommandedPeer):
     """A JavaScript peer that is logged in."""
 
     def __init__(self, url: str, peer: str, realm: str, *options: str) -> None:
         words = (Path(__file__).with_name("javascript_peer.mjs"), url, peer, realm, *options)
-        super().__init__(*words, program=(str(NODE),), stdin=subprocess.PIPE)
-        self.peer = peer
-
-    def do(self, name: str, **options: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": name, **options}) + "\n")
-        self.process.stdin.flush()
-
-    def told_of(self, event: str, **fields: Any) -> dict[str, Any]:
-        """The first event of that name with these fields."""
-        wanted = {"event": event, **fields}
-        found: dict[str, Any] = self.until(
-            lambda: next((t for t in self.told if wanted.items() <= t.items()), None), str(wanted)
-        )
-        return found
-
-    def call(self, to: str, **options: Any) -> str:
-        """Begin a call; its id."""
-        before = len([t for t in self.told if t["event"] == "calling"])
-        self.do("call", to=to, **options)
-        calls: list[dict[str, Any]] = self.until(
-            lambda: [t for t in self.told if t["event"] == "calling"][before:], "a call"
-        )
-        return str(calls[0]["callId"])
+        super().__init__(*words, program=(str(NODE),))
 
 
 class Pair:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import ssl
 import struct
@@ -21,7 +20,7 @@ from broker_config.access import pki
 from device_sdk import AnswerReason, EndReason
 from tests.broker_support.raw import Raw
 from tests.broker_support.running import Running
-from tests.commands import Command
+from tests.commands import Command, CommandedPeer
 from tests.peers import Peer, ThreadedPeer, Told
 from tests.servers import BrokerProcess, BundledBroker
 
@@ -47,8 +46,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Micro(Command):
+class Micro(CommandedPeer):
     """A peer under MicroPython that is logging in."""
+
+    id_key = "call_id"
 
     def __init__(self, broker: BrokerProcess, peer: str, realm: str, at: Path, *more: str) -> None:
         words = (Path(__file__).with_name("micro_peer.py"), broker.port, peer, realm, *more)
@@ -56,30 +57,7 @@ class Micro(Command):
             *words,
             program=(str(BIN / "micropython"), "-X", f"heapsize={HEAP}"),
             environ={"MICROPYPATH": f"{at}:.frozen"},
-            stdin=subprocess.PIPE,
         )
-
-    def do(self, name: str, **options: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": name, **options}) + "\n")
-        self.process.stdin.flush()
-
-    def told_of(self, event: str, **fields: Any) -> dict[str, Any]:
-        """The first event of that name with these fields."""
-        wanted = {"event": event, **fields}
-        found: dict[str, Any] = self.until(
-            lambda: next((t for t in self.told if wanted.items() <= t.items()), None), str(wanted)
-        )
-        return found
-
-    def call(self, **options: Any) -> str:
-        """Begin a call of the kitchen; its id."""
-        before = self.names.count("calling")
-        self.do("call", to="kitchen", **options)
-        calls: list[dict[str, Any]] = self.until(
-            lambda: [t for t in self.told if t["event"] == "calling"][before:], "a call"
-        )
-        return str(calls[0]["call_id"])
 
     def kill(self) -> None:
         """A power cut."""

@@ -6,15 +6,13 @@ Each end is a process (:class:`Peer`) that takes the same commands and tells the
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.commands import Command
+from tests.commands import CommandedPeer
 from tests.servers import BrokerProcess
 
 _SCRIPT = Path(__file__).parents[1] / "integration" / "javascript_peer.mjs"
@@ -24,38 +22,12 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Peer(Command):
+class Peer(CommandedPeer):
     """One end, logged in; what it told stays readable after its death."""
 
     def __init__(self, program: str, url: str, name: str, realm: str) -> None:
         words = (url, name, realm, "talk")
-        super().__init__(*words, program=PROGRAMS[program], stdin=subprocess.PIPE)
-        self.name = name
-
-    def do(self, name: str, **options: Any) -> None:
-        """Command it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": name, **options}) + "\n")
-        self.process.stdin.flush()
-
-    def all(self, event: str, **fields: Any) -> list[dict[str, Any]]:
-        """Its events so far of that name with these fields."""
-        wanted = {"event": event, **fields}
-        return [told for told in self.told if wanted.items() <= told.items()]
-
-    def expect(self, event: str, *, nth: int = 1, **fields: Any) -> dict[str, Any]:
-        """Wait for its ``nth`` event of that name with these fields."""
-        what = f"{event} {fields} of {self.name}"
-        found: list[Any] = self.until(
-            lambda: (have := self.all(event, **fields))[nth - 1 :] and have, what
-        )
-        return dict(found[nth - 1])
-
-    def call(self, to: str, **options: Any) -> str:
-        """Let it call; the call's id."""
-        nth = len(self.all("calling")) + 1
-        self.do("call", to=to, **options)
-        return str(self.expect("calling", nth=nth)["callId"])
+        super().__init__(*words, program=PROGRAMS[program])
 
 
 class Two:
@@ -76,14 +48,14 @@ class Two:
     def _peer(self, program: str, name: str) -> Peer:
         peer = Peer(program, self.broker.url, name, self._realm)
         self._stack.enter_context(contextlib.closing(_Closing(peer)))
-        peer.expect("ready")
+        peer.told_of("ready")
         return peer
 
     def ringing(self, **options: Any) -> tuple[Peer, Peer, str]:
         """Both logged in, and a call that rings."""
         kitchen, door = self.callee(), self.caller()
         call = door.call("kitchen", **options)
-        kitchen.expect("ring", callId=call)
+        kitchen.told_of("ring", callId=call)
         return door, kitchen, call
 
     def talking(self) -> tuple[Peer, Peer, str]:
@@ -91,7 +63,7 @@ class Two:
         door, kitchen, call = self.ringing()
         kitchen.do("accept", callId=call)
         for peer in (door, kitchen):
-            peer.expect("up", callId=call)
+            peer.told_of("up", callId=call)
         return door, kitchen, call
 
 
@@ -112,7 +84,7 @@ def die(peer: Peer) -> None:
 
 def ends(peer: Peer, call: str, state: str, *reasons: str) -> None:
     """It is told one end of the call, that one."""
-    told = peer.expect("ended", callId=call)
+    told = peer.told_of("ended", callId=call)
     assert told["state"] == state, told
     assert not reasons or told["reason"] in reasons, told
     assert len(peer.all("ended", callId=call)) == 1, peer.told
@@ -120,15 +92,15 @@ def ends(peer: Peer, call: str, state: str, *reasons: str) -> None:
 
 def accept(two: Two) -> None:
     door, kitchen, call = two.ringing(content={"who": "a door", "n": [1, 2.5, None]}, channel="c")
-    assert kitchen.expect("ring")["content"] == {"who": "a door", "n": [1, 2.5, None]}
-    door.expect("received", callId=call)
+    assert kitchen.told_of("ring")["content"] == {"who": "a door", "n": [1, 2.5, None]}
+    door.told_of("received", callId=call)
     kitchen.do("accept", callId=call, response={"text": "coming"})
     for peer in (door, kitchen):
-        peer.expect("up", callId=call)
+        peer.told_of("up", callId=call)
     door.do("hangUp", callId=call)
     for peer in (door, kitchen):
         ends(peer, call, "over", "hung up")
-    assert door.expect("ended")["response"] == {"text": "coming"}
+    assert door.told_of("ended")["response"] == {"text": "coming"}
 
 
 def refuse(two: Two) -> None:
@@ -162,9 +134,9 @@ def callee_restarts(two: Two) -> None:
     door, kitchen, call = two.ringing(content="still here")
     die(kitchen)
     again = two.callee()
-    assert again.expect("ring", callId=call)["content"] == "still here"
+    assert again.told_of("ring", callId=call)["content"] == "still here"
     again.do("accept", callId=call)
-    door.expect("up", callId=call)
+    door.told_of("up", callId=call)
 
 
 def ghost(two: Two) -> None:
@@ -172,49 +144,49 @@ def ghost(two: Two) -> None:
     door = two.caller()
     call = door.call("kitchen")
     kitchen = two.callee()
-    kitchen.expect("ring", callId=call)
+    kitchen.told_of("ring", callId=call)
     die(kitchen)
     die(door)
     kitchen, hall = two.callee(), two.caller("hall")
     living = hall.call("kitchen")
-    kitchen.expect("ring", callId=living)
+    kitchen.told_of("ring", callId=living)
     kitchen.do("accept", callId=living)
-    hall.expect("up", callId=living)
+    hall.told_of("up", callId=living)
     assert not kitchen.all("ring", callId=call)
 
 
 def crossing(two: Two) -> None:
     door, kitchen, one = two.ringing()
     other = kitchen.call("door")
-    door.expect("ring", callId=other)
+    door.told_of("ring", callId=other)
     door.do("accept", callId=other)
     kitchen.do("accept", callId=one)
     for peer in (door, kitchen):
         for call in (one, other):
-            peer.expect("up", callId=call)
+            peer.told_of("up", callId=call)
 
 
 def ring_group(two: Two) -> None:
     kitchen, hall, door = two.callee(), two.callee("hall"), two.caller()
     door.do("group", peers=["kitchen", "hall"])
-    here = str(door.expect("calling", to="kitchen")["callId"])
-    there = str(door.expect("calling", to="hall")["callId"])
-    hall.expect("ring", callId=there)
-    kitchen.expect("ring", callId=here)
+    here = str(door.told_of("calling", to="kitchen")["callId"])
+    there = str(door.told_of("calling", to="hall")["callId"])
+    hall.told_of("ring", callId=there)
+    kitchen.told_of("ring", callId=here)
     kitchen.do("accept", callId=here)
-    door.expect("up", callId=here)
+    door.told_of("up", callId=here)
     for peer in (door, hall):
         ends(peer, there, "canceled", "answered elsewhere")
 
 
 def newer_login(two: Two) -> None:
     older, newer = two.callee(), two.callee()
-    assert older.expect("over")["state"] == "aborted"
+    assert older.told_of("over")["state"] == "aborted"
     door = two.caller()
     call = door.call("kitchen")
-    newer.expect("ring", callId=call)
+    newer.told_of("ring", callId=call)
     newer.do("accept", callId=call)
-    door.expect("up", callId=call)
+    door.told_of("up", callId=call)
     assert not older.all("ring")
 
 
@@ -222,11 +194,11 @@ def broker_killed(two: Two) -> None:
     door, kitchen, call = two.ringing()
     two.broker.kill()
     for peer in (door, kitchen):
-        peer.expect("state", state="reconnecting")
+        peer.told_of("state", state="reconnecting")
     two.broker.start()
     kitchen.do("accept", callId=call)
     for peer in (door, kitchen):
-        peer.expect("up", callId=call)
+        peer.told_of("up", callId=call)
 
 
 def talk(two: Two) -> None:
@@ -237,7 +209,7 @@ def talk(two: Two) -> None:
         for peer in (door, kitchen):
             peer.do("say", callId=call, message=message)
     for peer in (door, kitchen):
-        peer.expect("message", nth=len(messages))
+        peer.told_of("message", nth=len(messages))
         assert [told["message"] for told in peer.all("message")] == messages
 
 
@@ -266,10 +238,10 @@ def restart_in_call(two: Two) -> None:
     again = two.callee()
     ends(door, call, "over", "restarted", "peer lost")
     second = door.call("kitchen")
-    again.expect("ring", callId=second)
+    again.told_of("ring", callId=second)
     again.do("accept", callId=second)
     for peer in (door, again):
-        peer.expect("up", callId=second)
+        peer.told_of("up", callId=second)
     die(door)
     two.caller()
     ends(again, second, "over", "restarted", "peer lost")
@@ -281,11 +253,11 @@ def broker_killed_in_call(two: Two) -> None:
     door, kitchen, call = two.talking()
     two.broker.kill()
     for peer in (door, kitchen):
-        peer.expect("state", state="reconnecting")
+        peer.told_of("state", state="reconnecting")
         peer.do("say", callId=call, message="meanwhile")
     two.broker.start()
     for peer in (door, kitchen):
-        peer.expect("message", callId=call, message="meanwhile")
+        peer.told_of("message", callId=call, message="meanwhile")
     kitchen.do("hangUp", callId=call)
     for peer in (door, kitchen):
         ends(peer, call, "over", "hung up")
