@@ -98,6 +98,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, default=8080, help="the page's (%(default)s)")
     wanted = parser.parse_args().port
+    if not 0 <= wanted <= 65535:
+        parser.error(f"argument --port: expected 0 to 65535, not {wanted}")
     # A script's background commands ignore Ctrl-C, which ends this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.ExitStack() as stack:

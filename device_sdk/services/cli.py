@@ -139,6 +139,8 @@ def _run_panel(args: argparse.Namespace) -> int:
         settings = replace(settings, web=web)
         _check(settings, [settings.ringer.command, *_commands(settings.on)], args)
         web.check()
+        if web.for_nothing:
+            complain(f"bellwire: warning: {web.for_nothing}, or --web 8080")
         if args.check:
             page = "" if web.port is None else f", with a page at {web.url}"
             say(f"{args.settings}: a panel named {settings.account.peer}{page}, as it should be")

@@ -288,6 +288,40 @@ def test_the_bridges_secret_reaches_its_service(run, boot, tmp_path):
     assert "for name in $beside; do" in script
 
 
+def test_a_page_in_own_settings_says_where_it_is(run, boot, tmp_path):
+    (tmp_path / "own.toml").write_text('[web]\npeers = ["front-door"]\n')
+    before = tree(boot)
+    code, out = run(
+        "--role", "panel", "--peer", "kitchen", "--settings", str(tmp_path / "own.toml")
+    )
+    assert (code, 'no page is served: say where, such as listen = "8080"' in out) == (2, True)
+    assert tree(boot) == before
+
+
+def test_the_first_boot_hands_over_what_lies_on_the_card(run, boot, tmp_path):
+    """The script's own lines: unit and credentials, of a door's bell and of a page with a PIN."""
+    (tmp_path / "pin").write_text("314159\n")
+    for name in ("starlette-1.0-py3-none-any.whl", "uvicorn-1.0-py3-none-any.whl"):
+        (tmp_path / "wheels" / name).write_bytes(b"wheel")
+    page = ("--role", "panel", "--web", "8080", "--web-pin-file", str(tmp_path / "pin"))
+    for more, names in (
+        (("--door-pin", "23"), ["secret", "ca.pem"]),
+        (page, ["secret", "ca.pem", "web-pin"]),
+    ):
+        assert run(*more)[0] == 0
+        here, units = boot / "bellwire", tmp_path / "units"
+        units.mkdir(exist_ok=True)
+        script = (here / "install.sh").read_text()
+        given = "\n".join(re.findall(r"(?m)^(?:role|beside|unit)=.*$", script))
+        start = script.index('install -m 0644 "$here/$unit"')
+        lines = script[start : script.index("\n\n", start)]
+        subprocess.run(["sh", "-euc", f"here={here}\nunits={units}\n{given}\n{lines}"], check=True)
+        (conf,) = units.glob(f"bellwire-{'panel' if more is page else 'doorbell'}.service.d/*")
+        assert conf.read_text().splitlines() == [
+            "[Service]", *(f"LoadCredential={name}:{here}/{name}" for name in names)
+        ]  # fmt: skip
+
+
 @pytest.mark.parametrize("role", ["doorbell", "panel", "sip", "broker"])
 def test_the_scripts_are_clean_shell(run, boot, tmp_path, role):
     key = tmp_path / "id.pub"

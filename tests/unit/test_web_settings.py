@@ -83,6 +83,7 @@ def test_complaints_name_file_line_key_and_expectation(web, text: str, says: str
         ({"users_file": "nobody"}, "users_file: nobody is in it"),
         ({"ca_file": "short"}, "ca_file: no certificate"),
         ({"cert_file": "short", "key_file": "short"}, "are no certificate and its key"),
+        ({"cert_file": "short"}, "short is no certificate with its key in it: say key_file"),
         ({"key_file": "short"}, "say cert_file, too"),
     ],
 )
@@ -147,3 +148,19 @@ def test_what_a_page_keeps_over_restarts(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_it_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert len(PageState("kitchen", tmp_path / "file" / "below").key) == 32
+
+
+def test_settings_of_a_page_that_is_nowhere_served_are_said(tmp_path: Path, capsys) -> None:
+    """A forgotten `listen` would be a page that nobody finds."""
+    path = tmp_path / "panel.toml"
+    path.write_text(ACCOUNT + '[web]\npeers = ["front-door"]\n')
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    for more, said in (((), True), (("--web-cert", "x"), True), (("--web", "8080"), False)):
+        args = parser.parse_args(["panel", "--settings", str(path), "--check", *more])
+        assert args.run(args) == 0
+        warned = 'no page is served: say where, such as listen = "8080" in [web], or --web 8080'
+        assert (warned in capsys.readouterr().err) == said
+    path.write_text(ACCOUNT)
+    args = parser.parse_args(["panel", "--settings", str(path), "--check"])
+    assert (args.run(args), capsys.readouterr().err) == (0, "")

@@ -118,12 +118,19 @@ class WebSettings:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(self.cert_file, self.key_file)
             except (OSError, ssl.SSLError) as error:
-                raise SettingsError(
-                    f"web: {self.cert_file} and {self.key_file} are no certificate and its key: "
-                    f"{error.strerror or error}"
-                ) from None
+                what = f"{self.cert_file} and {self.key_file} are no certificate and its key"
+                if self.key_file is None:
+                    what = f"{self.cert_file} is no certificate with its key in it: say key_file"
+                raise SettingsError(f"web: {what}: {error.strerror or error}") from None
         elif self.key_file is not None:
             raise SettingsError("web: a key without its certificate: say cert_file, too")
+
+    @property
+    def for_nothing(self) -> str:
+        """What to say of settings without a page; empty where there is one, or none is meant."""
+        if self.port is not None or self == WebSettings():
+            return ""
+        return 'web: no page is served: say where, such as listen = "8080" in [web]'
 
     def own_names(self) -> tuple[str, ...]:
         """What this machine is called in its network, beside what the settings say."""

@@ -365,6 +365,8 @@ def _check_settings(text: str, role: str, beside: Mapping[str, bytes]) -> Settin
             settings = _READ[role](path)
             if isinstance(settings, PanelSettings):
                 settings.web.check()
+                if settings.web.for_nothing:
+                    raise SettingsError(settings.web.for_nothing)
             elif isinstance(settings, HomeAssistantSettings):
                 settings.mqtt.check_files()
             settings.account.check_files()
