@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from device_sdk.services.web.hub import MAX_PAGES
 from tests.browser.conftest import Bell, Browser, Panel, chromium, until
 from tests.servers import BundledBroker
 
@@ -362,6 +364,26 @@ def test_german(panel: Panel, bell: Bell, tmp_path: Path) -> None:
         browser.see("h1", "Sprechen geht nur mit https")
     finally:
         browser.driver.quit()
+
+
+def test_one_page_too_many_is_told_so_and_comes_in_when_there_is_room(
+    browser: Browser, panel: Panel
+) -> None:
+    """200 are heard; the next says so, in the place of *no link*."""
+    ask = f"GET /events HTTP/1.1\r\nHost: localhost:{panel.port}\r\n\r\n".encode()
+    crowd = [socket.create_connection(("127.0.0.1", panel.port), 10) for _ in range(MAX_PAGES)]
+    try:
+        for each in crowd:
+            each.sendall(ask)
+        for each in crowd:
+            assert each.recv(12) == b"HTTP/1.1 200"
+        browser.open(panel.url, ready=False)
+        browser.see("#lost", "Too many pages are open at once")
+    finally:
+        for each in crowd:
+            each.close()
+    browser.gone("#lost")
+    browser.see("#link.good")
 
 
 SOUND = "return audio.state"

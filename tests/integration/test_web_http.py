@@ -318,6 +318,7 @@ def test_more_pages_than_there_is_room_for_are_told_so(shared: Site, monkeypatch
     monkeypatch.setattr("device_sdk.services.web.app.MAX_PAGES", 0)
     status, _, body = shared.ask("GET", "/events")
     assert (status, b"Too many pages are open" in body) == (503, True)
+    assert "Too many pages" in json.loads(shared.ask("GET", "/state")[2])["full"]
 
 
 def silent(site: Site, count: int) -> list[socket.socket]:

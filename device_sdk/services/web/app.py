@@ -131,6 +131,8 @@ class PageApp:
         about = {"asks": self._access.asks, "ca": self._authority is not None}
         if user is None:
             return JSONResponse(about | {"sentence": _words(request, "sign in")}, 401)
+        if self._hub.pages >= MAX_PAGES:  # an event stream that is refused cannot say why
+            about["full"] = _words(request, "full")
         return JSONResponse(about | {"user": user})
 
     async def _events(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ let state = null;
 let about = {};
 let heard = Date.now();
 let signingIn = false;
+let full = ""; // why the panel does not tell this page anything
 let toastTimer = 0;
 let retryFeed = () => {};
 
@@ -437,7 +438,8 @@ function strike() {
 // --- the panel's word --------------------------------------------------------------------------
 
 function hear(what) {
-  if (what.error) return;
+  full = what.full || "";
+  if (what.error || full) return;
   heard = Date.now();
   showLost();
   if (what.beat) skew = Date.now() / 1000 - what.beat;
@@ -455,7 +457,7 @@ function showLost() {
   const lost = Date.now() - heard > PATIENCE && !signingIn;
   const line = $("#lost");
   line.hidden = !lost;
-  put(line, lost ? say("lost") : "");
+  put(line, lost ? full || say("lost") : "");
   $("#link").hidden = lost;
   document.body.classList.toggle("lost", lost); // what was there is not known to be there now
 }

@@ -2,7 +2,8 @@
 // workers (it opens six connections to a host at most); elsewhere each tab has its own.
 "use strict";
 
-// Tell `tell` {state: JSON}, {beat: the panel's time}, or {signIn: what /state says}; comes back by itself.
+// Tell `tell` {state: JSON}, {beat: the panel's time}, {full: why it is not heard}, or {signIn: what
+// /state says}; comes back by itself.
 function startFeed(tell) {
   const patience = 4000; // ms without a beat; the panel has one every 1.5 s
   let source = null;
@@ -30,10 +31,12 @@ function startFeed(tell) {
     clearTimeout(timer);
     try {
       const answer = await fetch("/state", { cache: "no-store" });
+      const told = await answer.json();
       if (answer.status === 401) {
-        tell({ signIn: await answer.json() });
+        tell({ signIn: told });
         return; // until `retry`
       }
+      if (told.full) tell({ full: told.full });
     } catch (error) {
       tell({ error: String(error) }); // it is away: below
     }
@@ -59,7 +62,7 @@ if (typeof SharedWorkerGlobalScope !== "undefined" && self instanceof SharedWork
     port.onmessage = () => retry();
     if (last) port.postMessage(last);
     retry = retry || startFeed((what) => {
-      if (!what.beat && !what.error) last = what;
+      if (what.state || what.signIn) last = what;
       for (const each of ports) each.postMessage(what);
     });
   };
