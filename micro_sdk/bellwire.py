@@ -65,86 +65,84 @@ _TALK_RESTARTED = const(9)
 _TIME_IS_UP = const(10)
 _LOGGED_OUT = const(11)
 
-# What kind of value each key has: number, text, anything, true or false, or that many bytes.
-_TYPES = (0, 0, 8, 0, 0, "any", "text", 0, 16, 0, "bool", "any", 0, 0, 0, 0, 8)
+# What kind of value each key has, and which keys each kind of cell: 0 is a number, 8 and 16 are
+# that many bytes, and else:
+_TEXT = const(1)
+_BOOL = const(2)
+_BODY = const(3)
+_TALK = const(4)
+_TYPES = b"\x00\x00\x08\x00\x00\x03\x01\x00\x10\x00\x02\x04\x00\x00\x00\x00\x08"
 _KEYS = {
-    "invite": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16),
-    "answer": (0, 1, 2, 3, 5, 7, 10, 11, 12, 13),
-    "presence": (0, 1, 2, 9, 10, 14, 15),
+    "invite": b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0b\x0c\x0d\x10",
+    "answer": b"\x00\x01\x02\x03\x05\x07\x0a\x0b\x0c\x0d",
+    "presence": b"\x00\x01\x02\x09\x0a\x0e\x0f",
 }
+_VALUES = (False, True, None)
+_SIMPLE = (False, b"\xf4"), (True, b"\xf5"), (None, b"\xf6")
 _STATES = {"invite": 3, "answer": 6, "presence": 1}
 
 if hasattr(time, "ticks_ms"):
-    _now, _diff, _add = time.ticks_ms, time.ticks_diff, time.ticks_add
+    _ms, _ticks = 0, time.ticks_ms()
+
+    def _now():
+        """Milliseconds that only grow; the port's own begin again after some days."""
+        global _ms, _ticks  # noqa: PLW0603 - an object of its own would cost memory
+        ticks = time.ticks_ms()
+        _ms += time.ticks_diff(ticks, _ticks)
+        _ticks = ticks
+        return _ms
+
 else:
 
     def _now():
         return int(time.monotonic() * 1000)
 
-    def _diff(a, b):
-        return a - b
-
-    def _add(a, b):
-        return a + b
-
 
 def _head(major, n):
-    major <<= 5
+    info, size = 24, 1
     if n < 24:
-        return bytes((major | n,))
-    for info, form, limit in ((24, ">BB", 256), (25, ">BH", 65536), (26, ">BI", 1 << 32)):
-        if n < limit:
-            return struct.pack(form, major | info, n)
-    return struct.pack(">BQ", major | 27, n)
+        return bytes((major << 5 | n,))
+    while n >> 8 * size:
+        info, size = info + 1, 2 * size
+    if size > 8:
+        raise ValueError("too large")
+    return bytes((major << 5 | info,)) + n.to_bytes(size, "big")
 
 
 def encode(value):
     """CBOR as cells have it (Cells); ValueError for a value that it has no form for."""
-    if value is None:
-        return b"\xf6"
-    if value is True or value is False:
-        return b"\xf5" if value else b"\xf4"
-    if isinstance(value, int):
-        return _head(0, value) if value >= 0 else _head(1, -1 - value)
-    if isinstance(value, float):
+    for simple, byte in _SIMPLE:
+        if value is simple:
+            return byte
+    kind = type(value)
+    if kind is int:
+        return _head(0, value) if value >= 0 else _head(1, ~value)
+    if kind is float:
         return b"\xfb" + struct.pack(">d", value)
-    if isinstance(value, str):
+    major = 2 + (bytes, str, list, dict).index(kind)
+    n = len(value)
+    if kind is str:
         value = value.encode()
-        return _head(3, len(value)) + value
-    if isinstance(value, (bytes, bytearray)):
-        return _head(2, len(value)) + value
-    if isinstance(value, (list, tuple)):
-        return _head(4, len(value)) + b"".join([encode(v) for v in value])
-    if isinstance(value, dict):
-        pairs = sorted([(encode(k), encode(value[k])) for k in value])
-        return _head(5, len(pairs)) + b"".join([k + v for k, v in pairs])
-    raise ValueError("no CBOR for it")
+        n = len(value)
+    elif kind is list:
+        value = b"".join([encode(each) for each in value])
+    elif kind is dict:
+        pairs = sorted([(encode(key), encode(value[key])) for key in value])
+        value = b"".join([key + each for key, each in pairs])
+    return _head(major, n) + value
 
 
 def _text(raw):
     """UTF-8, and nothing else; MicroPython's own decoder takes more."""
-    i = 0
-    while i < len(raw):
-        c = raw[i]
-        i += 1
-        if c < 128:
-            continue
-        more = 1 if c < 0xE0 else 2 if c < 0xF0 else 3
-        if not 0xC2 <= c < 0xF5 or i + more > len(raw):
+    text = str(raw, "utf-8")
+    for c in text:
+        if 0xD800 <= ord(c) < 0xE000 or chr(ord(c)) != c:
             raise ValueError
-        c &= 0x3F >> more
-        for _ in range(more):
-            if raw[i] & 0xC0 != 0x80:
-                raise ValueError
-            c = c << 6 | raw[i] & 0x3F
-            i += 1
-        if c < (0, 128, 2048, 65536)[more] or c > 0x10FFFF or 0xD800 <= c < 0xE000:
-            raise ValueError
-    return str(raw, "utf-8")
+    return text
 
 
 class _Reader:
-    """Reads strict CBOR; what is wrong is a ValueError or an IndexError."""
+    """Reads strict CBOR; what is wrong is a ValueError, or an error of reading past the end."""
 
     def __init__(self, data):
         self.data = data
@@ -157,138 +155,120 @@ class _Reader:
         self.at += n
         return raw
 
-    def head(self):
+    def item(self, depth=1, pairs=None):
+        """The next value; of a map `pairs` has {key as it stands: (value, value as it stands)}."""
         first = self.data[self.at]
         self.at += 1
-        n = first & 31
+        major, n = first >> 5, first & 31
+        raw = b""
         if n > 23:
             if n > 27:
                 raise ValueError
-            size = 1 << (n - 24)
-            n = int.from_bytes(self.take(size), "big")
-            if first < 0xE0 and n < (24 if size == 1 else 1 << (4 * size)):
+            raw = self.take(1 << n - 24)
+            least = 24 if n == 24 else 1 << 4 * len(raw)
+            n = int.from_bytes(raw, "big")
+            if major < 7 and n < least:
                 raise ValueError
-        return first, n
-
-    def item(self, depth=1, keep=True):
-        start = self.at
-        first, n = self.head()
-        major = first >> 5
         if major < 2:
-            return -1 - n if major else n
+            return ~n if major else n
+        if major == 7:
+            if len(raw) > 2:
+                return struct.unpack(">f" if len(raw) == 4 else ">d", raw)[0]
+            if len(raw) == 2:
+                return _half(n)
+            return _VALUES[first - 0xF4 if first >= 0xF4 else 3]
+        if n > len(self.data):
+            raise ValueError
         if major < 4:
-            if n > len(self.data):
-                raise ValueError
             raw = self.take(n)
             return raw if major == 2 else _text(raw)
-        if major == 7:
-            if first == 0xF9:
-                sign = -1 if n & 0x8000 else 1
-                exp = n >> 10 & 31
-                n &= 1023
-                if exp == 31:
-                    return float("nan") if n else sign * float("inf")
-                return sign * ((n + 1024) * 2.0 ** (exp - 25) if exp else n * 2.0**-24)
-            if first >= 0xFA:
-                raw = bytes(self.data[start + 1 : self.at])
-                return struct.unpack(">f" if first == 0xFA else ">d", raw)[0]
-            if not 0xF4 <= first <= 0xF6:
-                raise ValueError
-            return (False, True, None)[first - 0xF4]
-        if major == 6 or depth > 15 or n > len(self.data):
+        if major == 6 or depth > 15:
             raise ValueError
         if major == 4:
-            found = []
-            for _ in range(n):
-                value = self.item(depth + 1, keep)
-                if keep:
-                    found.append(value)
-            return found
+            return [self.item(depth + 1) for _ in range(n)]
         found = {}
-        for key, _ in self.keys(n):
-            value = self.item(depth + 1, keep)
-            if keep:
-                found[key] = value
-        return found
-
-    def keys(self, n):
-        """Each of the keys of a map, and its bytes; who asks for them reads the values."""
-        seen = set()
+        pairs = {} if pairs is None else pairs
         for _ in range(n):
             start = self.at
-            if self.data[start] >> 5 in (4, 5):
-                raise ValueError
-            key = self.item(16)
+            key = self.item(16)  # where nothing else goes in, so no array or map is a key
             raw = bytes(self.data[start : self.at])
-            if raw in seen:
+            if raw in pairs:
                 raise ValueError
-            seen.add(raw)
-            yield key, raw
+            start = self.at
+            value = self.item(depth + 1)
+            pairs[raw] = value, bytes(self.data[start : self.at])
+            found[key] = value
+        return found
+
+
+def _half(n):
+    sign = -1 if n & 0x8000 else 1
+    exp = n >> 10 & 31
+    n &= 1023
+    if exp == 31:
+        return float("nan") if n else sign * float("inf")
+    return sign * ((n + 1024) * 2.0 ** (exp - 25) if exp else n * 2.0**-24)
 
 
 def decode(kind, data):
-    """A cell as {key: value}, the body still encoded; ValueError if it is none."""
-    try:
-        reader = _Reader(data)
-        first, n = reader.head()
-        if first >> 5 != 5 or len(data) > 20480:
-            raise ValueError
-        cell = {}
-        for key, raw in reader.keys(n):
-            start = reader.at
-            known = raw[0] < 17 and (key in _KEYS[kind] or key == 5)
-            type_ = _TYPES[key] if known else "any"
-            value = reader.item(1, known and key != 5)
-            if not known:
+    """A cell as {key: value}, its body encoded; ValueError, LookupError or TypeError if none."""
+    reader, pairs, cell = _Reader(data), {}, {}
+    if data[0] >> 5 != 5 or len(data) > 20480:
+        raise ValueError
+    reader.item(0, pairs)
+    for key, type_ in enumerate(_TYPES):
+        value, raw = pairs.get(bytes((key,)), (None, b""))
+        if not raw or key not in _KEYS[kind] and type_ != _BODY:
+            continue
+        if type_ == _BODY:
+            value = raw
+            good = len(raw) <= 8192
+        elif type_ == 0:
+            good = raw[0] < 0x20 and value < 1 << 53
+        elif type_ == _TEXT:
+            good = raw[0] >> 5 == 3 and len(value.encode()) <= 64
+        elif type_ == _BOOL:
+            good = raw in b"\xf4\xf5"
+        elif type_ == _TALK:
+            if raw != b"\x01":
                 continue
-            if key == 5:
-                value = bytes(data[start : reader.at])
-                good = len(value) <= 8192
-            elif type_ == 0:
-                good = data[start] < 0x20 and value < 1 << 53
-            elif type_ == "text":
-                good = isinstance(value, str) and len(value.encode()) <= 64
-            elif type_ == "bool":
-                good = value is True or value is False
-            elif type_ == "any":
-                if value is True or value != 1 or data[start] > 23:
-                    continue
-                good = True
-            else:
-                good = isinstance(value, bytes) and len(value) == type_
-            if not good:
-                raise ValueError
-            if key in _KEYS[kind]:
-                cell[key] = value
-        state = cell[1]
-        if reader.at != len(data) or cell[0] != 1 or state > _STATES[kind] or 2 not in cell:
+            good = True
+        else:
+            good = raw[0] >> 5 == 2 and len(value) == type_
+        if not good:
             raise ValueError
-        if (
-            kind != "presence"
-            and 3 not in cell
-            or kind == "invite"
-            and state == 0
-            and 4 not in cell
-        ):
-            raise ValueError
-        if (kind == "invite" and state == 3 or kind == "answer" and state > 4) and 11 not in cell:
-            raise ValueError
-        if cell.get(4, 0) > 86400000:
-            raise ValueError
-        return cell
-    except (IndexError, KeyError, TypeError, RuntimeError, OverflowError):
-        raise ValueError("no cell")
+        if key in _KEYS[kind]:
+            cell[key] = value
+    state = cell[1]
+    talks = kind == "invite" and state == 3 or kind == "answer" and state > 4
+    if (
+        reader.at != len(data)
+        or cell[0] != 1
+        or state > _STATES[kind]
+        or cell.get(4, 0) > 86400000
+        or 2 not in cell
+        or kind != "presence" and 3 not in cell
+        or kind == "invite" and state == 0 and 4 not in cell
+        or talks and 11 not in cell
+    ):  # fmt: skip
+        raise ValueError
+    return cell
+
+
+def _body(cell):
+    return _Reader(cell[5]).item(2) if 5 in cell else None
 
 
 def escape(peer):
     """A peer id as a topic level; ValueError if it is no peer id (Topics)."""
     level = ""
-    if not 1 <= len(peer) <= 64 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in peer):
-        raise ValueError("no peer id")
-    for b in peer.encode():
-        c = chr(b)
-        level += c if b < 128 and (c.isalpha() or c.isdigit() or c in "-_") else "%%%02X" % b
-    if len(level) > 192:
+    for c in peer:
+        if not 31 < ord(c) < 127 and ord(c) < 160:
+            raise ValueError("no peer id")
+        for b in c.encode():
+            plain = b < 128 and (c.isalpha() or c.isdigit() or c in "-_")
+            level += c if plain else "%%%02X" % b
+    if not 0 < len(peer) <= 64 or len(level) > 192:
         raise ValueError("no peer id")
     return level
 
@@ -308,21 +288,29 @@ def unescape(level):
 class Call:
     """One call, at either end: `peer`, `id`, `out`, `content`, `response`, `reason`, `over`."""
 
+    seq = count = acked = 0
+    content = response = reason = got = epoch = None
+    body = message = due = end = said = asked = fresh = None
+    delay = first = 2000
+    # Whether the other offers to talk; whether there is a talk now; its end for the app; whether
+    # the other was heard, and has asked.
+    mine = offer = talk = over = heard = was_asked = False
+    # Rings here, and can be accepted or refused.
+    ringing = False
+
     def __init__(self, peer, call_id, out, state):
         self.peer, self.id, self.out, self.state = peer, call_id, out, state
-        self.seq = self.count = self.acked = 0
-        self.content = self.response = self.reason = self.got = self.epoch = None
-        self.body = self.message = self.due = self.end = self.clearing = None
-        self.delay = self.first = 2000
-        self.said = self.asked = None
-        # Whether the other offers to talk; whether there is a talk now; its end for the app.
-        self.offer = self.talk = self.over = self.heard = self.was_asked = False
-        # Rings here, and can be accepted or refused.
-        self.ringing = False
 
 
 class Peer:
     """One login. Call `poll` again and again; everything else only notes what is to be said."""
+
+    ready = aborted = False
+    # Bytes of all packets, both ways: what a press costs.
+    bytes = 0
+    generation = _said_generation = _drawn = 0
+    _sock = _retry = _born = None
+    _wait = 500
 
     def __init__(
         self, me, host, port=1883, password=None, realm="sig", tls=None, on_event=None,
@@ -343,21 +331,12 @@ class Peer:
             with open(counter, "w") as file:
                 file.write(str(n + 1))
             self._salt = b"%d" % (n + 1)
-        self._drawn = 0
         self.epoch = self._fresh()[:8]
         self._client = self.me + ":" + str(binascii.hexlify(self._fresh()[:8]), "ascii")
-        self._born = None
-        self.generation = self._said_generation = 0
         self.calls = {}
         self._done = []
         self._watched = []
         self._online = {}
-        self.ready = self.aborted = False
-        # Bytes of all packets, both ways: what a press costs.
-        self.bytes = 0
-        self._sock = None
-        self._retry = None
-        self._wait = 500
         self._buffer = bytearray(MAX_PACKET)
         self._lost = _now()
 
@@ -370,17 +349,16 @@ class Peer:
     def call(self, peer, content=None, ring_ms=60000, talk=False):
         """Ring; the call, whose end is told as an event and by `over`."""
         escape(peer)
-        call_id = str(binascii.b2a_base64(self._fresh()[:16]), "ascii").strip().rstrip("=")
+        call_id = str(binascii.b2a_base64(self._fresh()[:16])[:22], "ascii")
         call_id = call_id.replace("+", "-").replace("/", "_")
         call = Call(peer, call_id, True, _RINGING)
-        call.content, call.offer, call.mine = content, False, talk
-        if content is not None:
-            call.body = encode(content)
-            if len(call.body) > MAX_PACKET // 2:
-                raise ValueError("too large")
+        call.content = call.body = content
+        call.mine = talk
+        if len(encode(content)) > MAX_PACKET // 2:
+            raise ValueError("too large")
         self._room()
-        call.end = _add(_now(), ring_ms)
-        call.quiet = _add(_now(), min(30000, ring_ms * 9 // 10))
+        call.end = _now() + ring_ms
+        call.quiet = _now() + min(30000, ring_ms * 9 // 10)
         self.calls[(True, peer, call_id)] = call
         self._watch(peer)
         self._say(call)
@@ -394,9 +372,10 @@ class Peer:
     def accept(self, call, response=None, talk=False):
         """The call is accepted once its caller says so: the event `accepted`."""
         if not call.out and call.state == _RECEIVED:
-            call.body = None if response is None else encode(response)
+            encode(response)  # which says what is wrong with it
+            call.body = response
             call.mine = talk
-            call.end = _add(_now(), 5000)
+            call.end = _now() + 5000
             self._set(call, _ACCEPTED)
 
     def refuse(self, call, reason=_DECLINED):
@@ -408,7 +387,8 @@ class Peer:
         """Whether it was taken: one message at a time, while the call goes on."""
         if not call.talk or call.message is not None:
             return False
-        call.message = encode([value])
+        call.message = [value]
+        encode(call.message)  # which says what is wrong with it
         call.count += 1
         self._set(call, call.state)
         return True
@@ -424,12 +404,12 @@ class Peer:
             self.hang_up(call, _LOGGED_OUT)
             if not call.out and call.state == _ACCEPTED:
                 self._decide(call, _FAILED, _ACCEPT_FAILURE, "failed")
-        until = _add(_now(), 1000)
-        while self.ready and _diff(until, _now()) > 0 and self._busy():
+        until = _now() + 1000
+        while self.ready and until > _now() and self._busy():
             self.poll(50)
         try:
             if self._sock:
-                self._publish(self._presence(self.me), self._cell(0))
+                self._publish(self._presence(self.me), self._cell(0, {}))
                 self._write(b"\xe0\x00")
         except OSError:
             pass
@@ -447,10 +427,10 @@ class Peer:
             return
         try:
             if self._sock is None:
-                if self._retry is None or _diff(_now(), self._retry) >= 0:
+                if self._retry is None or _now() >= self._retry:
                     self._connect()
                 else:
-                    time.sleep(min(wait_ms, max(0, _diff(self._retry, _now())), 50) / 1000)
+                    time.sleep(min(wait_ms, max(0, self._retry - _now()), 50) / 1000)
             if self._sock is not None and not self._receive() and wait_ms:
                 self._poller.poll(min(wait_ms, 100))
                 self._receive()
@@ -466,13 +446,10 @@ class Peer:
             self.on_event(name, call, value)
         except Exception as error:
             # A listener's fault is shown, and ends nothing.
-            if hasattr(sys, "print_exception"):
-                sys.print_exception(error)
-            else:
-                sys.excepthook(type(error), error, None)
+            getattr(sys, "print_exception", print)(error)
 
     def _connect(self):
-        self._retry = _add(_now(), self._wait)
+        self._retry = _now() + self._wait
         self._wait = min(self._wait * 2, 5000)
         info = socket.getaddrinfo(self.host, self.port, 0, socket.SOCK_STREAM)[0]
         sock = socket.socket(info[0], info[1], info[2])
@@ -499,7 +476,7 @@ class Peer:
         self._heard = self._spoke = self._began = _now()
         flags = 0x2E | (0x40 if self.password else 0) | 0x80
         body = b"\x00\x04MQTT\x04" + struct.pack(">BH", flags, self.keepalive)
-        fields = [self._client, self._presence(self.me), self._cell(0), self.user]
+        fields = [self._client, self._presence(self.me), self._cell(0, {}), self.user]
         if self.password:
             fields.append(self.password)
         self._packet(0x10, body + b"".join([_field(f) for f in fields]))
@@ -515,32 +492,27 @@ class Peer:
             except OSError:
                 pass
         if self._retry is None:
-            self._retry = _add(_now(), self._wait)
+            self._retry = _now() + self._wait
 
     def _timers(self):
         now = _now()
         if self._sock is not None:
-            silent = _diff(now, self._heard)
+            silent = now - self._heard
             if silent > self.keepalive * 1500 or not self._connected and silent > _LINK_MS:
                 raise OSError(110)
-            if _diff(now, self._spoke) > self.keepalive * 500:
+            if now - self._spoke > self.keepalive * 500:
                 self._write(b"\xc0\x00")
-            if self._connected and not self.ready and _diff(now, self._began) >= 2000:
+            if self._connected and not self.ready and now - self._began >= 2000:
                 self._settle()
         for call in list(self.calls.values()):
-            if call.end is not None and _diff(now, call.end) >= 0:
+            if call.end is not None and now >= call.end:
                 self._expire(call)
-            elif (
-                call.out
-                and call.state == _RINGING
-                and not call.heard
-                and _diff(now, call.quiet) >= 0
-            ):
+            elif call.out and call.state == _RINGING and not call.heard and now >= call.quiet:
                 gone = self.ready and not self._online.get(call.peer)
                 self._decide(call, _ENDED, _PEER_OFFLINE if gone else _NO_RESPONSE, "failed")
-            elif call.talk and not self.ready and _diff(now, self._lost) > 30000:
+            elif call.talk and not self.ready and now - self._lost > 30000:
                 self.hang_up(call, _PEER_LOST)
-            elif call.due is None or not self.ready or _diff(now, call.due) < 0:
+            elif call.due is None or not self.ready or now < call.due:
                 pass
             elif not call.out or call.state == _RINGING or self._online.get(call.peer, 1):
                 call.delay = min(call.delay * 2, 30000)
@@ -578,7 +550,7 @@ class Peer:
                 n = 0
             if n:
                 view = view[n:]
-            elif _diff(_now(), start) > _LINK_MS:
+            elif _now() - start > _LINK_MS:
                 raise OSError(110)
             else:
                 time.sleep(0.005)
@@ -686,7 +658,7 @@ class Peer:
                     break
                 except MemoryError:
                     gc.collect()  # once more, as one that is too large
-                except (ValueError, IndexError):
+                except (ValueError, LookupError, TypeError):
                     break  # no cell, or no topic of this protocol: dropped (Cells)
 
     # --- connecting --------------------------------------------------------------------------
@@ -694,21 +666,21 @@ class Peer:
     def _presence(self, level):
         return self.realm + "/v1/" + level + "/presence"
 
-    def _cell(self, state, *pairs):
-        cell = [(0, b"\x01"), (1, encode(state)), (2, encode(self.epoch))]
-        cell += [p for p in pairs if p[1] is not None]
-        return _head(5, len(cell)) + b"".join([encode(k) + v for k, v in cell])
+    def _cell(self, state, more):
+        """A cell of mine, with those of `more` that are not None."""
+        cell = {0: 1, 1: state, 2: self.epoch}
+        for key in more:
+            if more[key] is not None:
+                cell[key] = more[key]
+        return encode(cell)
 
     def _present(self):
         if self._born is None:
             self._born = _now()
-        age = _diff(_now(), self._born)
+        age = _now() - self._born
         self._said_generation = self.generation
-        generation = encode(self.generation) if self.generation else None
-        self._publish(
-            self._presence(self.me),
-            self._cell(1, (14, generation), (15, encode(age) if age > 0 else None)),
-        )
+        more = {14: self.generation or None, 15: age or None}
+        self._publish(self._presence(self.me), self._cell(1, more))
 
     def _settle(self):
         self.ready = True
@@ -755,11 +727,9 @@ class Peer:
         if len(levels) != 6 or kind not in ("invite", "answer"):
             return
         writer, call_id = unescape(levels[4]), levels[5]
-        good = call_id.replace("-", "a").replace("_", "a")
-        raw = good.encode()
-        if len(raw) != 22 or call_id[-1] not in "AQgw" or writer == owner:
+        if len(call_id) != 22 or escape(call_id) != call_id or call_id[-1] not in "AQgw":
             return
-        if not all(48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 for b in raw):
+        if writer == owner:
             return
         if cut:
             if kind == "invite" and levels[2] == self.me:
@@ -795,8 +765,8 @@ class Peer:
         else:
             self._done.append((peer, call_id, state, reason))
             del self._done[:-REMEMBERED]
-        pairs = (3, b"\x01"), (7, encode(reason) if reason else None)
-        self._publish(self._topic("answer", peer, call_id), self._cell(state, *pairs))
+        cell = self._cell(state, {3: 1, 7: reason})
+        self._publish(self._topic(False, peer, call_id), cell)
 
     def _heard_presence(self, level, peer, cell, retained):
         if level != self.me:
@@ -828,7 +798,7 @@ class Peer:
                 self._present()
             return
         if (online or cell.get(10)) and higher:
-            if cell.get(15, 0) > _diff(_now(), self._born):
+            if cell.get(15, 0) > _now() - self._born:
                 self.generation = theirs + 1
             else:
                 self._write(b"\xe0\x00")
@@ -852,11 +822,11 @@ class Peer:
             state, reason = _FAILED, _ACCEPT_FAILURE
         elif state == _TALKING:
             state, reason = _OVER, _TALK_RESTARTED
-        topic = self._topic(kind, peer, call_id)
+        topic = self._topic(kind == "invite", peer, call_id)
         if reason:
-            talk = b"\x01" if reason == _TALK_RESTARTED else None
-            seq = encode(min(cell[3] + 1, (1 << 53) - 1))
-            self._publish(topic, self._cell(state, (3, seq), (7, encode(reason)), (11, talk)))
+            talk = 1 if reason == _TALK_RESTARTED else None
+            more = {3: min(cell[3] + 1, (1 << 53) - 1), 7: reason, 11: talk}
+            self._publish(topic, self._cell(state, more))
             return
         self._found += kind == "invite"
         if kind == "answer" or self._found > 8:
@@ -864,7 +834,9 @@ class Peer:
 
     # --- calls -------------------------------------------------------------------------------
 
-    def _topic(self, kind, peer, call_id):
+    def _topic(self, out, peer, call_id):
+        """Of my cell of a call."""
+        kind = "invite" if out else "answer"
         return "/".join((self.realm, "v1", escape(peer), kind, self.me, call_id))
 
     def _room(self):
@@ -882,40 +854,28 @@ class Peer:
         del self._done[:-REMEMBERED]
 
     def _say(self, call, ask=False, asker=None):
-        now = _now()
-        state = _RECEIVED if call.state == _ASKED else call.state
-        ask = ask or call.state == _ASKED
         call.seq += 1
-        ringing = call.out and state == _RINGING
-        body = (
-            call.body
-            if (state < 2 or state == _ENDED if call.out else state in (1, 3, 4))
-            else None
-        )
-        if call.out and state == _ENDED and body and len(body) > 512:
-            body = None
-        if call.out and state == _ACCEPTED:
-            body = None
+        call.said = _now()
+        call.due = None if self._rests(call) else call.said + call.delay
+        state = call.state
+        if state == _ASKED:
+            state, ask = _RECEIVED, True
         up = call.talk or state == (_CALLER_OVER if call.out else _OVER)
-        talk = up or (
-            call.mine if ringing or not call.out and state == _ACCEPTED and call.offer else False
-        )
-        pairs = (
-            (3, encode(call.seq)),
-            (4, encode(max(0, _diff(call.end, now))) if ringing else None),
-            (5, call.message if up else body),
-            (7, encode(call.reason) if call.reason and state in (2, 3, _OVER) else None),
-            (10, b"\xf5" if ask else None),
-            (11, b"\x01" if talk else None),
-            (12, encode(call.count) if up and call.count else None),
-            (13, encode(call.got) if up and call.got is not None else None),
-            (16, encode(asker) if asker else None),
-        )  # fmt: skip
-        call.said = now
-        call.due = None if self._rests(call) else _add(now, call.delay)
+        ringing = call.out and state == _RINGING
+        offers = call.mine and (ringing or call.offer and state == _ACCEPTED and not call.out)
+        cell = {
+            3: call.seq,
+            4: max(0, call.end - call.said) if ringing else None,
+            5: call.message if up else call.body,
+            7: call.reason if state in (2, 3, _OVER) else None,
+            10: ask or None,
+            11: 1 if up or offers else None,
+            12: call.count or None if up else None,
+            13: call.got if up else None,
+            16: asker,
+        }
         if self.ready:
-            kind = "invite" if call.out else "answer"
-            self._publish(self._topic(kind, call.peer, call.id), self._cell(state, *pairs))
+            self._publish(self._topic(call.out, call.peer, call.id), self._cell(state, cell))
 
     def _rests(self, call):
         """Whether nothing has to be said again."""
@@ -936,7 +896,7 @@ class Peer:
     def _reply(self, call, ask=False, asker=None):
         """Say it again, once a second at most: what comes too soon is answered then."""
         now = _now()
-        if call.asked is None or _diff(now, call.asked) >= 1000:
+        if call.asked is None or now - call.asked >= 1000:
             call.asked = now
             call.delay = call.first
             self._say(call, ask, asker)
@@ -956,8 +916,7 @@ class Peer:
         call.state, call.due, call.end = _CLEARED, None, None
         call.ringing = False
         call.talk = False
-        kind = "invite" if call.out else "answer"
-        number = self._publish(self._topic(kind, call.peer, call.id), b"") if self.ready else 0
+        number = self.ready and self._publish(self._topic(call.out, call.peer, call.id), b"")
         if number:
             self._acks[number] = call
 
@@ -968,23 +927,22 @@ class Peer:
         if call.out and came and call.due is not None:
             self._reply(call)
         if call.talk:
-            end = _add(now, 10000 if cell else 30000)
+            end = now + 10000 if cell else 30000
             if online and cell[2] == call.epoch:
                 call.end, call.lost = call.limit, _TIME_IS_UP
-            elif (online or cell.get(2) == call.epoch or not cell) and _diff(call.end, end) > 0:
+            elif (online or cell.get(2) == call.epoch or not cell) and call.end > end:
                 call.end, call.lost = end, _PEER_LOST
         elif call.out:
             pass
         elif call.state == _ASKED:
-            if online and cell[2] == call.epoch and call.fresh and _diff(now, call.fresh) <= 2000:
-                self._ring(call, _add(call.fresh, call.ttl + 2000))
+            if online and cell[2] == call.epoch and call.fresh and now - call.fresh <= 2000:
+                self._ring(call, call.fresh + call.ttl + 2000)
             elif came:
                 self._reply(call)
         elif call.state == _RECEIVED:
             if online != (cell.get(2) == call.epoch) and cell:
-                grace = _add(now, 10000)
-                if _diff(call.end, grace) > 0:
-                    call.end = grace
+                grace = now + 10000
+                call.end = min(call.end, grace)
                 self._reply(call, True)
             elif came:
                 self._reply(call, True)
@@ -999,7 +957,7 @@ class Peer:
         call = self.calls.get((False, peer, call_id))
         if not cell:
             if call is None or call.state == _CLEARED:
-                self._publish(self._topic("answer", peer, call_id), b"")
+                self._publish(self._topic(False, peer, call_id), b"")
                 return
             if call.talk:
                 call.reason = _PEER_LOST
@@ -1020,7 +978,7 @@ class Peer:
             if known or state != _RINGING:
                 self._final(peer, call_id, state)
                 if not known and state == _ENDED and cell.get(7, _EXPIRED) != 2:
-                    content = _Reader(cell[5]).item(2) if 5 in cell else None
+                    content = _body(cell)
                     self._event("missed", None, (peer, content))
                 return
             try:
@@ -1029,20 +987,19 @@ class Peer:
                 self._once(peer, call_id, _REFUSED, _BUSY)
                 return
             call = Call(peer, call_id, False, _ASKED)
-            call.mine = False
             call.fresh = None if retained else _now()
-            call.end = _add(_now(), 86400000)
+            call.end = _now() + 86400000
             self.calls[(False, peer, call_id)] = call
         if state == _RINGING:
             call.epoch, call.ttl = cell[2], cell[4]
             call.offer = call.offer or 11 in cell
             if call.state == _ASKED:
-                call.content = _Reader(cell[5]).item(2) if 5 in cell else None
+                call.content = _body(cell)
             known = self._online.get(peer) == cell[2]
             live = not retained and cell[4] and (cell.get(16) == self.epoch or known)
             if call.state == _ASKED:
                 if live:
-                    self._ring(call, _add(_now(), cell[4] + 2000))
+                    self._ring(call, _now() + cell[4] + 2000)
                     self._say(call)
                 elif call.said is None:
                     call.delay = call.first = 1000
@@ -1052,7 +1009,7 @@ class Peer:
                     self._reply(call)
             else:
                 if live and call.state == _RECEIVED:
-                    call.end = _add(_now(), cell[4] + 2000)
+                    call.end = _now() + cell[4] + 2000
                 self._reply(call, call.state == _RECEIVED and not live)
         elif call.talk:
             if state == _ENDED or 11 not in cell:
@@ -1107,7 +1064,7 @@ class Peer:
 
     def _up(self, call, epoch):
         call.talk, call.epoch = True, epoch
-        call.limit = call.end = _add(_now(), 7200000)
+        call.limit = call.end = _now() + 7200000
         call.lost = _TIME_IS_UP
 
     def _messages(self, call, cell):
@@ -1118,7 +1075,7 @@ class Peer:
             call.message = None
             call.due = None
             self._event("sent", call, got)
-        body = _Reader(cell[5]).item(2) if 5 in cell else []
+        body = _body(cell) or []
         if not isinstance(body, list) or len(body) > 64:
             return False
         last = cell.get(12, 0)
@@ -1149,14 +1106,14 @@ class Peer:
         state = cell[1]
         final = state not in (_RECEIVED, _ACCEPTED, _TALKING)
         if call is None:
-            topic = self._topic("invite", peer, call_id)
+            topic = self._topic(True, peer, call_id)
             if final:
                 self._publish(topic, b"")
             elif state == _TALKING:
-                pairs = (3, b"\x01"), (7, b"\x09"), (11, b"\x01"), (13, b"\x00")
-                self._publish(topic, self._cell(_CALLER_OVER, *pairs))
+                more = {3: 1, 7: _TALK_RESTARTED, 11: 1, 13: 0}
+                self._publish(topic, self._cell(_CALLER_OVER, more))
             else:
-                self._publish(topic, self._cell(_ENDED, (3, b"\x01"), (7, b"\x06")))
+                self._publish(topic, self._cell(_ENDED, {3: 1, 7: _RESTARTED}))
             return
         if call.state == _CLEARED:
             return
@@ -1174,11 +1131,11 @@ class Peer:
                     call.was_asked = True
                     self._reply(call, False, cell[2])
             elif state == _ACCEPTED:
-                call.response = _Reader(cell[5]).item(2) if 5 in cell else None
-                call.end = None
+                call.response = _body(cell)
+                call.end = call.body = None
                 if call.mine and 11 in cell:
                     self._up(call, cell[2])
-                    call.end, call.lost = _add(_now(), 30000), _PEER_LOST
+                    call.end, call.lost = _now() + 30000, _PEER_LOST
                     self._set(call, _ACCEPTED)
                     self._event("accepted", call, call.response)
                 else:
@@ -1186,7 +1143,7 @@ class Peer:
                     self._tell(call, "accepted", call.response)
             else:
                 call.reason = cell.get(7)
-                call.response = _Reader(cell[5]).item(2) if 5 in cell else None
+                call.response = _body(cell)
                 self._clear(call)
                 self._tell(call, "refused" if state == _REFUSED else "failed")
         elif call.talk:
@@ -1197,7 +1154,7 @@ class Peer:
                     call.got = 0
                     call.end, call.lost = call.limit, _TIME_IS_UP
                     call.delay = 2000
-                    call.due = None if call.message is None else _add(_now(), 2000)
+                    call.due = None if call.message is None else _now() + 2000
                 self._messages(call, cell)
                 if state == _OVER and call.talk:
                     call.reason = cell.get(7, _HUNG_UP)
