@@ -213,12 +213,13 @@ def _half(n):
 def decode(kind, data):
     """A cell as {key: value}, its body encoded; ValueError, LookupError or TypeError if none."""
     reader, pairs, cell = _Reader(data), {}, {}
+    state = talks = 0
     if data[0] >> 5 != 5 or len(data) > 20480:
         raise ValueError
     reader.item(0, pairs)
     for key, type_ in enumerate(_TYPES):
         value, raw = pairs.get(bytes((key,)), (None, b""))
-        if not raw or key not in _KEYS[kind] and type_ != _BODY:
+        if not raw or key not in _KEYS[kind] and type_ != _BODY or key in (12, 13) and not talks:
             continue
         if type_ == _BODY:
             value = raw
@@ -239,24 +240,29 @@ def decode(kind, data):
             raise ValueError
         if key in _KEYS[kind]:
             cell[key] = value
-    state = cell[1]
-    talks = kind == "invite" and state == 3 or kind == "answer" and state > 4
+        state = cell.get(1, 0)
+        talks = 11 in cell and state in ((1, 3) if kind == "invite" else (5, 6))
     if (
         reader.at != len(data)
         or cell[0] != 1
-        or state > _STATES[kind]
+        or cell[1] > _STATES[kind]
         or cell.get(4, 0) > 86400000
         or 2 not in cell
         or kind != "presence" and 3 not in cell
         or kind == "invite" and state == 0 and 4 not in cell
-        or talks and 11 not in cell
+        or kind == "invite" and state == 3 and not talks
+        or kind == "answer" and state > 4 and not talks
     ):  # fmt: skip
         raise ValueError
+    if talks and 5 in cell:
+        messages = pairs[b"\5"][0]
+        if type(messages) is not list or len(messages) > min(64, cell.get(12, 0)):
+            raise ValueError
     return cell
 
 
 def _body(cell):
-    return _Reader(cell[5]).item(2) if 5 in cell else None
+    return _Reader(cell[5]).item() if 5 in cell else None
 
 
 def escape(peer):
@@ -927,7 +933,7 @@ class Peer:
         if call.out and came and call.due is not None:
             self._reply(call)
         if call.talk:
-            end = now + 10000 if cell else 30000
+            end = now + (10000 if cell else 30000)
             if online and cell[2] == call.epoch:
                 call.end, call.lost = call.limit, _TIME_IS_UP
             elif (online or cell.get(2) == call.epoch or not cell) and call.end > end:
@@ -1076,8 +1082,6 @@ class Peer:
             call.due = None
             self._event("sent", call, got)
         body = _body(cell) or []
-        if not isinstance(body, list) or len(body) > 64:
-            return False
         last = cell.get(12, 0)
         first = last - len(body) + 1
         handled = False

@@ -29,6 +29,7 @@ RINGING: Final = Invite(InviteState.RINGING, THEIRS, 1, ttl=60_000, content=CONT
 CALLED: Final = Invite(InviteState.RINGING, FORMER, 3, ttl=9000)
 ANSWERED: Final = Answer(AnswerState.RECEIVED, FORMER, 3)
 LARGE: Final = codec.encode_body("x" * 6000)
+OPEN: Final = codec.encode_body({"do": "open"})
 ONLINE: Final = Presence(True, THEIRS)
 PRESENCES: Final = [topics.presence("sig", PEER)]
 
@@ -36,8 +37,9 @@ PRESENCES: Final = [topics.presence("sig", PEER)]
 class Scene:
     """What happens to the peer, and what it does then."""
 
-    def __init__(self, name: str, rules: str, *, settled: bool = True) -> None:
+    def __init__(self, name: str, rules: str, *, settled: bool = True, talk: bool = False) -> None:
         self.name, self.rules, self.steps = name, rules, list[dict[str, Any]]()
+        self._setup: dict[str, Any] = {"setup": {"talk": True}} if talk else {}
         self._at = 0.0
         self.connects()
         if settled:
@@ -46,7 +48,7 @@ class Scene:
     @property
     def written(self) -> dict[str, Any]:
         """As it stands in small.json."""
-        return {"name": self.name, "rules": self.rules, "steps": self.steps}
+        return {"name": self.name, "rules": self.rules} | self._setup | {"steps": self.steps}
 
     def does(self, kind: str, **detail: Any) -> Self:
         """Something happens."""
@@ -144,7 +146,40 @@ def scenes() -> list[Scene]:
     over = Invite(InviteState.OVER, MINE, 4, reason=OverReason.RESTARTED, talk=Said())
     answers_over = Answer(AnswerState.OVER, MINE, 4, None, OverReason.RESTARTED, talk=Said())
     rules = "What a small peer may leave out"
+    decided = Invite(InviteState.ACCEPTED, MINE, 2, talk=Said())
+    asks = Answer(AnswerState.RECEIVED, MINE, 1, ask=True)
     return [
+        Scene("(b) what is retained, of a caller that was read online", rules)
+        .rings()
+        .hears(RINGING, SECOND, retained=True)
+        .says(asks, SECOND),
+        Scene("(b) retained, though it answers", rules)
+        .hears(RINGING._replace(asker=MINE), retained=True)
+        .says(asks)
+        .subscribes(PRESENCES),
+        Scene("(b) a ttl of 0", rules)
+        .rings()
+        .hears(RINGING._replace(ttl=0, asker=MINE), SECOND)
+        .says(asks, SECOND),
+        Scene("(b) what answers another", rules)
+        .hears(RINGING._replace(asker=FORMER))
+        .says(asks)
+        .subscribes(PRESENCES),
+        Scene("(b) another login of the caller is online", rules)
+        .rings()
+        .hears(RINGING._replace(epoch=FORMER), SECOND)
+        .says(asks, SECOND),
+        Scene("(b) what answers rings, until its ttl and 2 s", rules)
+        .hears(RINGING)
+        .says(asks)
+        .subscribes(PRESENCES)
+        .hears(RINGING._replace(asker=MINE))
+        .says(_answer(AnswerState.RECEIVED))
+        .tells("remote_invitation_received", content=CONTENT.hex())
+        .at(61.9)
+        .at(62)
+        .says(_answer(AnswerState.FAILED, AnswerReason.CALLEE_EXPIRED))
+        .tells("remote_invitation_failure"),
         Scene("(e) a call that it has ended", rules)
         .rings()
         .does("refuse", reason=2, **here)
@@ -228,6 +263,23 @@ def scenes() -> list[Scene]:
         .hears(Answer(AnswerState.ACCEPTED, THEIRS, 1, response=LARGE))
         .hears(Answer(AnswerState.RECEIVED, THEIRS, 1))
         .tells("local_invitation_received_by_peer"),
+        Scene("got says nothing beyond what was said", "Talk 4", talk=True)
+        .does("send", **there)
+        .says(Invite(InviteState.RINGING, MINE, 1, ttl=60_000, talk=Said()))
+        .subscribes(PRESENCES)
+        .hears(ONLINE, retained=True)
+        .hears(Answer(AnswerState.ACCEPTED, THEIRS, 1, talk=Said()))
+        .says(decided)
+        .tells("local_invitation_received_by_peer")
+        .tells("local_invitation_accepted")
+        .hears(Answer(AnswerState.TALKING, THEIRS, 2, talk=Said(0, 0)))
+        .does("say", peer=PEER, call_id=CALL, made=True, message=OPEN)
+        .says(decided._replace(talk=Said(1, 0, (OPEN,))))
+        .hears(Answer(AnswerState.TALKING, THEIRS, 3, talk=Said(0, 2)))
+        .at(2)
+        .says(decided._replace(talk=Said(1, 0, (OPEN,))))
+        .hears(Answer(AnswerState.TALKING, THEIRS, 4, talk=Said(0, 1)))
+        .at(40),
         Scene("a later connection says that it rings, and asks", "Connecting 1, 2")
         .rings()
         .does("disconnected")

@@ -152,6 +152,11 @@ def peers(bellwire):
     return Given
 
 
+def value(bellwire, encoded):
+    """A body's value, from its hex."""
+    return bellwire._Reader(bytes.fromhex(encoded)).item()
+
+
 class Player:
     def __init__(self, bellwire, setup):
         self.bellwire, self.talk = bellwire, setup.get("talk", False)
@@ -176,7 +181,7 @@ class Player:
         return out
 
     def value(self, encoded):
-        return self.bellwire._Reader(bytes.fromhex(encoded)).item()
+        return value(self.bellwire, encoded)
 
     def call(self, what):
         peer = what.get("callee") or what.get("caller") or what.get("peer")
@@ -308,11 +313,15 @@ def play(bellwire, scene):
         if cells != has:
             raise Difference("at %s, %s: says %s, not %s" % (at, do, has, cells))
 
+    now = 0
     for step in scene["steps"]:
         at, do = step["at"], step["do"]
         for due in sorted({out["at"] for out in step["out"] if out["at"] < at}):
             compare(due - 0.001, [], player.until(due - 0.001), "early")
             compare(due, [o for o in step["out"] if o["at"] == due], player.until(due), "due")
+        if at > now:
+            compare(at - 0.001, [], player.until(at - 0.001), "early")
+        now = at
         is_ = player.until(at)
         ours.update(do[kind].get("callee") for kind in do if kind == "send")
         refused = player.do(do)
@@ -372,17 +381,94 @@ def scenes(folder):
                 yield scene
 
 
-def differences(bellwire, folder, first=False):
-    """(how many were played, [(name, what differs)]); the first only, if that is enough."""
-    count, found = 0, []
+#: Where what is read of a cell stands, for the vectors' words.
+KEYS = {"epoch": 2, "seq": 3, "ttl": 4, "reason": 7, "count": 12, "got": 13, "asker": 16}
+#: What the peer raises for what is no cell, or no peer id; nothing of it leaves `poll`.
+REFUSES = (ValueError, LookupError, TypeError)
+
+
+def read(bellwire, vector):
+    """A cell of the vectors, as this peer reads it."""
+    cell = bellwire.decode(vector["kind"], bytes.fromhex(vector["hex"]))
+    means = vector["means"]
+    for name in KEYS:
+        if name in means:
+            is_ = cell[KEYS[name]]
+            is_ = is_ if isinstance(is_, int) else str(binascii.hexlify(is_), "ascii")
+            if is_ != means[name]:
+                raise Difference("%s is %s" % (name, is_))
+    for name in ("content", "response"):
+        if name in means:
+            body = bytes.fromhex(means[name])
+            has = bellwire._body(cell)
+            # It may write each float in eight bytes.
+            if cell[5] != body or bellwire.encode(has) != body and not isinstance(has, float):
+                raise Difference("its body")
+    if "messages" in means:
+        messages = [value(bellwire, each) for each in means["messages"]]
+        if bellwire._body(cell) != messages:
+            raise Difference("its messages")
+    if bool(cell.get(10)) != means.get("ask", False) or "talk" in means and 11 not in cell:
+        raise Difference("ask or talk")
+
+
+def refuses(what, *given):
+    """It has to raise what it raises for what it cannot read."""
+    try:
+        what(*given)
+    except REFUSES:
+        return
+    raise Difference("not refused")
+
+
+def alone(bellwire, folder):
+    """(name, check) of cells, malformed ones and peer ids."""
+
+    def load(file):
+        with open("%s/%s.json" % (folder, file)) as text:
+            return json.loads(text.read())
+
+    cells, talk, topics = load("cells"), load("talk"), load("topics")
+    for vector in cells["cells"] + cells["tolerated"] + talk["cells"] + talk["tolerated"]:
+        yield vector["name"], lambda vector=vector: read(bellwire, vector)
+    for vector in load("malformed") + talk["malformed"]:
+        data = bytes.fromhex(vector["hex"])
+        yield (
+            vector["name"],
+            lambda vector=vector, data=data: refuses(bellwire.decode, vector["kind"], data),
+        )
+    for each in topics["peers"]:
+        yield each["level"], lambda each=each: same(bellwire, each)
+    for level in topics["no_levels"]:
+        yield "level " + level, lambda level=level: refuses(bellwire.unescape, level)
+
+
+def same(bellwire, each):
+    """A peer id and its level."""
+    if bellwire.escape(each["peer"]) != each["level"]:
+        raise Difference("escape")
+    if bellwire.unescape(each["level"]) != each["peer"]:
+        raise Difference("unescape")
+
+
+def all_of(bellwire, folder):
+    """(name, check) of the whole profile."""
+    yield from alone(bellwire, folder)
     for scene in scenes(folder):
+        yield scene["name"], lambda scene=scene: play(bellwire, scene)
+
+
+def differences(bellwire, folder, first=False):
+    """(how many were tried, [(name, what differs)]); the first only, if that is enough."""
+    count, found = 0, []
+    for name, check in all_of(bellwire, folder):
         count += 1
         try:
-            play(bellwire, scene)
+            check()
         except Difference as error:
-            found.append((scene["name"], str(error)))
+            found.append((name, str(error)))
         except Exception as error:
-            found.append((scene["name"], repr(error)))
+            found.append((name, repr(error)))
         if found and first:
             break
     return count, found
@@ -394,7 +480,7 @@ def main():
     count, found = differences(bellwire, sys.argv[1])
     for name, what in found:
         print("DIFFERS", name + ":", what)
-    print("%d scenes, %d differ" % (count, len(found)))
+    print("the small profile: %d vectors, %d differ" % (count, len(found)))
     return 1 if found else 0
 
 

@@ -1,4 +1,4 @@
-"""The vectors that a small peer has to fulfil: cells, topics and what must be refused."""
+"""The vectors of the small profile, played by the peer that it is for (docs/vectors/README.md)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tools import make_vectors, small_profile
 
 ROOT = Path(__file__).parents[2]
-#: What is in its profile besides the scenes that say so, by file and list.
-PROFILE = json.loads((ROOT / "micro_sdk/profile.json").read_text())
 
 
 def module(name: str, path: str) -> Any:
+    """A file of micro_sdk, of its own: its driver gives it another clock and socket."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "micro_sdk" / path)
     assert spec is not None
     assert spec.loader is not None
@@ -23,58 +22,24 @@ def module(name: str, path: str) -> Any:
     return made
 
 
-micro, player = module("micro_bellwire", "bellwire.py"), module("micro_play", "vectors/play.py")
-
-
-def load(name: str) -> Any:
-    return json.loads((ROOT / "docs/vectors" / name).read_text())
-
-
-def vectors(name: str) -> list[Any]:
-    """Those of a list of the profile, as ``file/list``."""
-    file, _, part = name.partition("/")
-    found = load(f"{file}.json")
-    return list(found[part] if part else found)
-
-
-@pytest.mark.parametrize(
-    "vector", [v for name in PROFILE["cells"] for v in vectors(name)], ids=lambda v: v["name"]
-)
-def test_a_cell_is_read(vector: dict[str, Any]) -> None:
-    cell, means = micro.decode(vector["kind"], bytes.fromhex(vector["hex"])), vector["means"]
-    names = {"epoch": 2, "seq": 3, "ttl": 4, "reason": 7, "count": 12, "got": 13, "asker": 16}
-    for name in means.keys() & names.keys():  # what has no place there is read, and not used
-        is_ = cell[names[name]]
-        assert (is_.hex() if isinstance(is_, bytes) else is_) == means[name], name
-    body = means.get("content", means.get("response"))
-    assert (cell[5].hex() if 5 in cell else None) == body
-    assert bool(cell.get(10)) == means.get("ask", False)
-
-
-@pytest.mark.parametrize(
-    "vector", [v for name in PROFILE["malformed"] for v in vectors(name)], ids=lambda v: v["name"]
-)
-def test_what_is_malformed_is_refused(vector: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, LookupError, TypeError)):
-        micro.decode(vector["kind"], bytes.fromhex(vector["hex"]))
-
-
-def test_scenes() -> None:
-    """The small profile, whole, with its own driver; under MicroPython `make micro` plays it."""
-    # The driver gives it another clock and socket: a module of its own.
-    played, found = player.differences(
-        module("micro_played", "bellwire.py"), str(ROOT / "docs/vectors")
-    )
+def test_the_profile() -> None:
+    """Cells, malformed ones, peer ids and scenes; under MicroPython `make micro` plays them."""
+    micro, player = module("micro_bellwire", "bellwire.py"), module("play", "vectors/play.py")
+    played, found = player.differences(micro, str(ROOT / "docs/vectors"))
     assert found == []
-    assert played > 150
+    assert played > 400
 
 
-def test_peer_ids() -> None:
-    """Each has one spelling, both ways; what is none is refused."""
-    topics = load("topics.json")
-    for each in topics["peers"]:
-        assert micro.escape(each["peer"]) == each["level"]
-        assert micro.unescape(each["level"]) == each["peer"]
-    for level in topics["no_levels"]:
-        with pytest.raises(ValueError):  # noqa: PT011 - of any cause
-            micro.unescape(level)
+def test_the_rule() -> None:
+    """A scene is out for what it shows or needs, and each reason of the rule is some scene's."""
+    scenes = json.loads((ROOT / "docs/vectors/calls.json").read_text())
+    scenes += json.loads((ROOT / "docs/vectors" / make_vectors.TALK).read_text())["calls"]
+    why = {scene["name"]: small_profile.left_out(scene) for scene in scenes}
+    assert all(scene.get("small", False) == (why[scene["name"]] is None) for scene in scenes)
+    assert why["caller: a ring group, one winner"] == "needs group"
+    assert why["caller: restarted while it rang"] == "shows Caller 7"
+    assert why["caller: the largest message"] == "a payload of over 512 bytes (h)"
+    assert why["caller: three at once, acknowledged one by one"] == "two messages underway"
+    bridged = "callee: a bridge hands on what was asked about"
+    assert why[bridged] == "doubts what (b) takes for live"
+    assert why["callee: a late copy cannot ring"] == "comes for a call that was cleared (e)"
