@@ -10,7 +10,7 @@ import pytest
 
 from broker_config.admin.mdns import announced
 from broker_config.admin.setup import init
-from device_sdk import SignalingClient
+from device_sdk import ConnectionState, SignalingClient
 from device_sdk.core.events import Name
 from device_sdk.link.url import BrokerUrl
 from device_sdk.services.config.account import Account
@@ -177,11 +177,25 @@ def test_what_a_refused_certificate_means(account, code, says):
 
 
 def test_a_running_service_is_asked_instead_of_ousted(account):
-    running = Patient(account, browse=list, service=lambda: ("bellwire-doorbell", "online as x"))
+    status = "online as front-door at mqtts://there"
+    running = Patient(account, browse=list, service=lambda: ("bellwire-doorbell", status))
     assert "bellwire-doorbell is logged in" in list(examine(running))[-1]
+    running.service = lambda: ("bellwire-panel", "online as kitchen")  # another's says nothing
+    assert "front-door is let in, and its presence was published" in list(examine(running))[-1]
     running.service = lambda: ("bellwire-doorbell", "not logged in: refused")
     with pytest.raises(Fault, match="bellwire-doorbell runs, but is not logged in"):
         list(examine(running))
+
+
+def test_a_device_that_is_there_is_not_ousted_from_another_machine(account, served):
+    """A service that is taken over ends, and is not started again: the bell would be dead."""
+    port, secrets, ca = served
+    door = SignalingClient("front-door", f"mqtts://127.0.0.1:{port}", ca_file=ca,
+                           password=secrets["front-door"])  # fmt: skip
+    with door:
+        assert "logged in already" in list(examine(patient(account)))[-1]
+        assert door.connection_state is ConnectionState.CONNECTED
+    assert "its presence was published" in list(examine(patient(account)))[-1]
 
 
 def test_an_announced_broker_is_found():

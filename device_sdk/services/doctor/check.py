@@ -306,13 +306,18 @@ def _why_untrusted(error: ssl.SSLCertVerificationError, patient: Patient) -> str
 
 def _login(patient: Patient) -> str:
     account = patient.account
-    running = patient.service()
-    if running is not None:
-        # One login for each peer, the newest wins: trying it would end the service's own.
+    # One login for each peer, the newest wins: trying it would end the service's own.
+    if (running := patient.service()) is not None:
         unit, status = running
         if not status.startswith("online"):
             raise Fault(f"{unit} runs, but is {status or 'not logged in yet'}")
-        return f"login: {unit} is logged in: {status}"
+        if status.removeprefix("online as ").partition(" at ")[0] == account.peer:
+            return f"login: {unit} is logged in: {status}"
+    if _logged_in_elsewhere(patient):
+        return (
+            f"login: {account.peer} is let in; it is logged in already, by another program or on"
+            " another machine, and was left alone"
+        )
     client = make_client(account)
     try:
         client.login(2 * _TIMEOUT)
@@ -329,6 +334,17 @@ def _login(patient: Patient) -> str:
         with contextlib.suppress(BellwireError):
             client.logout()
     return f"login: {account.peer} is let in, and its presence was published"
+
+
+def _logged_in_elsewhere(patient: Patient) -> bool:
+    """Whether the device itself is there: a service that is taken over is not started again."""
+    reach = ReachCheck(patient.account, patient.url)
+    try:
+        return reach.is_online()
+    except LoginError:
+        return False  # what is wrong is said of the login
+    finally:
+        reach.close()
 
 
 def _calls(patient: Patient) -> Iterator[str]:

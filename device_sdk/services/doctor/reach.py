@@ -13,15 +13,17 @@ import time
 from enum import Enum
 
 from ...core.effects import Connected, Disconnected, LinkFailed, MessageReceived, Subscribed
-from ...errors import LoginError
+from ...errors import DecodeError, LoginError
 from ...link.paho import PahoLink
 from ...link.url import BrokerUrl, Tls
-from ...wire import topics
+from ...wire import codec, topics
 from ...wire.codec import MAX_CELL
 from ..config.account import Account
 
 #: How long the broker may take for what it passes on, in seconds.
 PATIENCE = 3.0
+#: And for what it has retained, once it has granted the subscription.
+_RETAINED = 0.5
 #: The largest cell there may be, of a version that no peer speaks: {0: 255, 1: h'00…'}, which
 #: whoever is there drops unread.
 _HEAD = b"\xa2\x00\x18\xff\x01\x59"
@@ -43,6 +45,27 @@ class ReachCheck:
         self._account = account
         self._url = url
         self._link: PahoLink | None = None
+        #: The last message that came.
+        self._seen: MessageReceived | None = None
+
+    def is_online(self) -> bool:
+        """Whether the broker says that this device is logged in, here or on another machine.
+
+        Raises :class:`LoginError`.
+        """
+        me, link = topics.presence(self._account.realm, self._account.peer), self._connected()
+        link.subscribe((me,))
+        if not self._until(link, Subscribed):
+            self._broke()
+            return False
+        if (said := self._seen) is None and self._until(link, MessageReceived, _RETAINED):
+            said = self._seen
+        if said is None or said.topic != me or not said.payload:
+            return False
+        try:
+            return codec.decode_presence(said.payload).online
+        except DecodeError:
+            return False
 
     def call(self, peer: str) -> Came:
         """Clear a cell that was never there in ``peer``'s inbox: a call that rings nobody."""
@@ -102,19 +125,23 @@ class ReachCheck:
         self._link = link
         return link
 
-    def _until(self, link: PahoLink, kind: type) -> bool:
+    def _until(self, link: PahoLink, kind: type, patience: float = PATIENCE) -> bool:
         """Turn the link until something of ``kind`` came; False if it broke or did not come."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while (left := deadline - time.monotonic()) > 0:
+            came = False
             for what in link.drain():
                 if isinstance(what, LinkFailed):
                     raise what.error
                 if isinstance(what, Disconnected):
                     link.close(clean=False)
                     return False
-                if isinstance(what, kind):
-                    link.acknowledge()
-                    return True
+                if isinstance(what, MessageReceived):
+                    self._seen = what
+                came = came or isinstance(what, kind)
+            if came:
+                link.acknowledge()
+                return True
             fd = link.fileno()
             if fd < 0:
                 return False
