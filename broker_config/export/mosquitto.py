@@ -47,7 +47,7 @@ cleansession true
 try_private true
 notifications false
 keepalive_interval 5
-restart_timeout 1 5
+restart_timeout 1 2
 remote_clientid {user}
 local_clientid {user}.local
 """

@@ -123,6 +123,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--processes", default="1")
     parser.add_argument("--login-timeout", default="300")
+    parser.add_argument("--accept-timeout", metavar="S", help="20 for NATS, else 5")
+    parser.add_argument("--boot-spread", default="0", metavar="S")
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
@@ -134,6 +136,9 @@ def main() -> int:
                 seconds = SECONDS * (3 if asked.kill else 1)
                 more = ["--seconds", str(seconds), "--processes", asked.processes]
                 more += ["--login-timeout", asked.login_timeout]
+                more += ["--boot-spread", asked.boot_spread]
+                if asked.accept_timeout is not None:
+                    more += ["--accept-timeout", asked.accept_timeout]
                 if asked.kill:
                     more.append("--no-storms")
                     # Ten have been alone for as long as all call; the login of all is shorter.

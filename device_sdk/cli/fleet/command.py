@@ -85,7 +85,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
                       help="how long all together may take to get in (default: 60)")  # fmt: skip
     what.add_argument("--boot-spread", type=float, default=0.0, metavar="S",
                       help="when the power comes, devices boot within so many seconds (default: 0,"
-                      " all at one moment, which is worse than any real site)")  # fmt: skip
+                      " all at one moment)")  # fmt: skip
     told = parser.add_argument_group("what is told")
     told.add_argument("--json", type=Path, metavar="FILE", help="the report for programs")
     told.add_argument("--plot", type=Path, metavar="FILE", help="its latencies as SVG")
