@@ -22,6 +22,7 @@ from .roles import settings_file
 if TYPE_CHECKING:
     from .config.account import Action
     from .config.doorbell import DoorbellSettings
+    from .config.history import HistorySettings
     from .config.homeassistant import HomeAssistantSettings
     from .config.panel import PanelSettings
     from .config.sip import SipSettings
@@ -142,6 +143,8 @@ def _run_panel(args: argparse.Namespace) -> int:
         if web.for_nothing:
             complain(f"bellwire: warning: {web.for_nothing}, or --web 8080")
         if args.check:
+            if settings.keeps_history:
+                _warn_of_history(settings.history)
             page = "" if web.port is None else f", with a page at {web.url}"
             say(f"{args.settings}: a panel named {settings.account.peer}{page}, as it should be")
             return Exit.OK
@@ -179,11 +182,12 @@ def _run_homeassistant(args: argparse.Namespace) -> int:
 
     def serve() -> int:
         settings = read_homeassistant(args.settings)
-        settings.mqtt.check_files()
+        settings.check_mqtt_files()
         if settings.mqtt.secret_file and (warning := clear_text(settings.mqtt.broker)):
             complain(f"bellwire: warning: {warning}")
         _check(settings, _commands(settings.on), args)
         if args.check:
+            _warn_of_history(settings.history)
             what = f"{len(settings.doors)} door(s), {len(settings.buttons)} button(s)"
             say(f"{args.settings}: {what}, as it should be")
             return Exit.OK
@@ -216,6 +220,11 @@ def _panel_class(web: WebSettings) -> Any:
     from .web.service import WebPanelService
 
     return WebPanelService
+
+
+def _warn_of_history(history: HistorySettings) -> None:
+    if problem := history.problem():
+        complain(f"bellwire: warning: history: {problem}")
 
 
 def _commands(actions: Mapping[Any, Action]) -> list[tuple[str, ...]]:

@@ -25,6 +25,7 @@ from broker_config.admin import setup as broker_setup
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor import check as doctor
 from device_sdk.services.doctor import dns_sd
+from device_sdk.services.doctor.patient import Patient
 from tests.broker_support.raw import Raw
 from tests.servers import free_port
 
@@ -214,7 +215,7 @@ def test_doctor_finds_a_running_broker(tmp_path: Path) -> None:
             "door", f"mqtts://localhost:{served.port}",
             secret_file=tmp_path / "secret", ca_file=served.ca,
         )  # fmt: skip
-        lines = list(doctor.examine(doctor.Patient(account, browse=browse, service=lambda: None)))
+        lines = list(doctor.examine(Patient(account, browse=browse, service=lambda: None)))
         (shown,) = [line for line in lines if line.startswith("name: ")]
         assert f"{pki.own_name(served.ca)}:{served.port}" in shown.partition("announced: ")[2]
         served.stop()

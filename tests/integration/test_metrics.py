@@ -16,7 +16,9 @@ from broker_config.admin.metrics import BrokerCollector
 from device_sdk.client.threaded import SignalingClient
 from device_sdk.services.config.account import Account
 from device_sdk.services.config.metrics import MetricsSettings
-from device_sdk.services.doctor.check import Fault, Patient, examine
+from device_sdk.services.doctor.check import examine
+from device_sdk.services.doctor.fault import Fault
+from device_sdk.services.doctor.patient import Patient
 from device_sdk.services.metrics.collector import ClientCollector
 from device_sdk.services.metrics.window import serving
 from tests.broker_support.running import Running

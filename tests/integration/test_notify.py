@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from device_sdk.services.doctor import check
+from device_sdk.services.doctor.patient import patient_of
 from device_sdk.services.logic.notice import Notice
 from device_sdk.services.service import notify
 from tests.integration.test_pi_services import (  # noqa: F401 # make_service is a fixture
@@ -175,7 +176,7 @@ def test_doctor_sends_one_to_try(ntfy, tmp_path):
         '[account]\npeer = "kitchen"\nbroker = "mqtt://127.0.0.1:1"\n'
         f'[on.ringing]\nnotify = "ntfy://{ntfy.host}/door"\n'
     )
-    lines = check.examine(replace(check.patient_of(path), send_notice=True, browse=list))
+    lines = check.examine(replace(patient_of(path), send_notice=True, browse=list))
     assert f"notify: ntfy://{ntfy.host} took a message; does the phone show it?" in [
         next(lines) for _ in range(3)
     ]

@@ -16,8 +16,9 @@ from device_sdk.link.url import BrokerUrl
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor import check as doctor
 from device_sdk.services.doctor import dns_sd
-from device_sdk.services.doctor.check import Patient, examine
+from device_sdk.services.doctor.check import examine
 from device_sdk.services.doctor.fault import Fault
+from device_sdk.services.doctor.patient import Patient
 from tests.conftest import need_mosquitto
 from tests.servers import Mosquitto, free_port
 from tools.image_test.broker import broker

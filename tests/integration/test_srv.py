@@ -16,8 +16,9 @@ from device_sdk.errors import BrokerUnreachable
 from device_sdk.link import srv
 from device_sdk.link.url import parse_brokers
 from device_sdk.services.config.account import Account
-from device_sdk.services.doctor.check import Patient, examine
+from device_sdk.services.doctor.check import examine
 from device_sdk.services.doctor.fault import Fault
+from device_sdk.services.doctor.patient import Patient
 from tests.integration.conftest import MakePeer
 from tests.nameserver import NameServer, Srv, name_server
 from tests.servers import BundledBroker, free_port

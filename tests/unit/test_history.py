@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from device_sdk.cli import main
-from device_sdk.services.config.history import read_history_settings
+from device_sdk.services.config.history import HistorySettings, read_history_settings
 from device_sdk.services.config.toml_reader import SettingsError, Table
 from device_sdk.services.history import writer
 from device_sdk.services.history.store import (
@@ -290,3 +290,15 @@ def test_a_reader_beside_the_writer_sees_whole_rows(file: Path) -> None:
     assert [row.call_id for row in read_history(file)] == ["c1"]
     store.close()
     assert os.listdir(file.parent) == [file.name]  # noqa: PTH208 # names are wanted
+
+
+def test_whether_it_can_be_written_is_said_beforehand(tmp_path: Path) -> None:
+    """By the place where it is, or would be; nothing is made of it."""
+    there = tmp_path / "there"
+    there.write_text("")
+    assert HistorySettings(there).problem() == ""
+    assert HistorySettings(tmp_path / "a" / "b" / "new").problem() == ""
+    assert "nothing can be written in" in HistorySettings(there / "new").problem()
+    assert "no file that can be written" in HistorySettings(tmp_path).problem()
+    assert HistorySettings(there / "new", keep=0).problem() == ""
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from device_sdk.cli import main
 from device_sdk.services.config.homeassistant import read_homeassistant
 from device_sdk.services.config.toml_reader import SettingsError
+from device_sdk.services.doctor.check import examine
+from device_sdk.services.doctor.fault import Fault
+from device_sdk.services.doctor.patient import patient_of
 
 GOOD = """\
 [account]
@@ -59,3 +63,32 @@ def test_a_complaint_says_where_and_what(tmp_path: Path, text: str, problem: str
     with pytest.raises(SettingsError) as error:
         _read(tmp_path, text)
     assert problem in str(error.value)
+
+
+def test_check_names_the_account_whose_file_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There are two; and it warns of a history that nobody could write."""
+    path = tmp_path / "homeassistant.toml"
+    mqtt = GOOD.replace('"mqtt://ha"', '"mqtt://ha"\nusername = "b"\nsecret_file = "nowhere"')
+    path.write_text(mqtt)
+    assert main(["homeassistant", "--settings", str(path), "--check"]) == 2
+    assert capsys.readouterr().err.startswith("bellwire: [mqtt]: secret_file: ")
+    path.write_text(GOOD + f'[history]\nfile = "{path.name}/calls"\n')
+    assert main(["homeassistant", "--settings", str(path), "--check"]) == 0
+    assert "warning: history: " in capsys.readouterr().err
+
+
+def test_the_doctor_says_where_calls_are_kept(tmp_path: Path) -> None:
+    """Or why they cannot be; of a service that runs, which may keep them elsewhere, nothing."""
+    path = tmp_path / "homeassistant.toml"
+    path.write_text(GOOD.replace("mqtt://b", "mqtt://127.0.0.1:1") + '[history]\nfile = "calls"\n')
+    told: list[str] = []
+    asked = patient_of(path)
+    asked.browse, asked.service, asked.mqtt = list, lambda: None, None
+    with pytest.raises(Fault):
+        told.extend(examine(asked))  # its broker is away
+    assert f"history: {tmp_path / 'calls'}" in told
+    (tmp_path / "calls").mkdir()
+    with pytest.raises(Fault, match="history: "):
+        list(examine(asked))

@@ -11,7 +11,8 @@ import pytest
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.config.panel import read_panel
 from device_sdk.services.config.toml_reader import SettingsError
-from device_sdk.services.doctor.check import Patient, _door, _notify, patient_of
+from device_sdk.services.doctor.check import _door, _notify
+from device_sdk.services.doctor.patient import Patient, patient_of
 from device_sdk.services.logic.notice import Notice, notice_of
 from device_sdk.services.service import lanes, notify
 from device_sdk.services.service.lanes import Lanes

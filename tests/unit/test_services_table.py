@@ -9,7 +9,7 @@ from importlib import resources
 import pytest
 
 from device_sdk.services import cli
-from device_sdk.services.doctor import check
+from device_sdk.services.doctor import check, patient
 from device_sdk.services.doctor.fault import Fault
 from device_sdk.services.provision import wheels
 from device_sdk.services.roles import SERVICES, settings_file
@@ -83,11 +83,11 @@ def test_the_doctor_has_a_line_of_its_own(service, tmp_path):
     """Its broker is away here; what concerns this service alone is told all the same."""
     path = tmp_path / f"{service}.toml"
     path.write_text(ACCOUNT + TABLE[service][0])
-    patient = check.patient_of(path)
-    patient.browse, patient.service = list, lambda: None
+    asked = patient.patient_of(path)
+    asked.browse, asked.service = list, lambda: None
     told: list[str] = []
     with pytest.raises(Fault) as caught:
-        told.extend(check.examine(patient))
+        told.extend(check.examine(asked))
     assert any(line.startswith(TABLE[service][2]) for line in (*told, *caught.value.problems))
 
 
@@ -99,5 +99,5 @@ def test_the_doctor_knows_its_unit(service, monkeypatch):
         def __init__(self, command, **_):
             self.stdout = "active\nonline as me" if command[2] == f"bellwire-{service}" else "\n"
 
-    monkeypatch.setattr(check.subprocess, "run", Shown)
-    assert check.running_service() == (f"bellwire-{service}", "online as me")
+    monkeypatch.setattr(patient.subprocess, "run", Shown)
+    assert patient.running_service() == (f"bellwire-{service}", "online as me")

@@ -21,6 +21,17 @@ class HistorySettings:
     keep: int = KEEP
     named: bool = False
 
+    def problem(self) -> str:
+        """What keeps this user from writing it, as far as can be seen; "" for nothing."""
+        if not self.keep:
+            return ""
+        if self.file.exists():
+            usable = self.file.is_file() and os.access(self.file, os.W_OK)
+            return "" if usable else f"{self.file} is no file that can be written"
+        folder = next(each for each in self.file.absolute().parents if each.exists())
+        usable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+        return "" if usable else f"{self.file} cannot be made: nothing can be written in {folder}"
+
 
 def read_history_settings(
     root: Table, path: Path, peer: str, environ: Mapping[str, str] | None = None

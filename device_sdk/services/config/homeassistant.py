@@ -15,7 +15,7 @@ from . import account as settings
 from .history import HistorySettings, read_history_settings
 from .metrics import MetricsSettings, read_metrics
 from .panel import ON
-from .toml_reader import Table, load
+from .toml_reader import SettingsError, Table, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,13 @@ class HomeAssistantSettings:
     response: Any = None
     on: Mapping[str, settings.Action] = field(default_factory=dict)
     metrics: MetricsSettings | None = None
+
+    def check_mqtt_files(self) -> None:
+        """Read secret, authority and certificate of that account; :class:`SettingsError`."""
+        try:
+            self.mqtt.check_files()
+        except SettingsError as error:
+            raise SettingsError(f"[mqtt]: {error}") from None
 
 
 def read_homeassistant(path: Path) -> HomeAssistantSettings:

@@ -43,6 +43,11 @@ class PanelSettings:
     metrics: MetricsSettings | None = None
 
     @property
+    def keeps_history(self) -> bool:
+        """Whether calls are kept: where they are asked for, or a page shows them."""
+        return self.history.named or self.web.port is not None
+
+    @property
     def has_pins(self) -> bool:
         """Whether any pin is used."""
         outputs = (self.ringer.output, self.light, self.missed_light)

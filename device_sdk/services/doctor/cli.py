@@ -25,8 +25,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _doctor(args: argparse.Namespace) -> int:
     from ..config.toml_reader import SettingsError
-    from .check import examine, patient_of
+    from .check import examine
     from .fault import Fault
+    from .patient import patient_of
 
     path = args.settings or next(
         (each for each in map(settings_file, SERVICES) if each.exists()),

@@ -97,8 +97,7 @@ class PanelService(Appliance[PanelButton, Decision], IncomingCalls):
             settings.on,
         )
         kept = settings.history
-        keeps = kept.named or settings.web.port is not None  # a page shows them
-        self._history = History(kept.file if keeps else None, kept.keep)
+        self._history = History(kept.file if settings.keeps_history else None, kept.keep)
         self._light = self._output("light", settings.light)
         self._ringer = self._output("ringer", settings.ringer.output)
         self._missed = self._output("missed", settings.missed_light)
