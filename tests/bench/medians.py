@@ -105,9 +105,13 @@ def run(calls: int, runs: int, beside: str | None) -> dict[str, Tables]:
     return {name: median(result) for name, result in results.items()}
 
 
+def _is_bounded(what: str) -> bool:
+    return "receivedByPeer" in what or "acknowledged" in what
+
+
 def _said(tables: Tables) -> str:
     """The ratios that are bounded, in a line."""
     return "; ".join(
-        f"{name} " + ", ".join(f"{row[3]}/{row[4]}" for row in rows if "receivedByPeer" in row[0])
+        f"{name} " + ", ".join(f"{row[3]}/{row[4]}" for row in rows if _is_bounded(row[0]))
         for name, rows in tables.items()
     )

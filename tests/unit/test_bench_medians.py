@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from tests.bench import latency, medians, wire
 
 
@@ -36,3 +38,18 @@ def test_the_calls_whose_bytes_are_counted_can_be_made() -> None:
     assert {name: len(publishes) > 3 for name, publishes in wire.scenes().items()} == {
         "accepted": True, "refused": True, "canceled": True,
     }  # fmt: skip
+
+
+def test_a_ratio_is_of_a_block_and_the_floors_beside_it() -> None:
+    """What slows the machine down for a while is in both: no ratio shows it."""
+    clock = itertools.count(1)
+
+    def twice(calls: int, times: float) -> list[float]:
+        return [times * next(clock)] * calls  # slower with each block
+
+    floor, found = latency.in_turn(
+        lambda n: twice(n, 1.0), {"ring": lambda n: twice(n, 1.5)}, 3 * latency.BLOCK
+    )
+    ring = found["ring"]
+    assert (len(floor), len(ring.times)) == (4 * latency.BLOCK, 3 * latency.BLOCK)
+    assert ring.ratios == [1.5, 1.5, 1.5]
