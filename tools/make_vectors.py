@@ -23,7 +23,8 @@ from device_sdk.wire.cells import (
 )
 from tools import random_talks, small_profile, small_scenes, talk_vectors
 from tools.random_scenes import generated
-from tools.vector_scenes import CALL, CONTENT, GROUP, MINE, THEIRS, means, scenes
+from tools.scene_player import CALL, CONTENT, GROUP, MINE, THEIRS, means
+from tools.vector_scenes import scenes
 
 GENERATED = "generated.json.gz"
 #: Of a profile of their own, which a peer without talk leaves out.

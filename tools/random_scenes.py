@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
-from tools.vector_scenes import (
+from tools.scene_player import (
     CALL,
     CONTENT,
     FORMER,

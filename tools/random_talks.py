@@ -17,7 +17,7 @@ from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Said
 from device_sdk.wire.talk_cells import encode_message
 from tools.random_scenes import CALLS, PEERS, RandomScene, Theme, draw_epoch
-from tools.vector_scenes import CONTENT, ME, MINE, RESPONSE, THEIRS
+from tools.scene_player import CONTENT, ME, MINE, RESPONSE, THEIRS
 
 COUNT, SEED = 600, 10_001
 TALK: Final = {"talk": True}

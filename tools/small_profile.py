@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from device_sdk.wire import topics
-from tools.vector_scenes import ME, MINE
+from tools.scene_player import ME, MINE
 
 #: What a small peer need not do: a scene that shows one of these rules is none of its.
 RULES: Final = (

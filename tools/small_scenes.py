@@ -21,7 +21,7 @@ from device_sdk.wire.cells import (
     Presence,
 )
 from device_sdk.wire.talk_cells import Said
-from tools.vector_scenes import CALL, CONTENT, FORMER, ME, MINE, PEER, SECOND, THEIRS, means
+from tools.scene_player import CALL, CONTENT, FORMER, ME, MINE, PEER, SECOND, THEIRS, means
 
 PROFILE: Final = "small"
 RINGING: Final = Invite(InviteState.RINGING, THEIRS, 1, ttl=60_000, content=CONTENT)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
 from device_sdk.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES, encode_message
-from tools.vector_scenes import (
+from tools.scene_player import (
     ACCEPTED,
     CALL,
     CONTENT,

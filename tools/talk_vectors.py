@@ -13,8 +13,8 @@ import cbor2
 from device_sdk.wire import codec, keys
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, OverReason, Said
 from device_sdk.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES, encode_message
+from tools.scene_player import CONTENT, GROUP, MINE, RESPONSE, THEIRS
 from tools.talk_scenes import scenes
-from tools.vector_scenes import CONTENT, GROUP, MINE, RESPONSE, THEIRS
 
 PROFILE: Final = "talk"
 ACCEPTED: Final = Invite(InviteState.ACCEPTED, MINE, 2, talk=Said())

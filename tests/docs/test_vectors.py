@@ -13,7 +13,7 @@ import pytest
 from device_sdk.errors import DecodeError, InvalidArgument
 from device_sdk.wire import codec, topics
 from tools import make_vectors, random_scenes, random_talks
-from tools.vector_scenes import CALL, Player, means
+from tools.scene_player import CALL, Player, means
 
 DOCS = Path(__file__).parents[2] / "docs"
 
