@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from pathlib import Path
+
+from tools.imports import imports
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Packages and what each of their rooms is, in a few words. One that is not named here is named all
@@ -43,25 +44,12 @@ def _room(name: str) -> str | None:
     return "device_sdk" if parts[0] == "device_sdk" else None
 
 
-def _imports(path: Path) -> set[str]:
-    package = list(path.relative_to(ROOT).parent.parts)
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
-            found |= {".".join([*base, alias.name]) for alias in node.names}
-    return found
-
-
 def edges() -> set[tuple[str, str]]:
     """Each room, and what it imports from, without what follows from the others."""
     direct: set[tuple[str, str]] = set()
     for path in sorted([*ROOT.glob("device_sdk/**/*.py"), *ROOT.glob("broker_config/**/*.py")]):
         here = _room(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        there = {_room(name) for name in _imports(path)}
+        there = {_room(name) for name in imports(path, ROOT / path.relative_to(ROOT).parts[0])}
         direct |= {(here, each) for each in there if here and each and here != each}
     return {
         (here, there) for here, there in direct

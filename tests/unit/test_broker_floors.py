@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
 import broker_config
+from tools.imports import imports
 
 PACKAGE = Path(broker_config.__file__).parent
 #: A room, the rooms it may import from, and what it may import of other packages of ours.
@@ -28,31 +28,19 @@ FORBIDDEN = {
 MODULES = [path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py"))]
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever it does, also for types only."""
-    package = ["broker_config", *path.relative_to(PACKAGE).parent.parts]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
-            found |= {".".join([*base, alias.name]) for alias in node.names}
-    return found
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_nothing_imports_upward(path: Path) -> None:
     """Not even for types."""
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("broker_config.")}
+    ours = {
+        name.split(".")[1] for name in imports(path, PACKAGE) if name.startswith("broker_config.")
+    }
     assert ours <= ROOMS[path.parent.name]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_of_the_sdk_the_broker_knows_the_wire(path: Path) -> None:
     """And what is done in one way by all services of ours: words, TOML files, systemd, HTTP."""
-    sdk = {name for name in imports(path) if name.startswith("device_sdk.")}
+    sdk = {name for name in imports(path, PACKAGE) if name.startswith("device_sdk.")}
     sdk -= {"device_sdk.__version__"}
     services = (
         ("arguments.", "config.toml_reader.", "metrics.http_server.", "service.sd_notify.")
@@ -68,7 +56,7 @@ def test_of_the_sdk_the_broker_knows_the_wire(path: Path) -> None:
 )
 def test_the_core_knows_no_world(path: Path) -> None:
     """Time, ids and verdicts are passed in; of the SDK it knows the topics."""
-    names = imports(path)
+    names = imports(path, PACKAGE)
     assert not {name.split(".")[0] for name in names} & FORBIDDEN
     sdk = {name for name in names if name.startswith("device_sdk")}
     assert all(name.startswith("device_sdk.wire.topics.") for name in sdk)
@@ -77,7 +65,9 @@ def test_the_core_knows_no_world(path: Path) -> None:
 def test_the_core_imports_in_no_circle() -> None:
     below: dict[str, set[str]] = {
         path.stem: {
-            name.split(".")[2] for name in imports(path) if name.startswith("broker_config.core.")
+            name.split(".")[2]
+            for name in imports(path, PACKAGE)
+            if name.startswith("broker_config.core.")
         }
         for path in (PACKAGE / "core").glob("*.py")
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import device_sdk
+from tools.imports import imports as read_imports
 
 PACKAGE = Path(device_sdk.__file__).parent
 #: A room, and the rooms that it may import from; its own is one of them.
@@ -60,23 +60,12 @@ def room(name: str) -> str:
 
 
 def imports(path: Path, root: Path = PACKAGE) -> set[str]:
-    """Every module or thing that a file imports, wherever it does, also for types only.
-
-    Relative ones come as ``device_sdk.…``; what comes from the package itself as its ``__init__``.
-    """
-    package = ["device_sdk", *path.relative_to(root).parent.parts]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
-            for alias in node.names:
-                of_package = base == ["device_sdk"] and not (root / alias.name).is_dir()
-                of_package = of_package and not (root / f"{alias.name}.py").is_file()
-                found.add(".".join([*base, *(["__init__"] if of_package else []), alias.name]))
-    return found
+    """What a file imports, as ``tools.imports`` reads it; of the package itself as ``__init__``."""
+    found = read_imports(path, root)
+    modules = {each.stem for each in root.iterdir()}
+    own = {name for name in found if name.startswith("device_sdk.") and name.count(".") == 1}
+    own = {name for name in own if name.partition(".")[2] not in modules}
+    return found - own | {f"device_sdk.__init__.{name.partition('.')[2]}" for name in own}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -126,19 +115,20 @@ def test_third_party_modules_have_one_door_each(name: str) -> None:
 
 def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     """Plain, from, relative, nested and typing-only imports, and what the package itself gives."""
-    source = tmp_path / "x.py"
+    root = tmp_path / "device_sdk"
+    (root / "wire").mkdir(parents=True)
+    (root / "aio.py").touch()
+    source = root / "x.py"
     source.write_text(
         "import os.path\nfrom paho.mqtt import client\nif TYPE_CHECKING:\n    import socket\n"
         "def f():\n    import threading\n"
     )
-    assert imports(source, tmp_path) == {"os.path", "paho.mqtt.client", "socket", "threading"}
-    (tmp_path / "wire").mkdir()
-    (tmp_path / "aio.py").touch()
-    nested = tmp_path / "wire" / "y.py"
+    assert imports(source, root) == {"os.path", "paho.mqtt.client", "socket", "threading"}
+    nested = root / "wire" / "y.py"
     nested.write_text(
         "from .. import aio, Tls\nfrom ..core import stats\nfrom .codec import read\n"
     )
-    assert imports(nested, tmp_path) == {
+    assert imports(nested, root) == {
         "device_sdk.aio", "device_sdk.__init__.Tls", "device_sdk.core.stats",
         "device_sdk.wire.codec.read",
     }  # fmt: skip
