@@ -18,6 +18,7 @@ WORDS = {
     "device_sdk.client": "threads, events, groups, policies",
     "device_sdk.services": "doorbell, panel, provision, doctor",
     "device_sdk.cli": "bellwire",
+    "device_sdk.testing": "a broker in memory, engines joined without a network",
     "broker_config.core": "packets, sessions, router, limits",
     "broker_config.store": "journal, SQLite",
     "broker_config.access": "ACL, registry, certificates",
@@ -78,7 +79,7 @@ def rooms() -> str:
         lines.append(f'    subgraph {package}_box["{package}: {title}"]')
         for name in names:
             if name.split(".")[0] == package:
-                short = name.rpartition(".")[2] if "." in name else "SignalingClient, aio, testing"
+                short = name.rpartition(".")[2] if "." in name else "SignalingClient, aio"
                 lines.append(f'        {_id(name)}["{short}<br>{WORDS.get(name, "")}"]')
         lines.append("    end")
     lines += [

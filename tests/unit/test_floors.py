@@ -35,7 +35,7 @@ ROOMS = {
     #: The public faces at the root.
     "__init__": {"errors", "states", "wire", "core", "link", "client"},
     "aio": {"errors", "states", "wire", "core", "link", "client"},
-    "testing": {"errors", "states", "wire", "core", "link"},
+    "testing": {"errors", "states", "wire", "core", "link", "testing"},
 }
 #: No socket, thread, event loop, clock or chance below the link. (``testing`` stands above it: its
 #: broker in memory serves real clients, too.)
