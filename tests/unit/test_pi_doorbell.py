@@ -58,6 +58,16 @@ class Bench:
         return [effect.text for effect in self.out if isinstance(effect, Note)]
 
 
+@pytest.mark.parametrize(("busy", "chimes"), [(True, 1), (False, 0)])
+def test_a_visitor_whom_a_busy_panel_turns_away_is_heard_by_the_chime(busy, chimes):
+    """It rang nowhere; who said no, or does not want to be disturbed, is not disturbed."""
+    bench = Bench()
+    bench.press()
+    bench.acknowledge(1)  # as any answer, the refusal is a sign of life first
+    bench.end(1, PressOutcome.REFUSED, peer="kitchen", busy=busy)
+    assert bench.bell.chimes == chimes
+
+
 def test_a_press_rings_once_and_shows_it():
     bench = Bench()
     bench.press()

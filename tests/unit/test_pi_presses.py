@@ -11,6 +11,7 @@ import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
 
+from device_sdk import EndReason
 from device_sdk.services.config.account import Factory
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.config.panel import read_panel
@@ -89,7 +90,8 @@ class HandBroker:
         pass
 
     def create_local_invitation(self, peer):
-        return SimpleNamespace(call_id=f"c{next(self._numbers)}", callee_id=peer, group=None)
+        number = next(self._numbers)
+        return SimpleNamespace(call_id=f"c{number}", callee_id=peer, group=None, reason=None)
 
     def send_local_invitation(self, invitation, _seconds):
         self.sent.append(invitation)
@@ -133,6 +135,24 @@ def bounce(loop: HandLoop, rng: random.Random, *, pressed: bool) -> None:
         back()
         loop.advance(rng.uniform(0.0002, 0.002))
     to()
+
+
+@pytest.mark.parametrize(("reason", "chimes"), [(EndReason.BUSY, 1), (EndReason.DECLINED, 0)])
+def test_the_chime_sounds_when_the_panel_is_in_another_call(bench, reason, chimes):
+    def script(service, loop, broker):
+        broker.events.on_link(True)
+        rng = random.Random(3)
+        press(loop, rng)
+        bounce(loop, rng, pressed=False)
+        loop.advance(0.5)
+        (rung,) = broker.sent
+        rung.reason = reason
+        broker.listener.on_local_invitation_received_by_peer(rung)
+        broker.listener.on_local_invitation_refused(rung, None)
+        loop.advance(0.5)
+        assert service.bell.chimes == chimes
+
+    bench(script)
 
 
 def press(loop: HandLoop, rng: random.Random) -> None:

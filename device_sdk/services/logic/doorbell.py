@@ -208,12 +208,13 @@ class Doorbell(ApplianceLogic[str, Decision]):
         *,
         peer: str = "",
         response: object = None,
+        busy: bool = False,
     ) -> list[Effect]:
-        """That ring is over."""
+        """That ring is over; ``busy``: it rang nowhere, as all are in other calls."""
         known = self._rings.pop(ring, None)
         if known is None:
             return []
-        if not known.acknowledged and known.chime_at is not None:
+        if busy or (not known.acknowledged and known.chime_at is not None):
             self._sound(now)
         shown = {
             PressOutcome.ACCEPTED: lights.ACCEPTED,

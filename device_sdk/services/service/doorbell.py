@@ -91,11 +91,13 @@ class DoorbellService(Appliance[str, Decision]):
         """See :class:`~.ringing.RingEvents`."""
         self._do(self.bell.unreached(ring, self._loop.now()))
 
-    def on_ended(self, ring: int, outcome: PressOutcome, peer: str, response: object) -> None:
+    def on_ended(
+        self, ring: int, outcome: PressOutcome, peer: str, response: object, *, busy: bool = False
+    ) -> None:
         """See :class:`~.ringing.RingEvents`."""
         now = self._loop.now()
         self._ringing.pop(ring, None)
-        self._do(self.bell.ended(ring, outcome, now, peer=peer, response=response))
+        self._do(self.bell.ended(ring, outcome, now, peer=peer, response=response, busy=busy))
 
     def on_call(self, call: Any, button: str) -> None:
         """See :class:`~.ringing.RingEvents`."""

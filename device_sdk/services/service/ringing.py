@@ -45,8 +45,10 @@ class RingEvents(Protocol):
         """None of those it rings is there."""
         ...
 
-    def on_ended(self, ring: int, outcome: PressOutcome, peer: str, response: object) -> None:
-        """The ring is over; ``peer`` is who answered, if anybody did."""
+    def on_ended(
+        self, ring: int, outcome: PressOutcome, peer: str, response: object, *, busy: bool = False
+    ) -> None:
+        """The ring is over; ``peer``: who answered, if anybody did; ``busy``: in another call."""
         ...
 
     def on_call(self, call: Any, button: str) -> None:
@@ -137,10 +139,12 @@ class Ringer(CallEventListener):
             del self._names[next(iter(self._names))]
         self._rings[number] = _OutgoingRing(number, button, handle)
 
-    def _ended(self, key: bytes | str, outcome: PressOutcome, peer: str, response: object) -> None:
+    def _ended(
+        self, key: bytes | str, outcome: PressOutcome, peer: str, response: object, *, busy: bool
+    ) -> None:
         number = self._numbers.pop(key, None)
         if number is not None and self._rings.pop(number, None) is not None:
-            self._events.on_ended(number, outcome, peer, response)
+            self._events.on_ended(number, outcome, peer, response, busy=busy)
 
     def _acknowledged(self, key: bytes | str) -> None:
         number = self._numbers.get(key)
@@ -193,7 +197,8 @@ class Ringer(CallEventListener):
     def on_ring_group_ended(self, group: RingGroupBase) -> None:
         """See :class:`CallEventListener`. Of several the whole counts, not each leg."""
         outcome, peer, response = outcome_of_group(group.outcome)
-        self._post(lambda: self._ended(group.group, outcome, peer, response))
+        busy = group.outcome.reason is EndReason.BUSY
+        self._post(lambda: self._ended(group.group, outcome, peer, response, busy=busy))
 
     def on_call_started(self, call: Call) -> None:
         """See :class:`CallEventListener`."""
@@ -215,7 +220,8 @@ class Ringer(CallEventListener):
         if invitation.group is None:
             key, peer = invitation.call_id, invitation.callee_id
             who = peer if outcome in (PressOutcome.ACCEPTED, PressOutcome.REFUSED) else ""
-            self._post(lambda: self._ended(key, outcome, who, response))
+            busy = outcome is PressOutcome.REFUSED and invitation.reason is EndReason.BUSY
+            self._post(lambda: self._ended(key, outcome, who, response, busy=busy))
 
 
 def outcome_of_group(whole: GroupOutcome) -> tuple[PressOutcome, str, object]:
