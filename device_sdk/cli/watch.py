@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "watch",
         help="show who is there, as it changes",
         description="Show the presence of peers as it changes. It only reads; with --peer it reads"
-        " under that peer's name, which ends that peer's own connection.",
+        " under that peer's name, beside that peer's own login.",
         epilog="exit: 0 after --count lines or Ctrl-C, 14 broker unreachable or refused,"
         " 2 wrong usage",
         allow_abbrev=False,

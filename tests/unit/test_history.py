@@ -302,3 +302,11 @@ def test_whether_it_can_be_written_is_said_beforehand(tmp_path: Path) -> None:
     assert "no file that can be written" in HistorySettings(tmp_path).problem()
     assert HistorySettings(there / "new", keep=0).problem() == ""
     assert [each.name for each in tmp_path.iterdir()] == ["there"]
+
+
+def test_what_is_no_history_is_said_to_be_none(tmp_path: Path, capsys) -> None:
+    """A directory, and a file in which no call was ever kept."""
+    (tmp_path / "empty").touch()
+    for name, says in ((".", "this is a directory"), ("empty", "is no history (no such table")):
+        assert main(["history", "--file", str(tmp_path / name)]) == 1
+        assert says in capsys.readouterr().err

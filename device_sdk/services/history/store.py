@@ -150,6 +150,8 @@ def read_history(file: Path, wanted: HistoryFilter = ALL_ROWS) -> list[HistoryRo
     """
     if not file.exists():
         raise HistoryError(f"{file}: there is no history yet: no call was kept there")
+    if file.is_dir():
+        raise HistoryError(f"{file}: this is a directory; name a file")
     import sqlite3  # as above
 
     query, values = _query(wanted)
@@ -195,7 +197,9 @@ def _explained(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise HistoryError(f"{file}: {error}") from error
+        # An empty file, or another program's database.
+        what = f"is no history ({error})" if "no such" in str(error) else str(error)
+        raise HistoryError(f"{file}: {what}") from error
     except sqlite3.DatabaseError as error:
         text = f"{file} is no history, or damaged ({error}): move it away, and a new one is begun"
         raise HistoryError(text, damaged=True) from error
