@@ -95,10 +95,8 @@ def media_of(body: Any) -> dict[str, Any]:
     return body["media"][0]
 
 
-def test_both_hear_each_other_and_the_door_is_seen(
-    browser: Browser, panel: Panel, bell: Bell
-) -> None:
-    """The offer rides in the content, the answer in the response, deflated: they fit a cell."""
+def in_call(browser: Browser, panel: Panel, bell: Bell) -> tuple[str, str, str]:
+    """The page has answered a door's offer: the tabs of page and door, and the offer."""
     page = browser.open(panel.url)
     door = doorbells_tab(browser, panel)
     offer = browser.driver.execute_async_script(OFFER)
@@ -107,12 +105,25 @@ def test_both_hear_each_other_and_the_door_is_seen(
     browser.press(".call button.answer")
     browser.see(".call .state", "In a call")
     until(lambda: "started" in bell.heard, "the doorbell is in the call")
-    assert bell.response["text"] == "coming"
+    return page, door, offer
+
+
+def heard_at_the_door(browser: Browser, bell: Bell) -> None:
+    """The door's tab takes the answer, and hears the page."""
     answer = unpack_sdp(media_of(bell.response)["sdp"])
     assert answer is not None
-    browser.to(door)
     browser.run("return peer.setRemoteDescription({type: 'answer', sdp: arguments[0]})", answer)
     until(lambda: heard(browser, "peer")[0] > 0, "the door hears the page")
+
+
+def test_both_hear_each_other_and_the_door_is_seen(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """The offer rides in the content, the answer in the response, deflated: they fit a cell."""
+    page, door, _ = in_call(browser, panel, bell)
+    assert bell.response["text"] == "coming"
+    browser.to(door)
+    heard_at_the_door(browser, bell)
     browser.to(page)
     until(lambda: min(heard(browser, PAGE_PEER)) > 0, "the page hears and sees the door")
     browser.see(".call video")
@@ -190,20 +201,11 @@ def test_without_a_microphone_it_says_which_and_answers_all_the_same(
 
 def test_the_pages_own_camera_is_a_choice(browser: Browser, panel: Panel, bell: Bell) -> None:
     """Off until it is tapped; the door sees it in the call, and not any more when it is off."""
-    page = browser.open(panel.url)
-    door = doorbells_tab(browser, panel)
-    offer = browser.driver.execute_async_script(OFFER)
-    bell.ring({"text": "hello", "media": [{"kind": "webrtc", "sdp": pack_sdp(offer)}]})
-    browser.to(page)
+    page, door, _ = in_call(browser, panel, bell)
     camera = browser.see(".call button.camera", "My camera")
     assert camera.get_attribute("aria-pressed") == "false"
-    browser.press(".call button.answer")
-    browser.see(".call .state", "In a call")
-    until(lambda: "started" in bell.heard, "the doorbell is in the call")
-    answer = unpack_sdp(media_of(bell.response)["sdp"])
     browser.to(door)
-    browser.run("return peer.setRemoteDescription({type: 'answer', sdp: arguments[0]})", answer)
-    until(lambda: heard(browser, "peer")[0] > 0, "the door hears the page")
+    heard_at_the_door(browser, bell)
     assert heard(browser, "peer")[1] == 0, "and does not see it"
     browser.to(page)
     assert browser.all(".call video.own") == []
@@ -254,14 +256,7 @@ def test_a_page_that_is_loaded_anew_in_its_call_talks_again(
     browser: Browser, panel: Panel, bell: Bell
 ) -> None:
     """It offers a new connection, in the call; what was said before is not taken for its answer."""
-    page = browser.open(panel.url)
-    door = doorbells_tab(browser, panel)
-    offer = browser.driver.execute_async_script(OFFER)
-    bell.ring({"media": [{"kind": "webrtc", "sdp": pack_sdp(offer)}]})
-    browser.to(page)
-    browser.press(".call button.answer")
-    browser.see(".call .state", "In a call")
-    until(lambda: "started" in bell.heard, "the doorbell is in the call")
+    page, door, offer = in_call(browser, panel, bell)
     bell.call.send({"sdp": pack_sdp(offer), "type": "answer"})  # of the former life
     browser.see(".call button.hang-up")
     browser.driver.refresh()
