@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from device_sdk.core.admission import Screen
 from device_sdk.core.effects import (
     Connected,
     DeadlineReached,
@@ -18,10 +19,12 @@ from device_sdk.core.effects import (
     Subscribed,
 )
 from device_sdk.core.engine import Engine
-from device_sdk.core.events import CoreEvent
+from device_sdk.core.events import CoreEvent, RemoteEvent
 from device_sdk.core.presence import Known
+from device_sdk.core.settings import Settings
 from device_sdk.wire import codec, topics
 from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.wire.topics import call_id_from_bytes
 
 ME, PEER = "me", "peer"
 MINE, THEIRS = b"epoch-me", b"epochyou"
@@ -183,3 +186,31 @@ ACCEPTED = Invite(InviteState.ACCEPTED, THEIRS, 2)
 def answer(state: AnswerState, **more: Any) -> Answer:
     """An answer of the peer's."""
     return Answer(state, THEIRS, 1)._replace(**more)
+
+
+def called(*, screen: Screen | None = None, **settings: Any) -> Rig:
+    """A peer where one call rings."""
+    rig = Rig(settings=Settings(**settings), screen=screen).connect()
+    rig.hear(ringing())
+    return rig
+
+
+def states(rig: Rig) -> list[tuple[str, int | None] | None]:
+    """The answers said with the last input: state and reason; None is a clear."""
+    return [
+        (c.state.name, c.reason) if isinstance(c, Answer) else None
+        for c in rig.said
+        if c is None or isinstance(c, Answer)
+    ]
+
+
+def last(rig: Rig) -> RemoteEvent:
+    """The last event, which is about a call that came in."""
+    event = rig.events[-1]
+    assert isinstance(event, RemoteEvent)
+    return event
+
+
+def many(number: int) -> str:
+    """A call id for each number."""
+    return call_id_from_bytes(number.to_bytes(16, "big"))

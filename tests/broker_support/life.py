@@ -116,3 +116,17 @@ def payloads(link: ClientLink) -> list[bytes]:
         for first, body in iter(frames.next, None)
         if first >> 4 == mqtt.PUBLISH
     ]
+
+
+def known(life: Life, owner: str, client_id: str | None = None, **options: Any) -> ClientLink:
+    """A client whose owner was found out, on its way in."""
+    link = life.core.opened(None, "somewhere", life.core.now)
+    life.core.received(link, hello(client_id or owner, **options), life.core.now)
+    life.core.admit(life.core.asked.pop(), owner, None, "spare", life.core.now)
+    life.commit()
+    return link
+
+
+def unsubscribe(topic_filter: str) -> bytes:
+    body = b"\0\5" + text(topic_filter)
+    return b"\xa2" + remaining(len(body)) + body

@@ -1,4 +1,4 @@
-"""What unit tests of the faces share: peers of either face on a broker in memory, no network."""
+"""What unit tests share: peers of both faces on a broker in memory, a broker's core; no network."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 
 from device_sdk.testing import MemoryBroker
+from tests.broker_support.life import Life
 from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
 
 MakePeer = Callable[..., Peer]
+
+
+@pytest.fixture
+def life() -> Iterator[Life]:
+    """One life of a broker's core, in which nothing failed but what a test expects."""
+    made = Life()
+    yield made
+    assert made.core.stats.cut["error"] == 0
+    assert made.core.stats.dropped["delivery failed"] == 0
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ No socket, no disk, no sleep: what other tests show with real ones is pinned her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from broker_config.core import packets as mqtt
@@ -23,15 +21,6 @@ from tests.broker_support.life import (
     puback,
 )
 from tests.broker_support.memory import taken
-
-
-@pytest.fixture
-def life() -> Iterator[Life]:
-    made = Life()
-    yield made
-    assert made.core.stats.cut["error"] == 0
-    assert made.core.stats.dropped["delivery failed"] == 0
-
 
 # --- kept, then acknowledged --------------------------------------------------------------------
 
