@@ -79,7 +79,9 @@ _KEYS = {
 }
 _VALUES = (False, True, None)
 _SIMPLE = (False, b"\xf4"), (True, b"\xf5"), (None, b"\xf6")
-_STATES = {"invite": 3, "answer": 6, "presence": 1}
+# The last of its states.
+_STATES = {"invite": 2, "answer": 4, "presence": 1}
+_STATES_OF_A_TALK = {"invite": 3, "answer": 6}
 
 if hasattr(time, "ticks_ms"):
     _ms, _ticks = 0, time.ticks_ms()
@@ -242,17 +244,11 @@ def decode(kind, data):
             cell[key] = value
         state = cell.get(1, 0)
         talks = 11 in cell and state in ((1, 3) if kind == "invite" else (5, 6))
-    if (
-        reader.at != len(data)
-        or cell[0] != 1
-        or cell[1] > _STATES[kind]
-        or cell.get(4, 0) > 86400000
-        or 2 not in cell
-        or kind != "presence" and 3 not in cell
-        or kind == "invite" and state == 0 and 4 not in cell
-        or kind == "invite" and state == 3 and not talks
-        or kind == "answer" and state > 4 and not talks
-    ):  # fmt: skip
+    for key in range(3 if kind == "presence" else 5 if kind == "invite" and state == 0 else 4):
+        cell[key]  # is required
+    if reader.at != len(data) or cell[0] != 1 or cell.get(4, 0) > 86400000:
+        raise ValueError
+    if state > (_STATES_OF_A_TALK if talks else _STATES)[kind]:
         raise ValueError
     if talks and 5 in cell:
         messages = pairs[b"\5"][0]
@@ -476,7 +472,6 @@ class Peer:
         self._kind = None
         self._acks = {}
         self._online = {}
-        self._watched = []
         self._found = 0
         self.ready = self._connected = False
         self._heard = self._spoke = self._began = _now()
@@ -520,7 +515,7 @@ class Peer:
                 self.hang_up(call, _PEER_LOST)
             elif call.due is None or not self.ready or now < call.due:
                 pass
-            elif not call.out or call.state == _RINGING or self._online.get(call.peer, 1):
+            elif not call.out or call.state == _RINGING or self._online.get(call.peer) is not None:
                 call.delay = min(call.delay * 2, 30000)
                 self._say(call)
 
@@ -537,7 +532,7 @@ class Peer:
             call.over = True  # it never rang
             self._decide(call, _FAILED, _CALLEE_EXPIRED, "missed")
         elif call.state == _RECEIVED:
-            lost = self._online.get(call.peer) not in (None, call.epoch)
+            lost = (self._online.get(call.peer) or call.epoch) != call.epoch
             self._decide(call, _FAILED, _CALLER_LOST if lost else _CALLEE_EXPIRED, "failed")
 
     # --- MQTT --------------------------------------------------------------------------------
@@ -647,8 +642,8 @@ class Peer:
         elif kind == 0x90:
             if 0x80 in bytes(data[2:]) and len(data) > 3:
                 raise OSError("not allowed to subscribe")
-            for peer in self._watched:
-                self._online.setdefault(peer, None)  # absent, unless it is read
+            for peer in self._online:
+                self._online[peer] = self._online[peer] or None  # absent, unless it is read
         elif kind >> 4 == 3:
             n = data[0] << 8 | data[1]
             if n + 4 > len(data):
@@ -703,18 +698,18 @@ class Peer:
         self._event("online")
 
     def _watch(self, peer):
-        if not self.ready or peer in self._watched:
+        """Read its presence: its epoch, None if it is away, b"" before anything was read."""
+        if not self.ready or peer in self._online:
             return
-        self._watched.append(peer)
-        self._subscribe([self._presence(escape(peer))])
-        if len(self._watched) > 2 * MAX_CALLS:
-            busy = [c.peer for c in self.calls.values()]
-            for old in self._watched:
-                if old not in busy and old != peer:
-                    self._watched.remove(old)
-                    self._online.pop(old, None)
+        if len(self._online) >= 2 * MAX_CALLS:
+            busy = [call.peer for call in self.calls.values()]
+            for old in self._online:
+                if old not in busy:
+                    del self._online[old]
                     self._subscribe([self._presence(escape(old))], 0xA2)
                     break
+        self._online[peer] = b""
+        self._subscribe([self._presence(escape(peer))])
 
     # --- what comes in -----------------------------------------------------------------------
 
@@ -765,20 +760,19 @@ class Peer:
 
     def _once(self, peer, call_id, state, reason):
         """Answer a call that is not held, and remember that."""
-        known = [d for d in self._done if d[0] == peer and d[1] == call_id]
+        known = self._known(peer, call_id)
         if known:
-            state, reason = known[0][2:]
+            state, reason = known[0]
         else:
-            self._done.append((peer, call_id, state, reason))
-            del self._done[:-REMEMBERED]
+            self._remember(peer, call_id, state, reason)
         cell = self._cell(state, {3: 1, 7: reason})
         self._publish(self._topic(False, peer, call_id), cell)
 
     def _heard_presence(self, level, peer, cell, retained):
         if level != self.me:
-            if peer in self._watched:
+            if peer in self._online:
                 online = cell.get(1) == 1
-                before = self._online.get(peer)
+                before = self._online[peer]
                 self._online[peer] = cell[2] if online else None
                 for call in list(self.calls.values()):
                     if call.peer == peer:
@@ -847,16 +841,22 @@ class Peer:
 
     def _room(self):
         """Whether a further call may ring; those that wait to be seen give way to new ones."""
-        old = [c for c in self.calls.values() if c.over]
-        if len(self.calls) >= 2 * MAX_CALLS and old:
+        old = [call for call in self.calls.values() if call.over]
+        if old and len(self.calls) >= 2 * MAX_CALLS:
             if not old[0].out:
-                self._done.append((old[0].peer, old[0].id, old[0].state, old[0].reason))
+                self._remember(old[0].peer, old[0].id, old[0].state, old[0].reason)
             self._forget(old[0])
-        if len([c for c in self.calls.values() if not c.over]) >= MAX_CALLS:
+        if len(self.calls) - len(old) >= MAX_CALLS:
             raise ValueError("too many calls")
 
     def _forget(self, call):
         self.calls.pop((call.out, call.peer, call.id), None)
+
+    def _known(self, peer, call_id):
+        return [done[2:] for done in self._done if done[:2] == (peer, call_id)]
+
+    def _remember(self, *done):
+        self._done.append(done)
         del self._done[:-REMEMBERED]
 
     def _say(self, call, ask=False, asker=None):
@@ -972,7 +972,7 @@ class Peer:
                 call.reason = call.reason or _CANCELED
                 self._tell(call, "canceled")
             state = call.state if _REFUSED <= call.state <= _SEEN or call.state == _OVER else _SEEN
-            self._done.append((peer, call_id, state, call.reason if state != _SEEN else None))
+            self._remember(peer, call_id, state, call.reason if state != _SEEN else None)
             self._clear(call)
             return
         state = cell[1]
@@ -980,7 +980,7 @@ class Peer:
             self._forget(call)
             call = None
         if call is None:
-            known = [d for d in self._done if d[0] == peer and d[1] == call_id]
+            known = self._known(peer, call_id)
             if known or state != _RINGING:
                 self._final(peer, call_id, state)
                 if not known and state == _ENDED and cell.get(7, _EXPIRED) != 2:
@@ -1160,15 +1160,12 @@ class Peer:
                     call.delay = 2000
                     call.due = None if call.message is None else _now() + 2000
                 self._messages(call, cell)
-                if state == _OVER and call.talk:
-                    call.reason = cell.get(7, _HUNG_UP)
-                    self._clear(call)
-                    self._tell(call, "over")
-            elif final:
-                call.reason = _PEER_LOST
+                final = state == _OVER and call.talk
+            if final:
+                call.reason = cell.get(7, _HUNG_UP) if state == _OVER else _PEER_LOST
                 self._clear(call)
                 self._tell(call, "over")
-            elif cell.get(10):
+            elif state == _RECEIVED and cell.get(10):
                 self._reply(call)
         elif final:
             if call.state == _ACCEPTED and state != _SEEN:

@@ -30,7 +30,7 @@ MISTAKES = [
     ["(e) an ended of an unknown call is not answered", "            self._once(peer, call_id, _SEEN, None)", "            pass"],
     ["(e) an accepted of an unknown call is seen", "self._once(peer, call_id, _FAILED, _ACCEPT_FAILURE)", "self._once(peer, call_id, _SEEN, None)"],
     ["(e) what it ended rings again", "if known or state != _RINGING:", "if state != _RINGING:"],
-    ["(e) what it ended is answered as seen", "            state, reason = known[0][2:]\n", "            state, reason = _SEEN, None\n"],
+    ["(e) what it ended is answered as seen", "            state, reason = known[0]\n", "            state, reason = _SEEN, None\n"],
     ["(e) answers of unknown calls are cleared, whatever they say", "            if final:\n                self._publish(topic, b\"\")", "            if True:\n                self._publish(topic, b\"\")"],
     ["(e) talking of an unknown call is ended, not over", "elif state == _TALKING:\n                more", "elif False:\n                more"],
     ["(f) an invite that rang is left", "                state, reason = _ENDED, _RESTARTED", "                pass"],
@@ -45,7 +45,7 @@ MISTAKES = [
     ["said again at 2, 4, 8 s", "                call.delay = min(call.delay * 2, 30000)\n                self._say(call)", "                self._say(call)\n                call.delay = min(call.delay * 2, 30000)"],
     ["said again without end each 2 s", "call.delay = min(call.delay * 2, 30000)", "pass"],
     ["a ring is never said again", "        call.due = None if self._rests(call) else call.said + call.delay", "        call.due = None"],
-    ["a decision is said to who is away", "call.state == _RINGING or self._online.get(call.peer, 1):", "True:"],
+    ["a decision is said to who is away", "call.state == _RINGING or self._online.get(call.peer) is not None:", "True:"],
     ["who comes online is told nothing", "if call.out and came and call.due is not None:", "if False:"],
     ["the ttl is that of the press", "4: max(0, call.end - call.said) if ringing", "4: 60000 if ringing"],
     ["accept waits 30 s", "call.end = _now() + 5000", "call.end = _now() + 30000"],
@@ -76,7 +76,7 @@ MISTAKES = [
     ["keys may come twice", "if raw in pairs:", "if False:"],
     ["heads may be long", "if major < 7 and n < least:", "if False:"],
     ["tags are taken", "if major == 6 or depth > 15:", "if major == 6:\n            return self.item(depth)\n        if depth > 15:"],
-    ["what follows the end is taken", "reader.at != len(data)\n", "False\n"],
+    ["what follows the end is taken", "if reader.at != len(data) or cell[0]", "if cell[0]"],
     ["a peer id in lower-case hex is one", "    if escape(peer) != level:", "    if escape(peer).lower() != level.lower():"],
 ]  # fmt: skip
 
