@@ -16,8 +16,9 @@ import pytest
 from device_sdk.cli import main
 from device_sdk.services.config.history import HistorySettings, read_history_settings
 from device_sdk.services.config.toml_reader import SettingsError, Table
-from device_sdk.services.history import writer
+from device_sdk.services.history import cli, writer
 from device_sdk.services.history.store import (
+    HistoryError,
     HistoryFilter,
     HistoryOutcome,
     HistoryRow,
@@ -310,3 +311,36 @@ def test_what_is_no_history_is_said_to_be_none(tmp_path: Path, capsys) -> None:
     for name, says in ((".", "this is a directory"), ("empty", "is no history (no such table")):
         assert main(["history", "--file", str(tmp_path / name)]) == 1
         assert says in capsys.readouterr().err
+
+
+def test_a_shell_finds_what_a_unit_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its state directory is systemd's; a file that is where the settings say goes before it."""
+    monkeypatch.setattr(cli, "STATE_DIRECTORY", str(tmp_path / "systemd"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    settings = tmp_path / "panel.toml"
+    settings.write_text('[account]\npeer = "kitchen"\nbroker = "mqtt://b"\n')
+    assert main(["history", "--settings", str(settings)]) == 1
+    assert (
+        ".local/state/bellwire/kitchen.history: there is no history yet" in capsys.readouterr().err
+    )
+    some(tmp_path / "systemd" / "kitchen.history")
+    assert main(["history", "--settings", str(settings)]) == 0
+    assert "gate → kitchen" in capsys.readouterr().out
+
+
+def test_a_place_where_one_may_not_look_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said in one line, with the file's name."""
+
+    def denied(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(HistoryError, match="calls: Permission denied"):
+        read_history(tmp_path / "calls")
+    assert HistorySettings(tmp_path / "calls").problem() == ""

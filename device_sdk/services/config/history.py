@@ -25,10 +25,11 @@ class HistorySettings:
         """What keeps this user from writing it, as far as can be seen; "" for nothing."""
         if not self.keep:
             return ""
-        if self.file.exists():
+        # Not Path.exists(), which raises where this user may not look.
+        if os.access(self.file, os.F_OK):
             usable = self.file.is_file() and os.access(self.file, os.W_OK)
             return "" if usable else f"{self.file} is no file that can be written"
-        folder = next(each for each in self.file.absolute().parents if each.exists())
+        folder = next(each for each in self.file.absolute().parents if os.access(each, os.F_OK))
         usable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
         return "" if usable else f"{self.file} cannot be made: nothing can be written in {folder}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import sys
 import time
 from datetime import datetime
@@ -16,6 +17,8 @@ from ..roles import settings_file
 from .store import HistoryError, HistoryFilter, HistoryOutcome, HistoryRow, read_history
 
 _CARD = settings_file("panel")
+#: Where the units of ours have it.
+STATE_DIRECTORY = "/var/lib/bellwire"
 #: A spreadsheet takes a cell that begins so for a formula, and strangers write texts.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -96,18 +99,27 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _file_of(path: Path) -> Path:
-    """Where the service with these settings keeps its calls; the rest of them is its own."""
+    """Where the service with these settings keeps its calls; the rest of them is its own.
+
+    That of a unit is in systemd's state directory, of which a shell knows nothing.
+    """
     from ..config.history import read_history_settings
     from ..config.toml_reader import SettingsError, load
 
-    root = load(path)
-    account = root.table("account")
-    peer = account.checked("peer", account.text("peer"), check_peer_id)
-    history = read_history_settings(root, path, peer)
-    root.finish()
-    if not history.keep:
-        raise SettingsError(f"{path}: [history] keep = 0: nothing is kept")
-    return history.file
+    found = []
+    for environ in (os.environ, {"STATE_DIRECTORY": STATE_DIRECTORY}):
+        root = load(path)
+        account = root.table("account")
+        peer = account.checked("peer", account.text("peer"), check_peer_id)
+        history = read_history_settings(root, path, peer, environ)
+        root.finish()
+        if not history.keep:
+            raise SettingsError(f"{path}: [history] keep = 0: nothing is kept")
+        found.append(history.file)
+    by_hand, by_systemd = found
+    # Not Path.exists(), which raises where this user may not look.
+    there = [each for each in (by_hand, by_systemd) if os.access(each, os.F_OK)]
+    return there[0] if there else by_hand
 
 
 def as_table(rows: list[HistoryRow]) -> str:

@@ -148,7 +148,9 @@ def read_history(file: Path, wanted: HistoryFilter = ALL_ROWS) -> list[HistoryRo
 
     From any thread, while another writes. Raises :class:`HistoryError`, also where there is none.
     """
-    if not file.exists():
+    with _explained(file):
+        there = file.exists()  # raises where this user may not look
+    if not there:
         raise HistoryError(f"{file}: there is no history yet: no call was kept there")
     if file.is_dir():
         raise HistoryError(f"{file}: this is a directory; name a file")
