@@ -337,7 +337,6 @@ class Peer:
         self._client = self.me + ":" + str(binascii.hexlify(self._fresh()[:8]), "ascii")
         self.calls = {}
         self._done = []
-        self._watched = []
         self._online = {}
         self._buffer = bytearray(MAX_PACKET)
         self._lost = _now()
@@ -812,24 +811,20 @@ class Peer:
         """A cell that a former life left (f)."""
         if not cell or cell[2] == self.epoch or (kind == "invite", peer, call_id) in self.calls:
             return
-        state, reason = cell[1], None
-        if kind == "invite":
-            if state == _RINGING:
-                state, reason = _ENDED, _RESTARTED
-            elif state == _ACCEPTED and 11 in cell:
-                state, reason = _CALLER_OVER, _TALK_RESTARTED
-        elif state == _ACCEPTED:
+        out, state, reason, talk = kind == "invite", cell[1], None, None
+        if out and state == _RINGING:
+            state, reason = _ENDED, _RESTARTED
+        elif not out and state == _ACCEPTED:
             state, reason = _FAILED, _ACCEPT_FAILURE
-        elif state == _TALKING:
-            state, reason = _OVER, _TALK_RESTARTED
-        topic = self._topic(kind == "invite", peer, call_id)
+        elif state == _TALKING or out and state == _ACCEPTED and 11 in cell:
+            state, reason, talk = _CALLER_OVER if out else _OVER, _TALK_RESTARTED, 1
+        topic = self._topic(out, peer, call_id)
         if reason:
-            talk = 1 if reason == _TALK_RESTARTED else None
             more = {3: min(cell[3] + 1, (1 << 53) - 1), 7: reason, 11: talk}
             self._publish(topic, self._cell(state, more))
             return
-        self._found += kind == "invite"
-        if kind == "answer" or self._found > 8:
+        self._found += out
+        if not out or self._found > 8:
             self._publish(topic, b"")
 
     # --- calls -------------------------------------------------------------------------------

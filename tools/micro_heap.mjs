@@ -1,6 +1,7 @@
 // `make micro-heap`: the heap that the peer for microcontrollers and one of its calls take where objects have 32 bits,
 // as on a microcontroller: MicroPython's port to WebAssembly has them. What lives after each step is counted, not what a
-// step needs for a moment; the driver's socket (micro_sdk/vectors/play.py) is among it. Takes the folder of the .mpy files.
+// step needs for a moment; the driver's socket (micro_sdk/vectors/play.py) is among it. Then the small profile is played
+// there, too. Takes the folder of the .mpy files and that of the port.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -40,4 +41,9 @@ live("player = play.Player(bellwire, {})");
 const most = Math.max(...steps.map((step) => live(`player.do(${step})\nplayer.broker.out = []`))) - before;
 mp.runPython("assert [told[0] for told in player.told] == ['online', 'received', 'accepted']");
 console.log(`32-bit objects: ${loaded} bytes of heap once loaded from the .mpy, ${most} at most in a call`);
-process.exit(most > MOST ? 1 : 0);
+
+for (const file of ["cells", "malformed", "topics", "calls", "talk", "small"]) {
+  mp.FS.writeFile(`/${file}.json`, readFileSync(new URL(`../docs/vectors/${file}.json`, import.meta.url)));
+}
+mp.runPython("here = play.main('')");
+process.exit(most > MOST ? 1 : mp.globals.get("here"));

@@ -473,10 +473,10 @@ def differences(bellwire, folder, first=False):
     return count, found
 
 
-def main():
+def main(folder):
     import bellwire
 
-    count, found = differences(bellwire, sys.argv[1])
+    count, found = differences(bellwire, folder)
     for name, what in found:
         print("DIFFERS", name + ":", what)
     print("the small profile: %d vectors, %d differ" % (count, len(found)))
@@ -484,4 +484,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))
