@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from amqtt.contexts import BrokerConfig, ListenerConfig
 
+from broker_config.access import pki
 from broker_config.access.registry import HASHER, Device, Registry, save
 from broker_config.core.limits import Limits
 from broker_config.net.server import SignalingBroker
@@ -22,6 +23,24 @@ T = TypeVar("T")
 ANYONE = {"broker_config.access.auth.AnyonePlugin": {}}
 SECRET = "correct horse"
 HASHED = HASHER.hash(SECRET)
+
+
+def tls_files(folder: Path) -> dict[str, Any]:
+    """What makes a listener one of TLS, with what ``bellwire-broker`` has put into ``folder``."""
+    return {
+        "ssl": True,
+        "cafile": folder / "ca.crt",
+        "certfile": folder / "server.crt",
+        "keyfile": folder / "server.key",
+    }
+
+
+def with_tls(folder: Path) -> dict[str, Any]:
+    """The same, of an authority and a certificate that are made for it."""
+    folder.mkdir()
+    pki.make_ca(folder)
+    pki.make_server(folder, [])
+    return tls_files(folder)
 
 
 class Running:

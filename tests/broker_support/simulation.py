@@ -21,6 +21,8 @@ from broker_config.core.limits import Limits
 from broker_config.core.session import ClientLink, Session
 from tests.bench.broker_wire import publish, remaining, subscribe, text
 
+from .memory import Anybody
+
 LIMITS = Limits(inflight=3, queued=1 << 30, queued_bytes=1 << 40, write_buffer=1 << 40)
 ROOMY = 1 << 40
 
@@ -120,7 +122,7 @@ class Client:
         self.frames = mqtt.Frames(1 << 20)
 
 
-class Rules:
+class Rules(Anybody):
     """Allows everything, now or later."""
 
     def __init__(self, chance: random.Random, lag: float, receivers: bool) -> None:
@@ -131,15 +133,6 @@ class Rules:
         if self.chance.random() < self.lag:
             self.pending.append(key)
             return None
-        return True
-
-    def why_not(self, _session: Session, _action: str, _topic: str) -> str:
-        return ""
-
-    def valid(self, _session: Session) -> bool:
-        return True
-
-    def stands(self, _topic: str) -> bool:
         return True
 
 

@@ -15,7 +15,7 @@ from websockets.sync.client import connect as ws_connect
 from broker_config.access import pki
 from broker_config.net.connection import StreamConnection
 from tests.bench.broker_wire import connect
-from tests.broker_support.running import Running, registry_plugins
+from tests.broker_support.running import Running, registry_plugins, tls_files
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def broker(tls: Path, tmp_path: Path) -> Iterator[Running]:
     """A broker over TLS, by MQTT and by WebSocket."""
-    files = {
-        "ssl": True,
-        "cafile": tls / "ca.crt",
-        "certfile": tls / "server.crt",
-        "keyfile": tls / "server.key",
-    }
+    files = tls_files(tls)
     listeners = {
         "default": ListenerConfig(bind="127.0.0.1:0", **files),
         "wss": ListenerConfig(type=ListenerType.WS, bind="127.0.0.1:0", **files),

@@ -19,10 +19,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as ws_connect
 from websockets.typing import Origin, Subprotocol
 
-from broker_config.access import pki
 from broker_config.net.origins import may_come_from
 from tests.bench.broker_wire import connect, publish, subscribe
-from tests.broker_support.running import SECRET, Running, registry_plugins
+from tests.broker_support.running import SECRET, Running, registry_plugins, with_tls
 
 MQTT = [Subprotocol("mqtt")]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -38,16 +37,7 @@ socket.onclose = event => fetch("/told/closed-" + event.code);
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Running]:
     """A broker that is reached by WebSockets, with TLS and without."""
-    tls = tmp_path / "tls"
-    tls.mkdir()
-    pki.make_ca(tls)
-    pki.make_server(tls, [])
-    files = {
-        "ssl": True,
-        "cafile": tls / "ca.crt",
-        "certfile": tls / "server.crt",
-        "keyfile": tls / "server.key",
-    }
+    files = with_tls(tmp_path / "tls")
     listeners = {
         "default": ListenerConfig(bind="127.0.0.1:0"),
         "wss": ListenerConfig(type=ListenerType.WS, bind="127.0.0.1:0", **files),

@@ -22,9 +22,8 @@ from typing import Any
 import pytest
 from amqtt.contexts import ListenerConfig, ListenerType
 
-from broker_config.access import pki
 from device_sdk import AnswerReason, EndReason
-from tests.broker_support.running import Running
+from tests.broker_support.running import Running, with_tls
 from tests.commands import CommandedPeer
 from tests.peers import ThreadedPeer
 from tests.servers import BrokerProcess, BundledBroker
@@ -335,16 +334,7 @@ try {
 @pytest.fixture
 def browsers_broker(tmp_path: Path) -> Iterator[Running]:
     """The bundled broker, by TCP and by WebSockets with TLS and without."""
-    tls = tmp_path / "tls"
-    tls.mkdir()
-    pki.make_ca(tls)
-    pki.make_server(tls, [])
-    files = {
-        "ssl": True,
-        "cafile": tls / "ca.crt",
-        "certfile": tls / "server.crt",
-        "keyfile": tls / "server.key",
-    }
+    files = with_tls(tmp_path / "tls")
     listeners = {
         "default": ListenerConfig(bind="127.0.0.1:0"),
         "wss": ListenerConfig(type=ListenerType.WS, bind="127.0.0.1:0", **files),

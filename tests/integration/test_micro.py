@@ -19,7 +19,7 @@ from amqtt.contexts import ListenerConfig
 from broker_config.access import pki
 from device_sdk import AnswerReason, EndReason
 from tests.broker_support.raw import Raw
-from tests.broker_support.running import Running
+from tests.broker_support.running import Running, tls_files
 from tests.commands import Command, CommandedPeer
 from tests.peers import Peer, ThreadedPeer, Told
 from tests.servers import BrokerProcess, BundledBroker
@@ -401,12 +401,7 @@ def test_it_speaks_tls(compiled: Path, tmp_path: Path) -> None:
     tls, script = tmp_path / "tls", tmp_path / "over_tls.py"
     pki.make_server(tls, [])
     script.write_text(OVER_TLS)
-    files = {
-        "ssl": True,
-        "cafile": tls / "ca.crt",
-        "certfile": tls / "server.crt",
-        "keyfile": tls / "server.key",
-    }
+    files = tls_files(tls)
     program = (str(BIN / "micropython"), "-X", "heapsize=256k")
     environ = {"MICROPYPATH": f"{compiled}:.frozen"}
     with Running(listeners={"default": ListenerConfig(bind="127.0.0.1:0", **files)}) as broker:
