@@ -426,8 +426,8 @@ def test_a_callee_that_is_offline_is_told_at_once(
 
 def test_a_callee_that_never_was_there_is_told_soon(door: Peer) -> None:
     """The broker says nothing of it: then there is nobody, and the call says so at its end."""
-    mine = door.press("nobody", ring_timeout=3)
-    door.expect("local_invitation_peer_offline", mine.call_id, timeout=2.9)
+    mine = door.press("nobody", ring_timeout=5)
+    door.expect("local_invitation_peer_offline", mine.call_id, timeout=4.9)
     assert door.wait(mine)
     assert (mine.error, mine.reason) == (LocalInvitationError.PEER_OFFLINE, EndReason.PEER_OFFLINE)
 
