@@ -78,6 +78,7 @@ _KEYS = {
     "presence": b"\x00\x01\x02\x09\x0a\x0e\x0f",
 }
 _VALUES = (False, True, None)
+_COMPOUND = (bytes, str, list, dict)
 _SIMPLE = (False, b"\xf4"), (True, b"\xf5"), (None, b"\xf6")
 # The last of its states.
 _STATES = {"invite": 2, "answer": 4, "presence": 1}
@@ -112,7 +113,7 @@ def _head(major, n):
 
 
 def encode(value):
-    """CBOR as cells have it (Cells); ValueError for a value that it has no form for."""
+    """CBOR (Cells) of None, bool, int, float, bytes, str, list, dict; ValueError for any other."""
     for simple, byte in _SIMPLE:
         if value is simple:
             return byte
@@ -121,7 +122,9 @@ def encode(value):
         return _head(0, value) if value >= 0 else _head(1, ~value)
     if kind is float:
         return b"\xfb" + struct.pack(">d", value)
-    major = 2 + (bytes, str, list, dict).index(kind)
+    if kind not in _COMPOUND:
+        raise ValueError("no CBOR for %s" % kind)
+    major = 2 + _COMPOUND.index(kind)
     n = len(value)
     if kind is str:
         value = value.encode()
@@ -356,7 +359,7 @@ class Peer:
         call.content = call.body = content
         call.mine = talk
         if len(encode(content)) > MAX_PACKET // 2:
-            raise ValueError("too large")
+            raise ValueError("content too large")
         self._room()
         call.end = _now() + ring_ms
         call.quiet = _now() + min(30000, ring_ms * 9 // 10)
