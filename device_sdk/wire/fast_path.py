@@ -43,7 +43,7 @@ _TALK_END: Final = re.compile(
 
 _INVITE_STATES: Final = tuple(InviteState)
 _ANSWER_STATES: Final = tuple(AnswerState)
-# Members by themselves, as in core.callee_side.
+# Members by themselves, as in core.callee_steps.
 _RINGING, _ACCEPTED, _TALKING = InviteState.RINGING, InviteState.ACCEPTED, AnswerState.TALKING
 _ACCEPTED_HERE: Final = AnswerState.ACCEPTED
 _OFFERED: Final = Said()
@@ -123,8 +123,7 @@ def answer(data: bytes) -> Answer | None:
 def _talk(data: bytes) -> Said | None:
     """What a cell says of a call that goes on, if it says nothing else."""
     begin = _TALK.match(data)
-    if begin is None:
-        return None
+    assert begin is not None  # noqa: S101 - the beginning of any cell, which has been matched
     head, at, messages = begin[4], begin.end(), []
     if head is not None:
         try:

@@ -193,6 +193,19 @@ def test_a_body_that_is_no_short_text_takes_the_long_way(body: str) -> None:
         assert fast_path.answer(bytes.fromhex(f"a{pairs}00010100{HEADER}030105{body}")) is None
 
 
+def test_messages_that_are_too_large_together_are_no_cell() -> None:
+    """Each of them is one that may be said; the array of them is not."""
+    message = cbor2.dumps("x" * (keys.MAX_BODY // 3))
+    array = b"\x83" + message * 3
+    data = bytes.fromhex(f"a800010105{HEADER}030105") + array + b"\x0b\x01\x0c\x03\x0d\x00"
+    assert fast_path.answer(data) is None
+    with pytest.raises(DecodeError):
+        codec.decode_answer(data)
+    fits = data.replace(message, cbor2.dumps("x"))
+    assert fast_path.answer(fits) == codec.decode_answer(fits)
+    assert fast_path.answer(fits) is not None
+
+
 @pytest.mark.parametrize("state", [s for s in AnswerState if s < AnswerState.TALKING])
 @pytest.mark.parametrize("ask", [False, True])
 def test_an_answer_survives_the_wire(state: AnswerState, ask: bool) -> None:
