@@ -202,8 +202,10 @@ class Observer:
             elif isinstance(what, Subscribed):
                 if what.refused:
                     named = what.refused[0]
+                    whole = named.endswith("/#")  # the realm, which few may read
+                    cure = "; there: `bellwire-broker device set NAME --watches`" if whole else ""
                     error = SubscriptionRefused(
-                        named, f"the broker does not let this client read {named!r}"
+                        named, f"the broker does not let this client read {named!r}{cure}"
                     )
                 else:
                     self._up_at = now

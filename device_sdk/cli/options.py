@@ -19,6 +19,7 @@ from ..client.vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, W
 from ..errors import InvalidArgument
 from ..link.text_file import TextFileError, read_secret
 from ..link.url import AnyUrl, Tls, clear_text, parse_brokers
+from ..services.roles import own_settings
 from ..wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .errors import UsageError
 
@@ -153,8 +154,7 @@ class Options:
         if named:
             path = Path(named).expanduser()
         else:
-            home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
-            path = Path(home) / "bellwire.toml"
+            path = own_settings(environ)
             if not path.is_file():
                 return
         from ..services.config.toml_reader import SettingsError, load

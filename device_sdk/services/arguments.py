@@ -45,6 +45,15 @@ class Parser(argparse.ArgumentParser):
         return f"unknown: {' '.join(flags)}{_near(flags[0], self._option_string_actions)}"
 
 
+def sentence(what: str) -> str:
+    """``what`` with a capital in front, the names in it as they are.
+
+    >>> sentence("be a SIP phone's end")
+    "Be a SIP phone's end"
+    """
+    return what[:1].upper() + what[1:]
+
+
 def in_our_words(message: str) -> str:
     """What argparse says, as a person would.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.display import LineHandler, complain, say
 from ..errors import BellwireError
 from ..link.url import clear_text
+from .arguments import sentence
 from .roles import settings_file
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         ("panel", "be a panel: ring, answer, refuse"),
     ):
         parser = subparsers.add_parser(
-            name, help=what, description=what.capitalize(), allow_abbrev=False
+            name, help=what, description=sentence(what), allow_abbrev=False
         )
         parser.add_argument(
             "--settings",
@@ -59,9 +60,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
             _web_options(parser)
         parser.set_defaults(run=_run_doorbell if name == "doorbell" else _run_panel)
     what = "be a SIP phone's end: it rings like a panel"
-    parser = subparsers.add_parser(
-        "sip", help=what, description=what.capitalize(), allow_abbrev=False
-    )
+    parser = subparsers.add_parser("sip", help=what, description=sentence(what), allow_abbrev=False)
     parser.add_argument(
         "--settings", type=Path, default=settings_file("sip"), metavar="FILE",
         help=f"the TOML file (default: {settings_file('sip')})",
@@ -69,9 +68,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--check", action="store_true", help="read the settings, then exit")
     parser.set_defaults(run=_run_sip, keyboard=False)
     name, what = "homeassistant", "bring calls to Home Assistant, by the MQTT broker that it has"
-    parser = subparsers.add_parser(
-        name, help=what, description=what.capitalize(), allow_abbrev=False
-    )
+    parser = subparsers.add_parser(name, help=what, description=sentence(what), allow_abbrev=False)
     parser.add_argument(
         "--settings", type=Path, default=settings_file(name), metavar="FILE",
         help=f"the TOML file (default: {settings_file(name)})",

@@ -431,6 +431,13 @@ def test_a_missing_wheel_is_named_with_the_command(run, boot, tmp_path):
     assert not (boot / "bellwire").exists()
 
 
+def test_the_command_for_a_broker_s_wheels_gathers_those(tmp_path):
+    """Without its role it would gather a doorbell's, and be asked for again."""
+    (tmp_path / "bellwire-0.1.0-py3-none-any.whl").touch()
+    with pytest.raises(ProvisionError, match=r"`bellwire wheels .*\.whl --role broker --python"):
+        wheels.read(tmp_path, "broker", wheels.WheelTarget(), online=False)
+
+
 @pytest.mark.parametrize(
     ("data", "says"), [(None, "Is a directory"), (b"{}", "devices.json is damaged")]
 )

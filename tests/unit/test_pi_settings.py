@@ -7,10 +7,11 @@ import re
 import pytest
 
 from device_sdk.cli import main
-from device_sdk.services.config.account import Level, OutputPin, Pull
+from device_sdk.services.config.account import Account, Level, OutputPin, Pull
 from device_sdk.services.config.doorbell import Strategy, read_doorbell
 from device_sdk.services.config.panel import read_panel
 from device_sdk.services.config.toml_reader import SettingsError
+from device_sdk.services.doctor.patient import patient_of
 from device_sdk.services.logic.doorbell import PressOutcome, WhileInCall, WhileRinging
 from device_sdk.services.logic.panel import CallEnd, PanelButton, WhenQuiet
 
@@ -319,3 +320,19 @@ def test_check_names_a_command_that_is_not_there(write, capsys):
     path = write(ACCOUNT + BUTTON + '[chime]\ncommand = ["aplya", "ding.wav"]\n')
     assert main(["doorbell", "--check", "--settings", str(path)]) == 0
     assert "aplya: there is no such command" in capsys.readouterr().err
+
+
+def test_the_doctor_reads_what_the_commands_go_by(tmp_path):
+    """A file that is an account alone, with the commands' own keys; a typo names its line."""
+    path = tmp_path / "bellwire.toml"
+    path.write_text('peer = "front-door"\nbroker = "mqtt://b"\nlogin_timeout = 3\n')
+    assert patient_of(path).account == Account("front-door", "mqtt://b")
+    path.write_text('peer = "front-door"\nbroker = "mqtt://b"\nsecret_fil = "x"\n')
+    with pytest.raises(SettingsError, match=r"bellwire\.toml:3: secret_fil: unknown key"):
+        patient_of(path)
+
+
+def test_the_doctor_without_settings_says_where_it_looked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main(["doctor"]) == 2
+    assert f"and no {tmp_path}/bellwire.toml: say --settings FILE" in capsys.readouterr().err

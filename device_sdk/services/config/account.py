@@ -132,15 +132,20 @@ class Action:
     timeout: float = 20.0
 
 
-def read_account(root: Table, path: Path, *, talk_limit: float = 7200.0) -> Account:
+def read_account(
+    root: Table, path: Path, *, talk_limit: float = 7200.0, bare: bool = False
+) -> Account:
     """The table ``[account]``; file names in it are relative to the settings file.
 
-    ``talk_limit`` is how long a call of this service goes on where nothing is set.
+    ``talk_limit`` is how long a call of this service goes on where nothing is set; ``bare``: the
+    file is an account alone, without that line, as what the commands go by.
     """
-    table = root.table("account")
+    table = root if bare else root.table("account")
     if "password" in table:
         table.wrong("password", "put it into a file of its own and name that: secret_file")
     table.know(["password"], FORMER)
+    if bare:
+        table.anything("login_timeout", None)  # the commands' alone
     files = {name: _beside(path, table.text(name, None)) for name in FILES}
     account = Account(
         peer=table.checked("peer", table.text("peer"), check_peer_id),

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ...client.display import complain, say
-from ..roles import CARD, SERVICES, settings_file
+from ..arguments import sentence
+from ..roles import CARD, SERVICES, own_settings, settings_file
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     what = "say the first thing that is wrong between this device and its broker"
     parser = subparsers.add_parser(
-        "doctor", help=what, description=what.capitalize(), allow_abbrev=False
+        "doctor", help=what, description=sentence(what), allow_abbrev=False
     )
-    parser.add_argument("--settings", type=Path, metavar="FILE", help=f"default: what is in {CARD}")
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help=f"default: what is in {CARD}, or ~/.config/bellwire.toml",
+    )
     parser.add_argument(
         "--notify", action="store_true", help="send a message to each address of `notify`"
     )
@@ -29,10 +36,13 @@ def _doctor(args: argparse.Namespace) -> int:
     from .fault import Fault
     from .patient import patient_of
 
+    own = own_settings(os.environ)
     path = args.settings or next(
-        (each for each in map(settings_file, SERVICES) if each.exists()),
-        settings_file("doorbell"),
+        (each for each in (*map(settings_file, SERVICES), own) if each.exists()), None
     )
+    if path is None:
+        complain(f"WRONG no settings in {CARD}, and no {own}: say --settings FILE")
+        return 2
     try:
         patient = patient_of(path)
         patient.send_notice = args.notify

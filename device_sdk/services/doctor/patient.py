@@ -84,14 +84,20 @@ class Patient:
 
 
 def patient_of(path: Path) -> Patient:
-    """Who is to be examined, by the settings of any of the services."""
+    """Who is to be examined, by the settings of any of the services, or by a person's own."""
+    from ..config.account import read_account
     from ..config.doorbell import read_doorbell
     from ..config.homeassistant import read_homeassistant
     from ..config.panel import read_panel
     from ..config.sip import read_sip
     from ..config.toml_reader import load
 
-    if "mqtt" in load(path):
+    root = load(path)
+    if not {"account", "button"} & set(root.keys()) and ("peer" in root or "broker" in root):
+        account = read_account(root, path, bare=True)
+        root.finish()
+        return Patient(account)
+    if "mqtt" in root:
         bridge = read_homeassistant(path)
         peers = dict.fromkeys(peer for button in bridge.buttons for peer in button.peers)
         return Patient(
@@ -102,10 +108,10 @@ def patient_of(path: Path) -> Patient:
             notify=_addresses(bridge.on),
             mqtt=bridge.mqtt,
         )
-    if "sip" in load(path):
+    if "sip" in root:
         sip = read_sip(path)
         return Patient(sip.account, metrics=sip.metrics, notify=_addresses(sip.on), sip=sip)
-    if "button" not in load(path):
+    if "button" not in root:
         panel = read_panel(path)
         return Patient(
             panel.account,

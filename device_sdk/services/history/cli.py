@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...client.display import as_json, complain, shown, write
 from ...wire.topics import check_peer_id
+from ..arguments import sentence
 from ..roles import settings_file
 from .store import HistoryError, HistoryFilter, HistoryOutcome, HistoryRow, read_history
 
@@ -26,7 +27,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     what = "who rang, when, and what became of it"
-    parser = subparsers.add_parser("history", help=what, description=what.capitalize())
+    parser = subparsers.add_parser("history", help=what, description=sentence(what))
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--settings",

@@ -39,10 +39,12 @@ def check_options(args: argparse.Namespace, role: str) -> None:
             flag = f"--{given[0].replace('_', '-')}"
             raise ProvisionError(f"{flag} is for the bridge to Home Assistant: --role {ROLE}")
     elif args.settings is None and (args.ha_broker is None or not args.door):
-        missing = (
-            "--door front-door" if args.ha_broker else "--ha-broker mqtt://homeassistant.local"
-        )
-        raise ProvisionError(f"say where Home Assistant is, and who rings there: {missing}")
+        missing = [
+            *([] if args.ha_broker else ["--ha-broker mqtt://homeassistant.local"]),
+            *([] if args.door else ["--door front-door"]),
+        ]
+        said = " ".join(missing)
+        raise ProvisionError(f"say where Home Assistant is, and who rings there: {said}")
 
 
 def tables(args: argparse.Namespace, names: set[str]) -> str:

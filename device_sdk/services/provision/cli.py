@@ -14,6 +14,7 @@ from ...client.display import complain, say
 from ...errors import BellwireError
 from ...link.text_file import TextFileError, read_text
 from ...wire.topics import check_peer_id
+from ..arguments import sentence
 from ..config import account as settings
 from ..config.doorbell import DoorbellSettings, read_doorbell
 from ..config.homeassistant import HomeAssistantSettings, read_homeassistant
@@ -82,7 +83,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         " or a broker"
     )
     parser = subparsers.add_parser(
-        "provision", help=what, description=what.capitalize(), allow_abbrev=False
+        "provision", help=what, description=sentence(what), allow_abbrev=False
     )
     parser.add_argument("boot", type=Path, metavar="BOOT", help="its mounted boot partition")
     parser.add_argument("--role", choices=SERVICES, default="doorbell")
@@ -142,7 +143,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
     what = "gather the wheels that a Pi without internet needs"
     wheels = subparsers.add_parser(
-        "wheels", help=what, description=what.capitalize(), allow_abbrev=False
+        "wheels", help=what, description=sentence(what), allow_abbrev=False
     )
     wheels.add_argument("folder", type=Path, metavar="DIR")
     wheels.add_argument("--bellwire", type=Path, required=True, metavar="WHEEL")

@@ -122,7 +122,7 @@ def read(
     """
     if not folder.is_dir():
         raise ProvisionError(
-            f"{folder}: there is no such directory; make it: {_how(folder, target)}"
+            f"{folder}: there is no such directory; make it: {_how(folder, role, target)}"
         )
     fitting = sorted(path for path in folder.glob("*.whl") if target.fits(path.name))
     names = {path.name.split("-")[0].lower() for path in fitting}
@@ -131,13 +131,15 @@ def read(
         if needed not in names:
             raise ProvisionError(
                 f"{folder} has no wheel of {needed} for Python {target.python} on {target.arch}: "
-                f"{_how(folder, target, more)}"
+                f"{_how(folder, role, target, more)}"
             )
     return {path.name: path.read_bytes() for path in fitting}
 
 
-def _how(folder: Path, target: WheelTarget, more: Sequence[str] = ()) -> str:
+def _how(folder: Path, role: str, target: WheelTarget, more: Sequence[str] = ()) -> str:
+    of_role = " --role broker" if role == "broker" else ""
+    extras = "".join(f" --extra {extra}" for extra in more)
     return (
-        f"`bellwire wheels {folder} --bellwire dist/bellwire-….whl --python {target.python} "
-        f"--arch {target.arch}{''.join(f' --extra {extra}' for extra in more)}`"
+        f"`bellwire wheels {folder} --bellwire dist/bellwire-….whl{of_role} "
+        f"--python {target.python} --arch {target.arch}{extras}`"
     )
