@@ -216,6 +216,7 @@ def let_pass(broker: Running, seconds: float) -> None:
     """Time passes for the broker's loop; what is due by then has happened."""
     before = broker.loop.time
     broker.loop.time = lambda: before() + seconds  # type: ignore[method-assign]  # the point
+    broker.broker.clock = broker.loop.time
     for _ in range(10):
         broker.call(asyncio.sleep(0))
 
