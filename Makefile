@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Processes that share the tests; most of a test is waiting, so more than there are cores.
-WORKERS ?= 4
+WORKERS ?= 6
 STAMP := $(VENV)/.ready
 # The demo needs nothing of what is for development: some of that has no wheel for every machine.
 DEMO_STAMP := $(VENV)/.ready-for-demo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -151,3 +152,13 @@ def registry_plugins(folder: Path) -> dict[str, Any]:
     )
     save(path, Registry({device.name: device for device in devices}))
     return {"broker_config.access.auth.RegistryPlugin": {"registry": str(path), "realm": "sig"}}
+
+
+def for_threads(context: ssl.SSLContext) -> ssl.SSLContext:
+    """For websockets' synchronous client, which reads on a thread while another one writes.
+
+    With TLS 1.3, whose tickets come while the first bytes are written, that was once an "internal
+    error" of OpenSSL's.
+    """
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -15,7 +15,7 @@ from websockets.sync.client import connect as ws_connect
 from broker_config.access import pki
 from broker_config.net.connection import StreamConnection
 from tests.bench.broker_wire import connect
-from tests.broker_support.running import Running, registry_plugins, tls_files
+from tests.broker_support.running import Running, for_threads, registry_plugins, tls_files
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_refusal_is_said_over_a_websocket(
     """The connection closes after CONNACK, not in place of it [MQTT-3.2.2-4]."""
     with ws_connect(
         f"wss://localhost:{broker.broker.bound()['wss'][1]}/mqtt",
-        ssl=trust(tls),
+        ssl=for_threads(trust(tls)),
         subprotocols=["mqtt"],  # type: ignore[list-item] # a Subprotocol is a str
     ) as websocket:
         websocket.send(hello)

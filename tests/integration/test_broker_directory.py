@@ -27,6 +27,7 @@ from broker_config.admin import setup as broker_setup
 from tests.bench.broker_wire import connect
 from tests.broker_support.killing import free_port
 from tests.broker_support.raw import Raw
+from tests.broker_support.running import for_threads
 from tests.broker_support.served import Served, serving, setup_on_free_ports, trust
 
 Keep = Callable[[Raw], Raw]
@@ -95,7 +96,7 @@ def test_a_broker_over_tls_with_passwords_and_certificates(
         # And so does MQTT over WebSocket.
         with ws_connect(
             f"wss://localhost:{served.ports['wss']}",
-            ssl=trust(directory),
+            ssl=for_threads(trust(directory)),
             subprotocols=["mqtt"],  # type: ignore[list-item] # a Subprotocol is a str
         ) as websocket:
             assert websocket.subprotocol == "mqtt"
