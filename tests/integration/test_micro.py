@@ -18,10 +18,11 @@ from amqtt.contexts import ListenerConfig
 
 from broker_config.access import pki
 from device_sdk import AnswerReason, EndReason
+from tests.broker_support.left import nothing_is_left
 from tests.broker_support.raw import Raw
 from tests.broker_support.running import Running, tls_files
 from tests.commands import Command, CommandedPeer
-from tests.peers import Peer, ThreadedPeer, Told
+from tests.peers import ThreadedPeer, Told
 from tests.servers import BrokerProcess, BundledBroker
 
 MICRO = Path(__file__).parents[2] / "micro_sdk"
@@ -80,20 +81,9 @@ class Pair:
         peer = ThreadedPeer("kitchen", self.broker.url, realm=self.realm, **options)
         return self._stack.enter_context(peer)
 
-    def nothing_is_left(self, *peers: Peer) -> None:
+    def nothing_is_left(self) -> None:
         """No cell of a call stands at the broker, within a moment."""
-        with Raw(self.broker.port) as raw:
-            assert raw.connect("looks") == 0
-            raw.subscribe(f"{self.realm}/v1/+/invite/#", f"{self.realm}/v1/+/answer/#", qos=1)
-            stands: dict[str, bytes] = {}
-            for _ in range(100):
-                stands |= {each.topic: each.data for each in raw.gather()}
-                if not any(stands.values()):
-                    return
-                with contextlib.suppress(TimeoutError):
-                    each = raw.message(0.1)
-                    stands[each.topic] = each.data
-        raise AssertionError(stands)
+        nothing_is_left(self.broker, self.realm)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from device_sdk import CallState, InvalidArgument, TooManyMessages
-from tests.broker_support.raw import Raw
+from tests.broker_support.left import nothing_is_left
 from tests.integration.conftest import MakePeer, forgetful
 from tests.peers import FACES, Loop, Peer, Told, ring, talk
 from tests.proxy import DOWN, Proxy
@@ -63,25 +63,6 @@ def ended(call: Any, *peers: Peer, timeout: float = 10) -> set[str]:
     return {str(each.args[1]) for each in told}
 
 
-def nothing_is_left(broker: BrokerProcess, peer: Peer) -> None:
-    """No cell of a call is at the broker any more, within a moment."""
-    realm = peer.client.realm
-    with Raw(broker.port) as raw:
-        assert raw.connect("looks") == 0
-        raw.subscribe(f"{realm}/v1/+/invite/#", f"{realm}/v1/+/answer/#", qos=broker.subscribe_qos)
-        stands: dict[str, bytes] = {}
-        for _ in range(100):
-            stands |= {each.topic: each.data for each in raw.gather()}
-            if not any(stands.values()):
-                return
-            try:
-                each = raw.message(0.1)
-            except TimeoutError:
-                continue
-            stands[each.topic] = each.data
-    raise AssertionError(f"cells are left: {[topic for topic in stands if stands[topic]]}")
-
-
 # --- messages ------------------------------------------------------------------------------------
 
 
@@ -108,7 +89,7 @@ def test_messages_go_both_ways_in_order(
         "local_invitation_received_by_peer", "local_invitation_accepted", "call_started",
         *["call_message"] * 30, "call_ended",
     ]  # fmt: skip
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
 
 
 def test_the_callee_hangs_up(broker: BrokerProcess, door: Peer, kitchen: Peer) -> None:
@@ -118,7 +99,7 @@ def test_the_callee_hangs_up(broker: BrokerProcess, door: Peer, kitchen: Peer) -
     kitchen.hang_up(theirs)
     assert ended(mine, door, kitchen) == {"hung up"}
     assert door.names(mine.call_id)[-2:] == ["call_message", "call_ended"]
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
 
 
 def test_messages_as_large_as_can_be(door: Peer, kitchen: Peer) -> None:
@@ -161,7 +142,7 @@ def test_hang_ups_that_cross(
     door.hang_up(mine)
     proxy.release()
     assert ended(mine, door, kitchen) == {"hung up"}
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])
@@ -175,7 +156,7 @@ def test_talk_on_one_side_only(
     kitchen.accept(theirs)
     door.expect("local_invitation_accepted", mine.call_id)
     kitchen.expect("remote_invitation_accepted", mine.call_id)
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
     assert (mine.call, theirs.call) == (None, None)
     assert "call_started" not in [*door.names(), *kitchen.names()]
 
@@ -203,7 +184,7 @@ def test_only_the_winner_of_a_ring_group_talks(
             assert "call_started" not in panel.names()
     door.hang_up(call)
     assert ended(call, door, panels[1]) == {"hung up"}
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
 
 
 @pytest.mark.parametrize("who", ["front-door", "kitchen"])
@@ -214,7 +195,7 @@ def test_who_logs_out_ends_its_calls(
     mine, _ = talk(door, kitchen)
     (door if who == "front-door" else kitchen).logout()
     assert ended(mine, door, kitchen) == {"logged out"}
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
 
 
 def test_time_is_up(make_peer: MakePeer, broker: BrokerProcess, kitchen: Peer) -> None:
@@ -222,7 +203,7 @@ def test_time_is_up(make_peer: MakePeer, broker: BrokerProcess, kitchen: Peer) -
     door = make_peer("front-door", talk=True, talk_limit=0.3)
     mine, _ = talk(door, kitchen)
     assert ended(mine, door, kitchen) == {"time is up"}
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
 
 
 # --- who is gone ---------------------------------------------------------------------------------
@@ -265,7 +246,7 @@ def test_who_is_gone_too_long_has_left(
         peer.expect_state("RECONNECTING") if peer.peer_id == who else peer.send_message(call, "?")
     assert ended(mine, door, kitchen) == {"peer lost"}
     proxy.refuse(False)
-    nothing_is_left(broker, door)
+    nothing_is_left(broker, door.client.realm)
     assert [*door.names(), *kitchen.names()].count("call_message") == 0
 
 
@@ -286,7 +267,7 @@ def test_a_later_login_is_not_in_the_call(
     stays.send_message(call, {"do": "open"})
     newer = make_peer(who, talk=True)
     assert ended(call, stays) == {"restarted"}
-    nothing_is_left(broker, stays)
+    nothing_is_left(broker, stays.client.realm)
     assert newer.names() == []
     again, _ = talk(newer, stays) if who == "front-door" else talk(stays, newer)
     assert again.call_id != call.call_id
@@ -313,6 +294,6 @@ def test_a_call_outlives_a_broker_that_is_killed(
         assert messages(door, 1, mine.call_id) == [3]
         kitchen.hang_up(theirs)
         assert ended(mine, door, kitchen) == {"hung up"}
-        nothing_is_left(own, door)
+        nothing_is_left(own, door.client.realm)
         for peer in (door, kitchen):
             peer.logout()
