@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .client.invitations import Event, MissedCall, Outcome
+from .client.link.url import Tls
 from .client.listener import CallEventListener
 from .client.policy import Policy
 from .client.ring_plan import GroupOutcome
 from .core.settings import Settings
+from .core.wire.cells import AnswerReason
 from .errors import (
     BellwireError,
     BrokerRefused,
@@ -27,7 +29,6 @@ from .errors import (
     SubscriptionRefused,
     TooManyMessages,
 )
-from .link.url import Tls
 from .states import (
     CallState,
     ConnectionChange,
@@ -39,7 +40,6 @@ from .states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from .wire.cells import AnswerReason
 
 if TYPE_CHECKING:
     __version__: str

@@ -22,8 +22,8 @@ from .client.loop_calls import Call, LocalInvitation, RemoteInvitation, RingGrou
 from .client.loop_driver import LoopDriver
 from .client.loop_listeners import EventStream, ListenerTask
 from .client.ring_plan import GroupOutcome
+from .core.wire.cells import AnswerReason
 from .errors import ClientClosed, LoginError
-from .wire.cells import AnswerReason
 
 __all__ = [
     "Call",

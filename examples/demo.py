@@ -17,8 +17,8 @@ from device_sdk import BellwireError
 from device_sdk.cli.ladder import Ladder
 from device_sdk.cli.observer import Observer, Seen
 from device_sdk.cli.say import Say
-from device_sdk.link.url import BrokerUrl
-from device_sdk.wire import codec, topics
+from device_sdk.client.link.url import BrokerUrl
+from device_sdk.core.wire import codec, topics
 
 HERE = Path(__file__).parent
 BROKER = """

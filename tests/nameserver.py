@@ -15,7 +15,7 @@ import dns.resolver
 import dns.rrset
 import pytest
 
-from device_sdk.link import srv
+from device_sdk.client.link import srv
 
 
 class Srv(NamedTuple):

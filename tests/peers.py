@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from device_sdk import AnswerReason, CallEventListener, SignalingClient, aio
+from device_sdk.client.link.base import Link, LinkFactory, Will
 from device_sdk.core.events import Name
-from device_sdk.link.base import Link, LinkFactory, Will
 
 T = TypeVar("T")
 PATIENCE = 10.0

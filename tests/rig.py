@@ -22,9 +22,9 @@ from device_sdk.core.engine import Engine
 from device_sdk.core.events import CoreEvent, RemoteEvent
 from device_sdk.core.presence import Known
 from device_sdk.core.settings import Settings
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
-from device_sdk.wire.topics import call_id_from_bytes
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence
+from device_sdk.core.wire.topics import call_id_from_bytes
 
 ME, PEER = "me", "peer"
 MINE, THEIRS = b"epoch-me", b"epochyou"

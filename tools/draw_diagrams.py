@@ -16,7 +16,7 @@ from typing import Any
 from device_sdk.core import callee, caller
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.caller import CallerCall
-from device_sdk.wire.cells import EndedReason, Invite, InviteState
+from device_sdk.core.wire.cells import EndedReason, Invite, InviteState
 from tools.draw_rooms import rooms
 
 ROOT = Path(__file__).parent.parent

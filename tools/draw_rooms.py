@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 #: the same, so that a new room is seen.
 WORDS = {
     "device_sdk": "public faces",
-    "device_sdk.wire": "topics, cells, codec",
+    "device_sdk.core.wire": "topics, cells, codec",
     "device_sdk.core": "engine: caller, callee, connection",
-    "device_sdk.link": "MQTT over sockets",
+    "device_sdk.client.link": "MQTT over sockets",
     "device_sdk.client": "threads, events, groups, policies",
     "device_sdk.services": "doorbell, panel, provision, doctor",
     "device_sdk.cli": "bellwire",
@@ -38,6 +38,8 @@ def _room(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] not in ("device_sdk", "broker_config"):
         return _FOREIGN.get(parts[0])
+    if ".".join(parts[:3]) in WORDS:
+        return ".".join(parts[:3])
     if len(parts) > 1 and (ROOT / parts[0] / parts[1]).is_dir():
         return ".".join(parts[:2])
     if ".".join(parts[:2]) in _EVERYWHERE or parts[1:2] == ["__version__"]:
@@ -79,7 +81,7 @@ def rooms() -> str:
         lines.append(f'    subgraph {package}_box["{package}: {title}"]')
         for name in names:
             if name.split(".")[0] == package:
-                short = name.rpartition(".")[2] if "." in name else "SignalingClient, aio"
+                short = name.partition(".")[2].replace(".", "/") or "SignalingClient, aio"
                 lines.append(f'        {_id(name)}["{short}<br>{WORDS.get(name, "")}"]')
         lines.append("    end")
     lines += [

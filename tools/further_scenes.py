@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
     Invite,
     InviteState,
     Presence,

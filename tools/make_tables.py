@@ -1,4 +1,4 @@
-"""Write what docs/ says of keys and reasons from their tables in ``device_sdk.wire``.
+"""Write what docs/ says of keys and reasons from their tables in ``device_sdk.core.wire``.
 
 ``python -m tools.make_tables`` writes docs/protocol.cddl, and in docs/protocol.md what lies between
 ``<!-- table:NAME -->`` and ``<!-- /table:NAME -->``; ``--check`` exits 1 when a document differs.
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
 
-from device_sdk.wire import keys, reasons
-from device_sdk.wire.cells import AnswerState, InviteState
-from device_sdk.wire.keys import ANSWER, ENDED, OVER, PRESENCE, TALKING, Key, Type
-from device_sdk.wire.talk_cells import MAX_MESSAGES
+from device_sdk.core.wire import keys, reasons
+from device_sdk.core.wire.cells import AnswerState, InviteState
+from device_sdk.core.wire.keys import ANSWER, ENDED, OVER, PRESENCE, TALKING, Key, Type
+from device_sdk.core.wire.talk_cells import MAX_MESSAGES
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import cbor2
 
-from device_sdk.wire import codec, keys, reasons, topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, keys, reasons, topics
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerState,
     Cell,

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 from device_sdk.errors import InvitationApiCallError
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 from tools.scene_player import (
     CALL,
     CONTENT,

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from device_sdk.core.callee import CalleeCall, Phase
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Said
-from device_sdk.wire.talk_cells import encode_message
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Said
+from device_sdk.core.wire.talk_cells import encode_message
 from tools.random_scenes import CALLS, PEERS, RandomScene, Theme, draw_epoch
 from tools.scene_player import CONTENT, ME, MINE, RESPONSE, THEIRS
 

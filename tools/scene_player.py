@@ -45,9 +45,8 @@ from device_sdk.core.events import (
     RemoteEvent,
 )
 from device_sdk.core.settings import Settings
-from device_sdk.errors import InvitationApiCallError, TooManyMessages
-from device_sdk.wire import codec, reasons, topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, reasons, topics
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -57,6 +56,7 @@ from device_sdk.wire.cells import (
     Offer,
     Presence,
 )
+from device_sdk.errors import InvitationApiCallError, TooManyMessages
 
 ME, PEER = "me", "kitchen.1"
 MINE, THEIRS, FORMER, NEWER = b"epoch-me", b"epochyou", b"former-e", b"newer-ep"

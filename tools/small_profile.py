@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from device_sdk.wire import topics
+from device_sdk.core.wire import topics
 from tools.scene_player import ME, MINE
 
 #: What a small peer need not do: a scene that shows one of these rules is none of its.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Self
 
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -20,7 +20,7 @@ from device_sdk.wire.cells import (
     OverReason,
     Presence,
 )
-from device_sdk.wire.talk_cells import Said
+from device_sdk.core.wire.talk_cells import Said
 from tools.scene_player import CALL, CONTENT, FORMER, ME, MINE, PEER, SECOND, THEIRS, means
 
 PROFILE: Final = "small"

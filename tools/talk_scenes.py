@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Self
 
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
-from device_sdk.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES, encode_message
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
+from device_sdk.core.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES, encode_message
 from tools.scene_player import (
     ACCEPTED,
     CALL,

@@ -10,9 +10,17 @@ from typing import Any, Final
 
 import cbor2
 
-from device_sdk.wire import codec, keys
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, OverReason, Said
-from device_sdk.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES, encode_message
+from device_sdk.core.wire import codec, keys
+from device_sdk.core.wire.cells import (
+    Answer,
+    AnswerState,
+    Cell,
+    Invite,
+    InviteState,
+    OverReason,
+    Said,
+)
+from device_sdk.core.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES, encode_message
 from tools.scene_player import CONTENT, GROUP, MINE, RESPONSE, THEIRS
 from tools.talk_scenes import scenes
 

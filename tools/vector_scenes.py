@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from device_sdk.wire import topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import topics
+from device_sdk.core.wire.cells import (
     Invite,
     InviteState,
     Presence,

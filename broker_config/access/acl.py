@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
-from device_sdk.wire.topics import PresenceTopic, escape, everything, parse
+from device_sdk.core.wire.topics import PresenceTopic, escape, everything, parse
 
 #: Whether the first peer may call the second.
 MayCall = Callable[[str, str], bool]

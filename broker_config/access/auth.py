@@ -16,7 +16,7 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from device_sdk.wire.topics import unescape
+from device_sdk.core.wire.topics import unescape
 
 from ..core.limits import Allowance
 from .acl import contains, may_publish, may_subscribe, readable, refused_call, stands

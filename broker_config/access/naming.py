@@ -8,7 +8,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from device_sdk.wire.topics import check_peer_id
+from device_sdk.core.wire.topics import check_peer_id
 
 from .registry import Device, matches
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from device_sdk.wire.topics import escape
+from device_sdk.core.wire.topics import escape
 
 from .auth import CERTIFICATE_NAME
 from .registry import write_private

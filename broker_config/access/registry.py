@@ -14,7 +14,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 
-from device_sdk.wire.topics import check_peer_id
+from device_sdk.core.wire.topics import check_peer_id
 
 from .writing import Staged, own_lock, uninterrupted, write_private
 

@@ -87,7 +87,7 @@ def perform(args: argparse.Namespace) -> int:
 
 def _show(given: Given) -> None:
     """Print a secret; raises OSError unless it was taken."""
-    from device_sdk.wire.topics import escape
+    from device_sdk.core.wire.topics import escape
 
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
@@ -99,7 +99,7 @@ def _show(given: Given) -> None:
 
 
 def _show_files(given: Given, secret_file: Path | None) -> None:
-    from device_sdk.wire.topics import escape
+    from device_sdk.core.wire.topics import escape
 
     if given.files is not None:
         print(f"certificate: {given.files[0]}")
@@ -350,7 +350,7 @@ def _utc(at: float | None) -> str | None:
 def _described(
     device: Device, calls: list[str], callers: list[str], known: KnownDevices | None
 ) -> dict[str, Any]:
-    from device_sdk.wire.topics import escape
+    from device_sdk.core.wire.topics import escape
 
     user = escape(device.name)
     return {

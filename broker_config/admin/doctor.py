@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_sdk.wire.topics import CallTopic, PresenceTopic, escape, parse, unescape
+from device_sdk.core.wire.topics import CallTopic, PresenceTopic, escape, parse, unescape
 
 from ..access import naming, pki
 from ..access.pki import local_name

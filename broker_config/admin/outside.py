@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from device_sdk.wire.topics import CallTopic, parse
+from device_sdk.core.wire.topics import CallTopic, parse
 
 from ..access.registry import RegistryError, load
 from .running import broker_process

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from device_sdk.core.wire.topics import check_realm
 from device_sdk.services.config.toml_reader import SettingsError, Table
 from device_sdk.services.config.toml_reader import load as load_toml
-from device_sdk.wire.topics import check_realm
 
 from ..core.limits import Limits
 

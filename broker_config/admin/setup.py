@@ -11,7 +11,7 @@ from pathlib import Path
 
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from device_sdk.wire.topics import check_realm, escape
+from device_sdk.core.wire.topics import check_realm, escape
 
 from ..access import hashes, pki
 from ..access.naming import (

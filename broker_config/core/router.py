@@ -6,7 +6,7 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from device_sdk.wire.topics import CallTopic, PresenceTopic, escape, parse
+from device_sdk.core.wire.topics import CallTopic, PresenceTopic, escape, parse
 
 from . import packets as mqtt
 from .journal import Journal

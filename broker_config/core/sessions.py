@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from functools import cache
 
-from device_sdk.wire.topics import CallTopic, PresenceTopic, parse
+from device_sdk.core.wire.topics import CallTopic, PresenceTopic, parse
 
 from .delivery import Out
 from .groups import Groups

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from device_sdk.wire.topics import escape, everything
+from device_sdk.core.wire.topics import escape, everything
 
 from ..access.acl import readable, writable
 from ..access.naming import calls, turned

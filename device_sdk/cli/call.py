@@ -15,9 +15,9 @@ from ..client.ring_plan import GroupOutcome
 from ..client.threaded import Call
 from ..core.events import Name
 from ..core.settings import Settings
+from ..core.wire.codec import encode_body
 from ..errors import InvalidArgument, InvitationApiCallError
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
-from ..wire.codec import encode_body
 from .client import (
     Line,
     QueueClient,

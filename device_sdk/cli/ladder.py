@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..client.display import plain, shown
+from ..core.wire import codec, reasons, topics
+from ..core.wire.cells import Answer, AnswerState, Invite, InviteState, Said
+from ..core.wire.talk_cells import decode_message
 from ..errors import DecodeError
-from ..wire import codec, reasons, topics
-from ..wire.cells import Answer, AnswerState, Invite, InviteState, Said
-from ..wire.talk_cells import decode_message
 from .say import said
 
 _GUTTER = 21

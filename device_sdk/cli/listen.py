@@ -13,10 +13,10 @@ from ..client.display import complain, plain, write
 from ..client.invitations import Event
 from ..client.threaded import Call, RemoteInvitation
 from ..core.events import ENDS, Name
+from ..core.wire import reasons
+from ..core.wire.codec import encode_body
 from ..errors import InvitationApiCallError
 from ..states import RemoteInvitationState
-from ..wire import reasons
-from ..wire.codec import encode_body
 from .client import (
     Line,
     QueueClient,

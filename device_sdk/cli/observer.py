@@ -9,15 +9,15 @@ import select
 import time
 from dataclasses import dataclass
 
+from ..client.link.factory import GuardedLink
+from ..client.link.paho import PahoLink
+from ..client.link.srv import check_installed, look_up, targets
+from ..client.link.url import AnyUrl, BrokerUrl, SrvUrl, Tls
 from ..core.connection import combined
 from ..core.effects import Connected, Disconnected, LinkFailed, MessageReceived, Subscribed
 from ..core.rotation import Rotation, spread
+from ..core.wire.topics import escape
 from ..errors import LoginError, LoginTimeout, SubscriptionRefused
-from ..link.factory import GuardedLink
-from ..link.paho import PahoLink
-from ..link.srv import check_installed, look_up, targets
-from ..link.url import AnyUrl, BrokerUrl, SrvUrl, Tls
-from ..wire.topics import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def observer_id(peer: str | None, username: str | None) -> str | None:
     """A client id to read under, of the user whose it must be where a broker knows its clients.
 
     Drawn anew by each command: two of one user read side by side, and nobody else can know it (see
-    :attr:`~device_sdk.link.base.Will.client_id`).
+    :attr:`~device_sdk.client.link.base.Will.client_id`).
     """
     user = username or (None if peer is None else escape(peer))
     return None if user is None else f"{user}:{secrets.token_hex(8)}"

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client.link.text_file import TextFileError, read_secret
+from ..client.link.url import AnyUrl, Tls, clear_text, parse_brokers
 from ..client.vocabulary import BY_NAME, DEFAULT_BROKER, FILES, FORMER, WORDS, Word
+from ..core.wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from ..errors import InvalidArgument
-from ..link.text_file import TextFileError, read_secret
-from ..link.url import AnyUrl, Tls, clear_text, parse_brokers
 from ..services.roles import own_settings
-from ..wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .errors import UsageError
 
 if TYPE_CHECKING:

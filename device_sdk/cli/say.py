@@ -10,8 +10,8 @@ from typing import IO, Any
 from ..client.display import at_time, jsonable, plain, shown, write
 from ..client.invitations import Event
 from ..core.events import Name
+from ..core.wire.talk_cells import MAX_MESSAGE
 from ..states import ConnectionState, EndReason, LocalInvitationError, RemoteInvitationError
-from ..wire.talk_cells import MAX_MESSAGE
 
 #: Style by name: SGR numbers of ECMA-48.
 _STYLES = {"good": "32", "bad": "31", "ring": "1;33", "dim": "2", "bold": "1"}

@@ -6,10 +6,10 @@ import argparse
 import shutil
 import time
 
+from ..core.wire import codec, topics
+from ..core.wire.cells import Answer, Invite
+from ..core.wire.talk_cells import decode_message
 from ..errors import DecodeError
-from ..wire import codec, topics
-from ..wire.cells import Answer, Invite
-from ..wire.talk_cells import decode_message
 from .client import raising
 from .errors import ExitCode, UsageError
 from .ladder import Ladder

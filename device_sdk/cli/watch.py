@@ -6,8 +6,8 @@ import argparse
 import time
 
 from ..client.display import plain
+from ..core.wire import codec, topics
 from ..errors import DecodeError, InvalidArgument
-from ..wire import codec, topics
 from .client import raising
 from .errors import ExitCode, UsageError
 from .observer import Linked, Observer, Seen, observer_id

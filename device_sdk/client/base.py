@@ -27,14 +27,13 @@ from ..core.effects import (
 from ..core.events import Name
 from ..core.rotation import Rotation
 from ..core.settings import RENAMED, Settings
+from ..core.wire import topics
+from ..core.wire.cells import GROUP_BYTES, AnswerReason
 from ..errors import (
     ClientClosed,
     InvalidArgument,
     InvitationApiCallError,
 )
-from ..link.base import LinkFactory
-from ..link.factory import Brokers, chosen_secret, chosen_tls, paho_links
-from ..link.url import Tls, clear_text
 from ..states import (
     ConnectionState,
     EndReason,
@@ -42,12 +41,13 @@ from ..states import (
     LocalInvitationError,
     LocalInvitationState,
 )
-from ..wire import topics
-from ..wire.cells import GROUP_BYTES, AnswerReason
 from .clocks import since_start
 from .dispatch import L, R
 from .groups import Ringing
 from .invitations import LocalInvitationBase, RemoteInvitationBase, body_of, value_of
+from .link.base import LinkFactory
+from .link.factory import Brokers, chosen_secret, chosen_tls, paho_links
+from .link.url import Tls, clear_text
 from .policy import Policy
 from .screening import REFUSAL_WORDS
 from .vocabulary import FORMER

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.effects import HangUp, SayMessage
+from ..core.wire.talk_cells import encode_message
 from ..errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from ..states import CallState, EndReason, InvitationApiCallErrorCode
-from ..wire.talk_cells import encode_message
 
 #: What an application may hang up with: the others are found out, not said.
 HANG_UP_REASONS = (EndReason.HUNG_UP, EndReason.TIME_UP)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ..wire.keys import MAX_UINT
+from ..core.wire.keys import MAX_UINT
 
 
 def _counting_sleep() -> Callable[[], float]:

@@ -23,8 +23,8 @@ from ..core.events import (
     PresenceChanged,
     RemoteEvent,
 )
+from ..core.wire.talk_cells import decode_message
 from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
-from ..wire.talk_cells import decode_message
 from .calls import CallBase
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase, value_of
 from .logs import Records

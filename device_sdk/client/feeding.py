@@ -28,13 +28,13 @@ from ..core.engine import Engine
 from ..core.events import CoreEvent, Name
 from ..core.rotation import Rotation
 from ..core.settings import Settings
+from ..core.wire.cells import EPOCH_BYTES
 from ..errors import BrokerUnreachable
-from ..link.base import Will
-from ..link.factory import Brokers, GuardedLink
-from ..wire.cells import EPOCH_BYTES
 from .clocks import since_start, unix_time
 from .dispatch import L, R
 from .display import plain
+from .link.base import Will
+from .link.factory import Brokers, GuardedLink
 from .screening import Screening
 
 #: How often a client lets its link look after the keep-alive, in seconds; oftener if that is short,

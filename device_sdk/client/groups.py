@@ -9,9 +9,9 @@ from typing import Any
 
 from ..core.events import Name
 from ..core.settings import Settings
+from ..core.wire.cells import GROUP_BYTES
 from ..errors import ClientClosed, InvalidArgument, InvitationApiCallError
 from ..states import InvitationApiCallErrorCode, LocalInvitationState
-from ..wire.cells import GROUP_BYTES
 from .dispatch import L, R
 from .feeding import Feeding
 from .invitations import Event, body_of, value_of

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from ..core.callee import CalleeCall
 from ..core.caller import CallerCall
 from ..core.events import Name
+from ..core.wire import codec, keys
+from ..core.wire.cells import Offer
 from ..errors import InvalidArgument, InvitationApiCallError
 from ..states import (
     CallState,
@@ -24,8 +26,6 @@ from ..states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from ..wire import codec, keys
-from ..wire.cells import Offer
 
 
 def check_channel(value: str, argument: str = "channel_id") -> str:

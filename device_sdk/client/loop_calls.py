@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from typing import Any
 
+from ..core.wire.cells import AnswerReason
 from ..states import EndReason
-from ..wire.cells import AnswerReason
 from .calls import CallBase
 from .invitations import LocalInvitationBase, RemoteInvitationBase
 from .ring_plan import RingGroupBase

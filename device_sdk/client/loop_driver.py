@@ -9,10 +9,10 @@ from typing import Any, Concatenate, ParamSpec
 from ..core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink, SessionEffect
 from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
 from ..errors import ClientClosed, LoginError
-from ..link.factory import GuardedLink, carry_out
-from ..link.opening import Opening
 from .base import BaseClient
 from .feeding import BATCH_DELAY
+from .link.factory import GuardedLink, carry_out
+from .link.opening import Opening
 
 P = ParamSpec("P")
 

@@ -21,12 +21,12 @@ from typing import Any
 from ..core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink, SessionEffect
 from ..core.effects import DeadlineReached, LinkFailed, LinkOpened
 from ..errors import ClientClosed, LoginError
-from ..link.factory import GuardedLink, carry_out
-from ..link.opening import Opening
 from . import logs
 from .base import LOGOUT_TIMEOUT, BaseClient
 from .feeding import BATCH_DELAY
 from .invitations import Event
+from .link.factory import GuardedLink, carry_out
+from .link.opening import Opening
 from .listener import CallEventListener
 
 log = logging.getLogger("bellwire")

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
+from ..core.wire.cells import AnswerReason
+from ..core.wire.topics import check_peer_id
 from ..errors import InvalidArgument
-from ..wire.cells import AnswerReason
-from ..wire.topics import check_peer_id
 from .schedule import Window, check_window, is_quiet, parse_window
 
 

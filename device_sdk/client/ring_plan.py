@@ -8,10 +8,10 @@ stands only which legs are to be rung, and when the whole is over.
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
+from ..core.wire import reasons
+from ..core.wire.topics import check_peer_id
 from ..errors import InvalidArgument
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
-from ..wire import reasons
-from ..wire.topics import check_peer_id
 from .invitations import LocalInvitationBase, Outcome
 
 Strategy = Literal["parallel", "sequential"]

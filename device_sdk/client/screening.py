@@ -18,9 +18,9 @@ from ..core.admission import Held
 from ..core.callee import CalleeCall
 from ..core.connection import LoginSession
 from ..core.effects import AskPolicy, Input, LinkInput, PolicyVerdict
+from ..core.wire import reasons
+from ..core.wire.cells import AnswerReason
 from ..errors import InvalidArgument
-from ..wire import reasons
-from ..wire.cells import AnswerReason
 from .dispatch import L, R
 from .policy import Policy
 from .supervisor import Supervised

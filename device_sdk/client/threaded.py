@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..core.connection import LoginSession
+from ..core.wire.cells import AnswerReason
 from ..errors import BellwireError, ClientClosed, InvalidArgument, LoginError
-from ..wire.cells import AnswerReason
 from .base import LOGOUT_TIMEOUT, BaseClient, check_timeout
 from .invitations import Event, Outcome
 from .listener import CallEventListener, check_listener, coroutine_methods

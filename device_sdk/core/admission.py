@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
-from ..wire.cells import AnswerReason, Invite
 from . import callee
 from .callee import CalleeCall, On, Phase, evolve
 from .caller import CallerCall
 from .context import Context, Key
 from .effects import AskPolicy
+from .wire.cells import AnswerReason, Invite
 
 
 class Held(Enum):

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ..states import EndReason, RemoteInvitationError, RemoteInvitationState
-from ..wire import reasons
-from ..wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Offer
 from .callee_table import OPEN, TABLE, WATCHING, Do, On, Phase
 from .talk import NO_TALK, OFFERED, Talk
 from .values import evolver
+from .wire import reasons
+from .wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Offer
 
 __all__ = [
     "OPEN", "OUTCOMES", "TABLE", "WATCHING", "CalleeCall", "Do", "On", "Phase",

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode
-from ..wire import reasons
-from ..wire.cells import Answer, AnswerReason, Invite, InviteState, Presence
 from . import callee
 from .bounded import once_more
 from .callee import CalleeCall, On, Phase, evolve
@@ -21,6 +19,8 @@ from .events import CallEvent, Name
 from .outbox import ANSWER
 from .settings import RESEND_INTERVAL
 from .talk import NO_TALK
+from .wire import reasons
+from .wire.cells import Answer, AnswerReason, Invite, InviteState, Presence
 
 _TALKS = frozenset({On.TALKS, On.TALK_OVER})
 _RINGS = frozenset({On.RINGING, On.RINGING_RETAINED})

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 
 from ..states import EndReason, RemoteInvitationState
-from ..wire.cells import AnswerReason, Invite
-from ..wire.keys import MAX_UINT
 from . import callee
 from .admission import Admission, Screen
 from .bounded import once_more
@@ -19,6 +17,8 @@ from .events import Name, RemoteEvent
 from .outbox import ANSWER
 from .settings import MAX_KEPT, RESEND_INTERVAL
 from .talk_side import TalkSide
+from .wire.cells import AnswerReason, Invite
+from .wire.keys import MAX_UINT
 
 _TELLS = {
     Do.TELL_RECEIVED: Name.REMOTE_RECEIVED,

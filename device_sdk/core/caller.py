@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ..states import EndReason, LocalInvitationError, LocalInvitationState
-from ..wire import reasons
-from ..wire.cells import Answer, Invite, InviteState, Offer, Said
 from .caller_table import ANSWERS, DECIDED, SAYS, TABLE, UNDECIDED, Do, On, Phase
 from .talk import NO_TALK, Talk
 from .values import evolver
+from .wire import reasons
+from .wire.cells import Answer, Invite, InviteState, Offer, Said
 
 __all__ = [
     "ANSWERS", "DECIDED", "OUTCOMES", "TABLE", "UNDECIDED", "CallerCall", "Do", "On", "Phase",

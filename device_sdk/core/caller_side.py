@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from ..errors import InvitationApiCallError
 from ..states import EndReason, InvitationApiCallErrorCode
-from ..wire import reasons
-from ..wire.cells import Answer, AnswerState, Invite, InviteState
 from . import caller
 from .bounded import once_more
 from .caller import CallerCall, Do, On, Phase, evolve
@@ -19,6 +17,8 @@ from .effects import Cancel, Send
 from .outbox import INVITE
 from .settings import MAX_KEPT, NEVER_THERE, RESEND_INTERVAL
 from .talk import NO_TALK, OFFERED
+from .wire import reasons
+from .wire.cells import Answer, AnswerState, Invite, InviteState
 
 #: In these a call goes on only if its record says so.
 _NOT_IN_TALK = frozenset({*caller.UNDECIDED, Phase.ACCEPTED})

@@ -6,9 +6,6 @@ Which step it is, the table in ``caller_table`` says; what brings it about is in
 from __future__ import annotations
 
 from ..states import EndReason
-from ..wire import reasons
-from ..wire.cells import Answer, AnswerState
-from ..wire.keys import MAX_UINT
 from . import caller
 from .bounded import once_more
 from .caller import CallerCall, Do, On, Phase, evolve
@@ -18,6 +15,9 @@ from .outbox import INVITE
 from .settings import RESEND_INTERVAL
 from .talk import NO_TALK
 from .talk_side import TalkSide
+from .wire import reasons
+from .wire.cells import Answer, AnswerState
+from .wire.keys import MAX_UINT
 
 #: An end that is said again carries no content of more bytes than this.
 ENDED_CONTENT = 512

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
-from ..wire.cells import AnswerState, InviteState
+from .wire.cells import AnswerState, InviteState
 
 
 class Phase(Enum):

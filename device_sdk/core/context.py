@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from ..wire import codec, keys, topics
-from ..wire.cells import Answer, Invite, Presence
-from ..wire.topics import Kind
 from .effects import Effect, Emit, Publish, Subscribe
 from .events import CoreEvent
 from .outbox import PRESENCE, CellKey, Outbox
 from .presence import OwnPresence, Watches
 from .settings import MAX_IDLE_WATCHES, MAX_REMEMBERED, Settings
 from .stats import Stats
+from .wire import codec, keys, topics
+from .wire.cells import Answer, Invite, Presence
+from .wire.topics import Kind
 
 Key = tuple[str, str]
 

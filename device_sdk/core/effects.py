@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from ..errors import LoginError
 from ..states import EndReason
-from ..wire.cells import AnswerReason, Offer
 from .callee import CalleeCall
 from .events import CoreEvent
 from .rotation import Target
 from .values import Marker, distinct
+from .wire.cells import AnswerReason, Offer
 
 # --- what the transport says ---------------------------------------------------------------
 

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import DecodeError, InvalidArgument
-from ..wire import codec, topics
-from ..wire.cells import EPOCH_BYTES, Presence
 from .admission import Screen
 from .callee_side import CalleeSide
 from .caller_side import CallerSide
@@ -49,6 +47,8 @@ from .login import Login
 from .outbox import ANSWER, INVITE
 from .settings import Settings
 from .stats import Stats
+from .wire import codec, topics
+from .wire.cells import EPOCH_BYTES, Presence
 
 UNKNOWN_TOPIC = "unknown topic"
 NOT_WATCHED = "not watched"

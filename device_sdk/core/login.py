@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 
-from ..wire import topics
-from ..wire.cells import Presence
 from .callee_side import CalleeSide
 from .caller_side import CallerSide
 from .context import GOODBYE, Context, Key
 from .effects import Aborted, Dropped, Finished, Ready, Subscribe, SubscriptionDenied, Unsubscribe
 from .outbox import ANSWER, INVITE, CellKey
 from .presence import PresenceVerdict
+from .wire import topics
+from .wire.cells import Presence
 
 SET_ASIDE = "set aside"
 _NOT_TAKEN = "not allowed, or too large for this broker: it closed the connection each time"

@@ -7,7 +7,7 @@ from collections import Counter
 from enum import Enum, auto
 from typing import NamedTuple
 
-from ..wire.cells import Presence
+from .wire.cells import Presence
 
 
 class Known(NamedTuple):

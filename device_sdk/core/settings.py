@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple, Self
 
 from ..errors import InvalidArgument
-from ..wire.keys import MAX_TTL
+from .wire.keys import MAX_TTL
 
 
 class _Numbers(NamedTuple):

@@ -10,11 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, Self, TypeVar
 
-from ..wire.topics import Kind
 from . import callee, caller
 from .bounded import TOO_MANY, BoundedDict, Pace
 from .context import CLEAR, Context, Key
 from .settings import MAX_KEPT, MAX_REMEMBERED, STRANGER, STRANGERS
+from .wire.topics import Kind
 
 C = TypeVar("C", caller.CallerCall, callee.CalleeCall)
 R = TypeVar("R")

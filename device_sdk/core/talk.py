@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ..states import EndReason
-from ..wire import keys
-from ..wire.cells import Said
-from ..wire.talk_cells import ARRAY_HEAD, MAX_MESSAGE, MAX_MESSAGES
 from .settings import Settings
 from .values import evolver
+from .wire import keys
+from .wire.cells import Said
+from .wire.talk_cells import ARRAY_HEAD, MAX_MESSAGE, MAX_MESSAGES
 
 
 class News(NamedTuple):

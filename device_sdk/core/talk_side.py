@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from ..errors import InvalidArgument, InvitationApiCallError, TooManyMessages
 from ..states import EndReason, InvitationApiCallErrorCode
-from ..wire.cells import Presence, Said
 from . import callee, caller
 from .bounded import once_more
 from .effects import HangUp, SayMessage
@@ -19,6 +18,7 @@ from .events import CallEvent, Name
 from .settings import RESEND_INTERVAL
 from .side import Side
 from .talk import Talk
+from .wire.cells import Presence, Said
 
 C = TypeVar("C", caller.CallerCall, callee.CalleeCall)
 R = TypeVar("R")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client.display import LineHandler, complain, say
+from ..client.link.url import clear_text
 from ..errors import BellwireError
-from ..link.url import clear_text
 from .arguments import sentence
 from .roles import settings_file
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..client.link.base import Will
 from ..core.effects import (
     Connected,
     Disconnected,
@@ -17,7 +18,6 @@ from ..core.effects import (
     PublishAcked,
     Subscribed,
 )
-from ..link.base import Will
 
 
 class ManualClock:
@@ -116,7 +116,7 @@ class MemoryBroker:
 
 
 class MemoryLink:
-    """A :class:`~device_sdk.link.base.Link` to a :class:`MemoryBroker`, for a real client."""
+    """A ``Link`` (``client/link/base.py``) to a :class:`MemoryBroker`, for a real client."""
 
     def __init__(self, broker: MemoryBroker, lock: threading.RLock, will: Will) -> None:
         self._broker, self._lock = broker, lock

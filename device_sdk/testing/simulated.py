@@ -6,6 +6,7 @@ import random
 from collections import deque
 from typing import Any
 
+from ..client.link.base import Will
 from ..core.admission import Screen
 from ..core.effects import (
     Aborted,
@@ -36,11 +37,10 @@ from ..core.effects import (
 from ..core.engine import Engine
 from ..core.events import CallEvent, CoreEvent
 from ..core.settings import Settings
-from ..link.base import Will
+from ..core.wire import codec, topics
+from ..core.wire.cells import AnswerReason, Offer
+from ..core.wire.talk_cells import decode_message, encode_message
 from ..states import EndReason
-from ..wire import codec, topics
-from ..wire.cells import AnswerReason, Offer
-from ..wire.talk_cells import decode_message, encode_message
 from .memory import ManualClock, MemoryBroker, MemorySession
 
 

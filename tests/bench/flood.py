@@ -22,8 +22,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 
 from device_sdk import CallEventListener, SignalingClient
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Invite, InviteState
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Invite, InviteState
 from tests.servers import free_port
 
 from .latency import p50_p99

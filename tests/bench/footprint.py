@@ -118,9 +118,9 @@ def imports() -> list[list[str]]:
     # paho comes with the first login; count it in, as on every device.
     floor, ours, looped, aio = import_ms(
         "import paho.mqtt.client, cbor2",
-        "from device_sdk import SignalingClient; from device_sdk.link import paho",
+        "from device_sdk import SignalingClient; from device_sdk.client.link import paho",
         "import paho.mqtt.client, cbor2, asyncio",
-        "from device_sdk import aio; from device_sdk.link import paho",
+        "from device_sdk import aio; from device_sdk.client.link import paho",
     )
     return [
         ["paho.mqtt.client and cbor2 (floor)", f"{floor:.0f}", "1.00"],

@@ -39,14 +39,12 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> No
     Topics as long as those of a call's cells, so that as many bytes are on the wire.
     """
     import socket
+    from urllib.parse import urlsplit
 
     import paho.mqtt.client as mqtt
 
-    from device_sdk.link.url import BrokerUrl
-    from device_sdk.wire import topics
-
-    where = BrokerUrl.parse(url)
-    own, other = (topics.cell("sig", "invite", to, "b-writer", "A" * 22) for to in (name, peer))
+    where = urlsplit(url)
+    own, other = (f"sig/v1/{to}/invite/b-writer/{'A' * 22}" for to in (name, peer))
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name)
     ready, echoed = threading.Event(), threading.Event()
     stamp = [0.0]
@@ -66,7 +64,7 @@ def bare(role: str, url: str, name: str, peer: str, nagle: bool, qos: int) -> No
     client.on_message = came
     client.on_connect = lambda *_: client.subscribe(own, qos=qos)
     client.on_subscribe = lambda *_: ready.set()
-    client.connect(where.host, where.port)
+    client.connect(where.hostname, where.port)
     client.loop_start()
     ready.wait(10)
     say("ready")
@@ -318,7 +316,7 @@ async def _asynchronous(url: str, name: str, peer: str) -> None:
 def _allow_nagle(nagle: bool) -> None:
     """Leave the sockets as paho makes them, to show what that costs."""
     if nagle:
-        from device_sdk.link import dialing
+        from device_sdk.client.link import dialing
 
         dialing._set_nodelay = lambda *_: None
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Invite, InviteState
 from device_sdk.testing import Network
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Invite, InviteState
 
 CONTENT = "somebody is at the front door"
 

@@ -10,8 +10,8 @@ from typing import Any
 import cbor2
 import pytest
 
+from device_sdk.core.wire import codec, topics
 from device_sdk.errors import DecodeError, InvalidArgument
-from device_sdk.wire import codec, topics
 from tools import make_vectors, random_scenes, random_talks
 from tools.scene_player import CALL, Player, means
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any
 
-import device_sdk.link.paho  # noqa: F401 - else imported by the first login, which is timed
+import device_sdk.client.link.paho  # noqa: F401 - else imported by the first login, which is timed
 from device_sdk import CallEventListener, SignalingClient
 from device_sdk.core.events import Name
 

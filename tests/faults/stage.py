@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from device_sdk.link import dialing
+from device_sdk.client.link import dialing
 from tests.faults.faults import ENDS, RESOLVING, SHORT, STATES, TALKS, Fault
 from tests.faults.process import ProcessPeer
 from tests.faults.registered import RegisteredBroker

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from device_sdk.wire import codec
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState
+from device_sdk.core.wire import codec
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState
 from tests.faults.faults import ENDS, TALKS
 from tests.faults.inject import Injecting
 from tests.faults.process import ProcessPeer

@@ -45,10 +45,8 @@ from device_sdk.core.effects import (
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import CallEvent, Name
 from device_sdk.core.settings import Settings
-from device_sdk.errors import InvitationApiCallError, TooManyMessages
-from device_sdk.states import EndReason
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -58,7 +56,9 @@ from device_sdk.wire.cells import (
     Presence,
     Said,
 )
-from device_sdk.wire.talk_cells import encode_message
+from device_sdk.core.wire.talk_cells import encode_message
+from device_sdk.errors import InvitationApiCallError, TooManyMessages
+from device_sdk.states import EndReason
 
 CAP = 3
 SETTINGS = Settings(

@@ -21,9 +21,9 @@ import pytest
 
 from broker_config.admin import running, setup
 from broker_config.admin.setup import Wanted
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
-from device_sdk.wire.talk_cells import encode_message
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
+from device_sdk.core.wire.talk_cells import encode_message
 from tests.broker_support.raw import Raw, Will
 from tests.broker_support.served import Served, setup_on_free_ports
 from tests.conftest import BROKERS, need_mosquitto, need_nats

@@ -17,8 +17,8 @@ from device_sdk import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Invite, InviteState, Presence
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Invite, InviteState, Presence
 from tests.broker_support.raw import Raw
 from tests.integration.conftest import MakePeer
 from tests.peers import Heard, Peer, ring

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from device_sdk.link.base import Will
+from device_sdk.client.link.base import Will
 from device_sdk.testing import MemoryBroker, MemoryLink
 from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
 

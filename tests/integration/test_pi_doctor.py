@@ -11,8 +11,8 @@ import pytest
 from broker_config.admin.mdns import announced
 from broker_config.admin.setup import init
 from device_sdk import ConnectionState, SignalingClient
+from device_sdk.client.link.url import BrokerUrl
 from device_sdk.core.events import Name
-from device_sdk.link.url import BrokerUrl
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor import check as doctor
 from device_sdk.services.doctor import dns_sd

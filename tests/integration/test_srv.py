@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from device_sdk.cli.observer import Linked, Observer
+from device_sdk.client.link import srv
+from device_sdk.client.link.url import parse_brokers
 from device_sdk.errors import BrokerUnreachable
-from device_sdk.link import srv
-from device_sdk.link.url import parse_brokers
 from device_sdk.services.config.account import Account
 from device_sdk.services.doctor.check import examine
 from device_sdk.services.doctor.fault import Fault

@@ -49,8 +49,8 @@ from device_sdk.core.events import CallEvent, LocalEvent, Name, PeerLost, Remote
 from device_sdk.core.outbox import Outbox
 from device_sdk.core.settings import Settings
 from device_sdk.core.talk import Talk
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import AnswerReason, AnswerState, InviteState, Offer
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import AnswerReason, AnswerState, InviteState, Offer
 
 from .single import never_ends_alone, rings_for_the_lost
 

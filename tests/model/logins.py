@@ -29,8 +29,8 @@ from device_sdk.core.effects import (
     Subscribed,
 )
 from device_sdk.core.engine import Engine
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Presence
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Presence
 
 from .automaton import engine_key
 

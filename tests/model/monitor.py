@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from device_sdk.core.events import Name
-from device_sdk.wire.cells import AnswerState, InviteState
+from device_sdk.core.wire.cells import AnswerState, InviteState
 
 from .automaton import Call, Event, Violation
 

@@ -21,7 +21,7 @@ from device_sdk.core.caller_side import CallerSide
 from device_sdk.core.engine import Engine
 from device_sdk.core.outbox import Outbox
 from device_sdk.core.presence import OwnPresence, PresenceVerdict
-from device_sdk.wire.cells import AnswerState
+from device_sdk.core.wire.cells import AnswerState
 
 from .rules import Scenario
 from .scenarios import group, pair

@@ -35,10 +35,10 @@ from typing import Any, NamedTuple
 from device_sdk.core.callee import OPEN
 from device_sdk.core.caller import UNDECIDED
 from device_sdk.core.settings import Settings
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Presence
 from device_sdk.states import EndReason
 from device_sdk.testing import matches
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Presence
 
 from .automaton import REALM, Automaton, Call, Event, Violation
 from .monitor import Monitor

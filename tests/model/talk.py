@@ -19,8 +19,8 @@ from device_sdk.core import callee, caller
 from device_sdk.core.caller_side import CallerSide
 from device_sdk.core.talk import Messages, News, Talk
 from device_sdk.core.talk_side import TalkSide
+from device_sdk.core.wire.cells import Answer, AnswerState, Said
 from device_sdk.states import EndReason
-from device_sdk.wire.cells import Answer, AnswerState, Said
 
 from .automaton import epoch
 from .mutations import Mutation

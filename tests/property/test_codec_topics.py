@@ -12,10 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_sdk.core.wire import cbor, codec, fast_path, keys, topics
+from device_sdk.core.wire.cells import (
+    Answer,
+    AnswerState,
+    Cell,
+    Invite,
+    InviteState,
+    Presence,
+    Said,
+)
+from device_sdk.core.wire.talk_cells import encode_message
 from device_sdk.errors import DecodeError, InvalidArgument
-from device_sdk.wire import cbor, codec, fast_path, keys, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence, Said
-from device_sdk.wire.talk_cells import encode_message
 
 uints = st.integers(0, 2**53 - 1)
 epochs = st.binary(min_size=8, max_size=8)

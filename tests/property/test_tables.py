@@ -23,9 +23,8 @@ from device_sdk.core.effects import (
     Send,
 )
 from device_sdk.core.engine import OUT_OF_PLACE, Engine
-from device_sdk.errors import InvitationApiCallError
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -34,6 +33,7 @@ from device_sdk.wire.cells import (
     InviteState,
     Presence,
 )
+from device_sdk.errors import InvitationApiCallError
 
 ME, PEER, EPOCH = "me", "peer", b"m" * 8
 CALL_ID = topics.call_id_from_bytes(bytes(16))

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from device_sdk.core.effects import MessageReceived
 from device_sdk.core.settings import Settings
+from device_sdk.core.wire import codec, keys, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Said
+from device_sdk.core.wire.talk_cells import MAX_MESSAGES, encode_message
 from device_sdk.testing import Network
-from device_sdk.wire import codec, keys, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Said
-from device_sdk.wire.talk_cells import MAX_MESSAGES, encode_message
 
 uints = st.integers(0, keys.MAX_UINT)
 epochs = st.binary(min_size=8, max_size=8)

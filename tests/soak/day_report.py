@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped] # ships no types
 
-from device_sdk.wire.topics import DEFAULT_REALM
+from device_sdk.core.wire.topics import DEFAULT_REALM
 from tests.broker_support.raw import Raw
 
 from .day import ATTACKER, MEMORY, NOISE, SECRET, VICTIMS, WATCHER, Broker, Day

@@ -19,12 +19,12 @@ from device_sdk.core.caller import CallerCall
 from device_sdk.core.effects import Accept, HangUp, Input, SayMessage
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import CallEvent, CoreEvent, Name
+from device_sdk.core.wire.talk_cells import decode_message, encode_message
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.services.logic.appliance import SayInCall
 from device_sdk.services.logic.door import DoorRules
 from device_sdk.services.logic.doorbell import ButtonRules, Doorbell, OpenDoor
 from device_sdk.states import EndReason
-from device_sdk.wire.talk_cells import decode_message, encode_message
 from tests.servers import BundledBroker
 
 from . import real_doors

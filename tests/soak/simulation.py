@@ -40,9 +40,9 @@ from device_sdk.core.effects import (
 )
 from device_sdk.core.engine import OUT_OF_PLACE, Engine
 from device_sdk.core.events import CoreEvent, LocalEvent, Name, PeerLost, RemoteEvent
+from device_sdk.core.wire import topics
+from device_sdk.core.wire.cells import Offer
 from device_sdk.testing import MemoryBroker, MemorySession
-from device_sdk.wire import topics
-from device_sdk.wire.cells import Offer
 
 from .judge import Fault, Ring
 

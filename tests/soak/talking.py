@@ -16,9 +16,9 @@ from device_sdk.core.effects import Accept, HangUp, Input, SayMessage
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import CallEvent, CoreEvent, Name
 from device_sdk.core.settings import Settings
+from device_sdk.core.wire.talk_cells import decode_message, encode_message
 from device_sdk.errors import TooManyMessages
 from device_sdk.states import EndReason
-from device_sdk.wire.talk_cells import decode_message, encode_message
 
 from .simulation import FAULTY, SLOWEST, Episode, Peer
 

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from device_sdk.core.talk import Messages, News
+from device_sdk.core.wire.cells import Said
 from device_sdk.services.logic.door import DoorLogic
-from device_sdk.wire.cells import Said
 from tests.servers import BundledBroker
 from tests.soak import real_doors
 from tests.soak.doors import simulate

@@ -22,7 +22,7 @@ from broker_config.admin.export import FORMATS, MARK, export
 from broker_config.admin.settings import load as settings_of
 from broker_config.export.site import BrokerNode, ExportError
 from device_sdk.cli.options import Options, add_options
-from device_sdk.wire.topics import escape
+from device_sdk.core.wire.topics import escape
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
 NODES = {

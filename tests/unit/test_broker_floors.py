@@ -47,7 +47,7 @@ def test_of_the_sdk_the_broker_knows_the_wire(path: Path) -> None:
         if path.parent.name == "admin"
         else ()
     )
-    known = ("device_sdk.wire.", *(f"device_sdk.services.{each}" for each in services))
+    known = ("device_sdk.core.wire.", *(f"device_sdk.services.{each}" for each in services))
     assert all(name.startswith(known) for name in sdk)
 
 
@@ -59,7 +59,7 @@ def test_the_core_knows_no_world(path: Path) -> None:
     names = imports(path, PACKAGE)
     assert not {name.split(".")[0] for name in names} & FORBIDDEN
     sdk = {name for name in names if name.startswith("device_sdk")}
-    assert all(name.startswith("device_sdk.wire.topics.") for name in sdk)
+    assert all(name.startswith("device_sdk.core.wire.topics.") for name in sdk)
 
 
 def test_the_core_imports_in_no_circle() -> None:

@@ -6,10 +6,7 @@ import pytest
 
 from device_sdk.core import callee
 from device_sdk.core.callee import CalleeCall, On, Phase
-from device_sdk.states import EndReason
-from device_sdk.states import RemoteInvitationError as Error
-from device_sdk.states import RemoteInvitationState as State
-from device_sdk.wire.cells import (
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -18,6 +15,9 @@ from device_sdk.wire.cells import (
     InviteState,
     Offer,
 )
+from device_sdk.states import EndReason
+from device_sdk.states import RemoteInvitationError as Error
+from device_sdk.states import RemoteInvitationState as State
 
 EPOCH, CALLER = b"callee01", b"caller01"
 CALL = CalleeCall("id", "door", epoch=CALLER, ring_at=62.0, seq=3)

@@ -15,7 +15,14 @@ from device_sdk.core.effects import (
     Refuse,
 )
 from device_sdk.core.settings import MAX_KEPT, Settings
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
+from device_sdk.core.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    Invite,
+    InviteState,
+    Presence,
+)
 from tests.rig import (
     CALL,
     MINE,

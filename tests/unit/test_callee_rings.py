@@ -9,7 +9,7 @@ from device_sdk.core.effects import (
     Watch,
 )
 from device_sdk.core.settings import Settings
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Presence
+from device_sdk.core.wire.cells import Answer, AnswerReason, AnswerState, Presence
 from tests.rig import (
     CALL,
     MINE,

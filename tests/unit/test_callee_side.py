@@ -13,10 +13,10 @@ from device_sdk.core.effects import (
     Subscribe,
 )
 from device_sdk.core.settings import MAX_REMEMBERED
+from device_sdk.core.wire import topics
+from device_sdk.core.wire.cells import Answer, AnswerReason, AnswerState, Invite, Presence
 from device_sdk.errors import InvitationApiCallError
 from device_sdk.states import EndReason, RemoteInvitationError
-from device_sdk.wire import topics
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, Presence
 from tests.rig import (
     ACCEPTED,
     CALL,

@@ -6,11 +6,8 @@ import pytest
 
 from device_sdk.core import caller
 from device_sdk.core.caller import CallerCall, On, Phase
-from device_sdk.states import EndReason
-from device_sdk.states import LocalInvitationError as Error
-from device_sdk.states import LocalInvitationState as State
-from device_sdk.wire import reasons
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import reasons
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -19,6 +16,9 @@ from device_sdk.wire.cells import (
     InviteState,
     Offer,
 )
+from device_sdk.states import EndReason
+from device_sdk.states import LocalInvitationError as Error
+from device_sdk.states import LocalInvitationState as State
 
 EPOCH = b"caller01"
 CALL = CallerCall("id", "kitchen", offer=Offer(b"\x01", "c", b"g" * 16, 9), seq=3,

@@ -8,9 +8,7 @@ from device_sdk.core import side
 from device_sdk.core.effects import Cancel, Logout, Publish, PublishAcked, Send, Watch
 from device_sdk.core.events import LocalEvent, PeerLost
 from device_sdk.core.settings import MAX_KEPT, Settings
-from device_sdk.errors import InvalidArgument, InvitationApiCallError
-from device_sdk.states import EndReason, InvitationApiCallErrorCode, LocalInvitationError
-from device_sdk.wire.cells import (
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -19,7 +17,9 @@ from device_sdk.wire.cells import (
     Offer,
     Presence,
 )
-from device_sdk.wire.topics import call_id_from_bytes
+from device_sdk.core.wire.topics import call_id_from_bytes
+from device_sdk.errors import InvalidArgument, InvitationApiCallError
+from device_sdk.states import EndReason, InvitationApiCallErrorCode, LocalInvitationError
 from tests.rig import CALL, MINE, OTHER, PEER, THEIRS, Rig, answer
 
 RECEIVED, ACCEPTED = answer(AnswerState.RECEIVED), answer(AnswerState.ACCEPTED, response=b"\x61x")

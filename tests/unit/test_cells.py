@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk.wire import cells
+from device_sdk.core.wire import cells
 
 
 def test_the_states_numbers_are_the_protocols() -> None:

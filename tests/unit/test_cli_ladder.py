@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from device_sdk.cli.ladder import Ladder
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Presence, Said
-from device_sdk.wire.talk_cells import encode_message
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
+    Answer,
+    AnswerState,
+    Cell,
+    Invite,
+    InviteState,
+    Presence,
+    Said,
+)
+from device_sdk.core.wire.talk_cells import encode_message
 
 EPOCH = b"12345678"
 CALL = topics.call_id_from_bytes(bytes(16))

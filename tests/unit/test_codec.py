@@ -15,9 +15,9 @@ from typing import Any
 import cbor2
 import pytest
 
+from device_sdk.core.wire import cbor, codec, fast_path, keys
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
 from device_sdk.errors import DecodeError
-from device_sdk.wire import cbor, codec, fast_path, keys
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
 
 EPOCH, GROUP = bytes(range(8)), bytes(range(16))
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
-from device_sdk.link import dialing
-from device_sdk.link.dialing import Address, ResolveTimeout, connect, interleaved, race, resolve
+from device_sdk.client.link import dialing
+from device_sdk.client.link.dialing import (
+    Address,
+    ResolveTimeout,
+    connect,
+    interleaved,
+    race,
+    resolve,
+)
 
 FOUR, SIX = socket.AF_INET, socket.AF_INET6
 Listen = Callable[..., Address]

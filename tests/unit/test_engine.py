@@ -32,9 +32,9 @@ from device_sdk.core.effects import (
 from device_sdk.core.engine import Engine
 from device_sdk.core.events import LocalEvent, Name, PresenceChanged
 from device_sdk.core.settings import Settings
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 from device_sdk.errors import InvalidArgument
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence
 from tests.rig import CALL, ME, MINE, OTHER, PEER, THEIRS, Rig, answer, ended, ringing
 
 OWN, OUTBOX, INBOX = topics.presence("sig", ME), topics.outbox("sig", ME), topics.inbox("sig", ME)

@@ -13,8 +13,15 @@ from device_sdk.core.effects import (
     Send,
 )
 from device_sdk.core.engine import Engine
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerReason, AnswerState, Invite, InviteState, Presence
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
+    Answer,
+    AnswerReason,
+    AnswerState,
+    Invite,
+    InviteState,
+    Presence,
+)
 
 MINE, THEIRS, FORMER = b"m" * 8, b"t" * 8, b"f" * 8
 CALL_ID = topics.call_id_from_bytes(bytes(16))

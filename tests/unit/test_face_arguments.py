@@ -20,10 +20,10 @@ from device_sdk import (
     Settings,
     Tls,
 )
+from device_sdk.client.link.base import Will
 from device_sdk.core.settings import RENAMED
-from device_sdk.link.base import Will
+from device_sdk.core.wire import topics
 from device_sdk.testing import MemoryBroker
-from device_sdk.wire import topics
 from tests.peers import Peer
 from tests.unit.conftest import Do, MakePeer
 

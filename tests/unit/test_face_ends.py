@@ -24,11 +24,11 @@ from device_sdk import (
 )
 from device_sdk.client import supervisor
 from device_sdk.client.invitations import Event, MissedCall
+from device_sdk.client.link.base import Will
 from device_sdk.client.loop_listeners import ListenerTask
 from device_sdk.client.network_thread import ListenerThread, NetworkThread
 from device_sdk.client.supervisor import ForkedError
 from device_sdk.core.events import ConnectionStateChanged, Name
-from device_sdk.link.base import Will
 from device_sdk.testing import MemoryBroker, MemoryLink
 from tests.peers import PATIENCE, Heard, Held, Loop, ThreadedPeer
 from tests.unit.conftest import Do, MakePeer

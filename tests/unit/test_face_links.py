@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from device_sdk import ClientClosed, SignalingClient, aio
-from device_sdk.link.base import Will
+from device_sdk.client.link.base import Will
 from device_sdk.testing import MemoryBroker, MemoryLink
 from tests.peers import PATIENCE, Held, Loop, ring
 from tests.unit.conftest import MakePeer

@@ -23,7 +23,7 @@ from device_sdk import (
     RemoteInvitationState,
 )
 from device_sdk import InvitationApiCallErrorCode as Code
-from device_sdk.link.base import Will
+from device_sdk.client.link.base import Will
 from device_sdk.testing import MemoryBroker
 from tests.peers import PATIENCE, Peer, ring
 from tests.unit.conftest import Do, MakePeer

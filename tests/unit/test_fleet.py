@@ -16,9 +16,9 @@ import pytest
 from device_sdk.cli.fleet import packets, plan, plot, report
 from device_sdk.cli.fleet.books import GHOST_AFTER, Books, CallFault, CallRecord, Plan
 from device_sdk.cli.fleet.run import BrokerUse
+from device_sdk.client.link.url import BrokerUrl
 from device_sdk.core.events import Name
 from device_sdk.errors import InvalidArgument
-from device_sdk.link.url import BrokerUrl
 
 URL = BrokerUrl.parse("mqtt://127.0.0.1")
 BROKER = plan.Broker((URL,), "sig", 15, 1, 5.0)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from device_sdk import InvalidArgument, Tls
+from device_sdk.client.link.factory import GuardedLink, carry_out, chosen_tls
 from device_sdk.core.effects import Connected, LinkFailed, Publish, Subscribe, Unsubscribe
 from device_sdk.core.effects import LinkInput as Happened
 from device_sdk.errors import BrokerUnreachable, LoginError
-from device_sdk.link.factory import GuardedLink, carry_out, chosen_tls
 
 ASKED: dict[str, tuple[Callable[[GuardedLink], object], object]] = {
     "fileno": (GuardedLink.fileno, -1),

@@ -18,6 +18,8 @@ from device_sdk.client.invitations import (
 )
 from device_sdk.core.callee import CalleeCall
 from device_sdk.core.events import Name
+from device_sdk.core.wire import codec, keys
+from device_sdk.core.wire.cells import Offer
 from device_sdk.errors import InvalidArgument, InvitationApiCallError
 from device_sdk.states import (
     EndReason,
@@ -27,8 +29,6 @@ from device_sdk.states import (
     RemoteInvitationError,
     RemoteInvitationState,
 )
-from device_sdk.wire import codec, keys
-from device_sdk.wire.cells import Offer
 
 CALL = "AAAAAAAAAAAAAAAAAAAAAA"
 

@@ -7,10 +7,8 @@ from typing import Any
 import cbor2
 import pytest
 
-from device_sdk.errors import DecodeError
-from device_sdk.states import EndReason
-from device_sdk.wire import codec, keys, reasons
-from device_sdk.wire.cells import (
+from device_sdk.core.wire import codec, keys, reasons
+from device_sdk.core.wire.cells import (
     Answer,
     AnswerReason,
     AnswerState,
@@ -22,7 +20,9 @@ from device_sdk.wire.cells import (
     Presence,
     Said,
 )
-from device_sdk.wire.keys import Key, Type
+from device_sdk.core.wire.keys import Key, Type
+from device_sdk.errors import DecodeError
+from device_sdk.states import EndReason
 
 EPOCH = b"an epoch"
 #: What a cell says that carries only what it must; in each rule of the table.

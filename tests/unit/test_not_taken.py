@@ -19,9 +19,17 @@ from device_sdk.core.effects import (
     Subscribed,
 )
 from device_sdk.core.outbox import INVITE, Outbox
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import (
+    Answer,
+    AnswerState,
+    Cell,
+    Invite,
+    InviteState,
+    Offer,
+    Presence,
+)
 from device_sdk.states import EndReason, LocalInvitationError
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import Answer, AnswerState, Cell, Invite, InviteState, Offer, Presence
 from tests.rig import CALL, MINE, OTHER, PEER, Rig, answer, ended, ringing
 
 RECEIVED = answer(AnswerState.RECEIVED)

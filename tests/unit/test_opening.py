@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from device_sdk.client.link.factory import GuardedLink
+from device_sdk.client.link.opening import Opening
 from device_sdk.core.effects import LinkFailed
 from device_sdk.errors import BrokerUnreachable
-from device_sdk.link.factory import GuardedLink
-from device_sdk.link.opening import Opening
 from tests.peers import PATIENCE
 
 

@@ -20,6 +20,10 @@ from pathlib import Path
 import pytest
 from paho.mqtt.client import WebsocketConnectionError
 
+from device_sdk.client.link.base import Will
+from device_sdk.client.link.dialing import ResolveTimeout
+from device_sdk.client.link.paho import LARGEST_PACKET, PahoLink, login_error
+from device_sdk.client.link.url import BrokerUrl, Tls
 from device_sdk.core.effects import (
     Connected,
     Disconnected,
@@ -29,10 +33,6 @@ from device_sdk.core.effects import (
     Subscribed,
 )
 from device_sdk.errors import BrokerRefused, BrokerUnreachable
-from device_sdk.link.base import Will
-from device_sdk.link.dialing import ResolveTimeout
-from device_sdk.link.paho import LARGEST_PACKET, PahoLink, login_error
-from device_sdk.link.url import BrokerUrl, Tls
 from tests.integration.certificates import Authority
 
 URL = BrokerUrl("mqtts", "broker.lan", 8883)
@@ -194,7 +194,7 @@ def test_a_websocket_frame_that_is_too_large_ends_the_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Paho would keep all of it, whatever its head says; over TCP it is read away, as above."""
-    monkeypatch.setattr("device_sdk.link.paho.LARGEST_FRAME", 1 << 21)
+    monkeypatch.setattr("device_sdk.client.link.paho.LARGEST_FRAME", 1 << 21)
     chunk, sent = bytes(1 << 20), []
 
     def serve(server: socket.socket) -> None:
@@ -345,7 +345,10 @@ def test_a_client_id_is_of_its_login_and_known_to_nobody_else() -> None:
     assert will._replace(payload=b"epoch 2").client_id != will.client_id
     readable = hashlib.blake2b(will.payload, digest_size=8).hexdigest()
     assert login != readable
-    ask = "from device_sdk.link.base import Will; print(Will('s/v1/k/presence', b'1').client_id)"
+    ask = (
+        "from device_sdk.client.link.base import Will;"
+        "print(Will('s/v1/k/presence', b'1').client_id)"
+    )
     ids = {subprocess.check_output([sys.executable, "-c", ask]) for _ in range(2)}
     assert len(ids) == 2
 

@@ -16,6 +16,7 @@ import pytest
 
 from device_sdk import Policy, SignalingClient
 from device_sdk.client.clocks import since_start
+from device_sdk.core.wire import codec
 from device_sdk.services.config.doorbell import read_doorbell
 from device_sdk.services.config.panel import read_panel
 from device_sdk.services.service.doorbell import DoorbellService
@@ -24,7 +25,6 @@ from device_sdk.services.service.loop import Loop
 from device_sdk.services.service.panel import PanelService
 from device_sdk.services.service.sd_notify import Notifier
 from device_sdk.testing import MemoryBroker
-from device_sdk.wire import codec
 from tests.peers import PATIENCE, ThreadedPeer, raising
 from tests.unit.test_supervision import OUTCOMES, Faulty, FaultyLinks, handler
 

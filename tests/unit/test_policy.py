@@ -9,7 +9,7 @@ import pytest
 
 from device_sdk import InvalidArgument, Policy
 from device_sdk.client.schedule import Window
-from device_sdk.wire.cells import AnswerReason
+from device_sdk.core.wire.cells import AnswerReason
 
 NIGHT = datetime(2026, 6, 1, 23, 0)  # noqa: DTZ001 # local wall time is what it compares
 DAY = datetime(2026, 6, 1, 12, 0)  # noqa: DTZ001 # as above

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_sdk.core.presence import Known, OwnPresence, PresenceVerdict, Watches
-from device_sdk.wire.cells import Presence
+from device_sdk.core.wire.cells import Presence
 
 MINE, OTHER = b"mine1234", b"other123"
 

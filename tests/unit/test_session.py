@@ -44,6 +44,8 @@ from device_sdk.core.rotation import (
     Rotation,
     Target,
 )
+from device_sdk.core.wire.cells import Presence
+from device_sdk.core.wire.codec import encode
 from device_sdk.errors import (
     BrokerRefused,
     BrokerUnreachable,
@@ -52,8 +54,6 @@ from device_sdk.errors import (
     SubscriptionRefused,
 )
 from device_sdk.states import ConnectionChange, ConnectionState
-from device_sdk.wire.cells import Presence
-from device_sdk.wire.codec import encode
 
 ME, EPOCH = "me", b"epoch-me"
 AWAY = BrokerUnreachable("connection refused", "nobody listens")

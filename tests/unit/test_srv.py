@@ -17,15 +17,15 @@ import pytest
 from device_sdk.cli.errors import CommandError, ExitCode
 from device_sdk.cli.fleet import command as fleet_command
 from device_sdk.cli.observer import Observer
+from device_sdk.client.link import srv
+from device_sdk.client.link.base import Will
+from device_sdk.client.link.factory import GuardedLink, paho_links
+from device_sdk.client.link.paho import PahoLink
+from device_sdk.client.link.srv import look_up
+from device_sdk.client.link.url import BrokerUrl, SrvUrl, Tls, parse_broker, parse_brokers
 from device_sdk.core.effects import BrokersFound
 from device_sdk.core.rotation import Target, in_order
 from device_sdk.errors import BrokerUnreachable, InvalidArgument
-from device_sdk.link import srv
-from device_sdk.link.base import Will
-from device_sdk.link.factory import GuardedLink, paho_links
-from device_sdk.link.paho import PahoLink
-from device_sdk.link.srv import look_up
-from device_sdk.link.url import BrokerUrl, SrvUrl, Tls, parse_broker, parse_brokers
 from device_sdk.services.config.homeassistant import read_homeassistant
 from device_sdk.services.config.toml_reader import SettingsError
 from tests.integration.certificates import Authority

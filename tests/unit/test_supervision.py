@@ -27,9 +27,9 @@ from device_sdk import (
     Policy,
 )
 from device_sdk.client.clocks import since_start
-from device_sdk.link.base import Will
+from device_sdk.client.link.base import Will
+from device_sdk.core.wire import codec
 from device_sdk.testing import MemoryBroker
-from device_sdk.wire import codec
 from tests.peers import PATIENCE, Heard, Held, Loop, Peer, ring
 from tests.unit.conftest import Do, MakePeer
 

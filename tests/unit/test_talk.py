@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_sdk.core.talk import Messages
-from device_sdk.wire.cells import Said
-from device_sdk.wire.keys import MAX_BODY
-from device_sdk.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES
+from device_sdk.core.wire.cells import Said
+from device_sdk.core.wire.keys import MAX_BODY
+from device_sdk.core.wire.talk_cells import MAX_MESSAGE, MAX_MESSAGES
 
 
 def test_a_message_is_handled_once_and_acknowledged() -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from device_sdk.core.effects import MessageReceived
 from device_sdk.core.settings import Settings
+from device_sdk.core.wire import codec, topics
+from device_sdk.core.wire.cells import AnswerState, InviteState, Presence
 from device_sdk.errors import InvitationApiCallError, TooManyMessages
 from device_sdk.states import EndReason
 from device_sdk.testing import Network, SimulatedPeer
-from device_sdk.wire import codec, topics
-from device_sdk.wire.cells import AnswerState, InviteState, Presence
 
 SETTINGS = Settings(talk_limit=180)
 

@@ -17,11 +17,11 @@ from device_sdk.client.calls import CallBase
 from device_sdk.core import caller
 from device_sdk.core.effects import SayMessage
 from device_sdk.core.talk import Talk
+from device_sdk.core.wire import codec, keys, topics
+from device_sdk.core.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
+from device_sdk.core.wire.talk_cells import MAX_MESSAGE
 from device_sdk.errors import DecodeError
 from device_sdk.testing import Network, SimulatedPeer
-from device_sdk.wire import codec, keys, topics
-from device_sdk.wire.cells import Answer, AnswerState, Invite, InviteState, Presence, Said
-from device_sdk.wire.talk_cells import MAX_MESSAGE
 from tests.unit.conftest import Do, MakePeer
 from tests.unit.test_talk_calls import Pair
 

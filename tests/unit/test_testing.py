@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from device_sdk.core.effects import Aborted, Finished, Ready
+from device_sdk.core.wire.cells import AnswerReason
 from device_sdk.testing import ManualClock, MemoryBroker, MemorySession, Network, matches
-from device_sdk.wire.cells import AnswerReason
 
 
 def test_a_manual_clock_stands_until_moved() -> None:

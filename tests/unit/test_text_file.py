@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from device_sdk.link import text_file
-from device_sdk.link.text_file import TextFileError, read_secret, read_text
+from device_sdk.client.link import text_file
+from device_sdk.client.link.text_file import TextFileError, read_secret, read_text
 
 BOM = b"\xef\xbb\xbf"
 

@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
+from device_sdk.core.wire import topics
 from device_sdk.errors import InvalidArgument
 from device_sdk.testing import matches
-from device_sdk.wire import topics
 
 CALL = "AAECAwQFBgcICQoLDA0ODw"
 

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from device_sdk.client.link.url import (
+    BrokerUrl,
+    SrvUrl,
+    Tls,
+    clear_text,
+    parse_broker,
+    parse_brokers,
+)
 from device_sdk.errors import InvalidArgument
-from device_sdk.link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_broker, parse_brokers
 from tests.integration.certificates import Authority
 
 

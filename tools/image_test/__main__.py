@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from device_sdk import CallEventListener, SignalingClient
-from device_sdk.link.url import Tls
+from device_sdk.client.link.url import Tls
 from tools.image_test import broker_card, card, debian
 from tools.image_test.broker import broker
 from tools.image_test.machine import (

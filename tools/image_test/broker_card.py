@@ -11,8 +11,8 @@ from pathlib import Path
 from broker_config.admin import setup
 from device_sdk import CallEventListener, SignalingClient
 from device_sdk.client.invitations import RemoteInvitationBase
+from device_sdk.client.link.url import Tls
 from device_sdk.errors import LoginError
-from device_sdk.link.url import Tls
 from tests.servers import free_port
 from tools.image_test import card, debian
 from tools.image_test.machine import FIRST_BOOT, SECOND_BOOT, Machine, powered, wait_for

@@ -18,8 +18,8 @@ from ...core.effects import (
     PublishAcked,
     Subscribed,
 )
+from ...core.wire import topics
 from ...errors import BrokerUnreachable, LoginError, SubscriptionRefused
-from ...wire import topics
 from . import packets
 from .connection import Address, FleetConnection, why
 from .device import FleetSite

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...client.display import jsonable, write
+from ...client.link.srv import check_installed, look_up
+from ...client.link.url import AnyUrl, BrokerUrl, Tls, clear_text, parse_broker
 from ...client.vocabulary import BY_NAME, DEFAULT_BROKER
+from ...core.wire.topics import DEFAULT_REALM, check_realm
 from ...errors import BrokerUnreachable, InvalidArgument
-from ...link.srv import check_installed, look_up
-from ...link.url import AnyUrl, BrokerUrl, Tls, clear_text, parse_broker
-from ...wire.topics import DEFAULT_REALM, check_realm
 from ..errors import CommandError, ExitCode, UsageError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ...client.link.base import Will
 from ...core.connection import Closed, CloseLink, LoginEnded, LoginSession, OpenLink
 from ...core.effects import (
     DeadlineReached,
@@ -27,10 +28,9 @@ from ...core.effects import (
 from ...core.engine import Engine
 from ...core.events import ConnectionStateChanged, CoreEvent
 from ...core.settings import Settings
+from ...core.wire import topics
 from ...errors import LoginError
-from ...link.base import Will
 from ...states import ConnectionState
-from ...wire import topics
 from . import packets
 from .connection import Address, FleetConnection, why
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...client.link.text_file import TextFileError, read_secret, read_text
+from ...client.link.url import BrokerUrl, Tls
+from ...core.wire import topics
 from ...errors import InvalidArgument
-from ...link.text_file import TextFileError, read_secret, read_text
-from ...link.url import BrokerUrl, Tls
-from ...wire import topics
 
 #: Panels that one doorbell rings: a real one has few, and each is watched by it for a while.
 FEW = 3

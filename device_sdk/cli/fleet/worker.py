@@ -23,8 +23,8 @@ from ...core.events import (
     RemoteEvent,
 )
 from ...core.settings import Settings
+from ...core.wire import topics
 from ...errors import BellwireError, BrokerRefused, InvitationApiCallError
-from ...wire import topics
 from .bare import Bare, PingPong, sweep
 from .books import Books, CallRecord, Plan
 from .connection import Address, resolve

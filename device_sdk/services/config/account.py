@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from ...client.link.text_file import TextFileError, read_secret
+from ...client.link.url import Tls, parse_brokers
 from ...client.vocabulary import FILES, FORMER
+from ...core.wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from ...errors import InvalidArgument
-from ...link.text_file import TextFileError, read_secret
-from ...link.url import Tls, parse_brokers
-from ...wire.topics import DEFAULT_REALM, check_peer_id, check_realm
 from .toml_reader import SettingsError, Table
 
 _End = TypeVar("_End", bound=Hashable)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...client.invitations import check_channel
-from ...wire.topics import check_peer_id
+from ...core.wire.topics import check_peer_id
 from ..logic.door import OPEN_LIMIT, DoorRules
 from ..logic.doorbell import PressOutcome, WhileInCall, WhileRinging
 from ..logic.notice import ServiceEvent

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...client.link.url import BrokerUrl, SrvUrl, parse_broker
 from ...client.vocabulary import FILES
-from ...link.url import BrokerUrl, SrvUrl, parse_broker
-from ...wire.topics import check_peer_id
+from ...core.wire.topics import check_peer_id
 from ..homeassistant.names import Names
 from . import account as settings
 from .history import HistorySettings, read_history_settings

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...link.text_file import TextFileError, read_text
+from ...client.link.text_file import TextFileError, read_text
 
 _ZONES = Path("/usr/share/zoneinfo")
 

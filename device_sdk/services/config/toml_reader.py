@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...client.link.text_file import TextFileError, read_text
+from ...core.wire.codec import encode_body
 from ...errors import BellwireError
-from ...link.text_file import TextFileError, read_text
-from ...wire.codec import encode_body
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Made = TypeVar("_Made")

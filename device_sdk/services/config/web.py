@@ -8,8 +8,8 @@ import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...link.text_file import TextFileError, read_secret, read_text
-from ...wire.topics import check_peer_id
+from ...client.link.text_file import TextFileError, read_secret, read_text
+from ...core.wire.topics import check_peer_id
 from ..web.content import origin_of
 from .toml_reader import SettingsError, Table
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from ...client.link import srv
+from ...client.link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_brokers
+from ...core.wire.codec import MAX_CELL
 from ...errors import BellwireError, BrokerRefused, LoginError, SubscriptionRefused
-from ...link import srv
-from ...link.url import BrokerUrl, SrvUrl, Tls, clear_text, parse_brokers
-from ...wire.codec import MAX_CELL
 from ..config.doorbell import DoorLine
 from ..config.metrics import MetricsSettings
 from ..config.timezone import described

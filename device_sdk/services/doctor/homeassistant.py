@@ -6,10 +6,10 @@ import secrets
 import select
 import time
 
+from ...client.link.paho import PahoLink
+from ...client.link.url import BrokerUrl, clear_text
 from ...core.effects import Connected, Disconnected, LinkFailed
 from ...errors import BellwireError
-from ...link.paho import PahoLink
-from ...link.url import BrokerUrl, clear_text
 from ..config.account import Account
 from .fault import Fault
 

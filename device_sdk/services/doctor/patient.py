@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...link.url import BrokerUrl, parse_brokers
+from ...client.link.url import BrokerUrl, parse_brokers
 from ..config.account import Account, Action
 from ..config.doorbell import DoorLine
 from ..config.history import HistorySettings

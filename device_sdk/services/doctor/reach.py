@@ -12,12 +12,12 @@ import select
 import time
 from enum import Enum
 
+from ...client.link.paho import PahoLink
+from ...client.link.url import BrokerUrl, Tls
 from ...core.effects import Connected, Disconnected, LinkFailed, MessageReceived, Subscribed
+from ...core.wire import codec, topics
+from ...core.wire.codec import MAX_CELL
 from ...errors import DecodeError, LoginError
-from ...link.paho import PahoLink
-from ...link.url import BrokerUrl, Tls
-from ...wire import codec, topics
-from ...wire.codec import MAX_CELL
 from ..config.account import Account
 
 #: How long the broker may take for what it passes on, in seconds.

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ...client.display import as_json, complain, shown, write
-from ...wire.topics import check_peer_id
+from ...core.wire.topics import check_peer_id
 from ..arguments import sentence
 from ..roles import settings_file
 from .store import HistoryError, HistoryFilter, HistoryOutcome, HistoryRow, read_history

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from ...client.display import jsonable, shown
-from ...wire.topics import MAX_PEER_ID
+from ...core.wire.topics import MAX_PEER_ID
 from ..logic.messages import MAX_TEXT, text_of
 from .commands import read_json
 from .discovery import HaAction, HaCall

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ...client.link.base import Will
+from ...client.link.paho import PahoLink
 from ...core.effects import (
     Connected,
     Disconnected,
@@ -24,8 +26,6 @@ from ...core.effects import (
     Subscribed,
 )
 from ...errors import LoginError
-from ...link.base import Will
-from ...link.paho import PahoLink
 
 #: Between two attempts, in seconds: at least, and at most.
 RETRY = (0.5, 10.0)

@@ -10,7 +10,7 @@ import hashlib
 import re
 from typing import NamedTuple
 
-from ...wire.topics import escape, unescape
+from ...core.wire.topics import escape, unescape
 
 #: Of all bridges, at Home Assistant's broker.
 ROOT = "bellwire"

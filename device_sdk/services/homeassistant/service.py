@@ -9,11 +9,11 @@ from typing import Any
 from ...client.display import say
 from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
+from ...client.link.base import Will
+from ...client.link.paho import PahoLink
+from ...client.link.url import BrokerUrl
 from ...client.listener import Call, RingGroup
 from ...errors import BellwireError
-from ...link.base import Will
-from ...link.paho import PahoLink
-from ...link.url import BrokerUrl
 from ...states import EndReason
 from ..config.homeassistant import HomeAssistantSettings
 from ..history.writer import History

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...client.display import complain, say
+from ...client.link.text_file import TextFileError, read_text
+from ...core.wire.topics import check_peer_id
 from ...errors import BellwireError
-from ...link.text_file import TextFileError, read_text
-from ...wire.topics import check_peer_id
 from ..arguments import sentence
 from ..config import account as settings
 from ..config.doorbell import DoorbellSettings, read_doorbell

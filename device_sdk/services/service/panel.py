@@ -12,9 +12,9 @@ from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
 from ...client.listener import Call
 from ...client.schedule import is_quiet
+from ...core.wire.cells import AnswerReason
 from ...errors import ClientClosed, InvitationApiCallError
 from ...states import EndReason, InvitationApiCallErrorCode
-from ...wire.cells import AnswerReason
 from ..config.panel import PanelSettings
 from ..gpio.pins import Pins
 from ..history.store import HistoryOutcome

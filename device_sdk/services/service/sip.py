@@ -10,9 +10,9 @@ from ...client.display import say, shown
 from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
 from ...client.listener import Call
+from ...core.wire.cells import AnswerReason
 from ...errors import ClientClosed, InvitationApiCallError
 from ...states import EndReason
-from ...wire.cells import AnswerReason
 from ..config.sip import SipSettings
 from ..gpio.pins import Pins
 from ..logic.appliance import EndCall, SayInCall

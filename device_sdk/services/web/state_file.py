@@ -11,9 +11,9 @@ import json
 import secrets
 from pathlib import Path
 
+from ...client.link.text_file import TextFileError, read_text
 from ...client.logs import Log
-from ...link.text_file import TextFileError, read_text
-from ...wire.topics import escape
+from ...core.wire.topics import escape
 
 log = Log("bellwire.pi")
 KEY_BYTES = 32

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote
 
-from ..errors import InvalidArgument
+from ...errors import InvalidArgument
 
 VERSION_LEVEL = "v1"
 DEFAULT_REALM = "sig"

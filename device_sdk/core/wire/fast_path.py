@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ..errors import DecodeError
+from ...errors import DecodeError
 from .cbor import MAX_DEPTH, load, scan
 from .cells import Answer, AnswerState, Invite, InviteState, Said
 from .keys import MAX_BODY

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import cbor2
 
-from ..errors import DecodeError
+from ...errors import DecodeError
 
 MAX_DEPTH: Final = 16
 

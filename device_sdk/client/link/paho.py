@@ -24,7 +24,7 @@ from typing import Any
 from paho.mqtt.client import Client, WebsocketConnectionError
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
-from ..core.effects import (
+from ...core.effects import (
     Connected,
     Disconnected,
     LinkFailed,
@@ -33,7 +33,7 @@ from ..core.effects import (
     PublishAcked,
     Subscribed,
 )
-from ..errors import BrokerRefused, BrokerUnreachable, LoginError
+from ...errors import BrokerRefused, BrokerUnreachable, LoginError
 from . import dialing
 from .base import Will
 from .url import BrokerUrl
@@ -136,7 +136,7 @@ class _Client(Client):
 
 
 class PahoLink:
-    """One MQTT 3.1.1 connection; see :class:`~device_sdk.link.base.Link`.
+    """One MQTT 3.1.1 connection; see :class:`~device_sdk.client.link.base.Link`.
 
     ``will`` None is for those who only read. No step of :meth:`open` takes more than ``at_most`` s.
     """

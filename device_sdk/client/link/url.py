@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ..errors import InvalidArgument
+from ...errors import InvalidArgument
 from .text_file import TextFileError, read_text
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..errors import DecodeError
+from ...errors import DecodeError
 from . import fast_path, keys
 from .cbor import (
     ARRAY,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..core.effects import LinkFailed
-from ..errors import LoginError
+from ...core.effects import LinkFailed
+from ...errors import LoginError
 from .factory import GuardedLink
 
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from ..core.effects import LinkInput
+from ...core.effects import LinkInput
 
 
 class Link(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..errors import DecodeError
+from ...errors import DecodeError
 from . import keys
 from .cbor import ARRAY, MAX_DEPTH, dump, dump_uint, load, open_item, read_head, scan
 from .cells import Answer, AnswerState, Invite, InviteState, Said

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from ..states import (
+from ...states import (
     EndReason,
     LocalInvitationError,
     LocalInvitationState,

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
-from ..core.connection import SessionEffect
-from ..core.effects import LinkFailed, LinkInput, Publish, Subscribe, Unsubscribe
-from ..core.rotation import spread
-from ..errors import BrokerUnreachable, InvalidArgument, LoginError
-from ..wire import topics
+from ...core.connection import SessionEffect
+from ...core.effects import LinkFailed, LinkInput, Publish, Subscribe, Unsubscribe
+from ...core.rotation import spread
+from ...core.wire import topics
+from ...errors import BrokerUnreachable, InvalidArgument, LoginError
 from .base import Link, LinkFactory, Will
 from .srv import LookUp, check_installed
 from .text_file import TextFileError, read_secret

@@ -12,7 +12,7 @@ import stat
 import time
 from pathlib import Path
 
-from ..errors import BellwireError
+from ...errors import BellwireError
 
 #: No text that a person writes for us is longer; bytes.
 MAX_TEXT = 1 << 20

@@ -11,9 +11,9 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.effects import BrokersFound, LinkInput
-from ..core.rotation import Target, in_order
-from ..errors import BrokerUnreachable, InvalidArgument
+from ...core.effects import BrokersFound, LinkInput
+from ...core.rotation import Target, in_order
+from ...errors import BrokerUnreachable, InvalidArgument
 from .url import BrokerUrl, SrvUrl
 
 if TYPE_CHECKING:
