@@ -119,7 +119,7 @@ def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Re
         lines = [
             f"{name:10} {fault:15} {len(found) - len(bad)}/{len(found)} passed, the slowest"
             f" {worst:.1f} of {FAULTS[fault].bound:.0f} s ({time.monotonic() - at:.1f} s)",
-            *(f"--- {result.name}\n{result.problem}" for result in bad),
+            *(f"--- {result.name}" for result in bad),
         ]
         print("\n".join(lines), flush=True)
         results += found
@@ -148,9 +148,11 @@ def main() -> int:
             states = [tuple(args.state or STATES)] * len(brokers)
             parts = pool.map(_at_broker, brokers, orders, states)
             results = [result for part in parts for result in part]
-        failed += sum(bool(result.problem) for result in results)
+        bad = [result for result in results if result.problem]
+        failed += len(bad)
+        print("\n".join(f"--- {result.name}\n{result.problem}" for result in bad))
         print(
-            f"run {turn + 1}: {len(results)} cells, {sum(bool(r.problem) for r in results)} failed,"
+            f"run {turn + 1}: {len(results)} cells, {len(bad)} failed,"
             f" {time.monotonic() - began:.0f} s so far",
             flush=True,
         )
