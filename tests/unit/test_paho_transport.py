@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paho.mqtt.client import WebsocketConnectionError
 
 from device_sdk.client.link.base import Will
 from device_sdk.client.link.dialing import ResolveTimeout
-from device_sdk.client.link.paho import LARGEST_PACKET, PahoLink, login_error
+from device_sdk.client.link.failures import login_error
+from device_sdk.client.link.paho import PahoLink
+from device_sdk.client.link.paho_client import LARGEST_PACKET
 from device_sdk.client.link.url import BrokerUrl, Tls
 from device_sdk.core.effects import (
     Connected,
@@ -55,7 +56,6 @@ def certificate(code: int) -> ssl.SSLCertVerificationError:
         (socket.gaierror(-2, "Name or service not known"), "unknown host", "broker.lan"),
         (TimeoutError("timed out"), "timeout", "15 s"),
         (ResolveTimeout("the resolver has not answered"), "timeout", "name server"),
-        (WebsocketConnectionError("no"), "connection lost", "WebSocket"),
         (ConnectionRefusedError(111, "refused"), "connection refused", "nothing listens"),
         (ConnectionResetError(104, "reset"), "connection lost", "broke"),
         (OSError(101, "Network is unreachable"), "no route", "unreachable"),
@@ -194,7 +194,7 @@ def test_a_websocket_frame_that_is_too_large_ends_the_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Paho would keep all of it, whatever its head says; over TCP it is read away, as above."""
-    monkeypatch.setattr("device_sdk.client.link.paho.LARGEST_FRAME", 1 << 21)
+    monkeypatch.setattr("device_sdk.client.link.paho_client.LARGEST_FRAME", 1 << 21)
     chunk, sent = bytes(1 << 20), []
 
     def serve(server: socket.socket) -> None:

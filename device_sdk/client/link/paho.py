@@ -1,11 +1,10 @@
-"""MQTT by paho-mqtt, the only module that imports it.
+"""MQTT by paho-mqtt, of which a client is used in ``paho_client``, and nowhere else.
 
 A :class:`PahoLink` wraps one paho client for one connection. paho would send again, after a
 reconnect, what an older connection left unacknowledged, even with a clean session: an old cell over
 a newer one. So nothing is ever reconnected; the next connection is a new client. paho's own thread
 is not used either: the owner calls ``loop_read`` and its kin, so a publish is on the wire when
-:meth:`PahoLink.publish` returns. Callbacks only note what happened, and so cannot raise. The two
-packets that every call waits for, PUBLISH and PUBACK, are read here.
+:meth:`PahoLink.publish` returns. Callbacks only note what happened, and so cannot raise.
 A message is acknowledged once it is dealt with: the answer that the peer waits for goes out first.
 What paho raises all the same, which its older versions do at malformed packets, ends the link.
 """
@@ -13,16 +12,18 @@ What paho raises all the same, which its older versions do at malformed packets,
 from __future__ import annotations
 
 import math
-import socket
 import ssl
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client, WebsocketConnectionError
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.client import WebsocketConnectionError
+from paho.mqtt.enums import (
+    CallbackAPIVersion,
+    MQTTErrorCode,
+    MQTTProtocolVersion,
+)
 
 from ...core.effects import (
     Connected,
@@ -33,21 +34,16 @@ from ...core.effects import (
     PublishAcked,
     Subscribed,
 )
-from ...errors import BrokerRefused, BrokerUnreachable, LoginError
-from . import dialing
+from ...errors import BrokerRefused, BrokerUnreachable
 from .base import Will
+from .failures import close_left_open, login_error
+from .paho_client import LinkClient
 from .url import BrokerUrl
 
 #: How long TLS and WebSocket wait for each word of the other end, once there is a connection.
 HANDSHAKE_TIMEOUT = 10.0
 #: For how many keep-alives the greeting is waited for, within the session's bound.
 GREETED_WITHIN = 3
-#: What is kept of a packet; a cell has 20 KiB, a topic at most 64. The rest is read and dropped.
-LARGEST_PACKET = 128 * 1024
-#: Over WebSocket paho keeps a frame until its last byte is there: a larger one ends the link. Few
-#: brokers let a packet be so large, and each puts one packet in a frame.
-LARGEST_FRAME = 16 * 1024 * 1024
-
 #: MQTT 5 reason codes, into which paho turns the return codes of CONNACK (MQTT 3.1.1, 3.2.2.3).
 _RETURN_CODES = {132: 1, 133: 2, 136: 3, 134: 4, 135: 5}
 _REFUSALS = {
@@ -57,82 +53,6 @@ _REFUSALS = {
     4: "authentication failed (bad user name or password)",
     5: "not authorized (user name, secret or certificate)",
 }
-
-
-class _Dropped(bytes):
-    """What paho is told that it has read, and has not to keep: it has a length and no bytes."""
-
-    def __new__(cls, _length: int) -> _Dropped:
-        return super().__new__(cls)
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-
-class _Client(Client):
-    """paho's client on a socket of ours, which keeps no more of a packet than may be in one.
-
-    A publish that is too large comes out cut off: no cell, so it is dropped, counted and
-    acknowledged, and a broker that retains it does not hand it out for ever.
-    """
-
-    #: What each step may take, in seconds, below the bounds that it has.
-    at_most = math.inf
-    #: What is dialed: ``_host`` is the name that the certificate has to be for.
-    dialed = ""
-
-    def _create_socket_connection(self) -> socket.socket:
-        sock = dialing.connect(self.dialed, self._port, self.at_most)
-        sock.settimeout(self._connect_timeout)
-        return sock
-
-    #: The broker does not speak 3.1.1: paho hangs up on that without a word to anybody.
-    version_refused = False
-
-    def _handle_connack(self) -> MQTTErrorCode:
-        self.version_refused = bytes(self._in_packet["packet"][1:2]) == b"\x01"
-        return super()._handle_connack()
-
-    # A publish that comes in goes straight to the link, and so does the id of one that was
-    # acknowledged (MQTT 3.1.1, 3.3 and 3.4). There are no filters to match, nobody who waits for a
-    # publish, for whom paho would make a lock, and nothing to send again, for the next link is a
-    # new client. A ring takes 60 µs of 650 less.
-    noted: Callable[[bytes, bytes, bool, int | None], None]
-    acked: Callable[[int], None]
-
-    def _handle_publish(self) -> MQTTErrorCode:
-        head, data = self._in_packet["command"], bytes(self._in_packet["packet"])
-        qos, at = head >> 1 & 3, 2 + int.from_bytes(data[:2], "big")
-        body = at + 2 * qos
-        if qos > 1 or at == 2 or len(data) < body:  # QoS 2 is not subscribed
-            raise ConnectionError("a PUBLISH that is malformed, or that nobody asked for")
-        mid = int.from_bytes(data[at:body], "big") if qos else None
-        self.noted(data[2:at], data[body:], bool(head & 1), mid)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def _handle_pubackcomp(self, _packet: str) -> MQTTErrorCode:
-        mid = self._in_packet["packet"]
-        if len(mid) != 2:
-            raise ConnectionError("a PUBACK that is malformed")
-        self.acked(int.from_bytes(mid, "big"))
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        packet = self._in_packet
-        if self._transport != "tcp":
-            frame = getattr(self._sock, "_readbuffer", b"")  # of paho's WebSocket
-            if len(frame) > LARGEST_FRAME:
-                raise ConnectionError(f"a WebSocket frame of more than {LARGEST_FRAME} bytes")
-        if not packet["have_remaining"] or packet["remaining_length"] <= LARGEST_PACKET:
-            return super()._sock_recv(bufsize)
-        left = LARGEST_PACKET - len(packet["packet"])
-        if left > 0:
-            return super()._sock_recv(min(bufsize, left))
-        read = super()._sock_recv(min(bufsize, LARGEST_PACKET))
-        return _Dropped(len(read)) if read else read
 
 
 class PahoLink:
@@ -165,7 +85,7 @@ class PahoLink:
         self._opened = 0.0
         self._ended = False
         self._pending: Callable[[], int] | None = None  # bytes taken from the socket, not yet read
-        client = _Client(
+        client = LinkClient(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=True,
@@ -197,11 +117,15 @@ class PahoLink:
         """Resolve, connect and send CONNECT; raises :class:`BrokerUnreachable` with its cause."""
         try:
             self._client.connect(self._url.certified, self._url.port, self._keepalive)
+        except WebsocketConnectionError as error:
+            close_left_open(error)
+            problem = f"{self._url}: no WebSocket there ({error})"
+            raise BrokerUnreachable("connection lost", problem) from error
         except (OSError, ssl.SSLError, ValueError) as error:
-            _close_left_open(error)
+            close_left_open(error)
             raise login_error(error, self._url) from error
         except Exception as error:
-            _close_left_open(error)
+            close_left_open(error)
             raise BrokerUnreachable("connection lost", f"{self._url}: {error!r}") from error
         self._pending = getattr(self._client.socket(), "pending", None)
         self._opened = time.monotonic()
@@ -219,9 +143,9 @@ class PahoLink:
         """Take in all that has come; TLS and WebSockets may hold more than the socket shows."""
         client = self._client
         try:
-            client.loop_read()
+            client.read()
             while self._pending is not None and not self._ended and self._pending() > 0:
-                client.loop_read()
+                client.read()
         except Exception as error:  # noqa: BLE001 - of malformed packets, and of what closes meanwhile
             self._break(error)
 
@@ -364,47 +288,3 @@ class PahoLink:
         token = self._tokens.pop(mid, None)
         if token is not None:
             self._happened.append(PublishAcked(token))
-
-
-def login_error(error: Exception, url: BrokerUrl) -> LoginError:
-    """Say of a failed connect which step it was and what to look at."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        text = error.verify_message or str(error)
-        hint = f"the broker's certificate is not trusted: {text}"
-        if error.verify_code in (9, 10):  # not yet valid, expired: OpenSSL's X509_V_ERR numbers
-            hint += "; is this machine's clock right (compare `date`)?"
-        elif error.verify_code in (18, 19, 20, 21):
-            hint += "; is ca_file the authority that signed it?"
-        return BrokerUnreachable("certificate", f"{url}: {hint}")
-    if isinstance(error, ssl.SSLError):
-        why = getattr(error, "reason", None) or error  # not every one of them has a reason
-        problem = f"{url}: no TLS on that port, or not one this end speaks ({why})"
-        return BrokerUnreachable("tls", problem)
-    if isinstance(error, socket.gaierror):
-        problem = f"{url}: the name {url.host!r} is not known here ({error.strerror})"
-        return BrokerUnreachable("unknown host", problem)
-    if isinstance(error, dialing.ResolveTimeout):
-        problem = f"{url}: {error} for {url.host!r}: does the network have a name server?"
-        return BrokerUnreachable("timeout", problem)
-    if isinstance(error, TimeoutError):
-        late = error.strerror or f"no answer within {dialing.CONNECT_TIMEOUT:.0f} s"
-        problem = f"{url}: {late}"
-        return BrokerUnreachable("timeout", problem)
-    if isinstance(error, WebsocketConnectionError):
-        problem = f"{url}: no WebSocket there ({error})"
-        return BrokerUnreachable("connection lost", problem)
-    if isinstance(error, ConnectionRefusedError):
-        problem = f"{url}: connection refused: nothing listens on that port"
-        return BrokerUnreachable("connection refused", problem)
-    if isinstance(error, ConnectionError):
-        problem = f"{url}: the connection broke while it was made ({error})"
-        return BrokerUnreachable("connection lost", problem)
-    return BrokerUnreachable("no route", f"{url}: {error}")
-
-
-def _close_left_open(error: Exception) -> None:
-    """Close the socket that paho leaves behind in the frames of a handshake that failed."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for value in frame.f_locals.values():
-            if isinstance(value, socket.socket):
-                value.close()
