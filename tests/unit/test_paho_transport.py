@@ -23,7 +23,7 @@ from device_sdk.client.link.base import Will
 from device_sdk.client.link.dialing import ResolveTimeout
 from device_sdk.client.link.failures import login_error
 from device_sdk.client.link.paho import PahoLink
-from device_sdk.client.link.paho_client import LARGEST_PACKET
+from device_sdk.client.link.paho_client import LARGEST_PACKET, READ_AHEAD
 from device_sdk.client.link.url import BrokerUrl, Tls
 from device_sdk.core.effects import (
     Connected,
@@ -440,7 +440,8 @@ def test_packets_that_share_a_tls_record_are_read_together(tmp_path: Path) -> No
     authority = Authority(tmp_path, "authority")
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(*authority.sign("broker"))
-    record = b"\x20\x02\0\0" + b"\x30\x06\0\x03t/ax" + b"\x30\x06\0\x03t/by"
+    large = b"x" * (READ_AHEAD - 100)  # what one look gives ends within the second one
+    record = b"\x20\x02\0\0" + publish(b"t/a", large, 1) + publish(b"t/b", large, 2)
     read = threading.Event()
 
     def serve(server: socket.socket) -> None:
@@ -461,8 +462,8 @@ def test_packets_that_share_a_tls_record_are_read_together(tmp_path: Path) -> No
         read.set()
         assert happened == [
             Connected(),
-            MessageReceived("t/a", b"x", False),
-            MessageReceived("t/b", b"y", False),
+            MessageReceived("t/a", large, True),
+            MessageReceived("t/b", large, True),
         ]
         link.close(clean=False)
         thread.join(10)
