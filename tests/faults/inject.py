@@ -69,7 +69,7 @@ class Injecting(Stage):
                 self._log_in_elsewhere(peer)
             case "removed":
                 assert isinstance(world.broker, RegisteredBroker)
-                world.broker.remove(peer.peer_id)
+                self.injected_at = world.broker.remove(peer.peer_id)
                 for proxy in proxies:
                     proxy.reset()  # what was on its way to it dies with it
             case "clock-back":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 from broker_config.access import registry
@@ -37,11 +38,13 @@ class RegisteredBroker(BrokerProcess):
         if self._served is not None:
             self._served.stop()
 
-    def remove(self, name: str) -> None:
-        """Remove a device; returns once the running broker goes by it."""
+    def remove(self, name: str) -> float:
+        """Remove a device; returns once the running broker goes by it, with when its turn came."""
         with self._one_at_a_time:
+            began = time.monotonic()
             setup.remove(self._directory, name)
             self._tell()
+        return began
 
     def add(self, name: str) -> None:
         """Register a device once more, with a new secret; returns once it may log in."""
