@@ -87,13 +87,27 @@ def further_scenes() -> list[Scene]:
     for at in (1, 2, 3):
         cut(silent, at)
     silent.hears(ACCEPTED)
+    # Its clear is a forbidden publish, too: a call that would be cleared is gone, and is no longer
+    # waited for, so that a logout says its presence offline at once.
+    unclearable = calls("caller: what is set aside is not cleared", "Not taken 3, Logging out")
+    unclearable.does("acked").hears(SAYS_YES)
+    for at in (1, 2, 3):
+        cut(unclearable, at)
+    unclearable.at(86_399).at(86_400).does("logout").at(86_402)
+    unclearable_too = rings("callee: what is set aside is not cleared", "Not taken 3, Logging out")
+    unclearable_too.does("acked").does("accept", **here)
+    for at in (1, 2, 3):
+        cut(unclearable_too, at)
+    unclearable_too.hears(ACCEPTED).hears(None).does("logout").at(5)
     wordy = rings("callee: a refusal that the broker does not take", "Not taken 5")
     wordy.does("acked").does("refuse", response=RESPONSE, **here)
     for at in (1, 2, 3, 4, 5):
         cut(wordy, at)
     again = Scene("a break without a trial begins the count anew", "Not taken 2").sends()
-    cut(cut(again, 1), 2).does("disconnected").at(3).comes_back().does("disconnected")
-    cut(cut(again.at(4).comes_back().does("acked"), 5), 6)
+    # One trial breaks, then a connection before any trial: the next trial is the first again.
+    cut(again, 1).does("disconnected").at(2).comes_back()
+    for at in (3, 4, 5):
+        cut(again, at)
     busy = Scene("a trial with presence unacknowledged is none", "Not taken 2").sends()
     for at in (1, 2, 3):
         cut(busy, at).hears(OFFLINE._replace(epoch=NEWER), mine=True)
@@ -424,6 +438,8 @@ def further_scenes() -> list[Scene]:
         unanswerable,
         ignored,
         silent,
+        unclearable,
+        unclearable_too,
         wordy,
         again,
         busy,

@@ -416,6 +416,7 @@ export const MISTAKES = {
     ["what is set aside is never lifted", "if (!this.aside.has(cell) || this.lifted.has(cell)) return false;", "return false;"],
     ["what is set aside is lifted each time", "|| this.lifted.has(cell)) return false;", ") return false;"],
     ["what is set aside is cleared", 'if (phase === "clearing" && this.isAside(call.key)) call.phase = "gone";', ""],
+    ["an answer that is set aside is cleared", 'if (call.phase === "clearing" && this.isAside(call.key)) call.phase = "gone";', ""],
     ["an invite that cannot be answered rings on", "if (this.isAside(key) && !this.calls.has(key)) return;", ""],
     ["the end of a trial ends all suspicion", "this.suspects.delete(cell);\n      this.trial = undefined;\n    }\n  }", "this.suspects.clear();\n      this.trial = undefined;\n    }\n  }"],
   ],
