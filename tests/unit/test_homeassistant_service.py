@@ -42,7 +42,8 @@ class Link:
     """In place of a client."""
 
     def __init__(self, *_: Any) -> None:
-        self.client = SimpleNamespace(call_manager=self, watch=lambda _peer: None, stats={})
+        self.watched: list[str] = []
+        self.client = SimpleNamespace(call_manager=self, watch=self.watched.append, stats={})
 
     def start(self) -> None:
         """Nothing logs in."""
@@ -143,6 +144,17 @@ def test_each_status_says_what_is_wrong_with_home_assistants_broker(
     assert said == [
         online, online + away, "offline: mqtt://b is away" + away, online + away, online,
     ]  # fmt: skip
+
+
+def test_who_is_there_is_asked_anew_on_each_connection(home: Home) -> None:
+    """A link that was lost makes it unknown, and the client tells changes only."""
+    home.service.on_ha_up()
+    home.service.on_ha_message(home.service._settings.names.read_mark, b"read", False)
+    link: Any = home.service._link
+    for online in (True, False, True):
+        home.service.on_link(online)
+        home.turn()
+    assert link.watched == ["front-door"] * 2
 
 
 def test_an_mqtt_button_is_a_press_and_a_row(home: Home) -> None:

@@ -6,9 +6,12 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+from device_sdk.client.invitations import Event
+from device_sdk.core.events import Name
 from device_sdk.errors import BrokerUnreachable
 from device_sdk.services.config.account import Account
-from device_sdk.services.service.link import ClientRunner
+from device_sdk.services.service.link import REFUSED_SINCE, ClientRunner, make_client
+from device_sdk.states import ConnectionChange, ConnectionState
 
 
 class _Client:
@@ -49,3 +52,37 @@ def test_the_first_failure_is_said_at_once_and_later_attempts_are_patient() -> N
     link.stop()
     assert made[0].patient == [False, True, True]
     assert troubles == ["b: connection refused"] * 2
+
+
+def test_a_broker_that_no_longer_lets_it_in_is_said_with_what_to_do() -> None:
+    """A secret that was rotated under a running service is not taken for a broker that is away."""
+    told: list[Any] = []
+    events: Any = SimpleNamespace(
+        on_link=lambda online, _broker: told.append(online), on_trouble=told.append
+    )
+    client = SimpleNamespace(
+        call_manager=SimpleNamespace(add_event_listener=lambda _listener: None),
+        broker="b",
+        detail="b refused: not authorized",
+    )
+    account = Account("door", "mqtt://b")
+    link = ClientRunner(
+        account,
+        SimpleNamespace(),  # type: ignore[arg-type]  # heard by nobody
+        events,
+        lambda call: call(),
+        lambda _account: client,  # type: ignore[arg-type,return-value]  # what of it is used
+    )
+    link.state_changed(ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)
+    assert told == [False]
+    link.state_changed(ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
+    assert told == [False, False, f"b refused: not authorized ({REFUSED_SINCE})"]
+
+
+def test_the_client_of_a_service_keeps_why_its_connection_is_as_it_is() -> None:
+    """What a listener is not told, for it is in the text of the event only."""
+    client = make_client(Account("door", "mqtt://b"))
+    change = (ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
+    name = Name.CONNECTION_STATE_CHANGED
+    client._deliver(Event(name, change, state=change[0], reason=change[1], detail="b refused"))
+    assert client.detail == "b refused"

@@ -234,6 +234,8 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
 
     def _linked(self, online: bool) -> None:
         self.bridge.bellwire(online, self._loop.now())
+        # Anew on each connection: who is there as before is not told by itself.
+        self._watched.clear()
         if online:
             self._watch()
 

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from ...client.invitations import Event
 from ...client.listener import CallEventListener
 from ...client.threaded import SignalingClient
+from ...core.events import Name
 from ...errors import BrokerRefused, LoginError, SubscriptionRefused
 from ...states import ConnectionChange, ConnectionState
 from ..config.account import Account
@@ -20,6 +22,8 @@ Post = Callable[[Callable[[], None]], None]
 
 #: One attempt to log in, in seconds; within it the client tries again by itself.
 LOGIN_TIMEOUT = 15.0
+#: What a person does who has changed at the broker what a running service was let in by.
+REFUSED_SINCE = "it was let in before: if it has a new secret or certificate, start it again"
 #: After a refusal, which mends itself only when somebody mends the broker.
 REFUSED_PAUSE = 30.0
 
@@ -32,7 +36,7 @@ class LinkEvents(Protocol):
         ...
 
     def on_trouble(self, problem: str) -> None:
-        """Logging in failed; it goes on trying."""
+        """Logging in failed, or the broker lets it in no more; it goes on trying."""
         ...
 
     def on_superseded(self) -> None:
@@ -44,9 +48,20 @@ class LinkEvents(Protocol):
         ...
 
 
-def make_client(account: Account) -> SignalingClient:
+class ServiceClient(SignalingClient):
+    """A client that keeps what was last said of its connection, for people, in ``detail``."""
+
+    detail = ""
+
+    def _deliver(self, event: Event) -> None:
+        if event.name is Name.CONNECTION_STATE_CHANGED:
+            self.detail = event.detail
+        super()._deliver(event)
+
+
+def make_client(account: Account) -> ServiceClient:
     """A client for ``account``; raises :class:`BellwireError` naming what is wrong with it."""
-    return SignalingClient(
+    return ServiceClient(
         account.peer,
         broker=account.broker,
         username=account.username,
@@ -71,7 +86,7 @@ class ClientRunner:
         listener: CallEventListener,
         events: LinkEvents,
         post: Post,
-        make: Callable[..., SignalingClient] = make_client,
+        make: Callable[..., ServiceClient] = make_client,
     ) -> None:
         self._events = events
         self._post = post
@@ -135,6 +150,10 @@ class ClientRunner:
         online = state is ConnectionState.CONNECTED
         broker = self.client.broker if online else ""
         self._post(lambda: self._events.on_link(online, broker))
+        if state is ConnectionState.RECONNECTING and change is ConnectionChange.REFUSED:
+            # Secret and certificate were read at the start: another one is not found by trying.
+            problem = f"{self.client.detail} ({REFUSED_SINCE})"
+            self._post(lambda: self._events.on_trouble(problem))
 
 
 class _Connection(CallEventListener):

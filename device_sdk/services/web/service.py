@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -61,7 +62,6 @@ class WebPanelService(PanelService):
         self._page.set_disturb(self._kept.disturb)
         self._hub = Hub()
         self._published = 0
-        self._watching = False
         access = Access(self._kept.key, pin=web.pin(), users=web.users(), names=web.own_names())
         app = PageApp(
             self, self._page, access, self._hub, origins=web.media, authority=web.authority()
@@ -108,10 +108,11 @@ class WebPanelService(PanelService):
         """See :class:`~.link.LinkEvents`."""
         super().on_link(online, broker)
         self._page.link(online)
-        if online and not self._watching:
-            self._watching = True
-            for peer in self._web_settings.peers:
-                self._link.client.watch(peer)
+        if online:
+            # Anew on each connection: who is there as before is not told by itself.
+            with contextlib.suppress(ClientClosed):  # its end is on the way
+                for peer in self._web_settings.peers:
+                    self._link.client.watch(peer)
 
     def _is_quiet(self) -> bool:
         return not self._page.disturb or super()._is_quiet()
