@@ -129,7 +129,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt:  # the way to end it, as it says
+        sys.exit(0)
     except BellwireError as error:
         sys.exit(f"demo-web: {error}")

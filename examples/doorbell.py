@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,10 +32,11 @@ def button() -> Button | None:
 def presses() -> Iterator[None]:
     """Yield at each press: of the button, or of Enter where there is none."""
     if (pressed := button()) is None:
-        print("press Enter to ring, Ctrl-D to leave", flush=True)
+        print("press Enter to ring, Ctrl-C to leave", flush=True)
         while os.read(0, 1024):
             yield
     else:
+        print("press the button on GPIO 17 to ring, Ctrl-C to leave", flush=True)
         while True:
             pressed.wait_for_press()
             yield
@@ -52,4 +54,5 @@ def main(presses: Callable[[], Iterator[None]] = presses) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C leaves
+        main()

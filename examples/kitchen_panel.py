@@ -1,5 +1,6 @@
 """A kitchen panel: rings when somebody is at the door; type a to accept, r to refuse."""
 
+import contextlib
 import os
 import sys
 
@@ -40,6 +41,7 @@ def main() -> None:
     client, panel = SignalingClient("kitchen", BROKER), Panel()
     client.call_manager.add_event_listener(panel)
     with client:
+        print("waiting for calls, Ctrl-C to leave", flush=True)
         for line in sys.stdin:
             invitation, panel.ringing = panel.ringing, None
             if invitation is None or invitation.ended:
@@ -51,4 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C leaves
+        main()

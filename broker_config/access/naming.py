@@ -100,11 +100,16 @@ def stands_for_nobody(devices: Mapping[str, Device], caller: str, pattern: str) 
     return f"no device is called {pattern!r}; {near_names(devices, pattern, caller)}"
 
 
+def nearest(devices: Mapping[str, Device], name: str, caller: str = "") -> str | None:
+    """The device that may have been meant by ``name``."""
+    near = difflib.get_close_matches(name, [each for each in devices if each != caller], 1, 0.6)
+    return near[0] if near else None
+
+
 def near_names(devices: Mapping[str, Device], name: str, caller: str = "") -> str:
     """Who may have been meant by ``name``, and how it would come to be."""
-    near = difflib.get_close_matches(name, [each for each in devices if each != caller], 1, 0.6)
-    if near:
-        return f"did you mean {near[0]!r}?"
+    if (near := nearest(devices, name, caller)) is not None:
+        return f"did you mean {near!r}?"
     return f"`device add {shlex.quote(name)}` registers it"
 
 

@@ -125,12 +125,29 @@ def _explain(directory: Path, name: str, devices: Mapping[str, Device]) -> None:
     for pattern in device.may_call:
         why = naming.stands_for_nobody(devices, name, pattern)
         if why is not None:
-            print(f"{name!r} may call {pattern!r}, but {why}")
+            print(f"{name!r} may call {pattern!r}, but {why}{_instead(directory, name, devices)}")
     if callers:
         print(f"{', '.join(callers)} may call it.")
     else:
         cure = naming.command("device", "set", "OTHER", "--may-call", name, directory=directory)
         print(f"nobody may call it yet; for a panel: {cure}")
+
+
+def _instead(directory: Path, name: str, devices: Mapping[str, Device]) -> str:
+    """The command that has each unknown name be the one that it is like; "" if none is."""
+    from ..access import naming
+
+    may_call = devices[name].may_call
+    meant = [
+        pattern
+        if naming.stands_for_nobody(devices, name, pattern) is None
+        else naming.nearest(devices, pattern, name) or pattern
+        for pattern in may_call
+    ]
+    if meant == list(may_call):
+        return ""
+    cure = naming.command("device", "set", name, "--may-call", *meant, directory=directory)
+    return f" {cure}"
 
 
 def _by_name(directory: Path) -> dict[str, Device]:
@@ -252,6 +269,7 @@ def _rotate(args: argparse.Namespace) -> int:
     show = _show if args.secret_file is None else None
     secret, files = setup.rotate(args.directory, args.name, secret_file=args.secret_file, show=show)
     _show_files(setup.Given(args.name, secret, files), args.secret_file)
+    print(f"The old one opens nothing any more: give {args.name!r} this one, and start it again.")
     return _settled(args)
 
 

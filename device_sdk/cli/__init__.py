@@ -32,10 +32,11 @@ PI_COMMANDS = {
 #: What is loaded when it is used, and takes its settings by flags alone.
 FLEET = "fleet"
 
-_AWAY = "; is the broker running, and is --broker right?"
+_AWAY = "; is the broker running (`bellwire-broker run`), and is --broker right?"
 _REFUSED = {
     4: "; check --username and --secret-file",
-    5: "; is this peer registered there, with this user name and password?",
+    5: "; is this peer registered there (`bellwire-broker device list`), with the secret of"
+    " --secret-file?",
 }
 
 

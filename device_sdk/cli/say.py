@@ -11,7 +11,13 @@ from ..client.display import at_time, jsonable, plain, shown, write
 from ..client.invitations import Event
 from ..core.events import Name
 from ..core.wire.talk_cells import MAX_MESSAGE
-from ..states import ConnectionState, EndReason, LocalInvitationError, RemoteInvitationError
+from ..states import (
+    ConnectionChange,
+    ConnectionState,
+    EndReason,
+    LocalInvitationError,
+    RemoteInvitationError,
+)
 
 #: Style by name: SGR numbers of ECMA-48.
 _STYLES = {"good": "32", "bad": "31", "ring": "1;33", "dim": "2", "bold": "1"}
@@ -92,6 +98,11 @@ _LOCAL_FAILURES = {
     LocalInvitationError.INVITATION_EXPIRE: "{peer} did not answer",
     LocalInvitationError.NOT_LOGGEDIN: "this login is over: another one of mine took its place",
 }
+#: It was let in, and is not any more: the secret is read once, when a command begins.
+_REFUSED = (
+    "was its secret changed there (`bellwire-broker device rotate`)?"
+    " Then end this, and start it with the new one in --secret-file"
+)
 _REMOTE_FAILURES = {
     RemoteInvitationError.PEER_OFFLINE: "{peer} is gone ({reason}): the ringing ends",
     RemoteInvitationError.ACCEPT_FAILURE: "{peer} did not confirm that it was accepted",
@@ -168,6 +179,9 @@ def human(event: Event) -> tuple[str, str] | None:
             return "dim", f"connected again: {plain(event.detail)}".removesuffix(": ")
         case Name.CONNECTION_STATE_CHANGED:
             state = event.state.name.lower() if event.state is not None else ""
-            return "dim", f"connection {state}: {plain(event.detail) or reason}"
+            text = f"connection {state}: {plain(event.detail) or reason}"
+            if event.reason is ConnectionChange.REFUSED:
+                return "bad", f"{text}; {_REFUSED}"
+            return "dim", text
         case _:
             return None

@@ -68,8 +68,44 @@ def in_our_words(message: str) -> str:
     return message
 
 
+#: What people type for a command that is called otherwise; the first that there is counts.
+_OTHER_WORDS = {
+    "ring": ("call",),
+    "dial": ("call",),
+    "answer": ("listen",),
+    "install": ("provision",),
+    "flash": ("provision",),
+    "setup": ("provision", "init"),
+    "start": ("run",),
+    "serve": ("run",),
+    "check": ("doctor",),
+    "create": ("init", "add"),
+    "new": ("init", "add"),
+    "add": ("device",),
+    "register": ("device", "add"),
+    "delete": ("remove",),
+    "rm": ("remove",),
+    "show": ("list", "status"),
+    "ls": ("list",),
+}
+#: What the other one of the two programs has.
+_ELSEWHERE = {
+    word: f"{program} {command or word}"
+    for program, command, words in (
+        ("bellwire-broker", "", ("run", "init", "device", "renew", "status", "export")),
+        ("bellwire-broker", "run", ("broker", "start", "serve")),
+        ("bellwire", "", ("call", "talk", "listen", "watch", "trace", "doorbell", "panel")),
+        ("bellwire", "", ("fleet", "history", "provision", "wheels")),
+    )
+    for word in words
+}
+
+
 def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
+    names = list(known)
+    near = [name for name in _OTHER_WORDS.get(word, ()) if name in names]
+    near = near or [each for each in (_ELSEWHERE.get(word),) if each]
+    near = near or difflib.get_close_matches(word, names, 1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -395,11 +395,13 @@ def test_a_secret_that_nobody_sees_changes_nothing(
 
 
 def test_rotate_writes_over_the_devices_own_secret(
-    directory: Path, secrets: dict[str, str]
+    directory: Path, secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And says that the device has to be given the new one."""
     file = directory.parent / "kitchen.secret"
     file.write_text(secrets["kitchen"] + "\n")
     assert run("rotate", "kitchen", "--secret-file", str(file), directory=directory) == 0
+    assert "give 'kitchen' this one, and start it again" in capsys.readouterr().out
     assert file.read_text().strip() != secrets["kitchen"]
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -520,7 +522,8 @@ def test_add_says_what_it_may_and_how_to_change_that(
     assert f"device set porch --may-call NAME --dir {directory}" in out
     assert f"device set OTHER --may-call porch --dir {directory}" in out
     assert run("add", "gate", "--may-call", "kichen", directory=directory) == 0
-    assert "did you mean 'kitchen'?" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "did you mean 'kitchen'? bellwire-broker device set gate --may-call kitchen --dir" in out
     assert run("remove", "kitchen", directory=directory) == 0
     assert "device set front-door --may-call study --dir" in capsys.readouterr().out
     assert run("set", "study", "--group", "rooms", directory=directory) == 0

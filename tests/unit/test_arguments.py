@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from device_sdk.services.arguments import Parser, in_our_words
+from broker_config.admin.device_cli import _ACTIONS as ACTIONS
+from device_sdk.services.arguments import _ELSEWHERE, _OTHER_WORDS, Parser, in_our_words
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,16 @@ from device_sdk.services.arguments import Parser, in_our_words
          "there is no command 'cal'; did you mean call?"),
         ("argument COMMAND: invalid choice: 'cal' (choose from call, listen)",  # Python 3.14
          "there is no command 'cal'; did you mean call?"),
+        ("argument COMMAND: invalid choice: 'ring' (choose from 'call', 'listen', 'trace')",
+         "there is no command 'ring'; did you mean call?"),
+        ("argument COMMAND: invalid choice: 'answer' (choose from 'call', 'listen', 'panel')",
+         "there is no command 'answer'; did you mean listen?"),
+        ("argument COMMAND: invalid choice: 'start' (choose from 'run', 'status')",
+         "there is no command 'start'; did you mean run?"),
+        ("argument COMMAND: invalid choice: 'run' (choose from 'call', 'listen')",
+         "there is no command 'run'; did you mean bellwire-broker run?"),
+        ("argument COMMAND: invalid choice: 'help' (choose from 'call', 'wheels')",
+         "there is no command 'help'"),
         ("argument ACTION: invalid choice: 'x' (choose from 'add')", "there is no action 'x'"),
         ("argument -r/--role: invalid choice: 'x' (choose from 'a', 'b')",
          "--role is one of a, b, not 'x'"),
@@ -28,6 +39,22 @@ from device_sdk.services.arguments import Parser, in_our_words
 )  # fmt: skip
 def test_what_argparse_says_as_a_person_would(theirs: str, ours: str) -> None:
     assert in_our_words(theirs) == ours
+
+
+def test_a_word_points_at_a_command_that_there_is() -> None:
+    """What is suggested instead of another word is a command of one of the two programs."""
+    from broker_config.admin.cli import _parser as of_broker
+    from device_sdk.cli import _parser as of_bellwire
+
+    words = {
+        name
+        for parser in (of_broker(), of_bellwire(None))
+        for action in parser._subparsers._group_actions  # type: ignore[union-attr]
+        for name in action.choices or ()
+    } | set(ACTIONS)
+    instead = {each for names in _OTHER_WORDS.values() for each in names}
+    instead |= {each.partition(" ")[2] for each in _ELSEWHERE.values()}
+    assert instead <= words
 
 
 def test_a_word_that_may_be_a_secret_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:

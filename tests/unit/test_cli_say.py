@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from device_sdk import EndReason, LocalInvitationError, LocalInvitationState, RemoteInvitationError
+from device_sdk import (
+    ConnectionChange,
+    ConnectionState,
+    EndReason,
+    LocalInvitationError,
+    LocalInvitationState,
+    RemoteInvitationError,
+)
 from device_sdk.cli.client import Inbox, type_lines
 from device_sdk.cli.say import Say, human
 from device_sdk.client.display import jsonable, plain, shown
@@ -123,3 +130,16 @@ def test_without_an_input_its_end_is_told(monkeypatch, how, tmp_path):
     inbox: Inbox = queue.SimpleQueue()
     type_lines(inbox)
     assert inbox.get(timeout=5)[1].text is None
+
+
+def test_who_is_refused_once_in_is_told_what_to_do() -> None:
+    """A secret that was changed while somebody listens: where the new one goes."""
+    change = Event(
+        Name.CONNECTION_STATE_CHANGED, (), state=ConnectionState.RECONNECTING,
+        reason=ConnectionChange.REFUSED, detail="mqtt://b refused: not authorized",
+    )  # fmt: skip
+    style, text = human(change) or ("", "")
+    assert style == "bad"
+    assert text.startswith("connection reconnecting: mqtt://b refused: not authorized; was its")
+    assert "`bellwire-broker device rotate`" in text
+    assert "--secret-file" in text

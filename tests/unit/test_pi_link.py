@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from device_sdk.client.invitations import Event
 from device_sdk.core.events import Name
-from device_sdk.errors import BrokerUnreachable
+from device_sdk.errors import BrokerRefused, BrokerUnreachable
 from device_sdk.services.config.account import Account
-from device_sdk.services.service.link import REFUSED_SINCE, ClientRunner, make_client
+from device_sdk.services.service.link import ClientRunner, make_client
 from device_sdk.states import ConnectionChange, ConnectionState
 
 
@@ -54,29 +57,44 @@ def test_the_first_failure_is_said_at_once_and_later_attempts_are_patient() -> N
     assert troubles == ["b: connection refused"] * 2
 
 
-def test_a_broker_that_no_longer_lets_it_in_is_said_with_what_to_do() -> None:
-    """A secret that was rotated under a running service is not taken for a broker that is away."""
-    told: list[Any] = []
-    events: Any = SimpleNamespace(
-        on_link=lambda online, _broker: told.append(online), on_trouble=told.append
-    )
+def _link(account: Account, troubles: list[str]) -> ClientRunner:
+    events: Any = SimpleNamespace(on_trouble=troubles.append, on_link=lambda _on, _broker: None)
     client = SimpleNamespace(
         call_manager=SimpleNamespace(add_event_listener=lambda _listener: None),
-        broker="b",
-        detail="b refused: not authorized",
+        detail="mqtt://b refused: not authorized",
     )
-    account = Account("door", "mqtt://b")
-    link = ClientRunner(
+    return ClientRunner(
         account,
         SimpleNamespace(),  # type: ignore[arg-type]  # heard by nobody
         events,
         lambda call: call(),
         lambda _account: client,  # type: ignore[arg-type,return-value]  # what of it is used
     )
+
+
+@pytest.mark.parametrize(
+    ("account", "cure"),
+    [
+        (Account("door", "mqtt://b", secret_file=Path("/x/secret")),
+         "is /x/secret still its secret? `bellwire-broker device rotate door` there makes a new"),
+        (Account("door", "mqtt://b", cert_file=Path("/x/door.crt")),
+         "is /x/door.crt still its certificate? `bellwire-broker device rotate door` there"),
+        (Account("door", "mqtt://b"), "it has neither secret_file nor cert_file in [account]"),
+    ],
+)  # fmt: skip
+def test_who_is_not_let_in_any_more_is_told_what_to_do(account: Account, cure: str) -> None:
+    """A secret that was rotated under a running service, and one that is wrong from the start."""
+    troubles: list[str] = []
+    link = _link(account, troubles)
     link.state_changed(ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)
-    assert told == [False]
+    assert troubles == []
     link.state_changed(ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
-    assert told == [False, False, f"b refused: not authorized ({REFUSED_SINCE})"]
+    link._trouble(BrokerRefused(5, "mqtt://b refused: not authorized"))
+    link._trouble(BrokerRefused(3, "mqtt://b refused: server unavailable"))
+    now, at_first, other = troubles
+    assert now.startswith(f"mqtt://b refused: not authorized (it was let in before); {cure}")
+    assert at_first.startswith(f"mqtt://b refused: not authorized; {cure}")
+    assert other == "mqtt://b refused: server unavailable"
 
 
 def test_the_client_of_a_service_keeps_why_its_connection_is_as_it_is() -> None:

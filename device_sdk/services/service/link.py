@@ -22,10 +22,23 @@ Post = Callable[[Callable[[], None]], None]
 
 #: One attempt to log in, in seconds; within it the client tries again by itself.
 LOGIN_TIMEOUT = 15.0
-#: What a person does who has changed at the broker what a running service was let in by.
-REFUSED_SINCE = "it was let in before: if it has a new secret or certificate, start it again"
 #: After a refusal, which mends itself only when somebody mends the broker.
 REFUSED_PAUSE = 30.0
+#: Return codes of a refusal that concerns who logs in (MQTT 3.1.1, 3.2.2.3).
+NOT_LET_IN = (4, 5)
+
+
+def cure(account: Account) -> str:
+    """What helps where a broker does not let ``account`` in: which file, and where it comes from.
+
+    The files are read once, when a service is started.
+    """
+    rotate = f"`bellwire-broker device rotate {account.peer}` there makes a new one"
+    if account.cert_file is not None:
+        return f"is {account.cert_file} still its certificate? {rotate}: put it there, and restart"
+    if account.secret_file is not None:
+        return f"is {account.secret_file} still its secret? {rotate}: put it there, and restart"
+    return f"it has neither secret_file nor cert_file in [account]; {rotate}"
 
 
 class LinkEvents(Protocol):
@@ -90,6 +103,7 @@ class ClientRunner:
     ) -> None:
         self._events = events
         self._post = post
+        self._account = account
         self.client = make(account)
         self._stopping = threading.Event()
         self.client.call_manager.add_event_listener(_Connection(self))
@@ -136,6 +150,8 @@ class ClientRunner:
     def _trouble(self, error: LoginError) -> None:
         if not self._stopping.is_set():
             problem = str(error)
+            if isinstance(error, BrokerRefused) and error.return_code in NOT_LET_IN:
+                problem += f"; {cure(self._account)}"
             self._post(lambda: self._events.on_trouble(problem))
 
     def state_changed(self, state: ConnectionState, change: ConnectionChange) -> None:
@@ -152,7 +168,7 @@ class ClientRunner:
         self._post(lambda: self._events.on_link(online, broker))
         if state is ConnectionState.RECONNECTING and change is ConnectionChange.REFUSED:
             # Secret and certificate were read at the start: another one is not found by trying.
-            problem = f"{self.client.detail} ({REFUSED_SINCE})"
+            problem = f"{self.client.detail} (it was let in before); {cure(self._account)}"
             self._post(lambda: self._events.on_trouble(problem))
 
 
