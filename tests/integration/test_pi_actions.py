@@ -70,6 +70,7 @@ def test_a_hook_ends_with_what_it_started(
 ) -> None:
     """When it takes too long, and when the service ends."""
     monkeypatch.setattr(actions, "STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr(actions, "SHUTDOWN_GRACE", 0.2)
     hooks = Actions()
     command = ("sh", "-c", STUBBORN, str(tmp_path / "pid"))
     hooks.run(Action(command, timeout=1.0 if how == "too long" else 60.0), {"event": "accepted"})
@@ -77,6 +78,14 @@ def test_a_hook_ends_with_what_it_started(
     if how == "closed":
         hooks.close()
     assert until(lambda: not alive(child))
+
+
+def test_what_was_begun_as_the_service_ends_is_done(tmp_path: Path) -> None:
+    """A command of ``[on.call_ended]`` switches off what another has switched on."""
+    hooks = Actions()
+    hooks.run(Action(("sh", "-c", 'sleep 0.1; echo off >"$0"', str(tmp_path / "light"))), {})
+    hooks.close()
+    assert (tmp_path / "light").read_text() == "off\n"
 
 
 def test_a_strangers_text_reaches_the_command(tmp_path: Path) -> None:

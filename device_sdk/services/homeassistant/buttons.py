@@ -51,6 +51,10 @@ class MqttPresses:
             rings.append(number)
         return rings
 
+    def rings(self, number: int) -> bool:
+        """Whether that button's ring is underway."""
+        return number in self._ringing
+
     def ended(self, number: int) -> None:
         """Its ring is over."""
         self._ringing.discard(number)

@@ -6,9 +6,7 @@ Neither waits for anything, nor for Home Assistant: its broker may be away.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from ...states import EndReason
 from ..config.homeassistant import MqttButton
 from ..history.store import HistoryOutcome
 from ..history.writer import History
@@ -16,6 +14,7 @@ from ..logic.doorbell import PressOutcome
 from ..logic.messages import text_or_all
 from ..logic.notice import ServiceEvent
 from ..logic.panel import CallEnd
+from ..service.talks import EndedTalk
 from .discovery import HaCall
 from .effects import CallEvent, CallOver, CallRang
 
@@ -41,8 +40,8 @@ class CallLog:
 
     def __init__(self, me: str, history: History, happened: Callable[..., None]) -> None:
         self._me, self._history, self._happened = me, history, happened
-        #: Since when each call goes on, its row, and the button that rang for it.
-        self._since: dict[str, tuple[float, str, str]] = {}
+        #: The rows of calls that buttons rang for.
+        self._rows: dict[str, str] = {}
 
     def note(self, event: CallEvent) -> None:
         """Something has become of a call that came in."""
@@ -93,21 +92,11 @@ class CallLog:
         if outcome is PressOutcome.NOBODY:
             self._happened(ServiceEvent.MISSED, button=button.name, content=button.content)
 
-    def talk_started(self, call_id: str, now: float, ring: str = "", button: str = "") -> None:
-        """A call goes on; ``ring`` and ``button``: of one that a button rang for."""
-        self._since[call_id] = now, ring or call_id, button
+    def talk_of_ring(self, call_id: str, ring: str) -> None:
+        """That call goes on, for which a button rang."""
+        self._rows[call_id] = ring
 
-    def talk_ended(self, call: Any, reason: EndReason, now: float) -> None:
+    def talk_ended(self, call_id: str, talk: EndedTalk) -> None:
         """That call is over."""
-        since, row, button = self._since.pop(call.call_id, (now, call.call_id, ""))
-        seconds = now - since
-        self._history.talked(row, seconds)
-        facts: dict[str, object] = {"button": button} if button else {}
-        self._happened(
-            ServiceEvent.CALL_ENDED,
-            **facts,
-            call_id=call.call_id,
-            peer=call.peer,
-            reason=str(reason),
-            seconds=round(seconds, 1),
-        )
+        self._history.talked(self._rows.pop(call_id, call_id), talk.seconds)
+        self._happened(ServiceEvent.CALL_ENDED, **talk.facts)

@@ -18,6 +18,7 @@ from ...states import EndReason
 from ..config.homeassistant import HomeAssistantSettings
 from ..history.writer import History
 from ..logic.appliance import EndCall, SayInCall
+from ..logic.doorbell import PressOutcome
 from ..logic.panel import CallEnd
 from ..metrics.window import OtherLink
 from ..service.appliance import Exit, LinkedService, log
@@ -26,7 +27,6 @@ from ..service.link import ClientRunner
 from ..service.loop import Loop
 from ..service.ringing import outcome_of_group
 from ..service.sd_notify import Notifier
-from ..service.talks import Talks
 from .bridge import HaBridge
 from .buttons import MqttPresses
 from .call_log import ENDS, CallLog
@@ -57,7 +57,6 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         names = settings.names
         self.bridge = HaBridge(names, settings.doors, version, settings.response)
         self._presses = MqttPresses(settings.buttons)
-        self._talks = Talks()
         self._history = History(settings.history.file, settings.history.keep)
         self._call_log = CallLog(settings.account.peer, self._history, self._happened)
         # What the client's own methods want is its client's class of it: Any here.
@@ -97,7 +96,7 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         finally:
             self._notifier.stopping()
             if self._started:
-                self._link.stop()
+                self._log_out()
             self._ha.publish(self._settings.names.status, b"offline", True)
             self._ha.stop()
             self._history.close()
@@ -212,23 +211,31 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
             self._call_log.rings(button, group.group.hex())
 
     def _rung(self, group: Any) -> None:
-        number = self._groups.get(group.group)
-        if number is None:
-            return
+        if group.group in self._groups:
+            outcome = outcome_of_group(group.outcome)
+            self._ring_over(group.group, *outcome, str(group.outcome.reason))
+
+    def _ring_over(
+        self, ring: bytes, outcome: PressOutcome, who: str, response: object, reason: str
+    ) -> None:
+        number = self._groups[ring]
         self._presses.ended(number)
-        outcome = group.outcome
-        ended, who, response = outcome_of_group(outcome)
-        self._call_log.rung(self._settings.buttons[number], group.group.hex(), ended, who)
-        self._tell_button(
-            number,
-            {"outcome": str(outcome.reason).replace(" ", "_"), "by": who, "response": response},
-        )
+        self._call_log.rung(self._settings.buttons[number], ring.hex(), outcome, who)
+        facts = {"outcome": reason.replace(" ", "_"), "by": who, "response": response}
+        self._tell_button(number, facts)
 
     def _tell_button(self, number: int, facts: dict[str, Any]) -> None:
         button = self._settings.buttons[number]
         say(f"{button.name}: {facts['outcome'].replace('_', ' ')}")
         payload = as_json_bytes({"button": button.name, **facts})
         self._ha.publish(button.outcome_topic, payload, False)
+
+    def _tell_ends(self) -> None:
+        super()._tell_ends()
+        for ring, number in list(self._groups.items()):
+            if self._presses.rings(number):
+                canceled = PressOutcome.CANCELED
+                self._ring_over(ring, canceled, "", None, str(EndReason.CANCELED))
 
     # --- Bellwire's link, on the loop --------------------------------------------------------
 
@@ -275,24 +282,23 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         self.bridge.missed(caller, missed.call_id, missed.content, _now_text(), now)
 
     def _call_started(self, call: Call) -> None:
-        self._talks.add(call)
         now, ring = self._loop.now(), call.invitation.group
+        button = ""
         if ring in self._groups:
             button = self._settings.buttons[self._groups[ring]].name
-            self._call_log.talk_started(call.call_id, now, ring.hex(), button)
-        else:
-            self._call_log.talk_started(call.call_id, now)
+            self._call_log.talk_of_ring(call.call_id, ring.hex())
+        self._talks.add(call, now, button)
         self.bridge.call_started(call.peer, call.call_id, now)
 
     def _call_message(self, call: Call, message: Any) -> None:
         self.bridge.call_message(call.peer, call.call_id, message)
 
     def _call_ended(self, call: Call, reason: EndReason) -> None:
-        self._talks.remove(call.call_id)
+        talk = self._talks.end(call, reason, self._loop.now())
         self._invitations.pop(call.call_id, None)
         self.bridge.call_ended(call.peer, call.call_id)
         self._do(self.bridge.effects())  # its row and its other hooks come first
-        self._call_log.talk_ended(call, reason, self._loop.now())
+        self._call_log.talk_ended(call.call_id, talk)
 
     # --- on the listener's thread: hand over -------------------------------------------------
 

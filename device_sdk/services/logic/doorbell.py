@@ -228,6 +228,13 @@ class Doorbell(ApplianceLogic[str, Decision]):
                 self.light.show(shown, now)
         return [RunAction(known.button.name, outcome, peer, response), *self.tick(now)]
 
+    def logged_out(self, now: float) -> list[Effect]:
+        """This doorbell is stopped: what it rings is canceled by that."""
+        rings = list(self._rings.values())
+        return [
+            effect for ring in rings for effect in self._forget(ring, PressOutcome.CANCELED, now)
+        ]
+
     def call_started(self, call: str, peer: str, button: str, now: float) -> list[Effect]:
         """A call that ``button`` rang for goes on with ``peer``."""
         self._talks[call] = _DoorbellTalk(peer, button)

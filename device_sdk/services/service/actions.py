@@ -24,6 +24,8 @@ log = Log("bellwire.pi")
 #: Commands at once, all together; more are dropped with a warning: a storm must not eat the Pi.
 MAX_RUNNING = 8
 STOP_TIMEOUT = 2.0
+#: What was begun last has so long when the service ends: by it a light goes out; seconds.
+SHUTDOWN_GRACE = 2.0
 #: BELLWIRE_PEER is one's own name to the command line: a hook that calls would take the other's.
 _VARIABLES = {"peer": "OTHER"}
 
@@ -36,11 +38,16 @@ class Actions:
         self._lanes = Lanes()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        #: Commands whose threads have not ended yet, and when anything was begun last.
+        self._commands = 0
+        self._no_command = threading.Condition(self._lock)
+        self._last_begun = time.monotonic() - SHUTDOWN_GRACE
         self._closed = False
 
     def run(self, action: Action, facts: Mapping[str, object]) -> None:
         """Run ``action``; ``facts`` become ``BELLWIRE_…`` variables and the web hook's JSON."""
         facts = dict(facts)
+        self._last_begun = time.monotonic()
         webhook, timeout = action.webhook, action.timeout
         if webhook is not None:
             self._lanes.put(webhook, "a web hook", lambda: _post(webhook, facts, timeout), timeout)
@@ -65,16 +72,27 @@ class Actions:
         if not self._slots.acquire(blocking=False):
             log.warning("%d commands are running already: this one is dropped", MAX_RUNNING)
             return
+        with self._lock:
+            self._commands += 1
         try:
             threading.Thread(target=self._do, args=(action, facts), daemon=True).start()
         except RuntimeError as error:  # the bell goes on without it
-            self._slots.release()
+            self._command_ended()
             log.warning("an action cannot be begun: %s", error)
 
+    def _command_ended(self) -> None:
+        self._slots.release()
+        with self._no_command:
+            self._commands -= 1
+            self._no_command.notify_all()
+
     def close(self) -> None:
-        """End what is running."""
-        self._lanes.close()
-        with self._lock:
+        """End what is running, :data:`SHUTDOWN_GRACE` after the last was begun at the latest."""
+        until = self._last_begun + SHUTDOWN_GRACE
+        self._lanes.close(until)
+        with self._no_command:
+            left = max(0.0, until - time.monotonic())
+            self._no_command.wait_for(lambda: not self._commands, left)
             self._closed = True
             running = list(self._running)
         for process in running:
@@ -88,7 +106,7 @@ class Actions:
         except Exception as error:  # noqa: BLE001 - this thread's supervisor: the service goes on
             log.error("an action failed", error=error)
         finally:
-            self._slots.release()
+            self._command_ended()
 
     def _command(self, action: Action, facts: dict[str, object]) -> None:
         with self._lock:

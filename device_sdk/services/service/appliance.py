@@ -13,6 +13,7 @@ from ...client.display import say
 from ...client.listener import CallEventListener
 from ...client.logs import Log
 from ...client.threaded import SignalingClient
+from ...states import EndReason
 from ..config.account import Account, Action, InputPin, OutputPin
 from ..config.timezone import described
 from ..gpio.pins import Input, Levels, Output, Pins
@@ -23,6 +24,7 @@ from .actions import Actions
 from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
+from .talks import Talks
 
 log = Log("bellwire.pi")
 
@@ -112,6 +114,7 @@ class LinkedService(ABC, Generic[Effect]):
         self._notifier = notifier
         self._actions = Actions()
         self._on = on or {}
+        self._talks = Talks()
         self._state = LinkState(account.peer, account.broker, notifier, loop)
         self._link = make_link(account, listener, self, loop.post)
 
@@ -145,6 +148,23 @@ class LinkedService(ABC, Generic[Effect]):
     def on_lost(self, problem: str = "") -> None:
         """See :class:`~.link.LinkEvents`."""
         self._state.lost(problem)
+
+    @abstractmethod
+    def _call_ended(self, call: Any, reason: EndReason) -> None:
+        """A call that went on is over."""
+
+    def _log_out(self) -> None:
+        """Log out. The loop turns no more: the ends that this makes are told from here."""
+        self._link.stop()
+        try:
+            self._tell_ends()
+        except Exception as error:  # noqa: BLE001 - what is left is to be closed all the same
+            log.error("what went on has ended, and that is not told", error=error)
+
+    def _tell_ends(self) -> None:
+        """Tell that what went on until now is over."""
+        for call in self._talks.underway():
+            self._call_ended(call, call.reason or EndReason.LOGGED_OUT)
 
     def _do(self, effects: Iterable[Effect | Note]) -> None:
         for effect in effects:
@@ -201,7 +221,7 @@ class Appliance(LinkedService[Effect], Generic[Key, Effect]):
             return self._loop.run(self._tick, self._deadline)
         finally:
             self._notifier.stopping()
-            self._link.stop()
+            self._log_out()
             self._close()
             self._actions.close()
             self._pins.close()

@@ -30,7 +30,6 @@ from .link import ClientRunner
 from .loop import Loop
 from .ringing import Ringer
 from .sd_notify import Notifier
-from .talks import Talks
 
 
 class DoorbellService(Appliance[str, Decision]):
@@ -47,10 +46,8 @@ class DoorbellService(Appliance[str, Decision]):
         self._settings = settings
         self._buttons = {button.name: button for button in settings.buttons}
         self._ringer = Ringer(self, loop.post, loop.now)
-        self._talks = Talks()
-        #: Buttons of rings that no panel has acknowledged, and of calls, with when these began.
+        #: Buttons of rings that no panel has acknowledged.
         self._ringing: dict[int, str] = {}
-        self._since: dict[str, tuple[str, float]] = {}
         self.bell = Doorbell(
             tuple(_rules(button) for button in settings.buttons),
             chime_after=settings.chime.after,
@@ -101,8 +98,7 @@ class DoorbellService(Appliance[str, Decision]):
 
     def on_call(self, call: Any, button: str) -> None:
         """See :class:`~.ringing.RingEvents`."""
-        self._talks.add(call)
-        self._since[call.call_id] = button, self._loop.now()
+        self._talks.add(call, self._loop.now(), button)
         say(f"{button}: in a call with {call.peer}")
         self._do(self.bell.call_started(call.call_id, call.peer, button, self._loop.now()))
 
@@ -115,19 +111,17 @@ class DoorbellService(Appliance[str, Decision]):
 
     def on_over(self, call: Any, reason: EndReason) -> None:
         """See :class:`~.ringing.RingEvents`."""
-        self._talks.remove(call.call_id)
+        self._call_ended(call, reason)
+
+    def _call_ended(self, call: Any, reason: EndReason) -> None:
         now = self._loop.now()
-        button, since = self._since.pop(call.call_id, ("", now))
-        self._happened(
-            ServiceEvent.CALL_ENDED,
-            button=button,
-            call_id=call.call_id,
-            peer=call.peer,
-            reason=str(reason),
-            seconds=round(now - since, 1),
-        )
+        self._happened(ServiceEvent.CALL_ENDED, **self._talks.end(call, reason, now).facts)
         say(f"call with {call.peer} is over: {reason}")
         self._do(self.bell.call_ended(call.call_id, now))
+
+    def _tell_ends(self) -> None:
+        super()._tell_ends()
+        self._do(self.bell.logged_out(self._loop.now()))
 
     def _show(self) -> None:
         for button in self.bell.take_presses():

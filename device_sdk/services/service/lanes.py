@@ -6,6 +6,7 @@ ones; what could not be begun in its time is dropped and said: a ring that is to
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -32,6 +33,7 @@ class Lanes:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._empty = threading.Condition(self._lock)
         self._waiting: dict[Hashable, deque[_Job]] = {}
         self._closed = False
 
@@ -63,9 +65,13 @@ class Lanes:
                     self._waiting.pop(key, None)
                 log.warning("%s cannot be begun: %s", what, error)
 
-    def close(self) -> None:
-        """Begin nothing more; what runs ends by its own bound, or with the process."""
-        with self._lock:
+    def close(self, until: float = -math.inf) -> None:
+        """Begin nothing more, once all is sent or ``until`` by the clock has come.
+
+        What runs still ends by its own bound, or with the process.
+        """
+        with self._empty:
+            self._empty.wait_for(lambda: not self._waiting, max(0.0, until - self._clock()))
             self._closed = True
             for lane in self._waiting.values():
                 lane.clear()
@@ -77,6 +83,7 @@ class Lanes:
                 lane = self._waiting[key]
                 if not lane:
                     del self._waiting[key]
+                    self._empty.notify_all()
                     return
                 job = lane.popleft()
             if self._clock() > job.until:

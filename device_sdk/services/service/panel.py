@@ -40,7 +40,6 @@ from .incoming import IncomingCalls
 from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
-from .talks import Talks
 
 #: Calls remembered for the commands' variables; far more than can ring at once.
 _KEPT = 64
@@ -81,9 +80,6 @@ class PanelService(Appliance[PanelButton, Decision], IncomingCalls):
         )
         # What the client's own methods want is its client's class of it: Any here.
         self._calls: dict[str, Any] = {}
-        self._talks = Talks()
-        #: Since when each call goes on.
-        self._since: dict[str, float] = {}
         self._missed_shown = 0
         super().__init__(
             settings.account,
@@ -175,8 +171,7 @@ class PanelService(Appliance[PanelButton, Decision], IncomingCalls):
         self._do(self.panel.missed_call(missed.call_id, missed.caller_id, self._loop.now()))
 
     def _call_started(self, call: Call) -> None:
-        self._talks.add(call)
-        self._since[call.call_id] = self._loop.now()
+        self._talks.add(call, self._loop.now())
         say(f"in a call with {call.peer}: answer or refuse hangs up")
         self._do(self.panel.call_started(call.call_id, call.peer, self._loop.now()))
 
@@ -186,17 +181,10 @@ class PanelService(Appliance[PanelButton, Decision], IncomingCalls):
         self._do(self.panel.call_message(call.call_id, message, self._loop.now()))
 
     def _call_ended(self, call: Call, reason: EndReason) -> None:
-        self._talks.remove(call.call_id)
         now = self._loop.now()
-        seconds = now - self._since.pop(call.call_id, now)
-        self._history.talked(call.call_id, seconds)
-        self._happened(
-            ServiceEvent.CALL_ENDED,
-            call_id=call.call_id,
-            peer=call.peer,
-            reason=str(reason),
-            seconds=round(seconds, 1),
-        )
+        talk = self._talks.end(call, reason, now)
+        self._history.talked(call.call_id, talk.seconds)
+        self._happened(ServiceEvent.CALL_ENDED, **talk.facts)
         say(f"call with {call.peer} is over: {reason}")
         self._do(self.panel.call_ended(call.call_id, now))
 

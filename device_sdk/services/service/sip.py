@@ -26,7 +26,6 @@ from .incoming import IncomingCalls
 from .link import ClientRunner
 from .loop import Loop
 from .sd_notify import Notifier
-from .talks import Talks
 
 
 class SipService(Appliance[str, Decision], IncomingCalls):
@@ -46,7 +45,6 @@ class SipService(Appliance[str, Decision], IncomingCalls):
         self._settings = settings
         self.bridge = SipBridge(talk_limit=settings.account.talk_limit, open_key=settings.open_key)
         self._invitations: dict[str, Any] = {}
-        self._talks = Talks()
         super().__init__(
             settings.account, {}, self.bridge, self, pins, loop, notifier, make_link, settings.on
         )
@@ -106,7 +104,7 @@ class SipService(Appliance[str, Decision], IncomingCalls):
         )
 
     def _call_started(self, call: Call) -> None:
-        self._talks.add(call)
+        self._talks.add(call, self._loop.now())
         self._do(self.bridge.call_started(call.call_id))
 
     def _call_message(self, call: Call, message: Any) -> None:
@@ -116,12 +114,11 @@ class SipService(Appliance[str, Decision], IncomingCalls):
             say(f"door of {call.peer}: {'open' if result.ok else f'not opened: {result.why}'}")
 
     def _call_ended(self, call: Call, reason: EndReason) -> None:
-        self._talks.remove(call.call_id)
+        now = self._loop.now()
+        talk = self._talks.end(call, reason, now)
         say(f"call with {call.peer} is over: {reason}")
-        self._do(self.bridge.call_ended(call.call_id, self._loop.now()))
-        self._happened(
-            ServiceEvent.CALL_ENDED, call_id=call.call_id, peer=call.peer, reason=str(reason)
-        )
+        self._do(self.bridge.call_ended(call.call_id, now))
+        self._happened(ServiceEvent.CALL_ENDED, **talk.facts)
 
     # --- what goes out -----------------------------------------------------------------------
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...client.logs import Log
 from ...errors import BellwireError, InvitationApiCallError
+from ...states import EndReason
 
 log = Log("bellwire.pi")
+
+
+class EndedTalk(NamedTuple):
+    """A call that went on, and is over: how long it did, and what ``[on.call_ended]`` hears."""
+
+    seconds: float
+    facts: dict[str, object]
 
 
 class Talks:
@@ -16,14 +24,31 @@ class Talks:
     def __init__(self) -> None:
         # A client's own class of a call: Any here, as with invitations.
         self._calls: dict[str, Any] = {}
+        #: Since when each goes on, and the button that rang for it.
+        self._since: dict[str, tuple[float, str]] = {}
 
-    def add(self, call: Any) -> None:
-        """That call goes on."""
+    def add(self, call: Any, now: float, button: str = "") -> None:
+        """That call goes on; ``button``: the one that rang for it, if one did."""
         self._calls[call.call_id] = call
+        self._since[call.call_id] = now, button
 
-    def remove(self, call_id: str) -> None:
+    def end(self, call: Any, reason: EndReason, now: float) -> EndedTalk:
         """That call is over."""
-        self._calls.pop(call_id, None)
+        self._calls.pop(call.call_id, None)
+        since, button = self._since.pop(call.call_id, (now, ""))
+        seconds = now - since
+        facts: dict[str, object] = {"button": button} if button else {}
+        facts |= {
+            "call_id": call.call_id,
+            "peer": call.peer,
+            "reason": str(reason),
+            "seconds": round(seconds, 1),
+        }
+        return EndedTalk(seconds, facts)
+
+    def underway(self) -> list[Any]:
+        """Those that go on."""
+        return list(self._calls.values())
 
     def send(self, call_id: str, message: Any) -> str:
         """Say ``message`` in that call; why it could not be said, else "". Never raises."""
