@@ -15,6 +15,7 @@ from device_sdk.services.logic.doorbell import (
     RunAction,
     StartRing,
     StopRing,
+    TellRinging,
     WhileInCall,
     WhileRinging,
 )
@@ -45,14 +46,21 @@ class Bench:
         self.out += self.bell.edge("door", False, self.now)
         self.run(0.1)
 
-    def acknowledge(self, ring: int) -> None:
-        self.out += self.bell.acknowledged(ring, self.now)
+    def acknowledge(self, ring: int, peer: str = "kitchen") -> None:
+        self.out += self.bell.acknowledged(ring, self.now, peer)
+
+    def turn_away(self, ring: int, peer: str = "kitchen") -> None:
+        self.out += self.bell.turned_away(ring, self.now, peer)
 
     def end(self, ring: int, outcome: PressOutcome, **more: object) -> None:
         self.out += self.bell.ended(ring, outcome, self.now, **more)  # type: ignore[arg-type] # **kwargs
 
     def effects(self) -> list[Effect]:
-        return [effect for effect in self.out if not isinstance(effect, Note)]
+        """What is done; :meth:`rung` has that it rings."""
+        return [effect for effect in self.out if not isinstance(effect, Note | TellRinging)]
+
+    def rung(self) -> list[str]:
+        return [effect.button for effect in self.out if isinstance(effect, TellRinging)]
 
     def notes(self) -> list[str]:
         return [effect.text for effect in self.out if isinstance(effect, Note)]
@@ -66,6 +74,52 @@ def test_a_visitor_whom_a_busy_panel_turns_away_is_heard_by_the_chime(busy, chim
     bench.acknowledge(1)  # as any answer, the refusal is a sign of life first
     bench.end(1, PressOutcome.REFUSED, peer="kitchen", busy=busy)
     assert bench.bell.chimes == chimes
+
+
+def test_it_rings_where_it_is_not_turned_away():
+    """What is acknowledged first and refused next, by busy or quiet hours, rang nowhere."""
+    bench = Bench()
+    bench.press()
+    bench.acknowledge(1, "kitchen")
+    bench.run(0.1)
+    bench.turn_away(1, "kitchen")
+    bench.end(1, PressOutcome.REFUSED, peer="kitchen")
+    bench.run(60)
+    assert bench.rung() == []
+    bench.press()
+    bench.acknowledge(2, "kitchen")
+    bench.turn_away(2, "kitchen")
+    bench.acknowledge(2, "attic")  # the other of a group
+    bench.run(0.4)
+    assert bench.rung() == []
+    bench.run(0.2)
+    bench.acknowledge(2, "cellar")
+    bench.run(10)
+    bench.end(2, PressOutcome.NOBODY)
+    assert bench.rung() == ["door"], "once a ring"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "busy", "rang"),
+    [
+        (PressOutcome.ACCEPTED, False, ["door"]),
+        (PressOutcome.REFUSED, False, ["door"]),
+        (PressOutcome.REFUSED, True, []),
+        (PressOutcome.NOBODY, False, []),
+        (PressOutcome.CANCELED, False, []),
+    ],
+)
+def test_who_answers_in_a_moment_has_heard_it(outcome, busy, rang):
+    """And is told of first; what ends so soon without an answer has not rung."""
+    bench = Bench()
+    bench.press()
+    bench.acknowledge(1)
+    bench.end(1, outcome, peer="kitchen", busy=busy)
+    bench.run(60)
+    assert bench.rung() == rang
+    if rang:
+        kinds = [type(effect) for effect in bench.out if not isinstance(effect, Note)]
+        assert kinds == [StartRing, TellRinging, RunAction]
 
 
 def test_a_press_rings_once_and_shows_it():
@@ -279,6 +333,7 @@ def test_two_buttons_ring_side_by_side():
     assert [ring.button for ring in rings] == ["door", "gate"]
     bell.acknowledged(1, 1.2)
     bell.acknowledged(2, 1.2)
+    assert bell.tick(1.8) == [TellRinging("door"), TellRinging("gate")]
     assert bell.ended(1, PressOutcome.REFUSED, 2.0) == [RunAction("door", PressOutcome.REFUSED)]
     bell.tick(2.1)
     assert bell.light.deadline is not None, "one still rings"

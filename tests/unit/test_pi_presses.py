@@ -155,6 +155,33 @@ def test_the_chime_sounds_when_the_panel_is_in_another_call(bench, reason, chime
     bench(script)
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (EndReason.BUSY, ["refused"]),
+        (EndReason.DO_NOT_DISTURB, ["refused"]),
+        (EndReason.DECLINED, ["ringing", "refused"]),
+    ],
+)
+def test_a_call_that_a_panel_turns_away_at_once_does_not_run_on_ringing(bench, reason, told):
+    happened: list[str] = []
+
+    def script(service, loop, broker):
+        service._actions.run = lambda _action, facts: happened.append(facts["event"])
+        broker.events.on_link(True)
+        press(loop, random.Random(3))
+        (rung,) = broker.sent
+        rung.reason = reason
+        broker.listener.on_local_invitation_received_by_peer(rung)
+        loop.advance(0.1)
+        broker.listener.on_local_invitation_refused(rung, None)
+        loop.advance(2)
+
+    hooks = "".join(f'[on.{name}]\ncommand = "true"\n' for name in ("ringing", "refused"))
+    bench(script, TOML + hooks)
+    assert [event for event in happened if event != "chime"] == told
+
+
 def press(loop: HandLoop, rng: random.Random) -> None:
     bounce(loop, rng, pressed=True)
     loop.advance(rng.uniform(0.05, 0.4))

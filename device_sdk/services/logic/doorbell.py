@@ -9,7 +9,7 @@ call, the other side is told of it, and the chime sounds, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +19,8 @@ from .door import DoorLogic, DoorRules
 
 #: A ring whose end was not told this long after its time is given up here (seconds).
 _OVERDUE = 5.0
+#: A panel that acknowledges and turns the call away within this time has not rung (seconds).
+_TURNS_AWAY = 0.5
 
 
 class WhileRinging(StrEnum):
@@ -88,6 +90,13 @@ class RunAction:
 
 
 @dataclass(frozen=True, slots=True)
+class TellRinging:
+    """Have done what is to be done when a panel rings for ``button``: once a ring."""
+
+    button: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDoor:
     """Switch the door's pin; :meth:`Doorbell.door_switched` wants to hear how that went."""
 
@@ -104,7 +113,9 @@ class AuditDoor:
     why: str = ""
 
 
-Decision = OpenDoor | AuditDoor | StartRing | StopRing | RunAction | SayInCall | EndCall
+Decision = (
+    OpenDoor | AuditDoor | StartRing | StopRing | TellRinging | RunAction | SayInCall | EndCall
+)
 Effect = Decision | Note
 
 
@@ -117,6 +128,21 @@ class _Ring:
     chime_at: float | None
     acknowledged: bool = False
     unreached: bool = False
+    #: Who has acknowledged it and not turned it away, with when that counts as ringing.
+    rings_at: dict[str, float] = field(default_factory=dict)
+    told: bool = False
+
+    @property
+    def tell_at(self) -> float | None:
+        """When it is told that it rings."""
+        return None if self.told else min(self.rings_at.values(), default=None)
+
+    def tell(self) -> list[Effect]:
+        """That a panel rings, if one does and it was not told yet."""
+        if self.told or not self.rings_at:
+            return []
+        self.told = True
+        return [TellRinging(self.button.name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +200,24 @@ class Doorbell(ApplianceLogic[str, Decision]):
         self._rest(now)
         return effects
 
-    def acknowledged(self, ring: int, now: float) -> list[Effect]:
-        """A panel rings."""
+    def acknowledged(self, ring: int, now: float, peer: str = "") -> list[Effect]:
+        """``peer`` has answered: it rings there, unless it turns the call away at once."""
         known = self._rings.get(ring)
         if known is None:
             return []
         effects = self.tick(now)
+        known.rings_at.setdefault(peer, now + _TURNS_AWAY)
         known.acknowledged = True
         known.chime_at = None
         if known.unreached:
             self.light.show(lights.RINGING, now)
+        return effects
+
+    def turned_away(self, ring: int, now: float, peer: str = "") -> list[Effect]:
+        """No person said no: ``peer`` is in another call, has quiet hours, or cannot ring."""
+        effects = self.tick(now)
+        if ring in self._rings:
+            self._rings[ring].rings_at.pop(peer, None)
         return effects
 
     def unreached(self, ring: int, now: float) -> list[Effect]:
@@ -226,7 +260,10 @@ class Doorbell(ApplianceLogic[str, Decision]):
                 self.light.clear(now)
             else:
                 self.light.show(shown, now)
-        return [RunAction(known.button.name, outcome, peer, response), *self.tick(now)]
+        # Who said yes or no has heard it, however soon.
+        answered = outcome in (PressOutcome.ACCEPTED, PressOutcome.REFUSED)
+        rang = known.tell() if answered and not busy else []
+        return [*rang, RunAction(known.button.name, outcome, peer, response), *self.tick(now)]
 
     def logged_out(self, now: float) -> list[Effect]:
         """This doorbell is stopped: what it rings is canceled by that."""
@@ -284,9 +321,9 @@ class Doorbell(ApplianceLogic[str, Decision]):
         return self.tick(now)
 
     def _deadlines(self) -> list[float | None]:
-        rings = self._rings.values()
         door = None if self._door is None else self._door.deadline
-        return [door, self.chime.deadline, *(at for r in rings for at in (r.ends_at, r.chime_at))]
+        rings = [(ring.ends_at, ring.chime_at, ring.tell_at) for ring in self._rings.values()]
+        return [door, self.chime.deadline, *(at for ring in rings for at in ring)]
 
     def _due(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -295,6 +332,8 @@ class Doorbell(ApplianceLogic[str, Decision]):
                 ring.chime_at = None
                 self._sound(now)
                 effects.append(Note(f"no panel acknowledged {ring.button.name}: chime"))
+            if ring.tell_at is not None and ring.tell_at <= now:
+                effects += ring.tell()
             if ring.ends_at <= now:
                 effects.append(StopRing(ring.number))
                 effects += self._forget(ring, PressOutcome.NOBODY, now)

@@ -20,6 +20,7 @@ from ..logic.doorbell import (
     RunAction,
     StartRing,
     StopRing,
+    TellRinging,
 )
 from ..logic.lights import strokes
 from ..logic.messages import text_of
@@ -46,8 +47,6 @@ class DoorbellService(Appliance[str, Decision]):
         self._settings = settings
         self._buttons = {button.name: button for button in settings.buttons}
         self._ringer = Ringer(self, loop.post, loop.now)
-        #: Buttons of rings that no panel has acknowledged.
-        self._ringing: dict[int, str] = {}
         self.bell = Doorbell(
             tuple(_rules(button) for button in settings.buttons),
             chime_after=settings.chime.after,
@@ -77,12 +76,13 @@ class DoorbellService(Appliance[str, Decision]):
 
     # --- what comes in, on the loop ----------------------------------------------------------
 
-    def on_acknowledged(self, ring: int) -> None:
+    def on_acknowledged(self, ring: int, peer: str) -> None:
         """See :class:`~.ringing.RingEvents`."""
-        self._do(self.bell.acknowledged(ring, self._loop.now()))
-        button = self._ringing.pop(ring, "")
-        if button:  # the first panel that rings
-            self._happened(ServiceEvent.RINGING, button=button, content=self._content(button))
+        self._do(self.bell.acknowledged(ring, self._loop.now(), peer))
+
+    def on_turned_away(self, ring: int, peer: str) -> None:
+        """See :class:`~.ringing.RingEvents`."""
+        self._do(self.bell.turned_away(ring, self._loop.now(), peer))
 
     def on_unreached(self, ring: int) -> None:
         """See :class:`~.ringing.RingEvents`."""
@@ -93,7 +93,6 @@ class DoorbellService(Appliance[str, Decision]):
     ) -> None:
         """See :class:`~.ringing.RingEvents`."""
         now = self._loop.now()
-        self._ringing.pop(ring, None)
         self._do(self.bell.ended(ring, outcome, now, peer=peer, response=response, busy=busy))
 
     def on_call(self, call: Any, button: str) -> None:
@@ -140,10 +139,12 @@ class DoorbellService(Appliance[str, Decision]):
         if isinstance(effect, StartRing):
             button = self._buttons[effect.button]
             say(f"{button.name}: ringing {', '.join(button.peers)}")
-            self._ringing[effect.ring] = effect.button
             self._ringer.ring(effect.ring, button, effect.seconds)
         elif isinstance(effect, StopRing):
             self._ringer.stop(effect.ring)
+        elif isinstance(effect, TellRinging):
+            content = self._content(effect.button)
+            self._happened(ServiceEvent.RINGING, button=effect.button, content=content)
         elif isinstance(effect, SayInCall):
             self._talks.send(effect.call, effect.message)
         elif isinstance(effect, EndCall):

@@ -32,13 +32,19 @@ _OUTCOMES = {
     LocalInvitationState.REFUSED_BY_REMOTE: PressOutcome.REFUSED,
     LocalInvitationState.CANCELED: PressOutcome.CANCELED,
 }
+#: Refusals that a service makes by itself.
+_NO_PERSON = (EndReason.BUSY, EndReason.DO_NOT_DISTURB)
 
 
 class RingEvents(Protocol):
     """What comes of a ring, on the loop's thread."""
 
-    def on_acknowledged(self, ring: int) -> None:
-        """A panel rings."""
+    def on_acknowledged(self, ring: int, peer: str) -> None:
+        """``peer`` has answered; it rings there, unless it turns the call away at once."""
+        ...
+
+    def on_turned_away(self, ring: int, peer: str) -> None:
+        """``peer`` does not ring: no person said so."""
         ...
 
     def on_unreached(self, ring: int) -> None:
@@ -146,10 +152,15 @@ class Ringer(CallEventListener):
         if number is not None and self._rings.pop(number, None) is not None:
             self._events.on_ended(number, outcome, peer, response, busy=busy)
 
-    def _acknowledged(self, key: bytes | str) -> None:
+    def _acknowledged(self, key: bytes | str, peer: str) -> None:
         number = self._numbers.get(key)
         if number is not None:
-            self._events.on_acknowledged(number)
+            self._events.on_acknowledged(number, peer)
+
+    def _turned_away(self, key: bytes | str, peer: str) -> None:
+        number = self._numbers.get(key)
+        if number is not None:
+            self._events.on_turned_away(number, peer)
 
     def _offline(self, key: bytes | str, peer: str) -> None:
         ring = self._rings.get(self._numbers.get(key, -1))
@@ -168,8 +179,8 @@ class Ringer(CallEventListener):
 
     def on_local_invitation_received_by_peer(self, invitation: LocalInvitation) -> None:
         """See :class:`CallEventListener`."""
-        key = invitation.group or invitation.call_id
-        self._post(lambda: self._acknowledged(key))
+        key, peer = invitation.group or invitation.call_id, invitation.callee_id
+        self._post(lambda: self._acknowledged(key, peer))
 
     def on_local_invitation_accepted(self, invitation: LocalInvitation, response: Any) -> None:
         """See :class:`CallEventListener`."""
@@ -177,6 +188,8 @@ class Ringer(CallEventListener):
 
     def on_local_invitation_refused(self, invitation: LocalInvitation, response: Any) -> None:
         """See :class:`CallEventListener`."""
+        if invitation.reason in _NO_PERSON:
+            self._away(invitation)
         self._over(invitation, PressOutcome.REFUSED, response)
 
     def on_local_invitation_canceled(self, invitation: LocalInvitation) -> None:
@@ -189,6 +202,7 @@ class Ringer(CallEventListener):
         error: LocalInvitationError,  # noqa: ARG002 # the listener's signature
     ) -> None:
         """See :class:`CallEventListener`."""
+        self._away(invitation)
         self._over(invitation, PressOutcome.NOBODY)
 
     def on_local_invitation_peer_lost(self, invitation: LocalInvitation, reason: EndReason) -> None:
@@ -213,6 +227,10 @@ class Ringer(CallEventListener):
     def on_call_ended(self, call: Call, reason: EndReason) -> None:
         """See :class:`CallEventListener`."""
         self._post(lambda: self._events.on_over(call, reason))
+
+    def _away(self, invitation: LocalInvitation) -> None:
+        key, peer = invitation.group or invitation.call_id, invitation.callee_id
+        self._post(lambda: self._turned_away(key, peer))
 
     def _over(
         self, invitation: LocalInvitation, outcome: PressOutcome, response: object = None
