@@ -13,8 +13,10 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from device_sdk.core.wire.topics import CallTopic, PresenceTopic, escape, parse, unescape
 
@@ -219,7 +221,7 @@ def _serving(settings: BrokerSettings, known: outside.KnownDevices) -> list[Find
             not_running,
             *(Finding(False, taken) for taken in _taken(settings)),
         ]
-    found = [Finding(True, f"a broker serves it as process {process}")]
+    found = [Finding(True, f"a broker serves it as process {process}"), *unhealthy(settings)]
     if known.applied is not None and not settings.anonymous:
         try:
             if load(settings.registry).digest != known.applied:
@@ -235,6 +237,20 @@ def _serving(settings: BrokerSettings, known: outside.KnownDevices) -> list[Find
         cure = "LimitNOFILE= in its unit, or a lower limit"
         found.append(Finding(True, f"{what}open {room} files only: {cure}", news=True))
     return found
+
+
+def unhealthy(settings: BrokerSettings) -> Iterator[Finding]:
+    """What the running broker says is wrong with it: a full disk, say."""
+    if settings.metrics.listen:
+        try:
+            urllib.request.urlopen(f"http://{_window(settings)}/healthz", timeout=5).close()
+        except HTTPError as error:
+            with error:
+                said = error.read(1000).decode(errors="replace").strip()
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                yield Finding(False, f"the broker says of itself: {said}; see its log")
+        except OSError:
+            return  # it listens elsewhere since its settings were changed: `status` says so
 
 
 def _descriptors(process: int) -> int | None:
@@ -289,11 +305,15 @@ def ask(settings: BrokerSettings) -> dict[str, Any]:
     """The running broker's own figures; raises OSError when it does not answer."""
     if not settings.metrics.listen:
         raise OSError("metrics.listen is empty in broker.toml, so there is nowhere to ask")
-    host, port = split_address(settings.metrics.listen)
-    host = host or "127.0.0.1"
-    literal = f"[{host}]" if ":" in host else host
-    with urllib.request.urlopen(f"http://{literal}:{port}/status", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{_window(settings)}/status", timeout=5) as answer:
         figures = json.load(answer)
     if not isinstance(figures, dict):
         raise OSError("what answers there is no bellwire-broker")
     return figures
+
+
+def _window(settings: BrokerSettings) -> str:
+    host, port = split_address(settings.metrics.listen)
+    host = host or "127.0.0.1"
+    literal = f"[{host}]" if ":" in host else host
+    return f"{literal}:{port}"
