@@ -65,7 +65,9 @@ def emqx(site: Site) -> dict[str, str]:
     files = {
         "README.md": "Written by EMQX's documentation and never run by us: try it before you trust "
         "it.\n\n    cp -r nodeN/. /etc/emqx/ && systemctl restart emqx\n\n"
-        "On each host its own nodeN. Devices: what account.toml says.\n",
+        "On each host its own nodeN. Devices: what account.toml says. EMQX reads users.csv for "
+        "users that it does not know: after `device rotate` or `device remove` delete the user in "
+        "its dashboard (Authentication) before the restart, or the old secret still opens.\n",
         "account.toml": site.account(accept_timeout=FAIL_OVER),
     }
     seeds = ", ".join(f'"emqx@{node.host}"' for node in site.nodes)
