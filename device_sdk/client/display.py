@@ -90,9 +90,14 @@ def as_text(value: object) -> str:
     return as_json(value)
 
 
+def is_plausible(seconds: float | None) -> bool:
+    """Whether a clock that was set may have said it: others' are whatever a stranger sends."""
+    return seconds is not None and _PLAUSIBLE.start <= seconds < _PLAUSIBLE.stop
+
+
 def at_time(seconds: float | None) -> str:
     """`` at 2026-01-31 12:00``, local time; empty where a clock that was never set said it."""
-    if seconds is None or not _PLAUSIBLE.start <= seconds < _PLAUSIBLE.stop:
+    if seconds is None or not is_plausible(seconds):
         return ""
     try:
         return time.strftime(" at %Y-%m-%d %H:%M", time.localtime(seconds))

@@ -328,6 +328,18 @@ def test_html_in_content_is_shown_and_never_run(browser: Browser, panel: Panel, 
     assert browser.run("return window.hacked") is None
 
 
+def test_an_address_that_a_browser_does_not_take_keeps_no_call_from_ringing(
+    browser: Browser, panel: Panel, bell: Bell
+) -> None:
+    """It is one for Python: what a page cannot parse it shows as a caller's words."""
+    browser.open(panel.url)
+    bell.ring({"text": "look", "media": [{"kind": "page", "url": "http://999.1.1.1/x"}]})
+    browser.see(".call .text", "look")
+    browser.see(".call .media", "http://999.1.1.1/x")
+    browser.press(".call .answer")
+    until(lambda: "started" in bell.heard, "the doorbell is in the call")
+
+
 def test_a_content_that_is_no_map_is_shown_as_text(
     browser: Browser, panel: Panel, bell: Bell
 ) -> None:

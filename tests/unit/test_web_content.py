@@ -60,8 +60,13 @@ def test_media_by_address_are_shown_of_known_origins_only() -> None:
         {"kind": ["page"]},
     ]
     assert view_of({"media": media}, ["http://camera:1984"]).media == (
-        {"kind": "snapshot", "url": "http://camera:1984/frame.jpeg", "allowed": True},
-        {"kind": "page", "url": "http://other/", "allowed": False},
+        {
+            "kind": "snapshot",
+            "url": "http://camera:1984/frame.jpeg",
+            "origin": "http://camera:1984",
+            "allowed": True,
+        },
+        {"kind": "page", "url": "http://other/", "origin": "http://other", "allowed": False},
     )
 
 

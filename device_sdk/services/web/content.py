@@ -45,8 +45,8 @@ class View:
 def view_of(content: object, origins: Iterable[str] = ()) -> View:
     """What of ``content`` is shown; addresses of other origins than ``origins`` are only named.
 
-    >>> view_of({"text": "hello", "media": [{"kind": "page", "url": "http://cam/"}]}).media
-    ({'kind': 'page', 'url': 'http://cam/', 'allowed': False},)
+    >>> view_of({"text": "hello", "media": [{"kind": "page", "url": "http://cam/x"}]}).media
+    ({'kind': 'page', 'url': 'http://cam/x', 'origin': 'http://cam', 'allowed': False},)
     """
     listed = content.get("media") if isinstance(content, dict) else None
     allowed = frozenset(origins)
@@ -83,7 +83,13 @@ def _medium(
     if kind in _BY_URL:
         origin = origin_of(each.get("url"))
         if origin is not None:
-            return {"kind": kind, "url": each["url"], "allowed": origin in allowed}
+            # With its origin: what a browser takes for no address at all is none that it parses.
+            return {
+                "kind": kind,
+                "url": each["url"],
+                "origin": origin,
+                "allowed": origin in allowed,
+            }
     return None
 
 

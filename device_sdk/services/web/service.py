@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from ...client.display import say
+from ...client.display import is_plausible, say
 from ...client.invitations import MissedCall
 from ...client.invitations import RemoteInvitationBase as RemoteInvitation
 from ...client.listener import Call
@@ -136,7 +136,9 @@ class WebPanelService(PanelService):
 
     def _missed_call(self, missed: MissedCall) -> None:
         super()._missed_call(missed)
-        self._page.missed(missed.caller_id, missed.content, missed.time or self._unix())
+        told = missed.time
+        at = told if told is not None and is_plausible(told) else self._unix()
+        self._page.missed(missed.caller_id, missed.content, at)
 
     def _call_started(self, call: Call) -> None:
         super()._call_started(call)

@@ -156,7 +156,7 @@ class Card {
       this.showNext(call, rest);
     } else if (seen.length) {
       const line = document.createElement("p");
-      line.textContent = say("notAllowed", { ...call, url: seen[0].url, origin: new URL(seen[0].url).origin });
+      line.textContent = say("notAllowed", { ...call, ...seen[0] });
       $(".media", this.node).append(line);
     }
   }
@@ -278,6 +278,7 @@ function since(at) {
 function show(next) {
   const before = state;
   state = next;
+  ring(); // whatever comes of the rest
   put($("#name"), state.peer);
   const link = $("#link");
   link.className = state.online ? "good" : "";
@@ -290,7 +291,6 @@ function show(next) {
   showIdle();
   showSide();
   showEnd(before);
-  ring();
 }
 
 function showCalls() {
@@ -538,7 +538,7 @@ if (audio) {
 }
 setInterval(() => {
   showLost();
-  if (state) { tick(); ring(); }
+  if (state) { ring(); tick(); }
 }, 500);
 
 let awake = null; // a tablet on the wall shows it all day, where the browser allows that
