@@ -10,7 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 
 from device_sdk.services.homeassistant.availability import WAIT_FOR_BIRTH
-from device_sdk.services.homeassistant.bridge import FORMER_WAIT, INTRODUCTION, MAX_OTHERS, HaBridge
+from device_sdk.services.homeassistant.bridge import (
+    FORMER_WAIT,
+    INTRODUCTION,
+    MAX_OTHERS,
+    READ_FIRST,
+    HaBridge,
+)
 from device_sdk.services.homeassistant.buttons import REPEAT, MqttPresses
 from device_sdk.services.homeassistant.commands import matches_value, read_command
 from device_sdk.services.homeassistant.control import OPEN_TIMEOUT
@@ -48,10 +54,17 @@ class World:
         self.start()
         self.pass_time(INTRODUCTION)
 
-    def start(self) -> None:
-        """A life of the bridge."""
+    def start(self, *, broker_away: bool = False) -> None:
+        """A life of the bridge; with ``broker_away`` Home Assistant's is not there as it begins."""
         self.bridge = HaBridge(NAMES, {DOOR: "Front door"}, "1")
-        self.logged_in = False
+        self.bridge.start(self.now)
+        self.logged_in = self.link = False
+        if broker_away:
+            self.bridge.link_down()
+            self.pass_time(READ_FIRST)
+            assert self.logged_in
+            if self.ringing:
+                self.come_back()
         self.connect()
 
     def connect(self) -> None:
@@ -253,6 +266,37 @@ def test_a_call_left_ringing_by_a_former_life_is_missed_after_five_seconds() -> 
     assert world.kinds == ["ring", "missed"]
 
 
+def test_home_assistants_broker_is_waited_for_and_not_for_ever() -> None:
+    """Without it the bridge logs in all the same, and a visitor is missed, not unheard."""
+    world = World()
+    world.retained.clear()
+    world.bridge = HaBridge(NAMES, {DOOR: "Front door"}, "1")
+    world.logged_in = world.link = False
+    world.bridge.start(world.now)
+    world.pass_time(READ_FIRST - 0.1)
+    assert not world.logged_in
+    world.bridge.link_down()
+    world.pass_time(0.2)
+    assert world.logged_in
+    world.ring("c1")
+    world.end(HaCall.MISSED)
+    assert [type(each).__name__ for each in world.others] == ["CallRang", "CallOver"]
+    world.ring("c2")
+    world.connect()
+    world.pass_time(WAIT_FOR_BIRTH)
+    assert world.rang == {"c2": 1}, "what rings still when it comes is told there"
+
+
+def test_a_former_life_s_ring_is_missed_also_if_read_late() -> None:
+    world = World()
+    world.ring()
+    world.ringing = ""
+    world.start(broker_away=True)
+    assert world.call["state"] == "ringing"
+    world.pass_time(FORMER_WAIT)
+    assert world.call["state"] == "missed"
+
+
 def test_a_call_of_which_only_the_end_is_known() -> None:
     """It never rang here: missed, without a ring; one that goes on is not hidden by it."""
     world = World()
@@ -306,13 +350,24 @@ def test_a_link_lost_without_a_birth_owes_the_ring_for_a_while_only() -> None:
 
 STEPS = st.lists(
     st.sampled_from(
-        ["kill", "ha restarts", "ha goes", "ha comes", "link", "broker", "broker empty", "time"]
+        [
+            "kill",
+            "kill, broker away",
+            "ha restarts",
+            "ha goes",
+            "ha comes",
+            "link",
+            "broker",
+            "broker empty",
+            "time",
+        ]
     ),
     max_size=8,
 )
 
 
 @example(before=["kill"], during=["ha goes", "kill"])
+@example(before=["kill, broker away"], during=["kill, broker away", "ha restarts"])
 @given(before=STEPS, during=STEPS)
 @settings(max_examples=150)
 def test_a_call_rings_exactly_once_whatever_restarts(before: list[str], during: list[str]) -> None:
@@ -325,6 +380,8 @@ def test_a_call_rings_exactly_once_whatever_restarts(before: list[str], during: 
             world.start()
             if world.ringing:
                 world.come_back()
+        elif what == "kill, broker away":
+            world.start(broker_away=True)
         elif what in ("ha restarts", "ha goes") and world.ha:
             world.status("offline")
         if what in ("ha restarts", "ha comes") and not world.ha:

@@ -12,6 +12,7 @@ import pytest
 from device_sdk.client.ring_plan import GroupOutcome
 from device_sdk.services.config.homeassistant import read_homeassistant
 from device_sdk.services.history.store import HistoryOutcome
+from device_sdk.services.homeassistant.bridge import READ_FIRST
 from device_sdk.services.homeassistant.service import HomeAssistantService
 from device_sdk.services.service.loop import Loop
 from device_sdk.services.service.sd_notify import Notifier
@@ -144,6 +145,36 @@ def test_each_status_says_what_is_wrong_with_home_assistants_broker(
     assert said == [
         online, online + away, "offline: mqtt://b is away" + away, online + away, online,
     ]  # fmt: skip
+
+
+def test_each_connection_stands_by_itself(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Home Assistant's broker was never there: logged in all the same, and the status has both."""
+    said: list[str] = []
+    service = home.service
+    for name in ("status", "ready"):
+        monkeypatch.setattr(service._notifier, name, said.append)
+    started: list[bool] = []
+    monkeypatch.setattr(service._link, "start", lambda: started.append(True))
+    loop, waiting = service._loop, "; waiting for Home Assistant's broker mqtt://ha"
+    now = loop.now()
+    monkeypatch.setattr(service._ha, "start", lambda: None)
+    monkeypatch.setattr(service._ha, "stop", lambda: None)
+    monkeypatch.setattr(loop, "now", lambda: now)
+
+    def turns(tick: Any, deadline: Any) -> int:
+        assert deadline() == now + READ_FIRST
+        monkeypatch.setattr(loop, "now", lambda: now + READ_FIRST)
+        tick()
+        assert started == [True]
+        service.on_link(True)
+        service.on_ha_up()
+        return 0
+
+    monkeypatch.setattr(loop, "run", turns)
+    monkeypatch.setattr(service._link, "stop", lambda: None, raising=False)
+    assert service.run() == 0
+    online = "online as home at mqtt://b"
+    assert said == ["logging in at mqtt://b" + waiting, online + waiting, online]
 
 
 def test_who_is_there_is_asked_anew_on_each_connection(home: Home) -> None:

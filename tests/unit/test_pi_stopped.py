@@ -173,3 +173,6 @@ def test_what_was_put_in_a_lane_is_sent_before_it_closes() -> None:
     lanes.close(time.monotonic() + 10)
     assert ran == [1]
     opener.join()
+    for thread in threading.enumerate():
+        if thread.name == "bellwire-hook":
+            thread.join(10)

@@ -6,8 +6,9 @@ Theory of operation. Bellwire tells each call once a life; Home Assistant hears 
 there at that moment, and never again. Between them stands one cell a door, the retained ``call``,
 which says which call rings and whether that was told. It is written before the event, so a life
 that ends in between has told once or not at all, and never twice; a later life reads it before it
-logs in. What could not be told is owed while the call rings; what was told before is told as
-``still_ringing`` to a Home Assistant that was born since. docs/home-assistant.md has the table.
+logs in, or, if that broker is away, before it tells anything. What could not be told is owed while
+the call rings; what was told before is told as ``still_ringing`` to a Home Assistant that was born
+since. docs/home-assistant.md has the table.
 
 ::
 
@@ -47,6 +48,8 @@ from .publisher import Publisher
 FORMER_WAIT = 5.0
 #: And if it cannot log in at all.
 NO_LOGIN = 30.0
+#: What stands at Home Assistant's broker is waited for so long before this life logs in; seconds.
+READ_FIRST = 3.0
 #: What Home Assistant takes to know a door that it has not had before; seconds.
 INTRODUCTION = 3.0
 #: Callers that are not in the settings and get a door all the same.
@@ -75,7 +78,10 @@ class HaBridge:
         self._doors: dict[str, HaDoor] = {}
         #: What stands at Home Assistant's broker, while it is read.
         self._retained: dict[str, RetainedCall] = {}
-        self._reading = self._logged_in = False
+        self._reading = self._was_read = False
+        #: When to log in if nothing was read by then.
+        self._log_in_at: float | None = None
+        self._logged_in = self._online = False
         self._tokens = 0
 
     # --- what the service asks ---------------------------------------------------------------
@@ -92,7 +98,7 @@ class HaBridge:
     @property
     def deadline(self) -> float | None:
         """When :meth:`tick` is to be called at the latest."""
-        due = [self.availability.deadline]
+        due = [self.availability.deadline, self._log_in_at]
         for door in self._doors.values():
             due += [door.expires, door.open_until]
             if self._owed(door):
@@ -102,6 +108,8 @@ class HaBridge:
     def tick(self, now: float) -> None:
         """Time has passed."""
         self.availability.tick(now)
+        if self._log_in_at is not None and self._log_in_at <= now:
+            self._log_in()
         for door in self._doors.values():
             if door.expires is not None and door.expires <= now:
                 self._end(door, HaCall.MISSED)
@@ -110,6 +118,16 @@ class HaBridge:
                 self._tell(door, now)
 
     # --- the link to Home Assistant's broker -------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """This life begins: it logs in once it has read what stands there, or soon without."""
+        self._log_in_at = now + READ_FIRST
+
+    def _log_in(self) -> None:
+        self._log_in_at = None
+        if not self._logged_in:
+            self._logged_in = True
+            self._publisher.add(LogIn())
 
     def link_up(self, now: float) -> None:
         """Connected and subscribed: read what stands there, to the mark."""
@@ -140,7 +158,7 @@ class HaBridge:
             if self._reading and not retained:
                 self._read(now)
         elif topic == self.names.last_status:
-            if self._reading and retained and not self._logged_in:
+            if self._reading and retained and not self._was_read:
                 self.availability.went = payload == b"offline"
         elif (parsed := self.names.parse(topic)) is not None:
             peer, what = parsed
@@ -181,23 +199,22 @@ class HaBridge:
     def _read(self, now: float) -> None:
         """What stands there has been read: this life begins, or its link goes on."""
         self._reading, self._publisher.ready = False, True
-        first = not self._logged_in
-        known = [*self.doors, *(peer for peer in self._retained if peer not in self.doors)]
-        for peer in known:
+        first, self._was_read = not self._was_read, True
+        for peer in dict.fromkeys([*self.doors, *self._retained, *self._doors]):
             retained = self._retained.get(peer)
             door = self._doors.get(peer)
             if door is None:
                 door = self._add(peer, 0.0 if retained else now + INTRODUCTION)
                 if door is not None and retained is not None:
                     self._recall(door, retained, now)
+            elif first:
+                self._meet(door, retained, now)
             elif door.token is not None:
                 # The link was lost before the broker had said that it has the ring.
                 same = retained is not None and retained.call.call_id == door.call.call_id
                 had = retained is not None and same and retained.told is not Told.NO
                 door.told, door.token = Told.YES if had else Told.NO, None
-        if first:
-            self._logged_in = True
-            self._publisher.add(LogIn())
+        self._log_in()
         self._publisher.bridge_status(self.availability.went)
         for door in self._doors.values():
             self._publisher.door(door)
@@ -209,12 +226,19 @@ class HaBridge:
     def _recall(self, door: HaDoor, retained: RetainedCall, now: float) -> None:
         door.recall(retained)
         if door.state is HaCall.RINGING:
-            door.expires = now + NO_LOGIN
+            door.expires = now + (FORMER_WAIT if self._online else NO_LOGIN)
+
+    def _meet(self, door: HaDoor, retained: RetainedCall | None, now: float) -> None:
+        """It rang here before it was known what stands there: what was told is not told again."""
+        door.known_at = now + INTRODUCTION if retained is None else 0.0
+        if retained is not None and retained.call.call_id == door.call.call_id:
+            door.told = retained.told
 
     # --- Bellwire ----------------------------------------------------------------------------
 
     def bellwire(self, online: bool, now: float) -> None:
         """Logged in and connected, or not any more."""
+        self._online = online
         for door in self._doors.values():
             if online and door.expires is not None:
                 door.expires = min(door.expires, now + FORMER_WAIT)

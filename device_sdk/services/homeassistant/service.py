@@ -64,7 +64,7 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         #: The last ring of each button that rang: its call may go on afterwards.
         self._groups: dict[bytes, int] = {}
         self._watched: set[str] = set()
-        self._started = False
+        self._started = self._online = False
         self._ha_trouble = ""
         # Read once, as Bellwire's own are: a file that goes later does not end the bridge.
         self._password, tls = settings.mqtt.password(), settings.mqtt.tls()
@@ -89,8 +89,9 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
     def run(self) -> int:
         """Serve until the loop is stopped; the exit code. Everything is closed afterwards."""
         try:
-            self._state.beside(f"waiting for {self._settings.mqtt.broker}")
+            self._state.beside(f"waiting for Home Assistant's broker {self._settings.mqtt.broker}")
             self._ha.start()
+            self.bridge.start(self._loop.now())
             self._loop.pulse = self._pulse
             return self._loop.run(self._tick, lambda: self.bridge.deadline)
         finally:
@@ -178,6 +179,8 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         """See :class:`HaEvents`."""
         now = self._loop.now()
         self.bridge.message(topic, payload, retained=retained, now=now)
+        if self._online:
+            self._watch()
         for number in self._presses.message(topic, payload, retained=retained, now=now):
             self._ring(number)
 
@@ -241,6 +244,7 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
 
     def _linked(self, online: bool) -> None:
         self.bridge.bellwire(online, self._loop.now())
+        self._online = online
         # Anew on each connection: who is there as before is not told by itself.
         self._watched.clear()
         if online:

@@ -51,7 +51,7 @@ class LinkState:
         self._loop = loop
         self._online: bool | None = None
         self._trouble = ""
-        self._status = self._beside = ""
+        self._status, self._beside = f"logging in at {broker}", ""
 
     def beside(self, problem: str) -> None:
         """What is wrong with another connection stands in each status; "" when nothing is."""
