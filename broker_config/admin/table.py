@@ -118,7 +118,10 @@ def _together(
         if each.name in lines:
             faults.append(f"{path}:{line}: {each.name!r} is on line {lines[each.name]} too")
         elif each.name in registered:
-            faults.append(f"{path}:{line}: {each.name!r} is registered; `device set` changes it")
+            faults.append(
+                f"{path}:{line}: {each.name!r} is registered: "
+                "leave its line out, `device set` changes it"
+            )
         elif other is not None:
             where = f"on line {lines[other]}" if other in lines else "registered"
             faults.append(

@@ -41,12 +41,18 @@ Inbox = queue.SimpleQueue[tuple[float, Item]]
 
 
 class QueueClient(SignalingClient):
-    """Puts each event, with its time, in ``inbox`` as it is told."""
+    """Puts each event, with its time, in ``inbox`` as it is told.
+
+    Without those of the login itself, which :func:`logged_in` stands for: they may come after it.
+    """
 
     inbox: Inbox
+    _was_in = False
 
     def _deliver(self, event: Event) -> None:
-        self.inbox.put((time.monotonic(), event))
+        if self._was_in or event.reason not in _LOGIN:
+            self.inbox.put((time.monotonic(), event))
+        self._was_in = self._was_in or event.reason is ConnectionChange.LOGIN_SUCCESS
         super()._deliver(event)
 
     def linger(self) -> None:
@@ -121,7 +127,6 @@ def logged_in(client: QueueClient, options: Options) -> Iterator[None]:
         try:
             client.login(options.login_timeout)
             taken.by_inbox = True
-            _skip_login(client.inbox)
             yield
             client.linger()
         finally:
@@ -154,18 +159,6 @@ def signals(inbox: Inbox) -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _skip_login(inbox: Inbox) -> None:
-    """Take out the events of the login itself, which ``logged_in`` stands for."""
-    kept: list[tuple[float, Item]] = []
-    with contextlib.suppress(queue.Empty):
-        while True:
-            at, item = inbox.get_nowait()
-            if not (isinstance(item, Event) and item.reason in _LOGIN):
-                kept.append((at, item))
-    for each in kept:
-        inbox.put(each)
 
 
 def next_item(inbox: Inbox, timeout: float | None = None) -> tuple[float, Item] | None:

@@ -110,7 +110,7 @@ def _run_doorbell(args: argparse.Namespace) -> int:
 
         return _serve(args, settings, DoorbellService)
 
-    return _explained(serve)
+    return _explained(serve, args.settings)
 
 
 def _release(settings: DoorbellSettings) -> int:
@@ -152,7 +152,7 @@ def _run_panel(args: argparse.Namespace) -> int:
             settings.buttons.update({b: InputPin(n) for n, b in enumerate(PanelButton)})
         return _serve(args, settings, _panel_class(web), has_pins=settings.has_pins)
 
-    return _explained(serve)
+    return _explained(serve, args.settings)
 
 
 def _run_sip(args: argparse.Namespace) -> int:
@@ -169,7 +169,7 @@ def _run_sip(args: argparse.Namespace) -> int:
 
         return _serve(args, settings, SipService, has_pins=False)
 
-    return _explained(serve)
+    return _explained(serve, args.settings)
 
 
 def _run_homeassistant(args: argparse.Namespace) -> int:
@@ -195,7 +195,7 @@ def _run_homeassistant(args: argparse.Namespace) -> int:
 
         return _serve(args, settings, made, has_pins=False)
 
-    return _explained(serve)
+    return _explained(serve, args.settings)
 
 
 def _panel_class(web: WebSettings) -> Any:
@@ -284,8 +284,8 @@ def _serve(
         notifier.close()
 
 
-def _explained(serve: Callable[[], int]) -> int:
-    """``serve()``; what the owner can mend is told in one line, exit code 2."""
+def _explained(serve: Callable[[], int], settings: Path) -> int:
+    """``serve()`` by ``settings``; what the owner can mend is told in one line, exit code 2."""
     from .config.toml_reader import SettingsError
     from .gpio.pins import PinError
     from .service.appliance import Exit
@@ -293,8 +293,9 @@ def _explained(serve: Callable[[], int]) -> int:
     try:
         return int(serve())
     except SettingsError as error:
+        elsewhere = "" if settings.exists() else "; --settings FILE says where it is"
         for problem in error.problems:
-            complain(f"bellwire: {problem}")
+            complain(f"bellwire: {problem}{elsewhere}")
         return Exit.SETTINGS
     except PinError as error:
         complain(f"bellwire: {error}")

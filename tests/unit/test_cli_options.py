@@ -137,6 +137,8 @@ CALL = ("call", "kitchen", "--peer", "me")
     ("words", "complaint"),
     [
         (("lisen",), "there is no command 'lisen'; did you mean listen?"),
+        (("wheels", "w", "--arch", "arm64"), "--arch is one of aarch64, armv7l, armv6l, not"),
+        (("provision", "b", "--format", "x"), "one of auto, cloud-init, firstrun, preseed, not"),
         (("call", "--peer", "me"), "PEER is missing"),
         (("call", "kitchen"), "--peer ID"),
         (("call", "x" * 65, "--peer", "me"), "PEER: a peer id has 1 to 64 characters"),

@@ -19,7 +19,7 @@ from device_sdk import (
     LocalInvitationState,
     RemoteInvitationError,
 )
-from device_sdk.cli.client import Inbox, type_lines
+from device_sdk.cli.client import Inbox, QueueClient, type_lines
 from device_sdk.cli.say import Say, human
 from device_sdk.client.display import jsonable, plain, shown
 from device_sdk.client.invitations import Event
@@ -130,6 +130,25 @@ def test_without_an_input_its_end_is_told(monkeypatch, how, tmp_path):
     inbox: Inbox = queue.SimpleQueue()
     type_lines(inbox)
     assert inbox.get(timeout=5)[1].text is None
+
+
+def test_the_login_is_no_event_however_late_it_is_told() -> None:
+    """A command says by itself that it is logged in; only a later login is news."""
+    client = QueueClient("door", "mqtt://b")
+    client.inbox = queue.SimpleQueue()
+
+    def told(state: ConnectionState, change: ConnectionChange) -> list[ConnectionChange]:
+        name = Name.CONNECTION_STATE_CHANGED
+        client._deliver(Event(name, (state, change), state=state, reason=change))
+        return [] if client.inbox.empty() else [client.inbox.get()[1].reason]  # type: ignore[union-attr,list-item]
+
+    assert told(ConnectionState.CONNECTING, ConnectionChange.LOGIN) == []
+    assert told(ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS) == []
+    for state, change in (
+        (ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED),
+        (ConnectionState.CONNECTED, ConnectionChange.LOGIN_SUCCESS),
+    ):
+        assert told(state, change) == [change]
 
 
 def test_who_is_refused_once_in_is_told_what_to_do() -> None:

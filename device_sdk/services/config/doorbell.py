@@ -98,6 +98,7 @@ def read_doorbell(path: Path) -> DoorbellSettings:
     output, idle = settings.read_output(light), light.flag("idle", False)
     light.done()
     chime = _read_chime(root.table("chime"))
+    root.know(("door",), {})
     door = _read_door(root.table("door"), groups, buttons) if "door" in root else None
     on = settings.read_actions(root.table("on"), {word: word for word in EVENTS})
     metrics = read_metrics(root)

@@ -52,6 +52,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Path, str]:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = at[1] if at else str(text.count("\n") + 1)
         problem = re.sub(r"\s*\(at .*\)", "", str(error))
+        if problem == "Invalid value":
+            problem += '; is it a text? Then it stands in quotes: "…"'
         raise SettingsError(f"{path}:{line}: not TOML: {problem}") from None
     except RecursionError:
         raise SettingsError(f"{path}: not TOML: too many levels") from None

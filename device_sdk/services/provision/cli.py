@@ -137,7 +137,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--online", action="store_true", help="the Pi fetches the rest from the internet itself"
     )
-    parser.add_argument("--format", choices=("auto", *Format), default="auto")
+    parser.add_argument(
+        "--format", choices=("auto", *(each.value for each in Format)), default="auto"
+    )
     _target_options(parser)
     parser.set_defaults(run=_provision)
 
@@ -160,12 +162,13 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--python", choices=("3.11", "3.13"), help="the Pi's: bookworm 3.11, trixie 3.13"
     )
-    parser.add_argument("--arch", type=Arch, choices=list(Arch), default=Arch.AARCH64)
+    words = [each.value for each in Arch]
+    parser.add_argument("--arch", choices=words, default=Arch.AARCH64.value)
 
 
 def _wheels(args: argparse.Namespace) -> int:
     try:
-        target = WheelTarget(args.python or "3.13", args.arch)
+        target = WheelTarget(args.python or "3.13", Arch(args.arch))
         download(args.folder, args.bellwire, args.role, target, args.extra)
     except ProvisionError as error:
         complain(f"bellwire: {error}")
@@ -201,7 +204,7 @@ def provision(args: argparse.Namespace) -> tuple[Format, list[str]]:
             "say where its programs come from: --wheels DIR (what `bellwire wheels` gathered; the "
             "Pi then needs no internet), or --online --wheels DIR with Bellwire's own wheel in it"
         )
-    target = WheelTarget(args.python or _PYTHON[form], args.arch)
+    target = WheelTarget(args.python or _PYTHON[form], Arch(args.arch))
     beside: dict[str, bytes] = {}
     text = ""
     broker_dir: dict[str, bytes] = {}
