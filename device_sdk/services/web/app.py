@@ -285,7 +285,10 @@ async def _too_slow(request: Request, _: Exception) -> Response:
 
 
 async def _json(request: Request) -> dict[str, Any] | None:
-    """The request's body, an object in JSON of bounded size; None for anything else."""
+    """The request's body, an object in JSON of bounded size; None for anything else.
+
+    All text in it can be said again, to every page and in every file.
+    """
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         return None  # no form of another page can send that
     body = b""
@@ -299,6 +302,7 @@ async def _json(request: Request) -> dict[str, Any] | None:
         raise _TooSlow from None
     try:
         made = json.loads(body or b"{}")
+        json.dumps(made, ensure_ascii=False).encode()  # lone surrogates are no text: ValueError
     except (ValueError, RecursionError):
         return None
     return made if isinstance(made, dict) else None
