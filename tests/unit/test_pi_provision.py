@@ -299,15 +299,14 @@ def test_a_page_in_own_settings_says_where_it_is(run, boot, tmp_path):
 
 
 def test_the_first_boot_hands_over_what_lies_on_the_card(run, boot, tmp_path):
-    """The script's own lines: unit and credentials, of a door's bell and of a page with a PIN."""
-    (tmp_path / "pin").write_text("314159\n")
-    for name in ("starlette-1.0-py3-none-any.whl", "uvicorn-1.0-py3-none-any.whl"):
-        (tmp_path / "wheels" / name).write_bytes(b"wheel")
-    page = ("--role", "panel", "--web", "8080", "--web-pin-file", str(tmp_path / "pin"))
-    for more, names in (
-        (("--door-pin", "23"), ["secret", "ca.pem"]),
-        (page, ["secret", "ca.pem", "web-pin"]),
+    """The script's own lines: unit and credentials, of each role."""
+    for role, names in (
+        ("doorbell", ["secret", "ca.pem"]),
+        ("page", ["secret", "ca.pem", "web-pin"]),
+        ("homeassistant", ["secret", "ca.pem", "mqtt-secret"]),
+        ("sip", ["secret", "ca.pem"]),
     ):
+        more = options_of(role, tmp_path)
         assert run(*more)[0] == 0
         here, units = boot / "bellwire", tmp_path / "units"
         units.mkdir(exist_ok=True)
@@ -316,18 +315,43 @@ def test_the_first_boot_hands_over_what_lies_on_the_card(run, boot, tmp_path):
         start = script.index('install -m 0644 "$here/$unit"')
         lines = script[start : script.index("\n\n", start)]
         subprocess.run(["sh", "-euc", f"here={here}\nunits={units}\n{given}\n{lines}"], check=True)
-        (conf,) = units.glob(f"bellwire-{'panel' if more is page else 'doorbell'}.service.d/*")
+        (conf,) = units.glob(f"bellwire-{'panel' if role == 'page' else role}.service.d/*")
         assert conf.read_text().splitlines() == [
             "[Service]", *(f"LoadCredential={name}:{here}/{name}" for name in names)
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("role", ["doorbell", "panel", "sip", "broker"])
+def options_of(role: str, folder: Path) -> tuple[str, ...]:
+    """What ``provision`` takes for a card of that role, and the files that it names."""
+    (folder / "pin").write_text("314159\n")
+    (folder / "id.pub").write_text("ssh-ed25519 AAAA me\n")
+    for name in ("starlette-1.0-py3-none-any.whl", "uvicorn-1.0-py3-none-any.whl"):
+        (folder / "wheels" / name).write_bytes(b"wheel")
+    return {
+        "doorbell": ("--door-pin", "23"),
+        "panel": ("--role", "panel"),
+        "page": ("--role", "panel", "--web", "8080", "--web-pin-file", str(folder / "pin")),
+        "homeassistant": (
+            "--role", "homeassistant", "--ha-broker", "mqtt://ha.local", "--door", "gate",
+            "--ha-username", "bellwire", "--ha-secret-file", str(folder / "pin"),
+        ),
+        "sip": SIP,
+        "broker": ("--broker-role", "--ssh-key", str(folder / "id.pub")),
+    }[role]  # fmt: skip
+
+
+def test_what_cloud_init_is_given_is_the_same_whatever_the_role(run, boot, tmp_path):
+    """So what its own schema says of one card it says of all."""
+    given = set()
+    for role in ("doorbell", "panel", "page", "homeassistant", "sip"):
+        assert run(*options_of(role, tmp_path))[0] == 0
+        given.add((boot / "user-data").read_text())
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize("role", ["doorbell", "panel", "page", "homeassistant", "sip", "broker"])
 def test_the_scripts_are_clean_shell(run, boot, tmp_path, role):
-    key = tmp_path / "id.pub"
-    key.write_text("ssh-ed25519 AAAA me\n")
-    more = ("--broker-role", "--ssh-key", str(key)) if role == "broker" else ("--role", role)
-    more = SIP if role == "sip" else more
+    more = options_of(role, tmp_path)
     code, out = run("--format", "firstrun", "--python", "3.13", *wifi(tmp_path), *more)
     assert code == 0, out
     scripts = [boot / "firstrun.sh", *(boot / "bellwire").glob("*.sh")]
