@@ -27,6 +27,9 @@ lowest) what="the lowest declared version of every dependency" ;;
 *) what="what working on Bellwire takes" ;;
 esac
 echo "bellwire: setting up $venv, once: $what, from the package index"
+# Whatever it was that failed has said so, at length.
+failed="bellwire: the set-up has failed, as said above; without a network, try again with one: it goes on"
+trap '[ $? -eq 0 ] || echo "$failed" >&2' EXIT
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 # Its errors, not its warnings: those are of the package index, and nothing to act upon.
 pip() { "$venv/bin/python" -m pip install -qq "$@"; }

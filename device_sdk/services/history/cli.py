@@ -88,8 +88,9 @@ def _run(args: argparse.Namespace) -> int:
         )
         rows = read_history(file, wanted)
     except SettingsError as error:
+        elsewhere = "" if args.settings.exists() else "; --settings FILE says where it is"
         for problem in error.problems:
-            complain(f"bellwire: {problem}")
+            complain(f"bellwire: {problem}{elsewhere}")
         return 2
     except HistoryError as error:
         complain(f"bellwire: {error}")
