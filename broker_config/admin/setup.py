@@ -104,7 +104,10 @@ def renew(directory: Path, names: list[str]) -> list[str]:
     """Make a new server certificate for its old names, this host's present ones and ``names``."""
     tls = directory / "tls"
     if not (tls / "ca.key").exists():
-        raise SetupError(f"there is no {tls / 'ca.key'}: this CA did not make the certificate")
+        raise SetupError(
+            f"there is no {tls / 'ca.key'}: say where the broker's directory is, "
+            "`bellwire-broker renew DIR`; a certificate of another CA is renewed there"
+        )
     pki.check_names(names)
     try:
         old = pki.extra_names(tls / "server.crt")

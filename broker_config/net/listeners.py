@@ -94,7 +94,7 @@ class ListeningBroker(Broker, Host):
             if error.errno == errno.EADDRINUSE:
                 why = (
                     "the port is in use: another broker or program listens there; end that one, "
-                    "or choose another port"
+                    "or choose another (--port, or listen in broker.toml)"
                 )
             raise OSError(
                 error.errno, f"cannot listen on {where} ({listener_name}): {why}"

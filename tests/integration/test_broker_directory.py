@@ -350,6 +350,14 @@ def test_status_without_a_broker_says_how_to_start_one(
     assert f"`bellwire-broker run {directory}`" in line
 
 
+def test_renew_elsewhere_says_where_the_directory_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["renew", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "`bellwire-broker renew DIR`" in line
+
+
 def test_a_broken_settings_file_starts_nothing(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
