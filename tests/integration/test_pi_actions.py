@@ -80,8 +80,11 @@ def test_a_hook_ends_with_what_it_started(
     assert until(lambda: not alive(child))
 
 
-def test_what_was_begun_as_the_service_ends_is_done(tmp_path: Path) -> None:
+def test_what_was_begun_as_the_service_ends_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command of ``[on.call_ended]`` switches off what another has switched on."""
+    monkeypatch.setattr(actions, "SHUTDOWN_GRACE", 30.0)
     hooks = Actions()
     hooks.run(Action(("sh", "-c", 'sleep 0.1; echo off >"$0"', str(tmp_path / "light"))), {})
     hooks.close()
