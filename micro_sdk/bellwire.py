@@ -735,8 +735,8 @@ class Peer:
         if writer == owner:
             return
         if cut:
-            if kind == "invite" and levels[2] == self.me:
-                self._too_large(writer, call_id, data)
+            if levels[2] == self.me:
+                self._too_large(kind == "answer", writer, call_id, data)
             return
         cell = decode(kind, data) if len(data) else {}
         if levels[4] == self.me:
@@ -745,14 +745,19 @@ class Peer:
             heard = self._invited if kind == "invite" else self._answered
             heard(writer, call_id, cell, retained)
 
-    def _too_large(self, peer, call_id, data):
+    def _too_large(self, out, peer, call_id, data):
         """What is not held is answered by its first bytes: a map, version 1, its state."""
-        if bytes(data[1:4]) != b"\x00\x01\x01" or (False, peer, call_id) in self.calls:
+        state = data[4]
+        if bytes(data[1:4]) != b"\x00\x01\x01":
             return
-        if data[4] == _RINGING:
+        if (out, peer, call_id) in self.calls:
+            if state in (2, 3, _SEEN, _OVER):  # an end is one, whatever it carries
+                heard = self._answered if out else self._invited
+                heard(peer, call_id, {1: state, 2: b"", 11: 1}, True)
+        elif not out and state == _RINGING:
             self._once(peer, call_id, _REFUSED, _BUSY)
-        else:
-            self._final(peer, call_id, data[4])
+        elif not out:
+            self._final(peer, call_id, state)
 
     def _final(self, peer, call_id, state):
         if state == _ACCEPTED:
