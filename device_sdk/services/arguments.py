@@ -41,8 +41,14 @@ class Parser(argparse.ArgumentParser):
             return renamed
         flags = [word.partition("=")[0] for word in words if word.startswith("-")]
         if not flags:
-            return f"{len(words)} word(s) too many"
+            known = [flag for flag in _OF_BARE_WORDS if flag in self._option_string_actions]
+            belongs = f": does it belong after {known[0]}?" if known else ""
+            return f"{len(words)} word(s) too many{belongs}"
         return f"unknown: {' '.join(flags)}{_near(flags[0], self._option_string_actions)}"
+
+
+#: What a word without a flag is meant for, where a command takes none: its first of these.
+_OF_BARE_WORDS = ("--peer", "--settings", "--dir")
 
 
 def sentence(what: str) -> str:

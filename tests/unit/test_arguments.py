@@ -57,6 +57,19 @@ def test_a_word_points_at_a_command_that_there_is() -> None:
     assert instead <= words
 
 
+def test_a_word_without_its_flag_is_asked_which_it_is_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`listen kitchen`, `panel panel.toml`, `device list my-broker`."""
+    for flags, of in ((("--settings", "--peer"), "--peer"), (("--dir",), "--dir")):
+        parser = Parser(prog="bellwire")
+        for flag in flags:
+            parser.add_argument(flag)
+        with pytest.raises(SystemExit):
+            parser.parse_args(["kitchen"])
+        assert f"1 word(s) too many: does it belong after {of}?" in capsys.readouterr().err
+
+
 def test_a_word_that_may_be_a_secret_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     """Of what is not known only flags are shown, and not what they were given."""
     parser = Parser(prog="bellwire")
