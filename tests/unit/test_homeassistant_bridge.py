@@ -368,6 +368,7 @@ STEPS = st.lists(
 
 @example(before=["kill"], during=["ha goes", "kill"])
 @example(before=["kill, broker away"], during=["kill, broker away", "ha restarts"])
+@example(before=["kill"], during=["kill, broker away", "ha restarts"])
 @given(before=STEPS, during=STEPS)
 @settings(max_examples=150)
 def test_a_call_rings_exactly_once_whatever_restarts(before: list[str], during: list[str]) -> None:

@@ -225,6 +225,7 @@ class HaBridge:
 
     def _recall(self, door: HaDoor, retained: RetainedCall, now: float) -> None:
         door.recall(retained)
+        door.told = self._was_told(retained)
         if door.state is HaCall.RINGING:
             door.expires = now + (FORMER_WAIT if self._online else NO_LOGIN)
 
@@ -232,7 +233,12 @@ class HaBridge:
         """It rang here before it was known what stands there: what was told is not told again."""
         door.known_at = now + INTRODUCTION if retained is None else 0.0
         if retained is not None and retained.call.call_id == door.call.call_id:
-            door.told = retained.told
+            door.told = self._was_told(retained)
+
+    def _was_told(self, retained: RetainedCall) -> Told:
+        """As of a link that was lost in this life, if its broker was away as this one began."""
+        away = self.availability.status is HaStatus.OFFLINE and not self.availability.went
+        return Told.YES if retained.told is Told.MAYBE and away else retained.told
 
     # --- Bellwire ----------------------------------------------------------------------------
 
