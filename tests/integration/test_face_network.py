@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -374,10 +375,16 @@ def test_a_login_that_comes_back_after_a_newer_one_ends(make_peer: MakePeer, pro
 def test_a_login_that_comes_back_to_a_broker_that_forgot_it_ends(
     make_peer: MakePeer, broker: BrokerProcess, loop: Loop, tmp_path: Path
 ) -> None:
-    """The newer one never saw it; and the older one has the higher rank from an older life."""
+    """The newer one never saw it; and the older one has the higher rank from an older life.
+
+    By its age it is known for the older one, which has to be more than a word takes on its way:
+    its clock makes that an hour.
+    """
+    since = 0.0
     with forgetful(broker, tmp_path) as own, Proxy(own.port, loop) as proxy:
         make_peer("kitchen", url=own.url).logout()
-        older = make_peer("kitchen", url=proxy.url)
+        older = make_peer("kitchen", url=proxy.url, clock=lambda: time.monotonic() + since)
+        since = 3600.0
         proxy.refuse()
         own.kill()
         older.expect_state("RECONNECTING")
