@@ -178,7 +178,7 @@ class PahoLink:
     ) -> None:
         """Publish, QoS 1; all that the protocol says is retained."""
         mid = self._client._mid_generate()
-        rc = self._client._send_publish(mid, topic.encode(), payload, 1, retain)
+        rc = self._client.send_publish(mid, topic.encode(), payload, retain=retain)
         if token is not None and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._tokens[mid] = token
 

@@ -138,6 +138,27 @@ class LinkClient(Client):
             self._published(data[0], data[start:end])
         return True
 
+    # What goes out is written at once, too, where nothing waits before it: paho makes a record of
+    # each packet, queues it and takes it out again. A ring takes 25 µs of 670 less.
+    def send_publish(
+        self, mid: int, topic: bytes, payload: bytes, *, retain: bool
+    ) -> MQTTErrorCode:
+        """Publish, QoS 1 (MQTT 3.1.1, 3.3); what the socket does not take goes out later."""
+        length = 4 + len(topic) + len(payload)
+        if self._sock is None or self._transport != "tcp" or self.want_write() or length >> 14:
+            return self._send_publish(mid, topic, payload, 1, retain)
+        kind = _PUBLISH | 2 | retain
+        head = (kind, length) if length < 128 else (kind, length & 127 | 128, length >> 7)
+        size = len(topic).to_bytes(2, "big")
+        packet = b"".join((bytes(head), size, topic, mid.to_bytes(2, "big"), payload))
+        try:
+            sent = self._sock.send(packet)
+        except OSError:  # it would block, or is broken: paho finds out which, and goes on
+            sent = 0
+        if sent == len(packet):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return self._packet_queue(_PUBLISH, packet[sent:], mid, 1)
+
     def _look(self, size: int) -> None:
         self._ahead = super()._sock_recv(size)
         self._looked = bool(self._ahead)  # else it is the end, which paho shall see
