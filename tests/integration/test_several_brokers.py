@@ -37,9 +37,10 @@ def broker(pair: tuple[BundledBroker, BundledBroker]) -> BundledBroker:
 
 
 def name_for(*urls: str) -> str:
-    """A peer that tries ``urls`` in this order."""
+    """A peer that tries ``urls`` in this order: another one for each first of them."""
+    port = urls[0].rpartition(":")[2]
     return next(
-        name for n in itertools.count() if spread(urls, name := f"peer-{n}") == urls
+        name for n in itertools.count() if spread(urls, name := f"peer-{port}-{n}") == urls
     )  # pragma: no branch
 
 
