@@ -118,7 +118,7 @@ class Proxy:
         self._delay: tuple[float, float] | None = None
         self._death = 0.0
         self._duplicate = False
-        self._refuse = False
+        self._refuse = self._stopped = False
         self._forbidden: tuple[str, int] | None = None
         self._bridged = ""
         self._news = threading.Condition()
@@ -156,6 +156,7 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
+        self._stopped = True  # also for whoever is on the way to the broker now
         self._server.close()
         tasks = [task for connection in self._connections for task in connection.tasks]
         for connection in list(self._connections):
@@ -255,6 +256,13 @@ class Proxy:
             )
         except OSError:
             writer.transport.abort()
+            return
+        except BaseException:  # the loop ends meanwhile
+            writer.transport.abort()
+            raise
+        if self._stopped:
+            for one in (writer, to_broker):
+                one.transport.abort()
             return
         for one in (writer, to_broker):
             sock: socket.socket = one.get_extra_info("socket")
