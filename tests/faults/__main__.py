@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.exported import Bridge, Nats
-from tests.faults.cells import run_fairly
+from tests.faults.cells import run
 from tests.faults.faults import FAULTS, OPEN, STATES, Fault
 from tests.faults.registered import RegisteredBroker
 from tests.faults.stage import Result, every_peer_id
@@ -109,17 +108,12 @@ def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Re
     for fault in faults:
         if name not in FAULTS[fault].brokers:
             continue
-
-        @contextlib.contextmanager
-        def started(fault: Fault = FAULTS[fault]) -> Iterator[BrokerProcess]:
-            with (
-                tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-                broker_for(fault, name, Path(folder)) as broker,
-            ):
-                yield broker
-
-        at = time.monotonic()
-        found = run_fairly(FAULTS[fault], started, states)
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+            broker_for(FAULTS[fault], name, Path(folder)) as broker,
+        ):
+            at = time.monotonic()
+            found = run(FAULTS[fault], broker, states)
         bad = [result for result in found if result.problem]
         worst = max((result.seconds for result in found), default=0.0)
         lines = [

@@ -9,17 +9,13 @@ import contextlib
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Container, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 from tests.faults.faults import BROKER_AWAY, BROKER_STOPPED, OPEN, STATES, Fault
 from tests.faults.judge import Judging
 from tests.faults.registered import RegisteredBroker
 from tests.faults.stage import RESOLVER, Result, World
-from tests.faults.stalls import Stalls
 from tests.servers import BrokerProcess
-
-States = tuple[str, ...]
 
 
 class Cell(Judging):
@@ -50,46 +46,12 @@ def cells_of(world: World, fault: Fault) -> Iterator[Cell]:
             number += 1
 
 
-def run_fairly(
-    fault: Fault, started: Callable[[], AbstractContextManager[BrokerProcess]], states: States
-) -> list[Result]:
-    """As :func:`run`, at a broker of its own.
-
-    What failed while this machine stood still is done once more, at another broker, and that is
-    said: the bounds are those of a machine that goes on.
-    """
-    with Stalls() as stalls, started() as broker:
-        results = run(fault, broker, states)
-    failed = {(each.state, each.end): each for each in results if each.problem}
-    if not failed or not stalls.stood_still:
-        return results
-    for each in failed.values():
-        print(
-            f"{each.name}: the machine stood still for {stalls.worst:.1f} s; once more", flush=True
-        )
-    with started() as broker:
-        again = run(fault, broker, states, failed)
-    return [*(each for each in results if not each.problem), *again]
-
-
-def run(
-    fault: Fault,
-    broker: BrokerProcess,
-    states: States = STATES,
-    only: Container[tuple[str, str]] | None = None,
-) -> list[Result]:
-    """All cells of one fault at one broker, all at once: they mostly wait.
-
-    ``only``: not all of them but these, by state and end.
-    """
+def run(fault: Fault, broker: BrokerProcess, states: tuple[str, ...] = STATES) -> list[Result]:
+    """All cells of one fault at one broker, all at once: they mostly wait."""
     registered = isinstance(broker, RegisteredBroker)
     world = World(broker, "sig" if registered else f"m-{fault.name}")
     try:
-        cells = [
-            cell
-            for cell in cells_of(world, fault)
-            if cell.state in states and (only is None or (cell.state, cell.end) in only)
-        ]
+        cells = [cell for cell in cells_of(world, fault) if cell.state in states]
         if fault.both:
             turns = iter((broker.kill, broker.start))
             if fault.name == "broker-away":

@@ -227,8 +227,8 @@ class Judging(Reaching):
     def _check_keep_alive(self) -> None:
         """While the listener blocks, or after it raised, the link is kept as before."""
         proxy = self.proxy[self.end]
-        wanted = 3 if self.fault.name == "blocks" else 2  # three: it blocks for 10 s
-        proxy.wait(lambda p: p.came[UP, PINGREQ] >= self.pings + wanted, "pings", 30)
+        wanted = 5 if self.fault.name == "blocks" else 2  # five: it blocks for 10 s
+        proxy.wait(lambda p: p.came[UP, PINGREQ] >= self.pings + wanted, "pings", 20)
         assert proxy.accepted == 1, f"connected {proxy.accepted} times"
 
     def _check_cleared(self) -> None:
