@@ -7,42 +7,15 @@ memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from .client.invitations import Event, MissedCall, Outcome
-from .client.link.url import Tls
-from .client.listener import CallEventListener
-from .client.policy import Policy
-from .client.ring_plan import GroupOutcome
-from .core.settings import Settings
-from .core.wire.cells import AnswerReason
-from .errors import (
-    BellwireError,
-    BrokerRefused,
-    BrokerUnreachable,
-    ClientClosed,
-    DecodeError,
-    InvalidArgument,
-    InvitationApiCallError,
-    LoginError,
-    LoginTimeout,
-    SubscriptionRefused,
-    TooManyMessages,
-)
-from .states import (
-    CallState,
-    ConnectionChange,
-    ConnectionState,
-    EndReason,
-    InvitationApiCallErrorCode,
-    LocalInvitationError,
-    LocalInvitationState,
-    RemoteInvitationError,
-    RemoteInvitationState,
-)
-
+TYPE_CHECKING = False  # typing itself need not be loaded for it
 if TYPE_CHECKING:
-    __version__: str
+    from typing import Any
+
+    from .client.invitations import Event, MissedCall, Outcome
+    from .client.link.url import Tls
+    from .client.listener import CallEventListener
+    from .client.policy import Policy
+    from .client.ring_plan import GroupOutcome
     from .client.threaded import (
         Call,
         CallManager,
@@ -51,6 +24,34 @@ if TYPE_CHECKING:
         RingGroup,
         SignalingClient,
     )
+    from .core.settings import Settings
+    from .core.wire.cells import AnswerReason
+    from .errors import (
+        BellwireError,
+        BrokerRefused,
+        BrokerUnreachable,
+        ClientClosed,
+        DecodeError,
+        InvalidArgument,
+        InvitationApiCallError,
+        LoginError,
+        LoginTimeout,
+        SubscriptionRefused,
+        TooManyMessages,
+    )
+    from .states import (
+        CallState,
+        ConnectionChange,
+        ConnectionState,
+        EndReason,
+        InvitationApiCallErrorCode,
+        LocalInvitationError,
+        LocalInvitationState,
+        RemoteInvitationError,
+        RemoteInvitationState,
+    )
+
+    __version__: str
 
 __all__ = [
     "AnswerReason",
@@ -90,20 +91,42 @@ __all__ = [
     "TooManyMessages",
 ]
 
-#: The threaded client, imported with its first use: its asyncio twin needs nothing of it.
-_THREADED = frozenset(
-    ("Call", "CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup", "SignalingClient")
-)
+#: Where each name lives. It is loaded with its first use: the asyncio client needs nothing of the
+#: threaded one, and a command is to answer Ctrl-C before all of that has been loaded.
+_PLACES = {
+    "client.invitations": ("Event", "MissedCall", "Outcome"),
+    "client.link.url": ("Tls",),
+    "client.listener": ("CallEventListener",),
+    "client.policy": ("Policy",),
+    "client.ring_plan": ("GroupOutcome",),
+    "client.threaded": (
+        "Call", "CallManager", "LocalInvitation", "RemoteInvitation", "RingGroup",
+        "SignalingClient",
+    ),
+    "core.settings": ("Settings",),
+    "core.wire.cells": ("AnswerReason",),
+    "errors": (
+        "BellwireError", "BrokerRefused", "BrokerUnreachable", "ClientClosed", "DecodeError",
+        "InvalidArgument", "InvitationApiCallError", "LoginError", "LoginTimeout",
+        "SubscriptionRefused", "TooManyMessages",
+    ),
+    "states": (
+        "CallState", "ConnectionChange", "ConnectionState", "EndReason",
+        "InvitationApiCallErrorCode", "LocalInvitationError", "LocalInvitationState",
+        "RemoteInvitationError", "RemoteInvitationState",
+    ),
+}  # fmt: skip
+_PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name not in _THREADED:
+    if name not in _PLACE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .client import threaded
+    from importlib import import_module
 
-    value = globals()[name] = getattr(threaded, name)
+    value = globals()[name] = getattr(import_module(f".{_PLACE[name]}", __name__), name)
     return value
 
 
@@ -117,4 +140,4 @@ def _version() -> str:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_THREADED, "__version__"})
+    return sorted({*globals(), *_PLACE, "__version__"})

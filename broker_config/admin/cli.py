@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 DIRECTORY = "BELLWIRE_BROKER_DIR"
 #: The brokers for which there is an export (`admin.export`).
 EXPORTS = ("mosquitto", "mosquitto-bridge", "nats", "emqx")
@@ -254,7 +253,10 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives the exit status: 0 well, 1 something is wrong, 2 wrong usage."""
+    """Run the command; gives the exit status: 0 well, 1 something is wrong, 2 wrong usage.
+
+    Ctrl-C is left to :func:`broker_config.cli.main`.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
@@ -273,8 +275,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads has enough (`| head`)
         _silence()
         return EXIT_WRONG
-    except KeyboardInterrupt:
-        return _say("interrupted", EXIT_INTERRUPTED)
 
 
 def _flushed(code: int) -> int:
@@ -318,7 +318,3 @@ def _perform(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     except (SetupError, RegistryError, ValueError, OSError) as error:
         return _say(str(error))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -44,7 +44,7 @@ def test_what_argparse_says_as_a_person_would(theirs: str, ours: str) -> None:
 def test_a_word_points_at_a_command_that_there_is() -> None:
     """What is suggested instead of another word is a command of one of the two programs."""
     from broker_config.admin.cli import _parser as of_broker
-    from device_sdk.cli import _parser as of_bellwire
+    from device_sdk.cli.command_line import _parser as of_bellwire
 
     words = {
         name

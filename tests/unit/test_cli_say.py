@@ -108,7 +108,7 @@ def test_no_response_says_where_to_look() -> None:
 
 def test_the_command_loads_no_more_than_it_needs() -> None:
     code = (
-        "import sys, device_sdk.cli as c; c._parser('call');"
+        "import sys, device_sdk.cli.command_line as c; c._parser('call');"
         "print(*[m for m in ('asyncio', 'amqtt', 'gpiozero', 'device_sdk.services.cli',"
         " 'device_sdk.services.service', 'broker_config', 'tomllib', 'rich', 'typer')"
         " if m in sys.modules])"
