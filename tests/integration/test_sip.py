@@ -264,6 +264,7 @@ def test_the_phone_refuses_with_486(sip: Set) -> None:
 
 def test_the_caller_cancels(sip: Set) -> None:
     invitation = sip.ring()
+    sip.expect("the phone rings for door")
     sip.door.call_manager.cancel_local_invitation(invitation)
     assert sip.phone.expect("CALL_CLOSED")["param"] == "Connection reset by peer"
 

@@ -10,7 +10,14 @@ from device_sdk.services.config.sip import read_sip
 from device_sdk.services.config.toml_reader import SettingsError
 from device_sdk.services.logic.appliance import EndCall, Note, SayInCall
 from device_sdk.services.logic.panel import AcceptCall, CallEnd, RefuseCall
-from device_sdk.services.logic.sip import CLOSES_WITHIN, DialSip, Effect, HangUpSip, SipBridge
+from device_sdk.services.logic.sip import (
+    CLOSES_WITHIN,
+    DialSip,
+    Effect,
+    HangUpSip,
+    PhoneRings,
+    SipBridge,
+)
 from device_sdk.services.service.baresip import Netstrings, netstring
 from device_sdk.services.service.sip import SipService
 
@@ -42,7 +49,7 @@ def ringing() -> Bench:
     bench = Bench()
     assert bench.ring() == [DialSip()]
     assert bench.bridge.dialed("") == []
-    assert bench.event("CALL_RINGING") == []
+    assert bench.event("CALL_RINGING") == [PhoneRings("c1")]
     return bench
 
 
@@ -184,18 +191,48 @@ def test_netstrings_come_in_pieces():
     assert reader.feed(data) == found
 
 
-@pytest.mark.parametrize(("refused", "told"), [(False, ["ringing"]), (True, [])])
-def test_what_the_busy_phone_turns_away_is_not_told_as_ringing(refused, told):
+@pytest.mark.parametrize("said", ["CALL_RINGING", "CALL_PROGRESS"])
+def test_it_rings_when_the_phone_says_so_and_once(said):
+    """180, or 183 with the tone of it; not of the former call, whose end is still to come."""
+    bench = Bench()
+    bench.ring()
+    assert bench.event(said) == [], "baresip has not heard of it"
+    bench.bridge.dialed("")
+    assert bench.event(said) == [PhoneRings("c1")]
+    assert bench.event(said) == []
+    assert up().event(said) == []
+    bench.ended(CallEnd.MISSED)
+    assert bench.event(said) == []
+
+
+@pytest.mark.parametrize(
+    ("comes", "told"),
+    [
+        (["dialed"], []),
+        (["dialed", "CALL_RINGING"], ["ringing"]),
+        (["dialed", "CALL_CLOSED"], []),
+        (["over", "dialed", "CALL_RINGING"], []),
+    ],
+)
+def test_on_ringing_runs_when_the_phone_rings_not_when_it_is_dialed(comes, told):
     happened: list[str] = []
-    effects = [RefuseCall("c1", busy=True)] if refused else [DialSip()]
     service = SimpleNamespace(
         _invitations={},
-        bridge=SimpleNamespace(call=lambda _call, _caller: effects),
-        _do=lambda _effects: None,
+        bridge=SipBridge(),
+        _perform=lambda effect: effect == PhoneRings("c1") and SipService._perform(service, effect),
+        _phone_rings=lambda call: SipService._phone_rings(service, call),
         _happened=lambda event, **_facts: happened.append(str(event)),
     )
-    invitation = SimpleNamespace(call_id="c1", caller_id="gate", content=None)
-    SipService._received(service, invitation)
+    service._do = lambda effects: SipService._do(service, effects)
+    service.bridge.connected()
+    SipService._received(service, SimpleNamespace(call_id="c1", caller_id="gate", content=None))
+    for each in comes:
+        if each == "over":
+            service._invitations.clear()
+        elif each == "dialed":
+            SipService.on_dialed(service, "")
+        else:
+            SipService.on_sip_event(service, each, "486 Busy Here")
     assert happened == told
 
 

@@ -13,7 +13,8 @@ from .messages import text_or_all
 class ServiceEvent(StrEnum):
     """What every service tells, as ``[on.ringing]`` and so on, beside how its calls ended."""
 
-    #: Somebody rings here; at a doorbell: a panel rings, and does not turn the call away at once.
+    #: Somebody rings here; at a doorbell: a panel rings, and does not turn the call away at once;
+    #: at a SIP phone: it says that it rings.
     RINGING = "ringing"
     #: One of its own buttons was pressed.
     PRESSED = "pressed"

@@ -16,6 +16,8 @@ from .panel import AcceptCall, CallEnd, RefuseCall
 
 #: Until a call that was hung up is taken for closed, whatever baresip says; seconds.
 CLOSES_WITHIN = 3.0
+#: What baresip tells of a phone that rings: 180 Ringing, or 183 with the tone of it.
+_RINGS = frozenset({"CALL_RINGING", "CALL_PROGRESS"})
 #: SIP's answers that mean *I do not want*, not *I cannot*.
 _DECLINED = frozenset({403, 603})
 
@@ -30,7 +32,14 @@ class HangUpSip:
     """Have baresip end its call."""
 
 
-Decision = AcceptCall | RefuseCall | SayInCall | EndCall | DialSip | HangUpSip
+@dataclass(frozen=True, slots=True)
+class PhoneRings:
+    """Have it told that the phone rings for ``call``."""
+
+    call: str
+
+
+Decision = AcceptCall | RefuseCall | SayInCall | EndCall | DialSip | HangUpSip | PhoneRings
 Effect = Decision | Note
 
 
@@ -47,6 +56,8 @@ class _Leg:
     call: str
     caller: str
     phase: _Phase = _Phase.DIALING
+    #: Whether the phone has said that it rings.
+    rings: bool = False
     #: Whether the invitation's call goes on, so that its end is told.
     talks: bool = False
     #: When it is over by itself: a limit, or a hang-up that baresip does not confirm.
@@ -154,6 +165,9 @@ class SipBridge(ApplianceLogic[str, Decision]):
             return []
         if kind == "CALL_CLOSED":
             return self._closed(parameter, status_of(parameter))
+        if kind in _RINGS and leg.phase is _Phase.DIALED and not leg.rings:
+            leg.rings = True
+            return [PhoneRings(leg.call)]
         if kind == "CALL_ESTABLISHED" and leg.phase is _Phase.DIALED:
             leg.phase = _Phase.ANSWERED
             return [AcceptCall(leg.call)]

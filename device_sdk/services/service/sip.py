@@ -19,7 +19,7 @@ from ..logic.appliance import EndCall, SayInCall
 from ..logic.messages import result_of_open, text_of
 from ..logic.notice import ServiceEvent
 from ..logic.panel import AcceptCall, CallEnd, RefuseCall
-from ..logic.sip import Decision, DialSip, HangUpSip, SipBridge
+from ..logic.sip import Decision, DialSip, HangUpSip, PhoneRings, SipBridge
 from .appliance import Appliance
 from .baresip import Baresip
 from .incoming import IncomingCalls
@@ -81,13 +81,8 @@ class SipService(Appliance[str, Decision], IncomingCalls):
     def _received(self, invitation: RemoteInvitation) -> None:
         call, caller = invitation.call_id, invitation.caller_id
         self._invitations[call] = invitation
-        say(f"{caller} rings the phone")
-        effects = self.bridge.call(call, caller)
-        self._do(effects)
-        if not any(isinstance(effect, RefuseCall) for effect in effects):
-            self._happened(
-                ServiceEvent.RINGING, call_id=call, peer=caller, content=invitation.content
-            )
+        say(f"{caller} calls the phone")
+        self._do(self.bridge.call(call, caller))
 
     def _over(self, invitation: RemoteInvitation, end: CallEnd) -> None:
         call = invitation.call_id
@@ -131,8 +126,17 @@ class SipService(Appliance[str, Decision], IncomingCalls):
             self._talks.send(effect.call, effect.message)
         elif isinstance(effect, EndCall):
             self._talks.hang_up(effect.call)
+        elif isinstance(effect, PhoneRings):
+            self._phone_rings(effect.call)
         else:
             self._answer(effect)
+
+    def _phone_rings(self, call: str) -> None:
+        # It is over, with its end on the way here, if that is not known any more.
+        if (invitation := self._invitations.get(call)) is not None:
+            peer, content = invitation.caller_id, invitation.content
+            say(f"the phone rings for {peer}")
+            self._happened(ServiceEvent.RINGING, call_id=call, peer=peer, content=content)
 
     def _answer(self, effect: AcceptCall | RefuseCall) -> None:
         manager = self._link.client.call_manager
