@@ -125,16 +125,23 @@ def encode(value):
     if kind not in _COMPOUND:
         raise ValueError("no CBOR for %s" % kind)
     major = 2 + _COMPOUND.index(kind)
-    n = len(value)
     if kind is str:
         value = value.encode()
-        n = len(value)
-    elif kind is list:
+    n = len(value)
+    if kind is list:
         value = b"".join([encode(each) for each in value])
     elif kind is dict:
         pairs = sorted([(encode(key), encode(value[key])) for key in value])
         value = b"".join([key + each for key, each in pairs])
     return _head(major, n) + value
+
+
+def _fits(value, most=8192, depth=1):
+    """ValueError for what no reader would take: it is read back, at its depth in the cell."""
+    data = encode(value)
+    _Reader(data).item(depth)
+    if len(data) > most:
+        raise ValueError("too large")
 
 
 def _text(raw):
@@ -351,15 +358,16 @@ class Peer:
     # --- what the app does -------------------------------------------------------------------
 
     def call(self, peer, content=None, ring_ms=60000, talk=False):
-        """Ring; the call, whose end is told as an event and by `over`."""
-        escape(peer)
+        """Ring; the call, whose end is told as an event and by `over`. ValueError (each here)."""
+        ring_ms = int(ring_ms)
+        if escape(peer) == self.me or not 0 < ring_ms <= 86400000:
+            raise ValueError("peer or ring_ms")
+        _fits(content, MAX_PACKET // 2)
         call_id = str(binascii.b2a_base64(self._fresh()[:16])[:22], "ascii")
         call_id = call_id.replace("+", "-").replace("/", "_")
         call = Call(peer, call_id, True, _RINGING)
         call.content = call.body = content
         call.mine = talk
-        if len(encode(content)) > MAX_PACKET // 2:
-            raise ValueError("content too large")
         self._room()
         call.end = _now() + ring_ms
         call.quiet = _now() + min(30000, ring_ms * 9 // 10)
@@ -376,13 +384,15 @@ class Peer:
     def accept(self, call, response=None, talk=False):
         """The call is accepted once its caller says so: the event `accepted`."""
         if not call.out and call.state == _RECEIVED:
-            encode(response)  # which says what is wrong with it
+            _fits(response)
             call.body = response
             call.mine = talk
             call.end = _now() + 5000
             self._set(call, _ACCEPTED)
 
     def refuse(self, call, reason=_DECLINED):
+        if not 0 < reason < 4:
+            raise ValueError("reason")
         if not call.out and call.state == _RECEIVED:
             call.body = None
             self._decide(call, _REFUSED, reason, "refused")
@@ -391,8 +401,8 @@ class Peer:
         """Whether it was taken: one message at a time, while the call goes on."""
         if not call.talk or call.message is not None:
             return False
+        _fits(value, 8190, 2)
         call.message = [value]
-        encode(call.message)  # which says what is wrong with it
         call.count += 1
         self._set(call, call.state)
         return True
@@ -409,7 +419,9 @@ class Peer:
             if not call.out and call.state == _ACCEPTED:
                 self._decide(call, _FAILED, _ACCEPT_FAILURE, "failed")
         until = _now() + 1000
-        while self.ready and until > _now() and self._busy():
+        while self.ready and until > _now():
+            if not [c for c in self.calls.values() if c.out or c.state not in (_ASKED, _RECEIVED)]:
+                break
             self.poll(50)
         try:
             if self._sock:
@@ -419,9 +431,6 @@ class Peer:
             pass
         self._drop()
         self.aborted = True
-
-    def _busy(self):
-        return any(c.state not in (_ASKED, _RECEIVED) or c.out for c in self.calls.values())
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -763,9 +772,9 @@ class Peer:
         if state == _ACCEPTED:
             self._once(peer, call_id, _FAILED, _ACCEPT_FAILURE)
         else:
-            self._once(peer, call_id, _SEEN, None)
+            self._once(peer, call_id, _SEEN)
 
-    def _once(self, peer, call_id, state, reason):
+    def _once(self, peer, call_id, state, reason=None):
         """Answer a call that is not held, and remember that."""
         known = self._known(peer, call_id)
         if known:
@@ -776,9 +785,9 @@ class Peer:
         self._publish(self._topic(False, peer, call_id), cell)
 
     def _heard_presence(self, level, peer, cell, retained):
+        online = cell.get(1) == 1
         if level != self.me:
             if peer in self._online:
-                online = cell.get(1) == 1
                 before = self._online[peer]
                 self._online[peer] = cell[2] if online else None
                 for call in list(self.calls.values()):
@@ -786,7 +795,6 @@ class Peer:
                         self._peer_is(call, cell, online and before != cell[2] and not retained)
             return
         mine = cell.get(2) == self.epoch
-        online = cell.get(1) == 1
         if mine and online:
             if not retained:
                 if self._said_generation != self.generation:
@@ -865,8 +873,14 @@ class Peer:
     def _say(self, call, ask=False, asker=None):
         call.seq += 1
         call.said = _now()
-        call.due = None if self._rests(call) else call.said + call.delay
         state = call.state
+        if not call.out:
+            rests = state == _RECEIVED or state == _TALKING and call.message is None
+        elif state == _RINGING:
+            rests = call.heard
+        else:
+            rests = call.talk and call.got is not None and call.message is None
+        call.due = None if rests else call.said + call.delay  # unless nothing is to be said again
         if state == _ASKED:
             state, ask = _RECEIVED, True
         up = call.talk or state == (_CALLER_OVER if call.out else _OVER)
@@ -885,16 +899,6 @@ class Peer:
         }
         if self.ready:
             self._publish(self._topic(call.out, call.peer, call.id), self._cell(state, cell))
-
-    def _rests(self, call):
-        """Whether nothing has to be said again."""
-        if call.out:
-            return (
-                call.state == _RINGING
-                and call.heard
-                or (call.talk and call.got is not None and call.message is None)
-            )
-        return call.state == _RECEIVED or call.state == _TALKING and call.message is None
 
     def _set(self, call, state):
         call.state = state
@@ -949,11 +953,10 @@ class Peer:
             elif came:
                 self._reply(call)
         elif call.state == _RECEIVED:
-            if online != (cell.get(2) == call.epoch) and cell:
-                grace = now + 10000
-                call.end = min(call.end, grace)
-                self._reply(call, True)
-            elif came:
+            doubt = cell and online != (cell[2] == call.epoch)
+            if doubt:
+                call.end = min(call.end, now + 10000)
+            if doubt or came:
                 self._reply(call, True)
 
     def _ring(self, call, end):
@@ -979,10 +982,8 @@ class Peer:
             self._clear(call)
             return
         state = cell[1]
-        if call is not None and call.state == _CLEARED:
-            self._forget(call)
-            call = None
-        if call is None:
+        if call is None or call.state == _CLEARED:
+            self.calls.pop((False, peer, call_id), None)
             known = self._known(peer, call_id)
             if known or state != _RINGING:
                 self._final(peer, call_id, state)
@@ -1034,15 +1035,17 @@ class Peer:
             if state == _ENDED:
                 self._ended(call, cell)
                 return
-            self._event("accepted", call, None)
-            if not (call.mine and call.offer and 11 in cell):
+            if call.mine and call.offer and 11 in cell:
+                self._up(call, cell[2])
+                call.got = 0
+                call.state = _TALKING
+            else:
                 call.over = True
-                self._set(call, _SEEN)
                 call.end = None
-                return
-            self._up(call, cell[2])
-            call.got = 0
-            call.state = _TALKING
+                self._set(call, _SEEN)
+            self._event("accepted", call)
+            if not call.talk:
+                return  # or the listener hung up
             if not self._messages(call, cell):
                 self._set(call, _TALKING)
             if state == _CALLER_OVER:
@@ -1113,14 +1116,12 @@ class Peer:
         state = cell[1]
         final = state not in (_RECEIVED, _ACCEPTED, _TALKING)
         if call is None:
-            topic = self._topic(True, peer, call_id)
-            if final:
-                self._publish(topic, b"")
-            elif state == _TALKING:
-                more = {3: 1, 7: _TALK_RESTARTED, 11: 1, 13: 0}
-                self._publish(topic, self._cell(_CALLER_OVER, more))
-            else:
-                self._publish(topic, self._cell(_ENDED, {3: 1, 7: _RESTARTED}))
+            said = b""
+            if state == _TALKING:
+                said = self._cell(_CALLER_OVER, {3: 1, 7: _TALK_RESTARTED, 11: 1, 13: 0})
+            elif not final:
+                said = self._cell(_ENDED, {3: 1, 7: _RESTARTED})
+            self._publish(self._topic(True, peer, call_id), said)
             return
         if call.state == _CLEARED:
             return
@@ -1131,7 +1132,9 @@ class Peer:
                 call.heard = True
                 call.due = None
                 self._event("received", call)
-            if state == _RECEIVED:
+            if call.state != _RINGING:  # the listener canceled it
+                self._answered(peer, call_id, cell, _retained)
+            elif state == _RECEIVED:
                 if cell.get(10):
                     if call.was_asked:
                         self._present()

