@@ -87,7 +87,7 @@ export interface ClientOptions {
   talk?: boolean;
   realm?: string;
   settings?: Partial<Settings>;
-  /** Seconds; 20 by default. */
+  /** Seconds, at most a day; 20 by default. */
   loginTimeout?: number;
   /** Decides before anything rings: undefined to let it ring. `open` invitations are there already. */
   policy?: (ring: Rung, open: number) => Refusal | undefined;

@@ -167,6 +167,7 @@ function compare(a, b) {
 function writeItem(value, depth, what) {
   if (value === null || value === undefined) return [0xf6];
   if (typeof value === "boolean") return [value ? 0xf5 : 0xf4];
+  if (typeof value === "bigint" && Number.isSafeInteger(Number(value))) value = Number(value);
   if (typeof value === "bigint" || Number.isSafeInteger(value)) {
     if (Object.is(value, -0)) return [0xf9, 0x80, 0];
     if (value > 0xffffffffffffffffn || value < -0x10000000000000000n) throw new InvalidArgument(what, "an integer of more than 64 bits");
@@ -184,7 +185,7 @@ function writeItem(value, depth, what) {
   }
   if (typeof value !== "object") throw new InvalidArgument(what, `a ${typeof value} is no CBOR value without tags`);
   if (depth === 0) throw new InvalidArgument(what, `deeper than ${MAX_DEPTH - (what === "message" ? 2 : 1)} levels`);
-  if (Array.isArray(value)) return join([head(4, value.length), ...value.map((item) => writeItem(item, depth - 1, what))]);
+  if (Array.isArray(value)) return join([head(4, value.length), ...Array.from(value, (item) => writeItem(item, depth - 1, what))]);
   if (!(value instanceof Map) && ![Object.prototype, null].includes(Object.getPrototypeOf(value))) {
     throw new InvalidArgument(what, `a ${value.constructor?.name} is no CBOR value without tags`);
   }
@@ -193,6 +194,7 @@ function writeItem(value, depth, what) {
     return [join([writeItem(key, 0, what)]), writeItem(item, depth - 1, what)];
   });
   pairs.sort(([a], [b]) => compare(a, b));
+  if (pairs.some(([key], i) => i && compare(key, pairs[i - 1][0]) === 0)) throw new InvalidArgument(what, "a key twice in a map");
   return join([head(5, pairs.length), ...pairs.flat()]);
 }
 
@@ -1599,7 +1601,7 @@ export class Engine {
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(realm)) throw new InvalidArgument("realm", "1 to 64 of A-Z a-z 0-9 _ -");
     for (const [name, value] of Object.entries(settings)) {
       if (!(name in SETTINGS)) throw new InvalidArgument(name, "no such setting");
-      if (!(value > 0 && value < Infinity)) throw new InvalidArgument(name, "must be above 0 and finite");
+      if (!(typeof value === "number" && value > 0 && value < Infinity)) throw new InvalidArgument(name, "must be above 0 and finite");
     }
     this.settings = { ...SETTINGS, ...settings };
     if (this.settings.ringTimeout > MAX_TTL / 1000) throw new InvalidArgument("ringTimeout", "at most a day");
@@ -2155,6 +2157,29 @@ export class LoginError extends Error {
   }
 }
 
+function checkSeconds(name, value) {
+  if (!(typeof value === "number" && value > 0 && value <= MAX_TTL / 1000)) throw new InvalidArgument(name, "seconds, above 0 and at most a day");
+}
+
+/** A list of brokers; a page's own may be relative to it. One alone that cannot be read is told by the login. */
+function checkUrls(urls) {
+  if (!Array.isArray(urls) || !urls.length || urls.some((one) => typeof one !== "string" || !one)) throw new InvalidArgument("url", "one text, or `urls`, a list of them");
+  const read = urls.map((one, i) => {
+    let url;
+    try {
+      url = new URL(one, globalThis.location?.href);
+    } catch {
+      if (urls.length === 1) return {};
+      throw new InvalidArgument("urls", `number ${i + 1} of ${urls.length} is none`);
+    }
+    // It would be shown wherever the broker is named.
+    if (url.username || url.password) throw new InvalidArgument("url", "no user or password in it: they are `username` and `password`");
+    return url;
+  });
+  if (new Set(read.map(({ protocol, host, pathname, search }) => [protocol, host, pathname || "/", search].join())).size < urls.length) throw new InvalidArgument("urls", "one is there twice");
+  if (new Set(read.map(({ protocol }) => ["wss:", "mqtts:", "https:"].includes(protocol))).size > 1) throw new InvalidArgument("urls", "all are encrypted, or none");
+}
+
 /** Messages of a call that nobody has read wait; over this, the oldest go. */
 const MAX_UNREAD = 1024;
 
@@ -2293,10 +2318,12 @@ export class Client extends EventTarget {
   });
   constructor(options) {
     super();
-    const { url, urls = [url], peer, realm, settings, policy, talk } = options;
-    if (!Array.isArray(urls) || !urls.length || urls.some((one) => typeof one !== "string" || !one)) throw new InvalidArgument("url", "one text, or `urls`, a list of them");
-    if (new Set(urls).size < urls.length) throw new InvalidArgument("urls", "one is there twice");
-    if (new Set(urls.map((one) => /^(wss|mqtts):/.test(one))).size > 1) throw new InvalidArgument("urls", "all are encrypted, or none");
+    const { url, urls = [url], peer, realm, settings, policy, talk, loginTimeout, username, password } = options;
+    checkUrls(urls);
+    if (loginTimeout !== undefined) checkSeconds("loginTimeout", loginTimeout);
+    for (const [name, value] of Object.entries({ username, password })) {
+      if (value !== undefined && (typeof value !== "string" || TEXT.encode(value).length > 0xffff)) throw new InvalidArgument(name, "text of at most 65,535 bytes");
+    }
     this.#rotation = new Rotation(spread(urls, peer));
     const screen = policy && ((call, open) => {
       try {
@@ -2338,7 +2365,7 @@ export class Client extends EventTarget {
     if (channel !== undefined && (typeof channel !== "string" || TEXT.encode(channel).length > MAX_CHANNEL)) throw new InvalidArgument("channel", `text of at most ${MAX_CHANNEL} bytes`);
     if (group !== undefined && !(group instanceof Uint8Array && group.length === 16)) throw new InvalidArgument("group", "16 bytes");
     for (const [name, value] of Object.entries({ ringTimeout, ackTimeout })) {
-      if (value !== undefined && !(value > 0 && value <= MAX_TTL / 1000)) throw new InvalidArgument(name, "seconds, above 0 and at most a day");
+      if (value !== undefined) checkSeconds(name, value);
     }
     const body = content === undefined ? undefined : encodeBody(content);
     const made = { peer, callId: newCallId(), body, channel, group, ringTimeout, ackTimeout, time: Math.floor(Date.now() / 1000) };

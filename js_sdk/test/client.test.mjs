@@ -115,7 +115,12 @@ test("what the app hands in wrong is told where it comes in, and changes nothing
   assert.throws(() => client.invite("b", { content: () => 1 }), InvalidArgument);
   assert.throws(() => client.invite("b", { content: "x".repeat(9000) }), /at most 8192/);
   assert.throws(() => client.invite("b", { channel: "x".repeat(65) }), InvalidArgument);
-  assert.throws(() => client.invite("b", { ringTimeout: -1 }), InvalidArgument);
+  for (const ringTimeout of [-1, NaN, "30", 30n, 86401]) assert.throws(() => client.invite("b", { ringTimeout }), InvalidArgument);
+  // What a timer cannot hold would have ended the login at once, and a text made times of texts.
+  for (const wrong of [{ settings: { ringTimeout: "30" } }, { loginTimeout: Infinity }, { loginTimeout: "5" }, { password: 5 }, { username: "x".repeat(65536) }]) {
+    assert.throws(() => new Client({ url: "ws://x", peer: "a", ...wrong }), InvalidArgument);
+  }
+  assert.throws(() => client.invite("b", { content: new Map([[1, "a"], [1n, "b"]]) }), /a key twice/);
   const cycle = [];
   cycle.push(cycle);
   assert.throws(() => client.invite("b", { content: cycle }), InvalidArgument);
@@ -125,6 +130,8 @@ test("bodies come back as they were", () => {
   for (const body of [null, true, 0, -1, 1.5, -0, 1e300, NaN, Infinity, 2 ** 53, "é€😀", [], {}, { a: { b: [1, "c"] } }, 2n ** 60n, new Map([[1, "one"]]), Uint8Array.of(1, 2)]) {
     assert.deepEqual(decodeBody(encodeBody(body)), body);
   }
+  for (const small of [0, 5, -5, 300, 2 ** 33]) assert.deepEqual(encodeBody(BigInt(small)), encodeBody(small));
+  assert.deepEqual(decodeBody(encodeBody([, 1])), [null, 1]);
 });
 
 test("a login that is refused, and one that nobody answers, are rejected with why", async () => {
@@ -216,7 +223,8 @@ test("several brokers: one that takes the connection and says nothing costs two 
 });
 
 test("urls that do not fit are told where they come in", () => {
-  for (const urls of [[], ["ws://a", "ws://a"], ["ws://a", "wss://b"], "ws://a", [1], [""]]) assert.throws(() => new Client({ urls, peer: "me" }), InvalidArgument);
+  const wrong = [["ws://a", "nowhere"], ["ws://a", "WS://a/"], ["ws://a", "WSS://b"], ["ws://a", "ws://a:99999"], ["ws://user:secret@a"]];
+  for (const urls of [[], ["ws://a", "ws://a"], ["ws://a", "wss://b"], "ws://a", [1], [""], ...wrong]) assert.throws(() => new Client({ urls, peer: "me" }), InvalidArgument);
   assert.throws(() => new Client({ peer: "me" }), InvalidArgument);
 });
 
