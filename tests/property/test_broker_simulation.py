@@ -5,7 +5,6 @@ And the simulation that says so notices when it does not.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +21,10 @@ Patch = pytest.MonkeyPatch
 
 
 def test_promises_hold() -> None:
-    """Another part of the space in each run; CI goes through more of it."""
-    seed = random.SystemRandom().randrange(1 << 30)
-    figures = simulate(30_000, seed)
-    assert figures["acknowledged"] > 300, seed
-    assert figures["crashes"] > 20, seed
+    """The same worlds each time; `make broker-soak` goes through others."""
+    figures = simulate(30_000, 0)
+    assert figures["acknowledged"] > 300
+    assert figures["crashes"] > 20
 
 
 def _unheld(kinds: tuple[int, ...]) -> Callable[[Patch], None]:
