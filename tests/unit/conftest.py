@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from device_sdk.testing import MemoryBroker
 from tests.broker_support.life import Life
-from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
+from tests.peers import PATIENCE, AsyncioPeer, Loop, Peer, ThreadedPeer
 
 MakePeer = Callable[..., Peer]
 
@@ -67,3 +68,11 @@ def do(face: str, loop: Loop) -> Do:
         return loop.run(awaited(function, *args, **options))
 
     return call
+
+
+def come_to_an_end(name: str) -> None:
+    """Every thread whose name begins so comes to its end; it may be about to."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(name):
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), thread

@@ -31,7 +31,7 @@ from device_sdk.client.supervisor import ForkedError
 from device_sdk.core.events import ConnectionStateChanged, Name
 from device_sdk.testing import MemoryBroker, MemoryLink
 from tests.peers import PATIENCE, Heard, Held, Loop, ThreadedPeer
-from tests.unit.conftest import Do, MakePeer
+from tests.unit.conftest import Do, MakePeer, come_to_an_end
 
 
 def fail(*_args: Any) -> Any:
@@ -244,7 +244,7 @@ def test_a_logout_does_not_wait_long_for_a_broker_that_says_nothing(
     assert time.monotonic() - begun < PATIENCE / 2
     assert door.client.connection_state is ConnectionState.DISCONNECTED
     assert not memory.sessions
-    assert not [t for t in threading.enumerate() if t.name == "bellwire-front-door"]
+    come_to_an_end("bellwire-front-door")
 
 
 def test_a_listener_may_log_out(make_peer: MakePeer) -> None:

@@ -237,17 +237,18 @@ def test_listeners_have_threads_of_their_own_or_share_the_loop(door: Peer) -> No
         assert threads == {"loop"}
     else:
         assert threads == {"bellwire-front-door-listener"}
-        running = [t for t in threading.enumerate() if t.name in threads]
+        running = [one.thread for one in door.client._listeners]
         assert len(running) == 2
-        assert all(thread.daemon for thread in running)
+        assert all(thread.is_alive() and thread.daemon for thread in running)
 
 
-def test_logging_out_ends_the_threads_of_listeners(door: Peer) -> None:
+def test_logging_out_ends_the_threads_of_listeners(make_peer: MakePeer) -> None:
     """Nothing of a client is left when its logout returns."""
-    door.press("kitchen")
-    door.logout()
-    assert not [t for t in threading.enumerate() if t.name.startswith("bellwire-front-door")]
-    assert len(door.heard.told) == 1
+    gate = make_peer("gate", login=False)  # a name that no other test's threads have
+    gate.press("kitchen")
+    gate.logout()
+    assert not [t for t in threading.enumerate() if t.name.startswith("bellwire-gate")]
+    assert len(gate.heard.told) == 1
 
 
 # --- the thread of one listener ----------------------------------------------------------------

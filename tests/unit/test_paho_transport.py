@@ -162,16 +162,18 @@ def test_a_packet_that_is_too_large_is_read_away_and_acknowledged(topic: bytes) 
         sending.start()
         tracemalloc.start()
         try:
-            happened = happens(link)
+            happened: list[object] = []
+            while len(happened) < 2:  # one look may end the large one and have the next
+                happened += happens(link)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        (cut,) = happened
+        cut, after = happened
         assert isinstance(cut, MessageReceived)
         assert cut.topic == topic.decode()
         assert 20 * 1024 < len(cut.payload) < LARGEST_PACKET
         assert peak < 10 * LARGEST_PACKET
-        assert happens(link) == [MessageReceived("t/a", b"next", True)]
+        assert after == MessageReceived("t/a", b"next", True)
         sending.join(5)
         link.acknowledge()
         assert broker.recv(8, socket.MSG_WAITALL) == b"\x40\x02\0\x07\x40\x02\0\x08"

@@ -31,7 +31,7 @@ from device_sdk.client.link.base import Will
 from device_sdk.core.wire import codec
 from device_sdk.testing import MemoryBroker
 from tests.peers import PATIENCE, Heard, Held, Loop, Peer, ring
-from tests.unit.conftest import Do, MakePeer
+from tests.unit.conftest import Do, MakePeer, come_to_an_end
 
 #: Place → whether the client ends of it (else only what is named in the document is lost).
 OUTCOMES = {
@@ -120,7 +120,7 @@ def ends(peer: Peer, do: Do) -> None:
     with pytest.raises(ClientClosed, match="failed and is done"):
         peer.login()
     peer.logout()
-    assert not [t for t in threading.enumerate() if t.name.startswith(f"bellwire-{peer.peer_id}")]
+    come_to_an_end(f"bellwire-{peer.peer_id}")
 
 
 # --- what ends a client --------------------------------------------------------------------------

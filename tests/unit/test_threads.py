@@ -26,6 +26,7 @@ from device_sdk.client.network_thread import NetworkThread
 from device_sdk.core.connection import OpenLink
 from device_sdk.testing import MemoryBroker
 from tests.peers import Held
+from tests.unit.conftest import come_to_an_end
 
 
 def test_a_command_is_on_the_wire_when_it_returns() -> None:
@@ -198,10 +199,7 @@ def test_an_interrupted_login_leaves_nothing_running(monkeypatch: pytest.MonkeyP
             door.login(keep_trying=True)
     assert door.connection_state is ConnectionState.DISCONNECTED
     held.release()
-    for thread in threading.enumerate():
-        if thread.name.startswith("bellwire-front-door"):
-            thread.join(10)
-            assert not thread.is_alive()
+    come_to_an_end("bellwire-front-door")
     assert not broker.sessions
     with door:
         assert door.connection_state is ConnectionState.CONNECTED
