@@ -208,13 +208,20 @@ def test_the_pages_own_camera_is_a_choice(browser: Browser, panel: Panel, bell: 
     heard_at_the_door(browser, bell)
     assert heard(browser, "peer")[1] == 0, "and does not see it"
     browser.to(page)
+    until(lambda: min(heard(browser, PAGE_PEER)) > 0, "the page hears and sees the door")
     assert browser.all(".call video.own") == []
     browser.press(".call button.camera")
     browser.see(".call video.own")
     browser.to(door)
     until(lambda: heard(browser, "peer")[1] > 0, "the door sees the page")
     browser.to(page)
-    assert min(heard(browser, PAGE_PEER)) > 0, "and is seen and heard as before"
+    sound, pictures = heard(browser, PAGE_PEER)
+
+    def goes_on() -> bool:
+        more_sound, more_pictures = heard(browser, PAGE_PEER)
+        return more_sound > sound and more_pictures > pictures
+
+    until(goes_on, "and is seen and heard as before")
     browser.run("window.kept = [...cards.values()][0].talk.camera.getTracks()[0]")
     browser.press(".call button.camera")
     until(lambda: browser.run("return kept.readyState") == "ended", "the camera is off")
@@ -258,7 +265,8 @@ def test_a_page_that_is_loaded_anew_in_its_call_talks_again(
     """It offers a new connection, in the call; what was said before is not taken for its answer."""
     page, door, offer = in_call(browser, panel, bell)
     bell.call.send({"sdp": pack_sdp(offer), "type": "answer"})  # of the former life
-    browser.see(".call button.hang-up")
+    signals = "return [...cards.values()][0].call.signals.length"
+    until(lambda: browser.run(signals) == 1, "the page has heard that")
     browser.driver.refresh()
     browser.see(".call .state", "In a call")
 
@@ -488,7 +496,7 @@ def test_a_cameras_live_view_by_whep(
     Camera.answers.put(browser.driver.execute_async_script(ANSWER, offer))
     browser.to(page)
     until(
-        lambda: browser.run("return document.querySelector('.call video').videoWidth > 2"),
+        lambda: browser.run("return document.querySelector('.call video')?.videoWidth > 2"),
         "a moving picture",
     )
     assert browser.run("return document.querySelector('.call video').muted")
