@@ -49,6 +49,7 @@ from .link.base import LinkFactory
 from .link.factory import Brokers, chosen_secret, chosen_tls, paho_links
 from .link.url import Tls, clear_text
 from .policy import Policy
+from .refusal import cure
 from .screening import REFUSAL_WORDS
 from .vocabulary import FORMER
 
@@ -142,6 +143,8 @@ class BaseClient(Ringing[L, R]):
             raise InvalidArgument("talk", f"True or False, not {talk!r}")
         self.talk = talk
         tls = chosen_tls(ca_file, cert_file, key_file, tls)
+        secret = "password" if secret_file is None and password is not None else secret_file
+        self._refusals.cure = cure(self.peer_id, secret, None if tls is None else tls.cert_file)
         password = chosen_secret(password, secret_file)
         if not callable(broker) and password is not None and (warning := clear_text(broker)):
             self._records.add(logging.WARNING, "%s: %s", self.peer_id, warning)

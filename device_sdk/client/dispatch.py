@@ -16,6 +16,7 @@ from ..core.caller import CallerCall
 from ..core.events import (
     ENDS,
     CallEvent,
+    ConnectionStateChanged,
     CoreEvent,
     LocalEvent,
     Name,
@@ -24,10 +25,18 @@ from ..core.events import (
     RemoteEvent,
 )
 from ..core.wire.talk_cells import decode_message
-from ..states import EndReason, LocalInvitationError, RemoteInvitationError, RemoteInvitationState
+from ..states import (
+    ConnectionChange,
+    ConnectionState,
+    EndReason,
+    LocalInvitationError,
+    RemoteInvitationError,
+    RemoteInvitationState,
+)
 from .calls import CallBase
 from .invitations import Event, LocalInvitationBase, MissedCall, RemoteInvitationBase, value_of
 from .logs import Records
+from .refusal import Refusals
 
 L = TypeVar("L", bound=LocalInvitationBase)
 R = TypeVar("R", bound=RemoteInvitationBase)
@@ -46,11 +55,14 @@ class Dispatcher(Generic[L, R]):
     _local: type[L]
     _remote: type[R]
     _call: type[CallBase]
+    #: At which it is logged that the broker lets this client in no more.
+    _refusal_level = logging.WARNING
 
     def __init__(self, peer_id: str, records: Records) -> None:
         self.peer_id = peer_id
         #: What is to be logged once the guard is released.
         self._records = records
+        self._refusals = Refusals()
         self._underway: dict[InvitationKey, L | R] = {}
         self._over: WeakValueDictionary[InvitationKey, L | R] = WeakValueDictionary()
         #: Calls that go on.
@@ -83,10 +95,23 @@ class Dispatcher(Generic[L, R]):
             self._deliver(Event(event.name, (event.peer, event.online), peer=event.peer,
                                 content=event.online))  # fmt: skip
         else:
-            self._records.add(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
-                               event.change, event.detail)  # fmt: skip
-            self._deliver(Event(event.name, (event.state, event.change), state=event.state,
-                                reason=event.change, detail=event.detail))  # fmt: skip
+            self._dispatch_connection(event)
+
+    def _dispatch_connection(self, event: ConnectionStateChanged) -> None:
+        if event.state is ConnectionState.CONNECTED:
+            self._refusals.connected()
+        elif event.state is ConnectionState.RECONNECTING:
+            refused = event.change is ConnectionChange.REFUSED
+            if refused and self._refusals.refused(event.detail):
+                self._say_refusal()
+        self._records.add(logging.INFO, "%s: %s (%s) %s", self.peer_id, event.state.name,
+                           event.change, event.detail)  # fmt: skip
+        self._deliver(Event(event.name, (event.state, event.change), state=event.state,
+                            reason=event.change, detail=event.detail))  # fmt: skip
+
+    def _say_refusal(self) -> None:
+        self._records.add(self._refusal_level, "%s cannot log in again: %s; trying again",
+                           self.peer_id, self._refusals.last)  # fmt: skip
 
     def _dispatch_local(self, event: LocalEvent | PeerLost, reason: EndReason | None) -> None:
         record, name = event.call, event.name

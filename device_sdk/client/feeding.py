@@ -25,11 +25,12 @@ from ..core.effects import (
     LinkInput,
 )
 from ..core.engine import Engine
-from ..core.events import CoreEvent, Name
+from ..core.events import ConnectionStateChanged, CoreEvent, Name
 from ..core.rotation import Rotation
 from ..core.settings import Settings
 from ..core.wire.cells import EPOCH_BYTES
-from ..errors import BrokerUnreachable
+from ..errors import BrokerUnreachable, LoginError
+from ..states import ConnectionChange, ConnectionState
 from .clocks import since_start, unix_time
 from .dispatch import L, R
 from .display import plain
@@ -145,6 +146,21 @@ class Feeding(Screening[L, R]):
             session.handle(what, now, wall)
         finally:
             self._sort(session)
+        if type(what) is LinkFailed:
+            self._link_failed(session, what.error)
+
+    def _link_failed(self, session: LoginSession, error: LoginError) -> None:
+        """Tell what a person has to mend before there is a connection again: once, until there is.
+
+        The session tells what the broker says. What this end thinks of the broker's certificate is
+        to it a connection that did not come about, as it was: interrupted.
+        """
+        reconnecting = session.state is ConnectionState.RECONNECTING and not session.closed
+        if reconnecting and self._refusals.link_failed(error):
+            self._say_refusal()
+            self._core_events.append(
+                ConnectionStateChanged(session.state, ConnectionChange.INTERRUPTED, str(error))
+            )
 
     def _give_up(self, session: LoginSession) -> None:
         """End a login that is still open, or stop waiting for the end of a logout; as _feed."""

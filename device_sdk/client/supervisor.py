@@ -89,6 +89,15 @@ class Supervised(Dispatcher[L, R]):
         """What ended this client from within, if anything did; from any thread."""
         return self._failure
 
+    @property
+    def refusal(self) -> str:
+        """Why it is let in no more, and what cures that, a line for people; from any thread.
+
+        Of a client that was logged in, and the broker then says no (RECONNECTING, REFUSED), or
+        shows a certificate that this end does not trust; "" once it is connected again.
+        """
+        return self._refusals.last
+
     def pulse(self, call: Callable[[], None]) -> bool:
         """Have ``call`` called by the loop that owns the session; False if there is none now.
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from device_sdk.client.invitations import Event
-from device_sdk.core.events import Name
+from device_sdk.client.refusal import Refusals
 from device_sdk.errors import BrokerRefused, BrokerUnreachable
 from device_sdk.services.config.account import Account
 from device_sdk.services.service.link import ClientRunner, make_client
+from device_sdk.services.service.link import cure as cure_of
 from device_sdk.states import ConnectionChange, ConnectionState
 
 
@@ -59,9 +59,9 @@ def test_the_first_failure_is_said_at_once_and_later_attempts_are_patient() -> N
 
 def _link(account: Account, troubles: list[str]) -> ClientRunner:
     events: Any = SimpleNamespace(on_trouble=troubles.append, on_link=lambda _on, _broker: None)
+    # What its client says; what that is made of, tests/unit/test_refusals.py has.
     client = SimpleNamespace(
-        call_manager=SimpleNamespace(add_event_listener=lambda _listener: None),
-        detail="mqtt://b refused: not authorized",
+        call_manager=SimpleNamespace(add_event_listener=lambda _listener: None), refusal=""
     )
     return ClientRunner(
         account,
@@ -88,6 +88,11 @@ def test_who_is_not_let_in_any_more_is_told_what_to_do(account: Account, cure: s
     link = _link(account, troubles)
     link.state_changed(ConnectionState.RECONNECTING, ConnectionChange.INTERRUPTED)
     assert troubles == []
+    real = Refusals()
+    real.cure = cure_of(account)
+    real.link_failed(BrokerRefused(5, "mqtt://b refused: not authorized"))
+    real.refused("mqtt://b refused: not authorized")
+    link.client.refusal = real.last  # type: ignore[misc]  # no client, but what of it is used
     link.state_changed(ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
     link._trouble(BrokerRefused(5, "mqtt://b refused: not authorized"))
     link._trouble(BrokerRefused(3, "mqtt://b refused: server unavailable"))
@@ -97,10 +102,17 @@ def test_who_is_not_let_in_any_more_is_told_what_to_do(account: Account, cure: s
     assert other == "mqtt://b refused: server unavailable"
 
 
-def test_the_client_of_a_service_keeps_why_its_connection_is_as_it_is() -> None:
-    """What a listener is not told, for it is in the text of the event only."""
-    client = make_client(Account("door", "mqtt://b"))
-    change = (ConnectionState.RECONNECTING, ConnectionChange.REFUSED)
-    name = Name.CONNECTION_STATE_CHANGED
-    client._deliver(Event(name, change, state=change[0], reason=change[1], detail="b refused"))
-    assert client.detail == "b refused"
+def test_the_client_of_a_service_knows_where_its_secret_stands() -> None:
+    account = Account("door", "mqtt://b")
+    assert make_client(account)._refusals.cure == cure_of(account)
+
+
+@pytest.mark.parametrize("change", [ConnectionChange.INTERRUPTED, ConnectionChange.REFUSED])
+def test_a_certificate_that_runs_out_is_told_as_what_it_is_not_as_away(
+    change: ConnectionChange,
+) -> None:
+    troubles: list[str] = []
+    link = _link(Account("door", "mqtts://b"), troubles)
+    link.client.refusal = "the broker's certificate has run out"  # type: ignore[misc]  # as above
+    link.state_changed(ConnectionState.RECONNECTING, change)
+    assert troubles == ["the broker's certificate has run out"]

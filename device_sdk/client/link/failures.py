@@ -18,8 +18,12 @@ def login_error(error: Exception, url: BrokerUrl) -> LoginError:
         hint = f"the broker's certificate is not trusted: {text}"
         if error.verify_code in (9, 10):  # not yet valid, expired: OpenSSL's X509_V_ERR numbers
             hint += "; is this machine's clock right (compare `date`)?"
+            if error.verify_code == 10:
+                hint += " If so, the broker needs a new one (the bundled: `bellwire-broker renew`)"
         elif error.verify_code in (18, 19, 20, 21):
-            hint += "; is ca_file the authority that signed it?"
+            hint += "; is ca_file the authority that signed it? If not, copy it here, and restart"
+        elif error.verify_code in (62, 64):
+            hint += f" (the bundled broker: `bellwire-broker renew --name {url.certified}`)"
         return BrokerUnreachable("certificate", f"{url}: {hint}")
     if isinstance(error, ssl.SSLError):
         why = getattr(error, "reason", None) or error  # not every one of them has a reason

@@ -50,7 +50,7 @@ class LinkState:
         self._notifier = notifier
         self._loop = loop
         self._online: bool | None = None
-        self._trouble = ""
+        self._troubles: set[str] = set()
         self._status, self._beside = f"logging in at {broker}", ""
 
     def beside(self, problem: str) -> None:
@@ -67,7 +67,7 @@ class LinkState:
         if online == self._online or (self._online is None and not online):
             return False
         self._online = online
-        self._trouble = ""
+        self._troubles.clear()
         if online:
             self._broker = broker or self._broker
             self._notifier.ready(self._with(f"online as {self._peer} at {self._broker}"))
@@ -80,8 +80,8 @@ class LinkState:
     def trouble(self, problem: str) -> None:
         """Say why logging in fails, once for each cause."""
         self._notifier.status(self._with(f"not logged in: {problem}"))
-        if problem != self._trouble:
-            self._trouble = problem
+        if problem not in self._troubles:
+            self._troubles.add(problem)
             log.warning("not logged in: %s; trying again", problem)
 
     def lost(self, problem: str) -> None:

@@ -6,14 +6,15 @@ threads only hand over.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from ...client.invitations import Event
 from ...client.listener import CallEventListener
+from ...client.refusal import NOT_LET_IN
+from ...client.refusal import cure as cure_of
 from ...client.threaded import SignalingClient
-from ...core.events import Name
 from ...errors import BrokerRefused, LoginError, SubscriptionRefused
 from ...states import ConnectionChange, ConnectionState
 from ..config.account import Account
@@ -24,8 +25,6 @@ Post = Callable[[Callable[[], None]], None]
 LOGIN_TIMEOUT = 15.0
 #: After a refusal, which mends itself only when somebody mends the broker.
 REFUSED_PAUSE = 30.0
-#: Return codes of a refusal that concerns who logs in (MQTT 3.1.1, 3.2.2.3).
-NOT_LET_IN = (4, 5)
 
 
 def cure(account: Account) -> str:
@@ -33,12 +32,7 @@ def cure(account: Account) -> str:
 
     The files are read once, when a service is started.
     """
-    rotate = f"`bellwire-broker device rotate {account.peer}` there makes a new one"
-    if account.cert_file is not None:
-        return f"is {account.cert_file} still its certificate? {rotate}: put it there, and restart"
-    if account.secret_file is not None:
-        return f"is {account.secret_file} still its secret? {rotate}: put it there, and restart"
-    return f"it has neither secret_file nor cert_file in [account]; {rotate}"
+    return cure_of(account.peer, account.secret_file, account.cert_file, " in [account]")
 
 
 class LinkEvents(Protocol):
@@ -62,19 +56,14 @@ class LinkEvents(Protocol):
 
 
 class ServiceClient(SignalingClient):
-    """A client that keeps what was last said of its connection, for people, in ``detail``."""
+    """A client whose refusals are said by its service, beside what that says of its link."""
 
-    detail = ""
-
-    def _deliver(self, event: Event) -> None:
-        if event.name is Name.CONNECTION_STATE_CHANGED:
-            self.detail = event.detail
-        super()._deliver(event)
+    _refusal_level = logging.INFO
 
 
 def make_client(account: Account) -> ServiceClient:
     """A client for ``account``; raises :class:`BellwireError` naming what is wrong with it."""
-    return ServiceClient(
+    client = ServiceClient(
         account.peer,
         broker=account.broker,
         username=account.username,
@@ -88,6 +77,8 @@ def make_client(account: Account) -> ServiceClient:
         talk=True,
         talk_limit=account.talk_limit,
     )
+    client._refusals.cure = cure(account)
+    return client
 
 
 class ClientRunner:
@@ -166,9 +157,7 @@ class ClientRunner:
         online = state is ConnectionState.CONNECTED
         broker = self.client.broker if online else ""
         self._post(lambda: self._events.on_link(online, broker))
-        if state is ConnectionState.RECONNECTING and change is ConnectionChange.REFUSED:
-            # Secret and certificate were read at the start: another one is not found by trying.
-            problem = f"{self.client.detail} (it was let in before); {cure(self._account)}"
+        if state is ConnectionState.RECONNECTING and (problem := self.client.refusal):
             self._post(lambda: self._events.on_trouble(problem))
 
 
