@@ -81,6 +81,8 @@ def test_complaints_name_file_line_key_and_expectation(web, text: str, says: str
         ({"users_file": "short"}, "short:1: users_file: expected NAME PASSWORD"),
         ({"users_file": "twice"}, "twice:2: users_file: anna is there twice"),
         ({"users_file": "nobody"}, "users_file: nobody is in it"),
+        # Its cookie was none: who had signed in by it was asked to sign in.
+        ({"users_file": "long"}, "long:1: users_file: a name has at most 64 bytes"),
         ({"ca_file": "short"}, "ca_file: no certificate"),
         ({"cert_file": "short", "key_file": "short"}, "are no certificate and its key"),
         ({"cert_file": "short"}, "short is no certificate with its key in it: say key_file"),
@@ -91,6 +93,7 @@ def test_what_serving_needs_is_tried_first(tmp_path: Path, settings, says: str) 
     (tmp_path / "short").write_text("314\n")
     (tmp_path / "twice").write_text("anna correct horse\nanna battery\n")
     (tmp_path / "nobody").write_text("# nobody\n")
+    (tmp_path / "long").write_text("ü" * 33 + " correct horse\n")
     files = {key: tmp_path / name if key != "host" else name for key, name in settings.items()}
     with pytest.raises(SettingsError) as caught:
         WebSettings(port=8080, **files).check()

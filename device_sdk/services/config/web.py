@@ -16,6 +16,8 @@ from .toml_reader import SettingsError, Table
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 #: Fewer could be tried out.
 MIN_SECRET = 6
+#: The longest name of a user, in bytes: the cookie holds it.
+MAX_USER = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class WebSettings:
             at = f"{self.users_file}:{number}: users_file"
             if len(secret) < MIN_SECRET:
                 raise SettingsError(f"{at}: expected NAME PASSWORD ({MIN_SECRET} or more)")
+            if len(name.encode()) > MAX_USER:
+                raise SettingsError(f"{at}: a name has at most {MAX_USER} bytes")
             if name in found:
                 raise SettingsError(f"{at}: {name} is there twice")
             found[name] = secret

@@ -29,6 +29,8 @@ from .words import language_of, sentence
 STATIC = Path(__file__).parent / "static"
 #: The largest body that a page sends: a session description; bytes.
 MAX_BODY = 64 * 1024
+#: The headers of a request, in bytes: their names and values.
+MAX_HEADERS = 16 * 1024
 #: How long a body may take to come; seconds.
 BODY_TIME = 10.0
 #: How long the service's loop may take for what a browser asks; seconds.
@@ -76,7 +78,7 @@ class PageApp:
             Route("/trust", self._trust),
             Route("/state", self._state),
             Route("/events", self._events),
-            Route("/picture/{call}/{number:int}", self._picture),
+            Route("/picture/{call}/{number}", self._picture),
             Route("/ca.crt", self._ca),
             Route("/sign-in", self._sign_in, methods=["POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
@@ -146,7 +148,9 @@ class PageApp:
         if self._user(request) is None:
             return _said(request, 401, "sign in")
         call, number = request.path_params["call"], request.path_params["number"]
-        picture = await self._on_loop(lambda: self._page.picture(call, number))
+        picture = None
+        if number.isdecimal() and len(number) < 4:  # int() raises at thousands of digits
+            picture = await self._on_loop(lambda: self._page.picture(call, int(number)))
         if picture is None:
             return _said(request, 404, Problem.OVER)
         return Response(picture.data, media_type=picture.kind)
@@ -243,6 +247,8 @@ class _Guard:
             return
 
     def _refused(self, request: Request) -> Response | None:
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEADERS:
+            return _said(request, 431, "request")
         host = request.headers.get("host", "")
         if not self._access.host_is_ours(host):
             return _said(request, 421, "host", host=host[:100])
