@@ -16,10 +16,12 @@ from ..access.registry import Registry
 
 #: The largest payload, in bytes: a cell has at most 20 KiB (docs/protocol.md).
 LARGEST_PAYLOAD = 32 * 1024
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 #: What an accept waits for the caller where a node may die meanwhile (``accept_timeout``), in
 #: seconds: a cluster of NATS answers again within 12 s, a bridge is up again within 10.
 FAIL_OVER = 20
+_LONGEST_HOST = 253
 #: The highest that leaves room for the port beside it.
 _HIGHEST_PORT = 65534
 
@@ -41,11 +43,11 @@ class BrokerNode:
         host, colon, given = text.rpartition(":")
         if not colon:
             host, given = text, str(port)
-        if not _HOST.fullmatch(host) or "/" in given:
+        if not _HOST.fullmatch(host) or len(host) > _LONGEST_HOST or "/" in given:
             raise ExportError(f"--node: HOST or HOST:PORT, a name or an IPv4 address, not {text!r}")
         if not given.isascii() or not given.isdecimal() or not 1 <= int(given) <= _HIGHEST_PORT:
             raise ExportError(f"--node: a port is 1 to {_HIGHEST_PORT}, not {given!r}")
-        return cls(host, int(given))
+        return cls(host.lower(), int(given))
 
     @property
     def loopback(self) -> bool:
@@ -60,7 +62,9 @@ class BrokerNode:
     @property
     def bound(self) -> str:
         """The address to listen on: every one, of a node that others reach."""
-        return "127.0.0.1" if self.loopback else "0.0.0.0"  # noqa: S104 - with TLS and a registry
+        if self.host == "localhost":
+            return "127.0.0.1"
+        return self.host if self.loopback else "0.0.0.0"  # noqa: S104 - with TLS and a registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,12 @@ def check_nodes(what: str, nodes: tuple[BrokerNode, ...], counts: Iterable[int])
         raise ExportError(
             f"{what} has {wanted} nodes, not {len(nodes)}: --node HOST[:PORT] for each"
         )
-    ports = [(node.host, port) for node in nodes for port in (node.port, node.port + 1)]
+    hosts = [node.bound if node.loopback else node.host for node in nodes]
+    ports = [
+        (host, port)
+        for host, node in zip(hosts, nodes, strict=True)
+        for port in (node.port, node.port + 1)
+    ]
     if len(set(ports)) < len(ports):
         raise ExportError(
             "--node: two nodes have a port in common; each has its own and the one after it, for "
