@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker_config.admin import serve
 from tests.peers import AsyncioPeer, Loop, Peer, ThreadedPeer
 from tests.servers import BrokerProcess, BundledBroker, Mosquitto
 
@@ -42,6 +45,19 @@ def make_peer(broker: BrokerProcess, face: str, loop: Loop) -> Iterator[MakePeer
             return peer
 
         yield make
+
+
+@pytest.fixture
+def broker_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets ``bellwire-broker run`` be called in this process, for what ends before it serves.
+
+    Its logging would be the whole suite's from then on, on a stream that ends with this test.
+    """
+    monkeypatch.setattr(serve, "start_logging", lambda *_: None)
+    handlers, on_hangup = list(logging.getLogger().handlers), signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, on_hangup)
+    assert logging.getLogger().handlers == handlers
 
 
 def forgetful(broker: BrokerProcess, folder: Path) -> BrokerProcess:

@@ -21,7 +21,7 @@ import pytest
 from broker_config import cli
 from broker_config.access import pki
 from broker_config.access.registry import load as load_registry
-from broker_config.admin import outside, serve
+from broker_config.admin import outside
 from broker_config.admin import setup as broker_setup
 from broker_config.admin.running import alone, tell_broker
 from broker_config.admin.settings import load as load_settings
@@ -671,10 +671,10 @@ def test_a_certificate_that_ends_is_said(
         assert "WARNING" in served.logged(told)
 
 
+@pytest.mark.usefixtures("broker_here")
 def test_a_certificate_that_was_moved_is_one_line(
-    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(serve, "start_logging", lambda *_: None)  # it is that of the whole suite
     (directory / "tls" / "server.crt").unlink()
     assert cli.main(["run", str(directory)]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "server.crt" in line]

@@ -175,6 +175,7 @@ def test_a_plugin_is_named_in_the_settings(tmp_path: Path) -> None:
             load(settings.parent)
 
 
+@pytest.mark.usefixtures("broker_here")
 def test_a_plugin_that_is_not_there_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
