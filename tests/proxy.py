@@ -29,9 +29,10 @@ CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ = 1, 2, 3, 4, 12
 
 @dataclass
 class Packet:
-    """One MQTT control packet as it stands on the wire."""
+    """One MQTT control packet as it stands on the wire, and when it was read."""
 
     data: bytes
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def kind(self) -> int:

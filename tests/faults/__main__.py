@@ -154,6 +154,8 @@ def main() -> int:
         print(
             f"run {turn + 1}: {len(results)} cells, {len(bad)} failed,"
             f" {time.monotonic() - began:.0f} s so far",
+            *(f"failed: {result.name}" for result in bad),
+            sep="\n",
             flush=True,
         )
         if args.write is not None:

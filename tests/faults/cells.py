@@ -31,7 +31,8 @@ class Cell(Judging):
                 self._go_on()
                 self._check()
         except BaseException:  # noqa: BLE001 - every problem belongs into the table
-            self.result.problem = traceback.format_exc() + self._told()
+            lines = (traceback.format_exc(), self._on_the_wire(), self._told())
+            self.result.problem = "\n".join(lines)
         return self.result
 
 

@@ -13,12 +13,11 @@ from collections import Counter
 from typing import Any
 
 from device_sdk.errors import InvitationApiCallError
-from tests.broker_support.raw import Raw
 from tests.faults.expected import expected, expected_talk
 from tests.faults.faults import ENDS, TALKS
 from tests.faults.inject import WRITES
 from tests.faults.process import ProcessPeer
-from tests.faults.registered import OBSERVER, RegisteredBroker
+from tests.faults.registered import RegisteredBroker
 from tests.faults.stage import SETUP
 from tests.faults.states import Reaching
 from tests.peers import Heard, ThreadedPeer
@@ -160,7 +159,7 @@ class Judging(Reaching):
             # What may not be said may not be cleared: that has to wait for the end's next login.
             self._check_forbidden()
         else:
-            self._check_cleared()
+            self.standing.until_none(30)
         if self.state in TALKS:
             self._check_talk()
         want_caller, want_callee = expected(self.fault.name, self.state, self.end)
@@ -230,27 +229,3 @@ class Judging(Reaching):
         wanted = 5 if self.fault.name == "blocks" else 2  # five: it blocks for 10 s
         proxy.wait(lambda p: p.came[UP, PINGREQ] >= self.pings + wanted, "pings", 20)
         assert proxy.accepted == 1, f"connected {proxy.accepted} times"
-
-    def _check_cleared(self) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            found = self._cells()
-            if not found:
-                return
-            assert time.monotonic() < deadline, f"cells are left at the broker: {found}"
-            threading.Event().wait(0.25)  # the broker has no way to say that it has cleared
-
-    def _cells(self) -> list[str]:
-        realm = self.world.realm
-        several = len(self.world.broker.urls) > 1  # what another node knows may come later
-        with Raw(self.world.broker.port, patient=several) as raw:
-            as_device: dict[str, str] = {}
-            if isinstance(self.world.broker, RegisteredBroker):
-                secret = self.world.broker.secrets[OBSERVER]
-                as_device = {"user": OBSERVER, "password": secret}
-            assert raw.connect(f"{OBSERVER}:{self.number}", **as_device) == 0
-            raw.subscribe(
-                f"{realm}/v1/{self.callee.peer_id}/invite/+/+",
-                f"{realm}/v1/{self.caller.peer_id}/answer/+/+",
-            )
-            return [m.topic for m in raw.gather() if m.data]

@@ -8,12 +8,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import cbor2
+
 from device_sdk.client.link import dialing
+from tests.broker_support.left import Standing
 from tests.faults.faults import ENDS, RESOLVING, SHORT, STATES, TALKS, Fault
 from tests.faults.process import ProcessPeer
-from tests.faults.registered import RegisteredBroker
+from tests.faults.registered import OBSERVER, RegisteredBroker
 from tests.peers import AsyncioPeer, Heard, Loop, Peer, ThreadedPeer
-from tests.proxy import Proxy
+from tests.proxy import CONNECT, PUBLISH, Packet, Proxy
 from tests.servers import BrokerProcess
 
 SLOW_DOMAIN = ".slow.test"
@@ -96,6 +99,15 @@ def port_of(broker: BrokerProcess, end: int) -> int:
     return int(broker.urls[-end].rpartition(":")[2])
 
 
+def _shown(packet: Packet) -> str:
+    """A packet of a call in a line: its kind of cell, its flags, and its fields."""
+    if packet.kind != PUBLISH:
+        return "CONNECT"
+    flags = " retain" * (packet.data[0] & 1) + " dup" * (packet.data[0] >> 3 & 1)
+    shown = cbor2.loads(packet.payload) if packet.payload else "cleared"
+    return f"{packet.topic.split('/')[3]}{flags} {shown}"
+
+
 def every_peer_id() -> list[str]:
     """Whoever may be at an end of any cell of a fault."""
     numbers = range(len(STATES) * len(ENDS))
@@ -164,6 +176,18 @@ class Stage:
             if isinstance(peer, ProcessPeer):
                 peer.ready()
         self.caller, self.callee = self.peer["caller"], self.peer["callee"]
+        login: dict[str, str] = {}
+        if isinstance(world.broker, RegisteredBroker):
+            login = {"user": OBSERVER, "password": world.broker.secrets[OBSERVER]}
+        self.standing = stack.enter_context(
+            Standing(
+                world.broker,
+                f"{world.realm}/v1/{self.callee.peer_id}/invite/+/+",
+                f"{world.realm}/v1/{self.caller.peer_id}/answer/+/+",
+                name=f"{OBSERVER}:{self.number}",
+                **login,
+            )
+        )
 
     def _address(self, end: int) -> str:
         """One of its own where somebody is refused: those at one address wait for each other."""
@@ -200,6 +224,18 @@ class Stage:
                 heard: Heard = getattr(life, "heard", life)
                 lines += [f"{end}: {t.name} {t.args} {t.at - now:.2f}" for t in heard.told]
         return "\n".join(lines)
+
+    def _on_the_wire(self) -> str:
+        """What came to the proxies of the call, and each CONNECT, in order; seconds before now."""
+        now = time.monotonic()
+        lines = [
+            (packet.at, f"{end} {direction}: {_shown(packet)} {packet.at - now:.2f}")
+            for end, proxy in getattr(self, "proxy", {}).items()
+            for direction, packet in list(proxy.packets)
+            if packet.kind == CONNECT
+            or (packet.kind == PUBLISH and self.call and packet.topic.endswith(self.call.call_id))
+        ]
+        return "\n".join(line for _, line in sorted(lines))
 
     def _press(self) -> None:
         self.call = self.caller.press(self.callee.peer_id)

@@ -114,6 +114,8 @@ class Reaching(Injecting):
         def action() -> None:
             if self.state == "hanging up":
                 self.peer[says].hang_up(call)
+                # What is killed next has told its own end before.
+                self.peer[says].expect("call_ended", self.call.call_id, timeout=SETUP)
             else:
                 self.peer[says].send_message(call, "underway")
 

@@ -23,9 +23,14 @@ MakePeer = Callable[..., Peer]
 
 
 @pytest.fixture
-def make_peer(broker: BrokerProcess, face: str, loop: Loop) -> Iterator[MakePeer]:
-    """Makes peers of this face at this broker, each test in a realm of its own; logs them out."""
-    realm = f"t{next(_numbers)}"
+def realm() -> str:
+    """Each test has one of its own."""
+    return f"t{next(_numbers)}"
+
+
+@pytest.fixture
+def make_peer(broker: BrokerProcess, face: str, loop: Loop, realm: str) -> Iterator[MakePeer]:
+    """Makes peers of this face at this broker, in the test's realm; logs them out."""
     nodes = itertools.cycle(broker.urls)
     with contextlib.ExitStack() as stack:
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from device_sdk import CallState, InvalidArgument, TooManyMessages
-from tests.broker_support.left import nothing_is_left
+from tests.broker_support.left import Standing, cells_of, nothing_is_left
 from tests.integration.conftest import MakePeer, forgetful
 from tests.peers import FACES, Loop, Peer, Told, ring, talk
 from tests.proxy import DOWN, Proxy
@@ -63,12 +63,19 @@ def ended(call: Any, *peers: Peer, timeout: float = 10) -> set[str]:
     return {str(each.args[1]) for each in told}
 
 
+@pytest.fixture
+def cells(broker: BrokerProcess, realm: str) -> Iterator[Standing]:
+    """The cells of this test's calls that stand at the broker."""
+    with Standing(broker, *cells_of(realm)) as standing:
+        yield standing
+
+
 # --- messages ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("same", [True, False])
 def test_messages_go_both_ways_in_order(
-    make_peer: MakePeer, broker: BrokerProcess, face: str, other: str, *, same: bool
+    make_peer: MakePeer, cells: Standing, face: str, other: str, *, same: bool
 ) -> None:
     """Said at once, from both ends; each is told once, in order, then one end."""
     door = make_peer("front-door", talk=True)
@@ -89,17 +96,17 @@ def test_messages_go_both_ways_in_order(
         "local_invitation_received_by_peer", "local_invitation_accepted", "call_started",
         *["call_message"] * 30, "call_ended",
     ]  # fmt: skip
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
 
 
-def test_the_callee_hangs_up(broker: BrokerProcess, door: Peer, kitchen: Peer) -> None:
+def test_the_callee_hangs_up(cells: Standing, door: Peer, kitchen: Peer) -> None:
     """With a last message, which is told before the end."""
     mine, theirs = talk(door, kitchen)
     kitchen.send_message(theirs, "bye")
     kitchen.hang_up(theirs)
     assert ended(mine, door, kitchen) == {"hung up"}
     assert door.names(mine.call_id)[-2:] == ["call_message", "call_ended"]
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
 
 
 def test_messages_as_large_as_can_be(door: Peer, kitchen: Peer) -> None:
@@ -132,7 +139,7 @@ def test_64_messages_may_wait(make_peer: MakePeer, kitchen: Peer, proxy: Proxy) 
 
 
 def test_hang_ups_that_cross(
-    make_peer: MakePeer, broker: BrokerProcess, kitchen: Peer, proxy: Proxy
+    make_peer: MakePeer, cells: Standing, kitchen: Peer, proxy: Proxy
 ) -> None:
     """Each is the other's final answer: one end for both."""
     door = make_peer("front-door", url=proxy.url, talk=True)
@@ -142,13 +149,11 @@ def test_hang_ups_that_cross(
     door.hang_up(mine)
     proxy.release()
     assert ended(mine, door, kitchen) == {"hung up"}
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])
-def test_talk_on_one_side_only(
-    make_peer: MakePeer, broker: BrokerProcess, other: str, who: str
-) -> None:
+def test_talk_on_one_side_only(make_peer: MakePeer, cells: Standing, other: str, who: str) -> None:
     """The call is over with accepted, as if there were no talk at all."""
     door = make_peer("front-door", talk=who == "caller")
     kitchen = make_peer("kitchen", face=other, talk=who == "callee")
@@ -156,13 +161,13 @@ def test_talk_on_one_side_only(
     kitchen.accept(theirs)
     door.expect("local_invitation_accepted", mine.call_id)
     kitchen.expect("remote_invitation_accepted", mine.call_id)
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
     assert (mine.call, theirs.call) == (None, None)
     assert "call_started" not in [*door.names(), *kitchen.names()]
 
 
 def test_only_the_winner_of_a_ring_group_talks(
-    make_peer: MakePeer, broker: BrokerProcess, other: str
+    make_peer: MakePeer, cells: Standing, other: str
 ) -> None:
     """The others are told that it was taken elsewhere."""
     door = make_peer("front-door", talk=True)
@@ -184,26 +189,24 @@ def test_only_the_winner_of_a_ring_group_talks(
             assert "call_started" not in panel.names()
     door.hang_up(call)
     assert ended(call, door, panels[1]) == {"hung up"}
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
 
 
 @pytest.mark.parametrize("who", ["front-door", "kitchen"])
-def test_who_logs_out_ends_its_calls(
-    broker: BrokerProcess, door: Peer, kitchen: Peer, who: str
-) -> None:
+def test_who_logs_out_ends_its_calls(cells: Standing, door: Peer, kitchen: Peer, who: str) -> None:
     """Both are told so, and nothing is left."""
     mine, _ = talk(door, kitchen)
     (door if who == "front-door" else kitchen).logout()
     assert ended(mine, door, kitchen) == {"logged out"}
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
 
 
-def test_time_is_up(make_peer: MakePeer, broker: BrokerProcess, kitchen: Peer) -> None:
+def test_time_is_up(make_peer: MakePeer, cells: Standing, kitchen: Peer) -> None:
     """After the ``talk_limit`` of the side whose it is."""
     door = make_peer("front-door", talk=True, talk_limit=0.3)
     mine, _ = talk(door, kitchen)
     assert ended(mine, door, kitchen) == {"time is up"}
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
 
 
 # --- who is gone ---------------------------------------------------------------------------------
@@ -233,7 +236,7 @@ def test_who_comes_back_in_time_is_in_the_call_still(
 
 @pytest.mark.parametrize("who", ["front-door", "kitchen"])
 def test_who_is_gone_too_long_has_left(
-    make_peer: MakePeer, broker: BrokerProcess, proxy: Proxy, other: str, who: str
+    make_peer: MakePeer, cells: Standing, proxy: Proxy, other: str, who: str
 ) -> None:
     """Each side finds it out by itself, and nothing is left once the link is back."""
     urls = {who: proxy.url}
@@ -246,13 +249,13 @@ def test_who_is_gone_too_long_has_left(
         peer.expect_state("RECONNECTING") if peer.peer_id == who else peer.send_message(call, "?")
     assert ended(mine, door, kitchen) == {"peer lost"}
     proxy.refuse(False)
-    nothing_is_left(broker, door.client.realm)
+    cells.until_none(15)
     assert [*door.names(), *kitchen.names()].count("call_message") == 0
 
 
 @pytest.mark.parametrize("who", ["front-door", "kitchen"])
 def test_a_later_login_is_not_in_the_call(
-    make_peer: MakePeer, broker: BrokerProcess, proxy: Proxy, other: str, who: str
+    make_peer: MakePeer, cells: Standing, proxy: Proxy, other: str, who: str
 ) -> None:
     """The other is told that it restarted; what was said to the one before is handled by nobody."""
     urls = {who: proxy.url}
@@ -267,7 +270,7 @@ def test_a_later_login_is_not_in_the_call(
     stays.send_message(call, {"do": "open"})
     newer = make_peer(who, talk=True)
     assert ended(call, stays) == {"restarted"}
-    nothing_is_left(broker, stays.client.realm)
+    cells.until_none(15)
     assert newer.names() == []
     again, _ = talk(newer, stays) if who == "front-door" else talk(stays, newer)
     assert again.call_id != call.call_id
