@@ -117,15 +117,19 @@ _PLACES = {
     ),
 }  # fmt: skip
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
+#: What else is there once any of those is: ``device_sdk.errors.LoginError`` needs no other import.
+_MODULES = ("client", "core", "errors", "states")
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name not in _PLACE:
+    if name not in _PLACE and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     value = globals()[name] = getattr(import_module(f".{_PLACE[name]}", __name__), name)
     return value
 

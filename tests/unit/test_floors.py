@@ -137,6 +137,17 @@ def test_the_asyncio_face_needs_nothing_of_the_threaded_one() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True, timeout=60)
 
 
+def test_modules_need_no_import_of_their_own() -> None:
+    """As they did not when the root still loaded them; the names are those of the modules."""
+    code = (
+        "import device_sdk as b;"
+        "assert b.errors.LoginError is b.LoginError;"
+        "assert b.states.EndReason is b.EndReason;"
+        "assert (b.client.__name__, b.core.__name__) == ('device_sdk.client', 'device_sdk.core')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True, timeout=60)
+
+
 def test_a_name_that_is_not_there_is_said_to_be_missing() -> None:
     """As of any other module."""
     with pytest.raises(AttributeError, match="module 'device_sdk' has no attribute 'Client'"):
