@@ -84,6 +84,19 @@ for _name in Name:
     setattr(Heard, f"on_{_name}", lambda self, *args, _name=str(_name): self._note(_name, *args))
 
 
+class OffsetClock:
+    """A client's clock, set forward by ``ahead`` seconds once what comes before it has happened.
+
+    The client sees that within its tick, a second at most.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 class Held:
     """A link factory whose links to ``broker``, another one, connect once they are not held."""
 

@@ -21,7 +21,7 @@ from device_sdk.core.wire import codec, topics
 from device_sdk.core.wire.cells import Invite, InviteState, Presence
 from tests.broker_support.raw import Raw
 from tests.integration.conftest import MakePeer
-from tests.peers import Heard, Peer, ring
+from tests.peers import Heard, OffsetClock, Peer, ring
 from tests.servers import BrokerProcess
 
 Code = InvitationApiCallErrorCode
@@ -118,8 +118,10 @@ def test_cancel(door: Peer, kitchen: Peer) -> None:
 
 def test_nobody_acts(make_peer: MakePeer, kitchen: Peer) -> None:
     """INVITATION_EXPIRE on both sides."""
-    door = make_peer("front-door", ring_timeout=0.3)
+    clock = OffsetClock()
+    door = make_peer("front-door", ring_timeout=30, clock=clock)
     mine, theirs = ring(door, kitchen)
+    clock.ahead += 30
     assert door.expect("local_invitation_failure", mine.call_id).args[1] is (
         LocalInvitationError.INVITATION_EXPIRE
     )
@@ -129,20 +131,26 @@ def test_nobody_acts(make_peer: MakePeer, kitchen: Peer) -> None:
     assert (mine.state.name, theirs.state.name) == ("FAILURE", "FAILURE")
 
 
-def test_ring_timeout_of_one_call(door: Peer, kitchen: Peer) -> None:
+def test_ring_timeout_of_one_call(make_peer: MakePeer, kitchen: Peer) -> None:
+    clock = OffsetClock()
+    door = make_peer("front-door", clock=clock)
     mine = door.create("kitchen")
-    door.send(mine, 0.3)
+    door.send(mine, 30)
     kitchen.expect("remote_invitation_received", mine.call_id)
+    clock.ahead += 30
     door.expect("local_invitation_failure", mine.call_id)
     assert str(mine.reason) == "expired"
 
 
 def test_nobody_there(make_peer: MakePeer) -> None:
     """PEER_OFFLINE, for a peer that never was and for one that logged out."""
-    door = make_peer("front-door", ack_timeout=0.3)
+    clock = OffsetClock()
+    door = make_peer("front-door", ack_timeout=30, clock=clock)
     make_peer("kitchen").logout()
     for callee in ("kitchen", "nobody"):
         mine = door.press(callee)
+        door.expect("local_invitation_peer_offline", mine.call_id)  # its presence was read
+        clock.ahead += 30
         told = door.expect("local_invitation_failure", mine.call_id)
         assert told.args[1] is LocalInvitationError.PEER_OFFLINE
 
