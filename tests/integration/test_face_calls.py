@@ -496,7 +496,9 @@ def test_wait(door: Peer, kitchen: Peer) -> None:
     assert door.wait(mine, 0)
 
 
-def test_call_and_its_outcome(door: Peer, kitchen: Peer) -> None:
+def test_call_and_its_outcome(make_peer: MakePeer, kitchen: Peer) -> None:
+    clock = OffsetClock()
+    door = make_peer("front-door", clock=clock)
     calling = door.start_call("kitchen", "hello", channel_id="c")
     theirs = kitchen.expect("remote_invitation_received").invitation
     assert (theirs.content, theirs.channel_id) == ("hello", "c")
@@ -510,8 +512,11 @@ def test_call_and_its_outcome(door: Peer, kitchen: Peer) -> None:
     outcome = calling.result(10)
     assert not outcome
     assert str(outcome.reason) == "declined"
-    outcome = door.start_call("kitchen", timeout=0.2).result(10)
-    assert str(outcome.reason) == "expired"
+    calling = door.start_call("kitchen", timeout=30)
+    theirs = kitchen.expect("remote_invitation_received", nth=3).invitation
+    door.expect("local_invitation_received_by_peer", theirs.call_id)
+    clock.ahead += 30
+    assert str(calling.result(10).reason) == "expired"
 
 
 def test_stats(door: Peer, kitchen: Peer) -> None:

@@ -11,14 +11,12 @@ import pytest
 from device_sdk import CallState, InvalidArgument, TooManyMessages
 from tests.broker_support.left import Standing, cells_of, nothing_is_left
 from tests.integration.conftest import MakePeer, forgetful
-from tests.peers import FACES, Loop, Peer, Told, ring, talk
+from tests.peers import FACES, Loop, OffsetClock, Peer, Told, ring, talk
 from tests.proxy import DOWN, Proxy
 from tests.servers import BrokerProcess
 
-#: The times of a call, shortened alike.
-SOON: dict[str, Any] = {
-    "talk": True, "keepalive": 5, "peer_lost_grace": 0.3, "link_lost_grace": 0.4,
-}  # fmt: skip
+#: How long the other one, or the own link, may be gone in the test of that.
+GRACE = 5.0
 
 
 @pytest.fixture
@@ -240,19 +238,23 @@ def test_who_is_gone_too_long_has_left(
 ) -> None:
     """Each side finds it out by itself, and nothing is left once the link is back."""
     urls = {who: proxy.url}
-    door = make_peer("front-door", url=urls.get("front-door"), **SOON)
-    kitchen = make_peer("kitchen", url=urls.get("kitchen"), face=other, **SOON)
+    clock = OffsetClock()
+    options: dict[str, Any] = {
+        "talk": True, "peer_lost_grace": GRACE, "link_lost_grace": GRACE, "clock": clock,
+    }  # fmt: skip
+    door = make_peer("front-door", url=urls.get("front-door"), **options)
+    kitchen = make_peer("kitchen", url=urls.get("kitchen"), face=other, **options)
     mine, theirs = talk(door, kitchen)
-    away = door if who == "front-door" else kitchen
-    proxy.hold(DOWN)  # what is said from here on gets no further than the broker
-    if who == "front-door":
-        kitchen.send_message(theirs, "?")
-    else:
-        door.send_message(mine, "?")
+    away, stays, call = (door, kitchen, theirs) if who == "front-door" else (kitchen, door, mine)
+    stays.watch(who)
     proxy.refuse()
     proxy.reset()
-    proxy.release()
     away.expect_state("RECONNECTING")
+    stays.heard.wait_until(
+        lambda told: (who, False) in [t.args for t in told], 10, f"{who} offline"
+    )
+    stays.send_message(call, "?")
+    clock.ahead += GRACE
     assert ended(mine, door, kitchen) == {"peer lost"}
     proxy.refuse(False)
     cells.until_none(15)
