@@ -36,6 +36,8 @@ class Command:
     ) -> None:  # fmt: skip
         self.lines: list[str] = []
         self.errors: list[str] = []
+        #: What stands on standard error behind the last whole line: a question.
+        self.question = ""
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [*program, *map(str, words)], env={**NOWHERE, **(environ or {})}, stdin=stdin,
@@ -52,12 +54,19 @@ class Command:
             thread.start()
 
     def _read(self, stream: Any, into: list[str]) -> None:
+        begun = ""
         with stream:
-            for line in stream:
+            while character := stream.read(1):  # not a line at a time: a question has no end
+                begun += character
                 with self._changed:
-                    into.append(line.rstrip("\n"))
+                    if character == "\n":
+                        into.append(begun[:-1])
+                        begun = ""
+                    if into is self.errors:
+                        self.question = begun
                     self._changed.notify_all()
         with self._changed:
+            into += [begun] if begun else []
             self._changed.notify_all()
 
     def until(self, true: Callable[[], Any], what: str) -> Any:
