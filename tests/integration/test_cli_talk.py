@@ -96,11 +96,15 @@ def test_the_end_of_a_pipe_is_not_the_end_of_the_call(run: Run) -> None:
 def test_a_terminal_hangs_up(run: Run, how: bytes | signal.Signals) -> None:
     """Ctrl-D and Ctrl-C; what was typed while it rang is not said."""
     mine, its = pty.openpty()
+    theirs, panels = pty.openpty()
     try:
-        panel = panel_of(run, "--accept", "--after", "0.5", "--json", stdin=subprocess.DEVNULL)
+        panel = panel_of(run, "--json", stdin=panels)
         door = run("talk", "kitchen", "--peer", "front-door", stdin=its)
         door.line("kitchen rings")
+        panel.event("remote_invitation_received")
         os.write(mine, b"too early\n")
+        door.until(lambda: door.errors, "what was not said")
+        os.write(theirs, b"a\n")
         door.line("in a call")
         os.write(mine, b"in time\n")
         panel.event("call_message")
@@ -110,8 +114,8 @@ def test_a_terminal_hangs_up(run: Run, how: bytes | signal.Signals) -> None:
             door.signal(how)
         assert (door.end(), panel.end()) == (0, 0)
     finally:
-        os.close(mine)
-        os.close(its)
+        for each in (mine, its, theirs, panels):
+            os.close(each)
     told = [each["content"] for each in panel.told if each["event"] == "call_message"]
     assert told == [{"text": "in time"}]
     assert panel.told[-1]["reason"] == "hung up"
@@ -152,14 +156,22 @@ def test_a_terminal_answers_and_talks(run: Run) -> None:
 
 
 def test_of_several_the_winner_is_talked_to(run: Run) -> None:
-    panels = [
-        run("listen", "--peer", f"panel-{n}", "--talk", "--accept", "--after", f"{n * 3 + 0.1}",
-            "--count", "1", "--json").ready()
-        for n in range(2)
-    ]  # fmt: skip
-    door = run("talk", "panel-0", "panel-1", "--peer", "front-door", stdin=subprocess.PIPE)
-    write(door, "hello\n/hangup\n")
-    assert [each.end() for each in (door, *panels)] == [0, 0, 0]
+    mine, its = pty.openpty()
+    listen = ("listen", "--talk", "--count", "1", "--json", "--peer")
+    try:
+        panels = [
+            run(*listen, "panel-0", stdin=its).ready(),
+            run(*listen, "panel-1", "--accept", "--after", "60").ready(),
+        ]
+        door = run("talk", "panel-0", "panel-1", "--peer", "front-door", stdin=subprocess.PIPE)
+        write(door, "hello\n/hangup\n")
+        for panel in panels:
+            panel.event("remote_invitation_received")
+        os.write(mine, b"a\n")
+        assert [each.end() for each in (door, *panels)] == [0, 0, 0]
+    finally:
+        os.close(mine)
+        os.close(its)
     assert "call_message" in panels[0].names
     assert panels[1].names[-1] == "remote_invitation_canceled"
     assert any("panel-0 has the call" in line for line in door.lines)
