@@ -87,7 +87,7 @@ for _name in Name:
 class OffsetClock:
     """A client's clock, set forward by ``ahead`` seconds once what comes before it has happened.
 
-    The client sees that within its tick, a second at most.
+    A client that has a link sees that within its tick, a second at most.
     """
 
     def __init__(self) -> None:
