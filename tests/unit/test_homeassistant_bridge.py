@@ -554,6 +554,12 @@ def test_names_are_read_back() -> None:
     assert names.parse("bellwire/x") is None
 
 
+def test_no_two_doors_have_one_id_and_a_bridge_listens_to_its_own() -> None:
+    """Nor where a name begins with what stands between the names; nor a bridge that is called x."""
+    assert Names("sig", "home").unique("_gate") != Names("sig", "home_").unique("gate")
+    assert Names("x", "x").of_each_door("call") == "bellwire/x/x/door/+/call"
+
+
 @pytest.mark.parametrize(
     "payload", [b"", b"\xff", b"[1]", b"{}", b'{"do": 3}', b'{"do": "answer", "call_id": 3}',
                 b"[" * 5000, b"x" * 20000]

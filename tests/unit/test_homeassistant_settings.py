@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from device_sdk.cli import main
-from device_sdk.services.config.homeassistant import read_homeassistant
+from device_sdk.services.config.homeassistant import HomeAssistantSettings, read_homeassistant
 from device_sdk.services.config.toml_reader import SettingsError
 from device_sdk.services.doctor.check import examine
 from device_sdk.services.doctor.fault import Fault
@@ -25,7 +25,7 @@ peer = "front-door"
 BUTTON = '[[button]]\ntopic = "t"\nvalue = "ON"\nrings = ["kitchen"]\n'
 
 
-def _read(tmp_path: Path, text: str) -> object:
+def _read(tmp_path: Path, text: str) -> HomeAssistantSettings:
     path = tmp_path / "homeassistant.toml"
     path.write_text(text)
     return read_homeassistant(path)
@@ -34,6 +34,12 @@ def _read(tmp_path: Path, text: str) -> object:
 def test_what_is_needed_is_little(tmp_path: Path) -> None:
     """Two brokers and a door."""
     _read(tmp_path, GOOD + BUTTON)
+
+
+def test_a_panel_that_is_named_twice_rings_once(tmp_path: Path) -> None:
+    """As at a doorbell; each press failed by it, though the settings were as they should be."""
+    made = _read(tmp_path, GOOD + BUTTON.replace('["kitchen"]', '["kitchen", "hall", "kitchen"]'))
+    assert made.buttons[0].peers == ("kitchen", "hall")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def _read_buttons(root: Table, names: Names) -> tuple[MqttButton, ...]:
             table.wrong(
                 "topic", "that is the bridge's or Home Assistant's own; expected a button's"
             )
-        peers = table.texts("rings")
+        peers = tuple(dict.fromkeys(table.texts("rings")))
         for peer in peers:
             table.checked("rings", peer, check_peer_id)
             if peer == names.peer:

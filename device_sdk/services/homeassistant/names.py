@@ -58,6 +58,10 @@ class Names(NamedTuple):
         """``what`` is ``call``, ``event``, ``picture``, ``online``, ``command`` or ``result``."""
         return f"{self.root}/door/{escape(peer)}/{what}"
 
+    def of_each_door(self, what: str) -> str:
+        """The filter for ``what`` of all doors."""
+        return f"{self.root}/door/+/{what}"
+
     def parse(self, topic: str) -> tuple[str, str] | None:
         """The door and what of it a topic is; None if it is no door's."""
         own, _, rest = topic.partition(f"{self.root}/door/")
@@ -68,7 +72,8 @@ class Names(NamedTuple):
     def unique(self, door: str) -> str:
         """The door's id in Home Assistant: of realm, bridge and door, and nobody else's."""
         words = [self.realm, self.peer, door]
-        if all(_PLAIN.fullmatch(word) and "__" not in word for word in words):
+        # Between the words stand two of them, so that no two doors have one id.
+        if all(_PLAIN.fullmatch(word) and "__" not in f"_{word}_" for word in words):
             return "__".join(["bellwire", *words])
         digest = hashlib.blake2b("\0".join(words).encode(), digest_size=8).hexdigest()
         return f"bellwire__{digest}"

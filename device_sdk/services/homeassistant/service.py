@@ -73,9 +73,8 @@ class HomeAssistantService(LinkedService[HaEffect], IncomingCalls, HaEvents):
         self._ha = HaConnection(
             self._connection,
             Will(names.status, b"offline"),
-            (names.door("x", "call").replace("/x/", "/+/"),
-             names.door("x", "command").replace("/x/", "/+/"),
-             names.read_mark, names.last_status, names.ha_status, *topics),
+            (names.of_each_door("call"), names.of_each_door("command"), names.read_mark,
+             names.last_status, names.ha_status, *topics),
             self,
             loop.post,
         )  # fmt: skip
