@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,6 +102,13 @@ _CHOICES = {
     "log.level": ("debug", "info", "warning", "error"),
 }
 
+#: Least and most, where it is not 0 and anything: beyond them a broker serves nobody, and says
+#: nothing of it. A packet id has 16 bits.
+_BOUNDS = {
+    "limits.connections": (1, math.inf),
+    "limits.connect_timeout": (0.1, 3600),
+    "limits.inflight": (1, 65535),
+}
 
 #: What settings were called before there was one vocabulary, and what they are called now.
 _RENAMED = {"tls": {"ca": "ca_file", "certificate": "cert_file", "key": "key_file"}}
@@ -153,14 +161,15 @@ def _record(table: Table, name: str, default: _Record) -> _Record:
     values: dict[str, Any] = {}
     for each in fields(default):  # type: ignore[arg-type]  # a dataclass, as all of them are
         value = getattr(default, each.name)
+        low, high = _BOUNDS.get(f"{name}.{each.name}", (0, math.inf))
         if choices := _CHOICES.get(f"{name}.{each.name}"):
             values[each.name] = table.one_of(each.name, choices, value)
         elif isinstance(value, bool):
             values[each.name] = table.flag(each.name, value)
         elif isinstance(value, int):
-            values[each.name] = table.whole(each.name, value, low=0)
+            values[each.name] = table.whole(each.name, value, low=int(low), high=high)
         elif isinstance(value, float):
-            values[each.name] = table.number(each.name, value, low=0)
+            values[each.name] = table.number(each.name, value, low=low, high=high)
         else:
             values[each.name] = table.text(each.name, value, empty=True)
     table.done()

@@ -58,6 +58,11 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ("[log]\nformat = 'xml'", 2, "log.format"),
         ("[limits]\ninflight = -1", 2, "limits.inflight"),
         ("[limits]\ninflight = 1.5", 2, "limits.inflight"),
+        # Nothing was delivered, and nothing said of it; above, a packet id was sought for ever.
+        ("[limits]\ninflight = 0", 2, "limits.inflight: expected a whole number from 1 to 65535"),
+        ("[limits]\ninflight = 65536", 2, "limits.inflight: expected a whole number from 1"),
+        ("[limits]\nconnections = 0", 2, "limits.connections"),
+        ("[limits]\nconnect_timeout = 0", 2, "limits.connect_timeout"),
         ("[limits]\ninflight = true", 2, "limits.inflight"),
         ("anonymous = 1", 1, "anonymous"),
         ("listen = 3", 1, "listen"),
