@@ -17,7 +17,6 @@ from device_sdk.services.service.loop import Loop
 from device_sdk.services.service.sd_notify import Notifier
 from device_sdk.services.web.service import WebPanelService
 from device_sdk.states import EndReason
-from tests.servers import free_port
 
 NOW = 1_800_000_000
 
@@ -28,7 +27,7 @@ broker = "mqtt://b"
 [history]
 keep = 0
 [web]
-listen = "127.0.0.1:{port}"
+listen = "127.0.0.1:0"
 peers = ["front-door"]
 """
 
@@ -50,7 +49,7 @@ class Link:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebPanelService]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     path = tmp_path / "panel.toml"
-    path.write_text(SETTINGS.format(port=free_port()))
+    path.write_text(SETTINGS)
     made = WebPanelService(
         read_panel(path),
         NoPins(),
@@ -71,6 +70,12 @@ def turn(service: WebPanelService) -> dict[str, Any]:
         assert call is not None
         call()
     return service._page.shown()
+
+
+def test_a_free_port_is_said(service: WebPanelService) -> None:
+    """Of ``listen = "127.0.0.1:0"``: the line that names the page named port 0."""
+    assert service._web_settings.port not in (0, None)
+    assert str(service._web_settings.port) in service._web_settings.url
 
 
 def test_the_page_shows_who_is_there_on_each_connection(service: WebPanelService) -> None:

@@ -108,6 +108,9 @@ def test_the_command_line_goes_before_the_file() -> None:
     with pytest.raises(SettingsError, match="--web: expected"):
         with_options(found, "x", None, None)
     assert parse_listen(":8080") == ("127.0.0.1", 8080)
+    for half in ("[::1", "::1]:80", "[::1:80", "[panel.lan]:80"):
+        with pytest.raises(ValueError, match="expected"):
+            parse_listen(half)
 
 
 def test_check_says_where_the_page_will_be(tmp_path: Path, capsys) -> None:

@@ -181,10 +181,11 @@ def parse_listen(text: str) -> tuple[str, int]:
     (('127.0.0.1', 8080), ('0.0.0.0', 443), ('::', 80))
     """
     host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f'expected [HOST:]PORT such as "8080" or "0.0.0.0:8080", not "{text}"')
-    if not re.fullmatch(r"[0-9A-Za-z.:-]*", host) or (":" in host and "[" not in text):
+    if not re.fullmatch(r"[0-9A-Za-z.:-]*", host) or (":" in host) is not bracketed:
         raise ValueError(f'expected [HOST:]PORT; an IPv6 address stands in brackets, not "{text}"')
     return host or "127.0.0.1", int(port)
 

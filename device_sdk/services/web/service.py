@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -56,7 +57,6 @@ class WebPanelService(PanelService):
         web = settings.web
         peer = settings.account.peer
         self._unix = unix
-        self._web_settings = web
         self._kept = PageState(peer, default_file(peer, os.environ).parent)
         self._page = Page(peer, peers=web.peers, origins=web.media, door=web.door)
         self._page.set_disturb(self._kept.disturb)
@@ -66,10 +66,12 @@ class WebPanelService(PanelService):
         app = PageApp(
             self, self._page, access, self._hub, origins=web.media, authority=web.authority()
         )
+        entrance = bind(web.host, web.port or 0)
+        self._web_settings = replace(web, port=entrance.getsockname()[1])  # of port 0 a free one
         self._web = WebServer(
             app.asgi,
             self._hub,
-            bind(web.host, web.port or 0),
+            entrance,
             self._web_ended,
             cert_file=web.cert_file,
             key_file=web.key_file,
