@@ -126,7 +126,7 @@ def load(path: Path) -> Registry:
     """Read the registry; raises :class:`RegistryError`."""
     try:
         data = path.read_bytes()
-        content = json.loads(data.decode("utf-8"))
+        content = json.loads(data.decode("utf-8-sig"))  # an editor's byte order mark is no damage
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise ValueError(f"it is no registry of version {VERSION}")
         entries = content.get("devices", [])
@@ -142,7 +142,7 @@ def load(path: Path) -> Registry:
         raise _not_there(path) from error
     except OSError as error:
         raise RegistryError(f"cannot read the registry {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RegistryError(f"the registry {path} is damaged: {error}") from error
     return Registry(devices, hashlib.sha256(data).hexdigest())
 

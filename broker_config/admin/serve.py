@@ -22,6 +22,7 @@ from device_sdk.services.service.sd_notify import Notifier
 from ..access.auth import RegistryPlugin
 from ..access.pki import own_name
 from ..core.limits import Limits
+from ..net.listeners import CertificateError
 from ..net.server import SignalingBroker
 from ..store.journal import Store
 from ..store.sqlite import StoreError
@@ -58,6 +59,8 @@ def _passes(error: BaseException | None) -> bool:
 def _why(error: BrokerError) -> str:
     """What stands in the way: the cause, without amqtt's words around it."""
     cause = error.__cause__
+    if isinstance(error, CertificateError):
+        return str(error)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause or error)

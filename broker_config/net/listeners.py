@@ -26,6 +26,21 @@ from .origins import WEBSOCKET_PATHS, may_come_from
 _BACKLOG = 4096
 
 
+class CertificateError(BrokerError):
+    """A file of TLS cannot be used; the text names it, which the cause ("PEM lib") does not."""
+
+
+def _load_chain(context: ssl.SSLContext, listener: ListenerConfig) -> None:
+    """Take the certificate and its key; raises :class:`CertificateError`."""
+    try:
+        context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
+    except OSError as error:  # SSLError is one
+        raise CertificateError(
+            f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}; "
+            "`bellwire-broker renew DIR` makes both anew"
+        ) from error
+
+
 class ListeningBroker(Broker, Host):
     """amqtt's broker with its listeners' set-up replaced; what connects is the heir's to serve."""
 
@@ -55,17 +70,16 @@ class ListeningBroker(Broker, Host):
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
-            if listener.cafile and listener.type != ListenerType.WS:
-                # amqtt starts from the system's trust: any public CA could then make a device.
+        _load_chain(context, listener)
+        if listener.cafile and listener.type != ListenerType.WS:
+            # amqtt starts from the system's trust: any public CA could then make a device.
+            try:
                 context.load_verify_locations(str(listener.cafile))
-                context.verify_mode = ssl.CERT_OPTIONAL
-        except (OSError, ssl.SSLError) as error:
-            raise BrokerError(
-                f"cannot use the certificate {listener.certfile} with {listener.keyfile}: {error}; "
-                "`bellwire-broker renew DIR` makes both anew"
-            ) from error
+            except OSError as error:
+                raise CertificateError(
+                    f"no certificate of an authority in {listener.cafile}: {error}"
+                ) from error
+            context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
     async def _create_server_instance(
@@ -150,10 +164,8 @@ class ListeningBroker(Broker, Host):
         """Read the certificates again: new connections get them, old ones stay."""
         for listener, context in self._contexts:
             # First for nobody: a context that takes half a pair serves no one any more.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                str(listener.certfile), str(listener.keyfile)
-            )
-            context.load_cert_chain(str(listener.certfile), str(listener.keyfile))
+            _load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), listener)
+            _load_chain(context, listener)
 
     def bound(self) -> dict[str, tuple[str, int]]:
         """Where each listener listens: its name to host and port."""

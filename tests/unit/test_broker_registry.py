@@ -97,6 +97,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
         '{"version": 1, "devices": [{"name": "a", "may_call": "b"}]}',
         '{"version": 1, "devices": [{"name": "a", "secret": 1}]}',
         '{"version": 1, "devices": [{"name": "a", "maycall": []}]}',
+        "[" * 100_000,
     ],
 )
 def test_a_damaged_registry_lets_nobody_in(tmp_path: Path, content: str) -> None:
@@ -105,6 +106,14 @@ def test_a_damaged_registry_lets_nobody_in(tmp_path: Path, content: str) -> None
     path.write_text(content)
     with pytest.raises(RegistryError, match=r"devices\.json"):
         load(path)
+
+
+def test_a_registry_that_an_editor_has_saved_is_read(tmp_path: Path) -> None:
+    """With a byte order mark and CRLF, as any text file of ours may be."""
+    path = tmp_path / "devices.json"
+    save(path, Registry({"panel": Device("panel", secret="$argon2id$x")}))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert list(load(path).devices) == ["panel"]
 
 
 def test_secrets_differ_and_are_not_in_the_file(tmp_path: Path) -> None:
