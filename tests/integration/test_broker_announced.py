@@ -120,14 +120,19 @@ def browse() -> list[dns_sd.Announced]:
     return dns_sd.browse(0.5, interface=LOOPBACK)
 
 
-def ports(wanted: int) -> set[int]:
-    """The ports that are announced, asked until ``wanted`` is one of them."""
+def announced(*wanted: int) -> list[dns_sd.Announced]:
+    """What is announced, asked until all ports ``wanted`` are."""
     until = time.monotonic() + SECONDS
     while True:
-        found = {each.port for each in browse()}
-        if wanted in found:
+        found = browse()
+        if {each.port for each in found}.issuperset(wanted):
             return found
         assert time.monotonic() < until, found
+
+
+def ports(wanted: int) -> set[int]:
+    """The ports that are announced, asked until ``wanted`` is one of them."""
+    return {each.port for each in announced(wanted)}
 
 
 def test_zeroconf_sees_a_broker_come_and_go(tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_what_others_have_stays_theirs() -> None:
             await (await other.async_register_service(theirs))
             async with mdns.announced(4711, HERE, "bellwire-1.local", label="house") as shown:
                 assert shown == f"house-2: bellwire-1-2.local:4711, {LOOPBACK} on lo"
-                found = await asyncio.to_thread(browse)
+                found = await asyncio.to_thread(announced, 1, 4711)
         finally:
             await other.async_close()
         assert {(each.name, each.host, each.addresses) for each in found} >= {
@@ -181,8 +186,10 @@ from pathlib import Path
 async def play():
     async with mdns.announced(4711, mdns.networks(""), "bellwire-1.local"):
         for address in ("192.0.2.1", "198.51.100.1"):
-            for found in await asyncio.to_thread(dns_sd.browse, 0.7, interface=address):
-                print(address, *found.addresses)
+            while not (found := await asyncio.to_thread(dns_sd.browse, 0.7, interface=address)):
+                pass
+            for each in found:
+                print(address, *each.addresses)
 asyncio.run(play())
 """
 
