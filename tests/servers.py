@@ -32,6 +32,11 @@ log_type error
 #: Below what systems hand out for outgoing connections and for port 0 (Linux: from 32768): there
 #: another test may get a port between asking and listening, or while its broker is being killed.
 _PORTS = range(20_000, 32_768)
+# Sessions beside each other (pytest-xdist) have a share each: a port that one of them has for a
+# broker that it has killed, or that is to be dead, is given to none of the others meanwhile.
+_SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+_OWN = _PORTS[_SHARE * len(_PORTS) // _SHARES : (_SHARE + 1) * len(_PORTS) // _SHARES]
 # Processes that began one after the other are far apart, so parallel runs do not meet.
 _next_port = itertools.count(os.getpid() * 997)
 
@@ -39,7 +44,7 @@ _next_port = itertools.count(os.getpid() * 997)
 def free_port() -> int:
     """A TCP port of loopback that nobody listens on, and nobody else will be given soon."""
     while True:
-        port = _PORTS[next(_next_port) % len(_PORTS)]
+        port = _OWN[next(_next_port) % len(_OWN)]
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
             return port
