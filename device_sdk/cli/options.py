@@ -190,6 +190,8 @@ class Options:
                     table.wrong("password", "expected a text in quotes")
             elif word.several:
                 value = ", ".join(table.texts(word.name))
+                if not value:  # not the default's: somebody meant another
+                    table.wrong(word.name, "expected at least one")
             else:
                 value = table.text(word.name)
             if word.name in FILES:

@@ -71,6 +71,8 @@ def test_file_of_the_home_is_found_and_that_of_the_working_directory_is_not(
     ("text", "complaint"),
     [
         ('peer = "a"\nbrokr = "mqtt://x"\n', ":2: brokr: unknown key"),
+        # The default's broker was dialed, with the secret.
+        ("broker = []\n", ":1: broker: expected at least one"),
         ("keepalive = 0\n", ":1: keepalive: expected a whole number from 1 to 65535"),
         ("\npeer = 5\n", ":2: peer: expected a text in quotes"),
         ("peer = \n", ":1: not TOML"),
