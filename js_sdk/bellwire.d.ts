@@ -89,7 +89,7 @@ export interface ClientOptions {
   settings?: Partial<Settings>;
   /** Seconds, at most a day; 20 by default. */
   loginTimeout?: number;
-  /** Decides before anything rings: undefined to let it ring. `open` invitations are there already. */
+  /** Decides before anything rings, at once (no promise): undefined to let it ring. `open` invitations are there already. */
   policy?: (ring: Rung, open: number) => Refusal | undefined;
   open?: Open;
 }

@@ -2328,6 +2328,8 @@ export class Client extends EventTarget {
     const screen = policy && ((call, open) => {
       try {
         const reason = policy({ peer: call.peer, callId: call.callId, channel: call.channel, content: decodeBody(call.body) }, open);
+        // An async function would have refused everybody.
+        if (reason instanceof Promise) throw new InvalidArgument("policy", "it decides at once; it gave a promise");
         return reason === undefined ? undefined : REFUSALS.indexOf(reason) + 1 || 1;
       } catch (error) {
         this.#report(error);

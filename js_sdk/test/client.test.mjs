@@ -433,6 +433,20 @@ test("who calls back with the call id that I called with takes nothing from my c
   assert.equal((await call.ended).reason, "busy");
 });
 
+test("a policy that gives a promise is told, and refuses nobody", async (t) => {
+  const errors = [];
+  globalThis.reportError = (error) => errors.push(error);
+  t.after(() => delete globalThis.reportError);
+  const { time, broker, client } = await loggedIn(t, { policy: async () => undefined });
+  client.watch("you");
+  broker.push("sig/v1/you/presence", presence("online"));
+  await time.pass(0);
+  broker.push(`sig/v1/me/invite/you/${CALL}`, encodeCell("invite", { state: "ringing", epoch: new Uint8Array(8).fill(2), seq: 1, ttl: 60_000 }));
+  await time.pass(0);
+  assert.equal((await client.rings().next()).value.state, "ringing");
+  assert.match(errors[0].message, /policy: it decides at once/);
+});
+
 test("what a listener commands comes after all that was to be said before it", async (t) => {
   const { time, broker, client } = await loggedIn(t);
   client.watch("you");
