@@ -89,8 +89,8 @@ export interface ClientOptions {
   settings?: Partial<Settings>;
   /** Seconds, at most a day; 20 by default. */
   loginTimeout?: number;
-  /** Decides before anything rings, at once (no promise): undefined to let it ring. `open` invitations are there already. */
-  policy?: (ring: Rung, open: number) => Refusal | undefined;
+  /** Decides before anything rings, at once (no promise): nothing to let it ring, as what is no reason. `open` invitations are there already. */
+  policy?: (ring: Rung, open: number) => Refusal | null | undefined;
   open?: Open;
 }
 

@@ -2328,9 +2328,10 @@ export class Client extends EventTarget {
     const screen = policy && ((call, open) => {
       try {
         const reason = policy({ peer: call.peer, callId: call.callId, channel: call.channel, content: decodeBody(call.body) }, open);
-        // An async function would have refused everybody.
-        if (reason instanceof Promise) throw new InvalidArgument("policy", "it decides at once; it gave a promise");
-        return reason === undefined ? undefined : REFUSALS.indexOf(reason) + 1 || 1;
+        const number = REFUSALS.indexOf(reason) + 1;
+        // Nobody is refused by mistake: what an async function gives is a promise.
+        if (!number && reason !== undefined && reason !== null) throw new InvalidArgument("policy", `it gives undefined or a reason to refuse, at once, not ${reason}`);
+        return number || undefined;
       } catch (error) {
         this.#report(error);
         return undefined;
