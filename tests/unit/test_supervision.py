@@ -30,7 +30,7 @@ from device_sdk.client.clocks import since_start
 from device_sdk.client.link.base import Will
 from device_sdk.core.wire import codec
 from device_sdk.testing import MemoryBroker
-from tests.peers import PATIENCE, Heard, Held, Loop, Peer, ring
+from tests.peers import PATIENCE, Heard, Loop, Peer, ring
 from tests.unit.conftest import Do, MakePeer, come_to_an_end
 
 #: Place → whether the client ends of it (else only what is named in the document is lost).
@@ -188,14 +188,21 @@ def test_a_login_whose_owner_fails_ends_with_the_cause(
 ) -> None:
     """It raises at once what the owner raised."""
     clock = Faulty(since_start)
-    held = Held(memory)
-    held.hold()
-    door = make_peer("front-door", held, clock=clock, login=False)
-    failing = threading.Timer(0.1, lambda: (setattr(clock, "faulty", True), held.release()))
-    failing.start()
+
+    def opens_and_fails(will: Will) -> Any:
+        link = memory(will)
+        connect = link.open
+
+        def opened() -> None:
+            connect()
+            clock.faulty = True
+
+        link.open = opened  # type: ignore[method-assign]  # the point
+        return link
+
+    door = make_peer("front-door", opens_and_fails, clock=clock, login=False)
     with pytest.raises(ClientClosed, match="front-door failed and is done: Injected"):
         door.login()
-    failing.join()
 
 
 def test_a_login_that_cannot_begin_says_so(make_peer: MakePeer) -> None:
