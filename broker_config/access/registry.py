@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -116,8 +117,9 @@ def _device(entry: Any) -> Device:
 
 
 def _not_there(path: Path) -> RegistryError:
+    where = shlex.quote(str(path.parent))
     return RegistryError(
-        f"there is no {path}; `bellwire-broker init {path.parent}` makes one, and --dir DIR (or "
+        f"there is no {path}; `bellwire-broker init {where}` makes one, and --dir DIR (or "
         "$BELLWIRE_BROKER_DIR) says where one is"
     )
 

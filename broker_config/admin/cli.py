@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,8 +169,9 @@ def _init(args: argparse.Namespace) -> int:
     names = init(args.directory, realm=args.realm, names=args.names)
     print(f"{args.directory} is set up; its certificate is for {', '.join(names)}")
     print(f"devices need {args.directory / 'tls' / 'ca.crt'} to know this broker")
-    print(f"next: bellwire-broker device add NAME --dir {args.directory}")
-    print(f"then: bellwire-broker run {args.directory}")
+    where = shlex.quote(str(args.directory))
+    print(f"next: bellwire-broker device add NAME --dir {where}")
+    print(f"then: bellwire-broker run {where}")
     return 0
 
 
@@ -219,7 +221,7 @@ def _status(args: argparse.Namespace) -> int:
         why = getattr(why, "strerror", None) or why
         return _say(
             f"no broker answers at {where} ({why}); "
-            f"`bellwire-broker run {args.directory}` starts one",
+            f"`bellwire-broker run {shlex.quote(str(args.directory))}` starts one",
             EXIT_WRONG,
         )
     for key, value in figures.items():

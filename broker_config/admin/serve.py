@@ -8,6 +8,7 @@ import datetime as dt
 import fcntl
 import logging
 import os
+import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -79,9 +80,10 @@ def directory_config(settings: BrokerSettings) -> BrokerConfig:
     """Amqtt's configuration for a broker that serves a directory; raises Refused."""
     for name in (settings.tls.ca_file, settings.tls.cert_file, settings.tls.key_file):
         if (settings.listen.mqtts or settings.listen.wss) and not settings.path(name).exists():
+            renew = shlex.join(["bellwire-broker", "renew", str(settings.directory)])
             raise Refused(
                 f"there is no {settings.path(name)}: [tls] in broker.toml says where it is, and "
-                f"`bellwire-broker renew {settings.directory}` makes a new certificate with its key"
+                f"`{renew}` makes a new certificate with its key"
             )
     tls: dict[str, Any] = {
         "ssl": True,

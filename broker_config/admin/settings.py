@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import shlex
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,7 +138,8 @@ def load(directory: Path) -> BrokerSettings:
     """Read ``broker.toml`` of ``directory``; raises :class:`SettingsError`."""
     path = directory / FILE
     if not path.exists():
-        raise SettingsError(f"there is no {path}; `bellwire-broker init {directory}` makes one")
+        where = shlex.quote(str(directory))
+        raise SettingsError(f"there is no {path}; `bellwire-broker init {where}` makes one")
     root = load_toml(path)
     default = BrokerSettings(directory, limits=DEVICE_LIMITS)
     tables = {
