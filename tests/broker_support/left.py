@@ -1,7 +1,7 @@
 """Whether anything of a call is left at a broker, of whatever make.
 
-A node of a NATS cluster that somebody subscribes at in the moment in which a cell is cleared at
-another one may keep that cell (docs/brokers.md): who looks again and again until all is cleared
+A node of NATS at which somebody subscribes about when a cell is said or cleared at another one may
+give it out for two minutes more (docs/brokers.md): who looks again and again until all is cleared
 brings about what he looks for. So where there are several nodes one subscriber follows, best from
 before the call, what is said and cleared; what each node gives to somebody new is asked after that.
 """
@@ -46,11 +46,17 @@ class Standing:
 
     def now(self) -> list[str]:
         """Topic and node of each."""
+        return self.followed() or self.stored()
+
+    def followed(self) -> list[str]:
+        """The topic of each that the follower was told of and not that it is cleared."""
         if self._follower is not None:
             for message in self._follower.gather():
                 self._followed[message.topic] = message.data
-            if followed := [topic for topic, data in self._followed.items() if data]:
-                return followed
+        return [topic for topic, data in self._followed.items() if data]
+
+    def stored(self) -> list[str]:
+        """Topic and node of each that is given to somebody new."""
         with contextlib.ExitStack() as stack:
             nodes = [
                 stack.enter_context(self._subscribed(port, f"node{number}"))

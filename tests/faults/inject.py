@@ -85,7 +85,7 @@ class Injecting(Stage):
     def _log_in_elsewhere(self, older: Peer) -> None:
         """A second login of the end, by a way of its own; both ways take their time."""
         port = port_of(self.world.broker, 1 - ENDS.index(self.end))  # of several nodes another
-        way = self.more.enter_context(Proxy(port, self.world.proxies))
+        way = self.newer_way = self.more.enter_context(Proxy(port, self.world.proxies))
         for proxy in (way, self.proxy[self.end]):
             proxy.slow(0.05, 0.0, 0.0)
         qos = self.world.broker.subscribe_qos

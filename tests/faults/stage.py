@@ -133,6 +133,7 @@ class Stage:
         self.release_listener: threading.Event | None = None
         self.pings = 0
         self.older: Any = None
+        self.newer_way: Proxy | None = None  # to the broker, of a login that took over
         self.alive = False  # whether the end under fault was linked before it
 
     def _set_up(self, stack: contextlib.ExitStack) -> None:
