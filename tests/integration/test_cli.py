@@ -96,7 +96,7 @@ def test_refuse_with_a_reason(run: Run) -> None:
 
 def test_ignored_until_the_time_out(run: Run) -> None:
     panel = run("listen", "--peer", "kitchen", "--ignore", "--count", "1", "--json").ready()
-    door = run("call", "kitchen", "--peer", "front-door", "--timeout", "2", "--json")
+    door = run("call", "kitchen", "--peer", "front-door", "--timeout", "0.6", "--json")
     assert door.end() == 11
     assert panel.end() == 0
     assert door.told[-1]["error"] == panel.told[-1]["error"] == "INVITATION_EXPIRE"
@@ -104,7 +104,7 @@ def test_ignored_until_the_time_out(run: Run) -> None:
 
 
 def test_nobody_there(run: Run) -> None:
-    door = run("call", "kitchen", "--peer", "front-door", "--ack-timeout", "2", "--json")
+    door = run("call", "kitchen", "--peer", "front-door", "--ack-timeout", "0.4", "--json")
     assert door.end() == 12
     assert door.told[-1]["event"] == "local_invitation_failure"
     assert door.told[-1]["error"] == "PEER_OFFLINE"

@@ -118,7 +118,7 @@ def cancel(two: Two) -> None:
 
 
 def expire(two: Two) -> None:
-    door, kitchen, call = two.ringing(ringTimeout=3)  # it has to ring before
+    door, kitchen, call = two.ringing(ringTimeout=1)
     for peer in (door, kitchen):
         ends(peer, call, "failed", "expired")
 
