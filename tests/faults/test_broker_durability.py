@@ -266,10 +266,11 @@ def test_the_janitor_clears_old_call_cells_alone(path: Path, clients: Keep) -> N
     now = [time.monotonic()]
     cell = f"sig/v1/kitchen/invite/door/{'A' * 22}"
     with Running(store=path, clock=lambda: now[0]) as broker:
-        door = clients(broker.client("door"))
+        # Without a keep-alive: a day of silence would be the end of them.
+        door = clients(broker.client("door", keep_alive=0))
         door.publish(cell, b"ended", retain=True)
         door.publish("sig/v1/door/presence", b"online", retain=True)
-        panel = clients(broker.client("panel"))
+        panel = clients(broker.client("panel", keep_alive=0))
         panel.subscribe("sig/v1/kitchen/#")
         assert panel.message().data == b"ended"
         now[0] += broker.broker.core.cell_keep - 1
@@ -277,6 +278,7 @@ def test_the_janitor_clears_old_call_cells_alone(path: Path, clients: Keep) -> N
         now[0] += 2
         assert clear_old_cells(broker) == 1
         assert (panel.message().data, panel.gather()) == (b"", [])
+        assert broker.broker.stats.keepalive_timeouts == 0
     with Running(store=path) as broker:
         assert list(broker.broker.retained_messages) == ["sig/v1/door/presence"]
 
