@@ -172,12 +172,14 @@ def _acknowledged(
 
 
 def main() -> int:
-    """Print the tally; 1 if anything acknowledged was lost."""
+    """Print the tally; 1 if anything acknowledged was lost. Arguments: kills, and a seed."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
     with tempfile.TemporaryDirectory() as folder:
-        tally = kill_again_and_again(kills, Path(folder), seed=random.randrange(1 << 30))
+        tally = kill_again_and_again(kills, Path(folder), seed=seed)
     print(
-        f"{tally.kills} kills, {tally.sent} messages sent, {tally.acknowledged} acknowledged; "
+        f"seed {seed}: {tally.kills} kills, {tally.sent} messages sent, "
+        f"{tally.acknowledged} acknowledged; "
         f"{tally.retained_checked} retained and {tally.queued_checked} queued checked, "
         f"{tally.beyond} more delivered that were not acknowledged; {len(tally.lost)} lost"
     )

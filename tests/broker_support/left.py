@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
 from tests.servers import BrokerProcess
 
@@ -32,15 +31,8 @@ class Standing:
         several = len(self._ports) > 1
         self._follower = self._subscribed(self._ports[0], "follows") if several else None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Follow no more."""
         if self._follower is not None:
             self._follower.close()
 
@@ -69,11 +61,17 @@ class Standing:
                     each.patient = False  # they had the time that the first was given
             return found
 
-    def until_none(self, seconds: float) -> None:
-        """Wait until nothing stands anywhere; raises ``AssertionError``."""
+    def until_none(
+        self, seconds: float, meanwhile: Callable[[list[str]], None] = lambda _left: None
+    ) -> None:
+        """Wait until nothing stands anywhere; raises ``AssertionError``.
+
+        ``meanwhile`` is told each time what does.
+        """
         deadline = time.monotonic() + seconds
         while left := self.now():
             assert time.monotonic() < deadline, f"cells are left at the broker: {left}"
+            meanwhile(left)
             threading.Event().wait(0.1)  # the broker has no way to say that it has cleared
 
     def _subscribed(self, port: int, what: str) -> Raw:
@@ -94,5 +92,5 @@ def cells_of(realm: str) -> tuple[str, str]:
 
 def nothing_is_left(broker: BrokerProcess, realm: str) -> None:
     """No cell of a call is at the broker any more, within a moment."""
-    with Standing(broker, *cells_of(realm)) as standing:
+    with contextlib.closing(Standing(broker, *cells_of(realm))) as standing:
         standing.until_none(15)

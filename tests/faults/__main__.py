@@ -120,6 +120,11 @@ def _at_broker(name: str, faults: list[str], states: tuple[str, ...]) -> list[Re
             f"{name:10} {fault:15} {len(found) - len(bad)}/{len(found)} passed, the slowest"
             f" {worst:.1f} of {FAULTS[fault].bound:.0f} s ({time.monotonic() - at:.1f} s)",
             *(f"--- {result.name}" for result in bad),
+            *(
+                f"{result.name}: {result.given_out} given out though cleared, found by a connection"
+                for result in found
+                if result.given_out
+            ),
         ]
         print("\n".join(lines), flush=True)
         results += found

@@ -68,6 +68,8 @@ class Result:
     broker: str
     seconds: float = 0.0
     problem: str = ""
+    #: Cells that a node of NATS gave out though they were cleared.
+    given_out: int = 0
 
     @property
     def name(self) -> str:
@@ -134,6 +136,7 @@ class Stage:
         self.pings = 0
         self.older: Any = None
         self.newer_way: Proxy | None = None  # to the broker, of a login that took over
+        self.given_out: set[str] = set()  # what stood at the last look though it was cleared
         self.alive = False  # whether the end under fault was linked before it
 
     def _set_up(self, stack: contextlib.ExitStack) -> None:
@@ -180,15 +183,14 @@ class Stage:
         login: dict[str, str] = {}
         if isinstance(world.broker, RegisteredBroker):
             login = {"user": OBSERVER, "password": world.broker.secrets[OBSERVER]}
-        self.standing = stack.enter_context(
-            Standing(
-                world.broker,
-                f"{world.realm}/v1/{self.callee.peer_id}/invite/+/+",
-                f"{world.realm}/v1/{self.caller.peer_id}/answer/+/+",
-                name=f"{OBSERVER}:{self.number}",
-                **login,
-            )
+        self.standing = Standing(
+            world.broker,
+            f"{world.realm}/v1/{self.callee.peer_id}/invite/+/+",
+            f"{world.realm}/v1/{self.caller.peer_id}/answer/+/+",
+            name=f"{OBSERVER}:{self.number}",
+            **login,
         )
+        stack.callback(self.standing.close)
 
     def _address(self, end: int) -> str:
         """One of its own where somebody is refused: those at one address wait for each other."""

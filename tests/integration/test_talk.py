@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def ended(call: Any, *peers: Peer, timeout: float = 10) -> set[str]:
 @pytest.fixture
 def cells(broker: BrokerProcess, realm: str) -> Iterator[Standing]:
     """The cells of this test's calls that stand at the broker."""
-    with Standing(broker, *cells_of(realm)) as standing:
+    with closing(Standing(broker, *cells_of(realm))) as standing:
         yield standing
 
 
